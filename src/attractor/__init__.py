@@ -1,0 +1,52 @@
+"""attractor: papers on how learning converges, as components and as experiments.
+
+Everything below is imported when it is first used, so that ``import attractor`` is instant.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attractor.comparison import Comparison, compare
+    from attractor.engine import run
+    from attractor.method import Gradient, Method
+    from attractor.papers import check
+    from attractor.probe import Probe
+    from attractor.problem import Decision, Federated, FixedPoint, Game, Minimization, Problem
+    from attractor.registry import Choice, LogUniform, Uniform
+    from attractor.trace import Trace
+
+_WHERE = {
+    "attractor.comparison": ("Comparison", "compare"),
+    "attractor.method": ("Gradient", "Method"),
+    "attractor.papers": ("check",),
+    "attractor.probe": ("Probe",),
+    "attractor.problem": ("Decision", "Federated", "FixedPoint", "Game", "Minimization", "Problem"),
+    "attractor.registry": ("Choice", "LogUniform", "Uniform"),
+    "attractor.engine": ("run",),
+    "attractor.trace": ("Trace",),
+}
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+_PACKAGES = (
+    "blackbox", "categories", "credit", "distributed", "dynamics", "games", "generative", "landscape", "linalg", "nn",
+    "operators", "optim", "papers", "physics", "problems", "registry", "representation", "rl", "second_order", "stats",
+    "store",
+)  # fmt: skip
+
+__all__ = [
+    "Choice", "Comparison", "Decision", "Federated", "FixedPoint", "Game", "Gradient", "LogUniform", "Method",
+    "Minimization", "Probe", "Problem", "Trace", "Uniform", "check", "compare", "run",
+]  # fmt: skip
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"attractor.{name}")
+    raise AttributeError(f"module 'attractor' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES, "__version__"])

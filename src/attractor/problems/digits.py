@@ -1,0 +1,79 @@
+"""Handwritten digits (scikit-learn's 1,797 images of 8 x 8 pixels): real data that ships with a package."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from attractor.probe import Probe
+from attractor.problem import Minimization
+from attractor.registry import problem
+
+Batch = tuple[Float[Array, "n 64"], Int[Array, " n"]]
+
+
+@functools.cache
+def digits(test_fraction: float = 0.2) -> tuple[Any, Any]:
+    """``(train, test)``, each ``(images, labels)``: pixels scaled to [0, 1], a fixed stratified split.
+
+    Arguments:
+        test_fraction: Share of the images held out, in (0, 1).
+    """
+    data = load_digits()
+    split = train_test_split(
+        data.data.astype(np.float32) / 16, data.target.astype(np.int32), test_size=test_fraction,
+        stratify=data.target, random_state=0,
+    )  # fmt: skip
+    x_train, x_test, y_train, y_test = split
+    return (x_train, y_train), (x_test, y_test)
+
+
+@problem("digits-mlp", metric="test_loss", steps=1_000)
+def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64) -> Minimization:
+    """Classify handwritten digits with a ReLU network; records train loss, test loss and test accuracy.
+
+    Arguments:
+        width: Units per hidden layer.
+        depth: Hidden layers.
+        batch_size: Images per step; `None`: all 1,437.
+    """
+    return classifier(lambda key: eqx.nn.MLP(64, 10, width, depth, key=key), batch_size)
+
+
+@problem("digits-logistic", metric="loss", steps=1_000)
+def digits_logistic(batch_size: int | None = None) -> Minimization:
+    """Multinomial logistic regression on handwritten digits: convex, full batch by default."""
+    return classifier(lambda key: eqx.nn.Linear(64, 10, key=key), batch_size)
+
+
+def classifier(build: Callable[[PRNGKeyArray], Any], batch_size: int | None = 64) -> Minimization:
+    """The digits problem for any model: ``build(key) -> model``, ``model(pixels (64,)) -> logits (10,)``."""
+    train, test = digits()
+    blank = Minimization.of_model(build, cross_entropy, train, batch_size=batch_size)
+    _, static = eqx.partition(build(jax.random.key(0)), eqx.is_inexact_array)
+    test = jax.tree.map(jnp.asarray, test)
+    probes = {
+        "test_loss": Probe.on(test, blank.loss),
+        "test_accuracy": Probe.on(test, eqx.Partial(_accuracy, static), goal="max"),
+    }
+    return eqx.tree_at(lambda p: p.probes, blank, blank.probes | probes)
+
+
+def cross_entropy(model: Callable, batch: Batch) -> Float[Array, ""]:
+    """Mean cross-entropy of ``model(pixels) -> logits`` on ``(images, labels)``."""
+    images, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(images), labels).mean()
+
+
+def _accuracy(static: Any, params: Any, batch: Batch) -> Float[Array, ""]:
+    images, labels = batch
+    logits = jax.vmap(eqx.combine(params, static))(images)
+    return jnp.mean(logits.argmax(-1) == labels)

@@ -1,0 +1,259 @@
+"""Names: what the command line and `compare` know methods and problems by, with their search spaces."""
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import optax
+from scipy.stats import qmc
+
+from attractor.method import Method, as_method, kind
+from attractor.names import unknown
+
+# Modules that register methods; imported on first use, so that the core does not depend on the rooms.
+ROOMS = (
+    "nn", "linalg", "optim", "second_order", "games", "blackbox", "distributed", "credit", "landscape", "operators",
+    "physics", "dynamics", "rl", "generative", "categories", "representation",
+)  # fmt: skip
+
+
+@runtime_checkable
+class Dimension(Protocol):
+    """One searched hyper-parameter: a map from the unit interval to its values."""
+
+    def at(self, u: float) -> Any:
+        """The value at position ``u`` in [0, 1)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Values between ``low`` and ``high``, uniform in the logarithm; ``0 < low < high``."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"low, high: expected 0 < low < high, got {self.low}, {self.high}")
+
+    def at(self, u: float) -> float:
+        return float(self.low * (self.high / self.low) ** u)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Values between ``low`` and ``high``, uniform."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"low, high: expected finite low < high, got {self.low}, {self.high}")
+
+    def at(self, u: float) -> float:
+        return float(self.low + (self.high - self.low) * u)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values; unless they are floats, each value compiles a program of its own."""
+
+    values: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("values: expected at least one value, got none")
+
+    def at(self, u: float) -> Any:
+        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+
+Space = Mapping[str, Dimension]
+
+
+def sample(space: Space, n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """``n`` quasi-random configurations (scrambled Sobol points) of a search space; ``n`` empty ones if it is empty.
+
+    Raises:
+        ValueError: if ``n < 1``.
+    """
+    if n < 1:
+        raise ValueError(f"n: expected at least one configuration, got {n}")
+    if not space:
+        return [{}]
+    # Sobol points come in powers of two; the first n of the next one are taken.
+    points = qmc.Sobol(len(space), rng=seed).random_base2(math.ceil(math.log2(n)))[:n]
+    return [{name: dim.at(u) for (name, dim), u in zip(space.items(), point, strict=True)} for point in points]
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method.
+
+    Attributes:
+        name: As typed on the command line.
+        factory: ``factory(**hyperparameters)`` gives a `Method` or an optax transformation.
+        space: What `compare` searches.
+        paper: Slug of the catalogue row, or `None`.
+        room: Where it lives.
+        example: Hyper-parameters without a default that are not searched either.
+        bad: ``{hyper-parameter: a value it must refuse}``, held by the contract tests.
+    """
+
+    name: str
+    factory: Callable[..., Any]
+    space: Space
+    paper: str | None = None
+    room: str = ""
+    example: Mapping[str, Any] = field(default_factory=dict)
+    bad: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Method:
+        """One with every searched hyper-parameter in the middle of its range."""
+        return as_method(self.factory(**{**{k: d.at(0.5) for k, d in self.space.items()}, **self.example}))
+
+    @property
+    def kind(self) -> str:
+        """The kind of problem it needs, by name."""
+        return kind(self.make()).__name__
+
+    @property
+    def summary(self) -> str:
+        """First line of its docstring."""
+        return (inspect.getdoc(self.factory) or "").split("\n", 1)[0]
+
+
+@dataclass(frozen=True)
+class ProblemEntry:
+    """A registered problem: ``factory()`` builds it with its defaults."""
+
+    name: str
+    factory: Callable[..., Any]
+    metric: str | None = None
+    steps: int = 1_000
+
+    @property
+    def summary(self) -> str:
+        """First line of its docstring."""
+        return (inspect.getdoc(self.factory) or "").split("\n", 1)[0]
+
+
+_methods: dict[str, MethodEntry] = {}
+_problems: dict[str, ProblemEntry] = {}
+
+
+def method(
+    name: str,
+    space: Space | None = None,
+    *,
+    paper: str | None = None,
+    room: str = "",
+    example: Mapping[str, Any] | None = None,
+    bad: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a factory of methods; use as a decorator, or call the result on a library's factory.
+
+    Arguments:
+        name: Lower case, words joined by hyphens.
+        space: Search space for `compare`; none means there is nothing to tune.
+        paper: Slug of its catalogue row.
+        room: Package it belongs to; default: read off the factory's module.
+        example: Hyper-parameters without a default that are not searched either.
+        bad: Values the factory must refuse, by hyper-parameter.
+
+    Raises:
+        ValueError: if the name is taken by another factory.
+    """
+
+    def register(factory: Callable[..., Any]) -> Callable[..., Any]:
+        if name in _methods and _methods[name].factory is not factory:
+            raise ValueError(f"name: a method called {name!r} is already registered")
+        where = room or getattr(factory, "__module__", "").removeprefix("attractor.").split(".")[0]
+        _methods[name] = MethodEntry(name, factory, space or {}, paper, where, example or {}, bad or {})
+        return factory
+
+    return register
+
+
+def problem(name: str, *, metric: str | None = None, steps: int = 1_000) -> Callable[[Callable], Callable]:
+    """Register a factory of problems, with the metric and the number of steps that `compare` uses by default."""
+
+    def register(factory: Callable[..., Any]) -> Callable[..., Any]:
+        if name in _problems and _problems[name].factory is not factory:
+            raise ValueError(f"name: a problem called {name!r} is already registered")
+        _problems[name] = ProblemEntry(name, factory, metric, steps)
+        return factory
+
+    return register
+
+
+@functools.cache
+def _load() -> None:
+    for room in ("problems", *ROOMS):
+        importlib.import_module(f"attractor.{room}")
+
+
+def methods() -> dict[str, MethodEntry]:
+    """All registered methods by name."""
+    _load()
+    return dict(sorted(_methods.items()))
+
+
+def problems() -> dict[str, ProblemEntry]:
+    """All registered problems by name."""
+    _load()
+    return dict(sorted(_problems.items()))
+
+
+def find_method(name: str) -> MethodEntry:
+    """The method of that name; a `ValueError` with a suggestion when there is none."""
+    if name not in methods():
+        raise unknown("method", name, methods(), "`attractor methods` lists them")
+    return _methods[name]
+
+
+def find_problem(name: str) -> ProblemEntry:
+    """The problem of that name; a `ValueError` with a suggestion when there is none."""
+    if name not in problems():
+        raise unknown("problem", name, problems(), "`attractor problems` lists them")
+    return _problems[name]
+
+
+LEARNING_RATE = LogUniform(1e-4, 1.0)
+
+
+def space_of(factory: Any) -> dict[str, Dimension]:
+    """The search space of a factory: its registered one, less what a `functools.partial` has already fixed.
+
+    An unregistered factory with a ``learning_rate`` is searched over that alone.
+
+    Raises:
+        ValueError: for an unregistered factory without one, saying how to give its space.
+    """
+    if isinstance(factory, Method | optax.GradientTransformation):
+        return {}
+    fixed: set[str] = set()
+    while isinstance(factory, functools.partial):
+        names = list(inspect.signature(factory.func).parameters)
+        fixed |= set(factory.keywords) | set(names[: len(factory.args)])
+        factory = factory.func
+    _load()
+    for entry in _methods.values():
+        if entry.factory is factory:
+            return {k: v for k, v in entry.space.items() if k not in fixed}
+    parameters = inspect.signature(factory).parameters
+    required = {k for k, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD} - fixed
+    if required <= {"learning_rate"}:
+        return (
+            {"learning_rate": LEARNING_RATE} if "learning_rate" in parameters and "learning_rate" not in fixed else {}
+        )
+    raise ValueError(
+        f"methods: no search space is known for {getattr(factory, '__name__', factory)!r}, which needs "
+        f"{', '.join(sorted(required))}; give (factory, {{'{sorted(required)[0]}': LogUniform(…)}}) instead"
+    )

@@ -1,0 +1,202 @@
+"""A comparison as one self-contained HTML page: works offline, can be mailed."""
+
+import html
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.offline import get_plotlyjs
+
+from attractor.stats import Interval
+from attractor.store import write_atomically
+from attractor.trace import COLORS, add_curve, describe
+
+if TYPE_CHECKING:
+    from attractor.comparison import Comparison
+
+STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+
+
+def write(comparison: "Comparison", path: str) -> str:
+    """Write the page for a comparison; returns ``path``."""
+    page = render(comparison)
+    write_atomically(path, lambda file: file.write(page.encode()))
+    return path
+
+
+def render(comparison: "Comparison") -> str:
+    """The page as one string, plotting library included."""
+    settings = comparison.settings
+    title = f"{comparison.metric} on {settings['problem']}"
+    charts = [_curves(comparison), *_tuning(comparison)]
+    divs = [pio.to_html(f, include_plotlyjs=False, full_html=False, config={"displayModeBar": False}) for f in charts]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>
+<h1>{html.escape(title)}</h1>
+<div class="soft">{len(comparison.entries)} methods · {settings["steps"]:,} steps · tuned over
+{settings["budget"]} configurations each on {len(settings["tuning_seeds"])} tuning seeds, then measured on
+{settings["seeds"]} fresh seeds that all methods share · {comparison.seconds:.0f} s</div>
+<p class="lead">{html.escape(sentence(comparison))}</p>
+<div class="scroll">{_table(comparison)}</div>
+<p class="soft">Brackets are 95 % bootstrap intervals over the fresh seeds; differences are paired.
+FLOPs are XLA's count for one step, seconds are wall time per step in the compiled program on this machine.</p>
+<h2>Convergence</h2>
+<p class="soft">Median over fresh seeds, band between the quartiles. The menu changes the horizontal axis.</p>
+{divs[0]}
+<h2>Tuning</h2>
+<p class="soft">Every configuration tried. A star marks the one that was measured; crosses diverged.
+A best value at the edge of its range says that the search space was too narrow.</p>
+{"".join(divs[1:]) or '<p class="soft">None of the methods has a hyper-parameter to tune.</p>'}
+<h2>Settings</h2>
+<p class="soft">All it takes to do this again.</p>
+<pre>{html.escape(reproduce(comparison))}</pre>
+<pre>{html.escape(json.dumps(settings | {"winners": _winners(comparison)}, indent=2, default=str))}</pre>
+</body></html>
+"""
+
+
+def sentence(comparison: "Comparison") -> str:
+    """What was found, in words a reader can quote."""
+    best, *others = comparison.ranking
+    chance = comparison.probability_best()[best]
+    value = comparison[best].final.mean()
+    text = f"{best} is best at a final {comparison.metric} of {value:.4g}, with probability {chance:.0%}."
+    close = []
+    for name in others:
+        low, high = (d := comparison.difference(name, best)).low, d.high
+        if low <= 0 <= high:
+            close.append(name)
+    if close:
+        text += f" {' and '.join(close)} cannot be told apart from it with {comparison.settings['seeds']} seeds."
+    elif others:
+        text += " Its lead over every other method is outside the 95 % interval."
+    if comparison.target is not None:
+        steps = {n: float(np.median(e.steps_to_target)) for n, e in comparison.entries.items()}
+        first = min(steps, key=lambda n: steps[n])
+        text += (
+            f" {first} reaches {comparison.target:g} first, in {steps[first]:.0f} steps (median)."
+            if np.isfinite(steps[first])
+            else f" No method reaches {comparison.target:g} in half of its runs."
+        )
+    return text
+
+
+def reproduce(comparison: "Comparison") -> str:
+    """The command or the call that repeats the comparison."""
+    s = comparison.settings
+    if command := s.get("command"):
+        return command
+    names = ", ".join(repr(n) for n in comparison.entries)
+    return (
+        f"compare(problem, [{names}], steps={s['steps']}, seeds={s['seeds']}, budget={s['budget']}, "
+        f"metric={s['metric']!r}, target={s['target']!r})"
+    )
+
+
+def _winners(comparison: "Comparison") -> dict[str, dict[str, Any]]:
+    return {name: entry.winner for name, entry in comparison.entries.items()}
+
+
+def _color(comparison: "Comparison", name: str) -> str:
+    return COLORS[list(comparison.entries).index(name) % len(COLORS)]
+
+
+def _table(comparison: "Comparison") -> str:
+    table = comparison.table()
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in ["method", *table.columns])
+    rows = []
+    for i, (name, row) in enumerate(table.iterrows()):
+        dot = f'<span class="dot" style="background:{_color(comparison, str(name))}"></span>'
+        cells = "".join(f"<td>{_cell(column, value)}</td>" for column, value in row.items())
+        rows.append(f"<tr{' class=best' if i == 0 else ''}><td>{dot}{html.escape(str(name))}</td>{cells}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cell(column: Any, value: Any) -> str:
+    if isinstance(value, Interval):
+        return f'{value.value:.4g}<span class="range">[{value.low:.4g}, {value.high:.4g}]</span>'
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "—"
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            return "never"
+        return f"{value:.0%}" if "probability" in str(column) else f"{value:.3g}"
+    return html.escape(str(value))
+
+
+def _curves(comparison: "Comparison") -> go.Figure:
+    """One set of curves per horizontal axis (steps, FLOPs, seconds), switched by a menu."""
+    figure = go.Figure()
+    axes = {"steps": lambda e: 1.0, "FLOPs": lambda e: e.flops_per_step, "seconds": lambda e: e.seconds_per_step}
+    positive, shown = True, []
+    for axis, unit in axes.items():
+        for i, (name, entry) in enumerate(comparison.entries.items()):
+            curves = entry.trace[comparison.metric].values[0]
+            before = len(figure.data)  # pyright: ignore[reportArgumentType]
+            x = entry.trace.dataset["step"].values * unit(entry)
+            add_curve(figure, x, curves, name, i, visible=axis == "steps")
+            shown += [axis] * (len(figure.data) - before)  # pyright: ignore[reportArgumentType]
+            positive &= bool((curves[np.isfinite(curves)] > 0).all())
+    buttons = [
+        {"label": a, "method": "update", "args": [{"visible": [s == a for s in shown]}, {"xaxis.title.text": a}]}
+        for a in axes
+    ]
+    log = positive and comparison.goal == "min"
+    if comparison.target is not None:
+        figure.add_hline(comparison.target, line_dash="dot", line_color="#888")
+        # An annotation on a logarithmic axis wants the logarithm, which add_hline's own does not take.
+        height = np.log10(comparison.target) if log else comparison.target
+        figure.add_annotation(
+            x=1, xref="paper", y=height, text="target", showarrow=False, yanchor="bottom", xanchor="right"
+        )
+    figure.update_layout(
+        template="plotly_white", height=460, margin={"l": 70, "r": 20, "t": 20, "b": 60}, xaxis_title="steps",
+        yaxis_title=comparison.metric, hovermode="x unified", legend={"orientation": "h", "y": 1.08},
+        updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.12, "direction": "down"}],
+    )  # fmt: skip
+    return figure.update_yaxes(type="log" if log else "linear")
+
+
+def _tuning(comparison: "Comparison") -> list[go.Figure]:
+    """A scatter per hyper-parameter: its value against the tuning result, all methods that have it."""
+    names = list(dict.fromkeys(h for e in comparison.entries.values() for h in e.tuning.hyperparameters))
+    figures = []
+    for hyper in names:
+        figure = go.Figure()
+        for name, entry in comparison.entries.items():
+            if hyper not in entry.tuning.hyperparameters:
+                continue
+            _add_tuning(figure, comparison, name, hyper)
+        values = np.concatenate([np.asarray(t.x, dtype=object) for t in figure.data])  # pyright: ignore
+        numeric = all(isinstance(v, float) for v in values)
+        figure.update_layout(
+            template="plotly_white", height=320, margin={"l": 70, "r": 20, "t": 20, "b": 50}, xaxis_title=hyper,
+            yaxis_title=f"final {comparison.metric}", legend={"orientation": "h", "y": 1.12},
+        )  # fmt: skip
+        wide = numeric and min(values) > 0 and max(values) / min(values) > 30
+        figure.update_xaxes(type="log" if wide else "linear" if numeric else "category")
+        results = np.concatenate([np.asarray(t.y, dtype=float) for t in figure.data])  # pyright: ignore
+        figure.update_yaxes(type="log" if comparison.goal == "min" and (results > 0).all() else "linear")
+        figures.append(figure)
+    return figures
+
+
+def _add_tuning(figure: go.Figure, comparison: "Comparison", name: str, hyper: str) -> None:
+    entry = comparison[name]
+    values = entry.tuning.dataset[hyper].values.tolist()
+    result = entry.tuning.last(comparison.metric).values.mean(1)
+    finite = np.isfinite(result)
+    # A diverged configuration still has its place on the axis: just beyond the worst that did not.
+    edge = (np.max(result[finite]) if comparison.goal == "min" else np.min(result[finite])) if finite.any() else 1.0
+    symbols = ["star" if i == entry.chosen else "circle" if ok else "x" for i, ok in enumerate(finite)]
+    sizes = [15 if i == entry.chosen else 8 for i in range(len(values))]
+    figure.add_scatter(
+        x=values, y=np.where(finite, result, edge), mode="markers", name=name,
+        marker={"color": _color(comparison, name), "symbol": symbols, "size": sizes},
+        text=[describe(entry.tuning.configuration(i)) for i in range(len(values))],
+    )  # fmt: skip

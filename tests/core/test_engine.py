@@ -1,0 +1,323 @@
+"""The loop: right against loops written by hand, the same however it is cut, restartable after a kill."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attractor import Federated, FixedPoint, Game, Gradient, Method, Minimization, problems, run
+from attractor.checkpoint import CheckpointError
+from attractor.engine import flops_per_step
+
+
+def bowl(curvature=(1.0, 10.0)):
+    return Minimization(lambda x: jnp.sum(jnp.asarray(curvature) * (x - 3.0) ** 2), init=jnp.zeros(len(curvature)))
+
+
+def test_adam_follows_a_loop_written_by_hand():
+    problem = bowl()
+    trace = run(problem, optax.adam(0.1), steps=20, every=1)
+    x, tx = jnp.zeros(2), optax.adam(0.1)
+    state, losses = tx.init(x), []
+    for _ in range(21):
+        loss, grad = jax.value_and_grad(problem.loss)(x, None)
+        losses.append(float(loss))
+        updates, state = tx.update(grad, state, x)
+        x = optax.apply_updates(x, updates)
+    np.testing.assert_allclose(trace["loss"].values[0, 0], losses, rtol=1e-6)
+
+
+def test_a_sweep_equals_its_runs_one_by_one():
+    problem = problems.digits_logistic(batch_size=16)
+    rates = [0.3, 0.03, 0.003]
+    together = run(problem, optax.sgd, steps=12, every=4, seeds=[3, 5], sweep={"learning_rate": rates})
+    for i, rate in enumerate(rates):
+        alone = run(problem, optax.sgd(rate), steps=12, every=4, seeds=[3, 5])
+        np.testing.assert_allclose(together["loss"].values[i], alone["loss"].values[0], rtol=2e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps=st.integers(1, 40), every=st.integers(1, 45), lanes=st.none() | st.integers(1, 7))
+def test_the_result_does_not_depend_on_how_the_loop_is_cut(steps, every, lanes):
+    trace = _noisy_run(steps=steps, every=every, lanes=lanes)
+    reference = _noisy_run(steps=40, every=1, lanes=None)
+    assert trace.dataset["step"].values[-1] == steps
+    at = trace.dataset["step"].values
+    np.testing.assert_allclose(trace["loss"].values, reference["loss"].sel(step=at).values, rtol=1e-6)
+
+
+NOISY = Minimization(
+    lambda x, batch: jnp.mean((batch @ x - 1.0) ** 2), init=lambda key: jr.normal(key, (3,)),
+    data=np.random.default_rng(0).standard_normal((30, 3)).astype(np.float32), batch_size=4,
+)  # fmt: skip
+
+
+def _noisy_run(**how):
+    return run(NOISY, optax.sgd, seeds=2, sweep={"learning_rate": [0.1, 0.01]}, **how)
+
+
+def test_new_values_seeds_and_lengths_reuse_the_compiled_program():
+    traced = []
+
+    def loss(x):
+        traced.append(1)
+        return jnp.sum(x**2)
+
+    problem = Minimization(loss, init=jnp.ones(2))
+    run(problem, optax.sgd, steps=500, every=5, seeds=2, sweep={"learning_rate": [0.1, 0.2]})
+    before = len(traced)
+    run(problem, optax.sgd, steps=1_000, every=5, seeds=[8, 9], sweep={"learning_rate": [0.3, 0.4]})
+    assert len(traced) == before
+
+
+def test_a_diverged_configuration_is_recorded_and_disturbs_nobody():
+    rates = [0.01, 10.0, 0.02]
+    trace = run(bowl(), optax.sgd, steps=100, every=10, sweep={"learning_rate": rates})
+    healthy = run(bowl(), optax.sgd, steps=100, every=10, sweep={"learning_rate": [0.01, 0.02]})
+    assert trace.diverged.values.ravel().tolist() == [False, True, False]
+    assert 10 <= float(trace.dataset["diverged_at"][1, 0]) <= 50
+    np.testing.assert_array_equal(trace["loss"].values[[0, 2]], healthy["loss"].values)
+    assert trace.best("loss") == 2
+
+
+def test_structural_hyperparameters_form_groups_in_the_order_given():
+    sweep = {"nesterov": [False, True], "learning_rate": [0.01, 0.02]}
+    trace = run(bowl(), functools.partial(optax.sgd, momentum=0.9), steps=10, sweep=sweep)
+    assert trace.dataset["nesterov"].values.tolist() == [False, False, True, True]
+    for i in range(4):
+        alone = run(bowl(), optax.sgd(momentum=0.9, **trace.configuration(i)), steps=10)
+        np.testing.assert_allclose(trace["loss"].values[i], alone["loss"].values[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_swept_hyperparameters_do_not_change_the_dtype(dtype):
+    problem = Minimization(lambda x: jnp.sum(x**2), init=jnp.ones(3, dtype))
+    trace = run(problem, optax.adam, steps=3, sweep={"learning_rate": [0.1, 0.2]})
+    assert trace.final.dtype == dtype
+    assert trace.final.shape == (2, 1, 3)
+
+
+def test_probes_run_at_the_recording_interval_only_and_may_return_arrays():
+    calls = []
+    probes = {
+        "x": lambda problem, x, key: x,
+        "n": lambda p, x, key: jax.debug.callback(lambda: calls.append(1)) or x[0],
+    }
+    trace = run(bowl(), optax.sgd(0.01), steps=40, every=20, probes=probes)
+    jax.effects_barrier()
+    assert trace["x"].dims == ("config", "seed", "step", "x_0")
+    assert len(calls) == 3
+
+
+def test_a_model_with_static_parts_can_be_the_iterate():
+    problem = problems.digits_mlp(width=8)
+    trace = run(problem, optax.adam(1e-2), steps=50)
+    assert float(trace["loss"][0, 0, -1]) < float(trace["loss"][0, 0, 0])
+
+
+def test_extra_arguments_reach_the_transformation():
+    def newton():
+        def update(updates, state, x=None, *, hvp, **_):
+            hessian = jax.vmap(hvp)(jnp.eye(2))
+            return -jnp.linalg.solve(hessian, updates), state
+
+        return optax.GradientTransformationExtraArgs(lambda x: optax.EmptyState(), update)
+
+    trace = run(bowl(), newton(), steps=1)
+    assert float(trace["loss"][0, 0, -1]) < 1e-10
+
+
+class Extragradient(Method):
+    step_size: float
+
+    def step(self, problem: Game, x, state, key):
+        half = jax.tree.map(lambda z, g: z - self.step_size * g, x, problem.field(x, None))
+        return jax.tree.map(lambda z, g: z - self.step_size * g, x, problem.field(half, None)), state
+
+
+def test_a_game_runs_through_the_same_loop_and_converges_at_the_known_rate():
+    trace = run(problems.bilinear_game(), Extragradient(0.5), steps=200)
+    rate = trace.rate("distance")
+    # |1 - eta l + eta^2 l^2| at l = i: sqrt((1 - eta^2)^2 + eta^2)
+    assert rate.law == "linear"
+    assert abs(rate.value.value - np.sqrt((1 - 0.25) ** 2 + 0.25)) < 1e-4
+
+
+def test_federated_loss_is_the_mean_over_clients():
+    clients = np.random.default_rng(0).standard_normal((4, 6, 3)).astype(np.float32)
+    problem = Federated(lambda x, batch: jnp.mean((batch - x) ** 2), jnp.zeros(3), clients, batch_size=2)
+    assert problem.n_clients == 4
+    np.testing.assert_allclose(problem.loss(jnp.ones(3), problem.full), np.mean((clients - 1) ** 2), rtol=1e-5)
+    assert problem.sample(jr.key(0)).shape == (4, 2, 3)
+    gradients = problem.client_gradients(jnp.zeros(3), problem.full)
+    np.testing.assert_allclose(gradients, -2 * clients.mean(1) / 3, rtol=1e-4)
+    assert float(run(problem, optax.sgd(0.1), steps=100)["loss"][0, 0, -1]) < 1.1
+
+
+def test_a_wrong_kind_of_problem_is_refused_by_both_names():
+    with pytest.raises(TypeError, match=r"Extragradient needs a Game problem, and this is a Minimization"):
+        run(bowl(), Extragradient(0.1), steps=1)
+    with pytest.raises(TypeError, match=r"Gradient needs a Minimization problem, and this is a FixedPoint"):
+        run(FixedPoint(jnp.cos, jnp.zeros(())), optax.sgd(0.1), steps=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"every": 0}, "every"),
+        ({"lanes": -1}, "lanes"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"sweep": {"learning_rate": []}}, r"sweep\['learning_rate'\]"),
+        ({"sweep": []}, "sweep"),
+        ({"probes": {}}, "probes"),
+    ],
+)
+def test_bad_arguments_are_named(change, named):
+    with pytest.raises(ValueError, match=named):
+        run(bowl(), optax.sgd, **({"steps": 3, "sweep": {"learning_rate": [0.1]}} | change))
+
+
+def test_a_factory_without_a_sweep_says_what_to_do():
+    with pytest.raises(TypeError, match="sweep"):
+        run(bowl(), optax.sgd(0.1), steps=3, sweep={"learning_rate": [0.1]})
+    with pytest.raises(TypeError, match="method"):
+        run(bowl(), "adam", steps=3)  # pyright: ignore[reportArgumentType]
+
+
+def test_problems_refuse_bad_data():
+    with pytest.raises(ValueError, match="data"):
+        Minimization(lambda x, b: 0.0, jnp.zeros(1), (np.zeros((3, 2)), np.zeros(4)))
+    with pytest.raises(ValueError, match="batch_size"):
+        Minimization(lambda x, b: 0.0, jnp.zeros(1), np.zeros((3, 2)), batch_size=4)
+    with pytest.raises(ValueError, match="clients"):
+        Federated(lambda x, b: 0.0, jnp.zeros(1), np.zeros(3))
+
+
+def test_flops_grow_with_the_problem():
+    small = flops_per_step(problems.digits_mlp(width=32), Gradient(optax.sgd(0.1)))
+    large = flops_per_step(problems.digits_mlp(width=64), Gradient(optax.sgd(0.1)))
+    assert 1.5 < large / small < 2.5
+
+
+SCRIPT = """
+    import os, signal, sys
+    import numpy as np, optax
+    from attractor import problems, run
+    from attractor.checkpoint import Checkpoint
+    folder, result, kill_after = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    saved, save = [], Checkpoint.save
+    def counting(self, *arguments):
+        save(self, *arguments)
+        saved.append(1)
+        if len(saved) == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+    Checkpoint.save = counting
+    trace = run(problems.digits_mlp(width=8), optax.adam, steps=60, every=1, seeds=2,
+                sweep={"learning_rate": [0.1, 0.01]}, lanes=2, checkpoint=None if folder == "-" else folder)
+    trace.save(result)
+    print(len(saved))
+"""
+
+
+def _script(tmp_path, folder, result, kill_after):
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(SCRIPT).replace("every=1", "every=10").replace("steps=60", "steps=600"))
+    command = [sys.executable, str(path), str(folder), str(result), str(kill_after)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_killed_run_resumes_bit_identically(tmp_path):
+    undisturbed = _script(tmp_path, "-", tmp_path / "a.parquet", 0)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    killed = _script(tmp_path, tmp_path / "ck", tmp_path / "b.parquet", 4)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "b.parquet").exists()
+    resumed = _script(tmp_path, tmp_path / "ck", tmp_path / "b.parquet", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = _script(tmp_path, tmp_path / "ck2", tmp_path / "c.parquet", 0)
+    assert int(resumed.stdout) == int(whole.stdout) - 4  # what was saved before the kill was not done again
+    from attractor import Trace
+
+    first = Trace.load(tmp_path / "a.parquet").dataset
+    assert first.identical(Trace.load(tmp_path / "b.parquet").dataset)
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
+    how = {"steps": 20, "every": 1, "checkpoint": tmp_path}
+    run(bowl(), optax.sgd, sweep={"learning_rate": [0.1]}, **how)
+    for sweep, problem in (({"learning_rate": [0.2]}, bowl()), ({"learning_rate": [0.1]}, bowl((1.0, 2.0)))):
+        with pytest.raises(CheckpointError, match="another run"):
+            run(problem, optax.sgd, sweep=sweep, **how)
+    file = tmp_path / "part-0.ckpt"
+    content = file.read_bytes()
+    for cut in (0, 10, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:cut])
+        with pytest.raises(CheckpointError, match="damaged"):
+            run(bowl(), optax.sgd, sweep={"learning_rate": [0.1]}, **how)
+    flipped = bytearray(content)
+    flipped[len(content) // 3] ^= 0xFF
+    file.write_bytes(bytes(flipped))
+    with pytest.raises(CheckpointError):
+        run(bowl(), optax.sgd, sweep={"learning_rate": [0.1]}, **how)
+
+
+def test_lanes_are_spread_over_devices(tmp_path):
+    script = tmp_path / "devices.py"
+    script.write_text(
+        textwrap.dedent("""
+        import jax, numpy as np, optax
+        from attractor import problems, run
+        from attractor import engine
+        assert len(jax.devices()) == 2
+        how = dict(steps=20, every=5, seeds=2, sweep={"learning_rate": [0.1, 0.01, 0.03, 0.3]})
+        trace = run(problems.digits_logistic(16), optax.sgd, **how)
+        split, whole = engine._placement(4)
+        assert len(split(jax.numpy.zeros((4, 2))).sharding.device_set) == 2
+        np.save("out.npy", trace["loss"].values)
+        """)
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    single = run(
+        problems.digits_logistic(16),
+        optax.sgd,
+        steps=20,
+        every=5,
+        seeds=2,
+        sweep={"learning_rate": [0.1, 0.01, 0.03, 0.3]},
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), single["loss"].values, rtol=1e-5)
+
+
+def test_state_may_hold_keys_and_static_parts(tmp_path):
+    class Walk(Method):
+        def init(self, problem, x, key):
+            return {"key": key, "f": jnp.tanh}
+
+        def step(self, problem: Minimization, x, state, key):
+            first, second = jr.split(state["key"])
+            return x + state["f"](jr.normal(second, x.shape)), {"key": first, "f": state["f"]}
+
+    how = {"steps": 30, "every": 1, "seeds": 2}
+    plain = run(bowl(), Walk(), **how)
+    saved = run(bowl(), Walk(), checkpoint=tmp_path, **how)
+    again = run(bowl(), Walk(), checkpoint=tmp_path, **how)
+    assert plain.dataset.identical(saved.dataset)
+    assert plain.dataset.identical(again.dataset)
+    assert eqx.tree_equal(plain.final, again.final)

@@ -1,0 +1,15 @@
+"""The usage example of every written paper runs."""
+
+import pytest
+
+from attractor.cli import claims_exist, snippet_of
+from attractor.papers import catalogue
+
+WRITTEN = [slug for slug in catalogue() if claims_exist(slug)]
+
+
+@pytest.mark.parametrize("slug", WRITTEN)
+def test_the_usage_snippet_runs(slug, capsys):
+    snippet = snippet_of(slug)
+    assert "import" in snippet
+    exec(compile(snippet, f"<usage of {slug}>", "exec"), {"__name__": "snippet"})
