@@ -100,7 +100,7 @@ def run(
         for i, job in enumerate(jobs):
             saved = None if checkpoint is None else Checkpoint(Path(checkpoint) / f"part-{i}.ckpt")
             results[i] = _execute(problem, job, measured, steps, every, saved, advance)
-    trace = _assemble(problem, method, configs, seed_list, jobs, results, steps, every)
+    trace = _assemble(problem, method, configs, seed_list, jobs, results, list(measured), steps, every)
     for name, probe in measured.items():
         trace.dataset[name].attrs["goal"] = probe.goal
     return trace
@@ -366,6 +366,7 @@ def _assemble(
     seeds: list[int],
     jobs: list[_Job],
     results: list[Any],
+    probes: list[str],
     steps: int,
     every: int,
 ) -> Trace:
@@ -376,7 +377,7 @@ def _assemble(
         stacked = np.stack([pick(results[j])[i] for j, i in lanes])
         return stacked.reshape(len(configs), len(seeds), *stacked.shape[1:])
 
-    values = {name: gather(lambda r, n=name: r.values[n]) for name in results[0].values}
+    values = {name: gather(lambda r, n=name: r.values[n]) for name in (*probes, FINITE)}
     finals = [jax.tree.leaves(r.final) for r in results]
     leaves = (
         [gather(lambda r, n=n: jax.tree.leaves(r.final)[n]) for n in range(len(finals[0]))] if _alike(finals) else []

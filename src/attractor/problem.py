@@ -410,16 +410,14 @@ class Decision(Problem):
         """A fresh episode."""
         return Episode(self.reset(key), jnp.zeros((), int))
 
-    def rollout(
-        self, actor: PyTree, episode: Episode, key: PRNGKeyArray, steps: int
-    ) -> tuple[Episode, Transition]:
+    def rollout(self, actor: PyTree, episode: Episode, key: PRNGKeyArray, steps: int) -> tuple[Episode, Transition]:
         """Follow the policy for ``steps`` steps from ``episode``, starting a fresh one wherever one ends.
 
         Returns:
             Where it stopped, and the transitions, leaves ``(steps, …)``.
         """
 
-        def advance(episode: Episode, keys: PRNGKeyArray) -> tuple[Episode, Transition]:
+        def advance(episode: Episode, keys: Array) -> tuple[Episode, Transition]:
             for_action, for_step, for_reset = keys
             observation = self.observe(episode.state)
             action = self.policy(actor, observation).sample(for_action)

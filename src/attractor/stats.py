@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 Law = Literal["linear", "power"]
 
@@ -77,6 +78,12 @@ def mean(sample: ArrayLike) -> Interval:
 def median(sample: ArrayLike) -> Interval:
     """Bootstrap interval of the median."""
     return bootstrap(lambda s: np.median(s, -1), sample)
+
+
+def proportion(hits: int, trials: int) -> Interval:
+    """Share of hits with its exact (Clopper-Pearson) binomial interval."""
+    bounds = binomtest(hits, trials).proportion_ci(method="exact")
+    return Interval(hits / trials, float(bounds.low), float(bounds.high))
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> Interval:

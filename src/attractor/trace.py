@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -172,11 +172,7 @@ class Trace:
         }
         table = pa.Table.from_pandas(self.frame(), preserve_index=False)
         table = table.replace_schema_metadata({"attractor": json.dumps(header)})
-
-        def write(file: IO[bytes]) -> None:
-            pq.write_table(table, file)
-
-        write_atomically(path, write)
+        write_atomically(path, lambda file: pq.write_table(table, file))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Trace":

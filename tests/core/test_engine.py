@@ -48,8 +48,8 @@ def test_a_sweep_equals_its_runs_one_by_one():
         np.testing.assert_allclose(together["loss"].values[i], alone["loss"].values[0], rtol=2e-5)
 
 
-@settings(max_examples=15, deadline=None)
-@given(steps=st.integers(1, 40), every=st.integers(1, 45), lanes=st.none() | st.integers(1, 7))
+@settings(max_examples=12, deadline=None)  # few distinct lanes and intervals, as each pair compiles
+@given(steps=st.integers(1, 40), every=st.sampled_from([1, 7, 45]), lanes=st.sampled_from([None, 1, 3]))
 def test_the_result_does_not_depend_on_how_the_loop_is_cut(steps, every, lanes):
     trace = _noisy_run(steps=steps, every=every, lanes=lanes)
     reference = _noisy_run(steps=40, every=1, lanes=None)

@@ -220,7 +220,7 @@ def _try(claim: Claim, scale: Scale, versions: dict[str, str], sources: str) -> 
         result, measured, _ = _evaluate(claim.experiment, parts, scale)
         broken.append({"name": name, "verdict": result, "value": _finite(measured.bounds[0]) if measured else None})
     if outcome == "fails" and claim.reason:
-        note = claim.reason
+        note = f"{claim.reason} ({note})" if note else claim.reason
     if passed := [b["name"] for b in broken if b["verdict"] != "fails"]:
         outcome = "error"
         note = f"not caught: broken variant {', '.join(passed)}" + (f"; {note}" if note else "")

@@ -1,0 +1,164 @@
+"""Consensus-based optimization: particles that agree on a minimizer, from function values alone."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from attractor.checks import in_range
+from attractor.method import Method
+from attractor.problem import Minimization
+from attractor.registry import LogUniform, Uniform, method
+
+Scalar = float | Float[Array, ""]
+
+
+def consensus_point(
+    positions: PyTree[Float[Array, "n ..."]], values: Float[Array, " n"], alpha: Scalar
+) -> PyTree[Float[Array, "..."]]:
+    r"""Average of particles that weighs those with small values more.
+
+    .. math:: x_\alpha = \sum_i w_i x_i, \qquad w_i \propto e^{-\alpha f(x_i)}
+
+    For large α it is close to the best particle. A particle whose value is not a number has no weight.
+
+    Arguments:
+        positions: Pytree whose leaves have the particles as leading axis.
+        values: f at each of them.
+        alpha: Inverse temperature, > 0.
+    """
+    weights = jax.nn.softmax(jnp.where(jnp.isnan(values), -jnp.inf, -alpha * values))
+    return jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1).astype(leaf.dtype), positions)
+
+
+class _Particles(Method):
+    """What the methods below share: how many particles, how they agree, and how far around x they are drawn."""
+
+    particles: int
+    alpha: Scalar
+    spread: Scalar
+
+    def __check_init__(self) -> None:
+        in_range("particles", self.particles, 1)
+        in_range("alpha", self.alpha, 0.0, open_low=True)
+        in_range("spread", self.spread, 0.0, open_low=True)
+
+    def cloud(self, x: PyTree, key: PRNGKeyArray) -> PyTree:
+        """Particles drawn from :math:`N(x, spread^2 I)`."""
+        copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.particles, *leaf.shape)), x)
+        return jax.tree.map(lambda c, xi: c + self.spread * xi, copies, optax.tree.random_like(key, copies))
+
+    def consensus(self, problem: Minimization, positions: PyTree, key: PRNGKeyArray) -> PyTree:
+        """The consensus point on one minibatch."""
+        values = jax.vmap(problem.loss, (0, None))(positions, problem.sample(key))
+        return consensus_point(positions, values, self.alpha)
+
+
+class ConsensusBasedOptimization(_Particles):
+    """See `consensus_based_optimization`."""
+
+    drift: Scalar
+    noise: Scalar
+    time_step: Scalar
+    diffusion: str
+
+    def __check_init__(self) -> None:
+        in_range("drift", self.drift, 0.0, open_low=True)
+        in_range("noise", self.noise, 0.0)
+        in_range("time_step", self.time_step, 0.0, open_low=True)
+        if self.diffusion not in ("componentwise", "isotropic"):
+            raise ValueError(f"diffusion: expected 'componentwise' or 'isotropic', got {self.diffusion!r}")
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> PyTree:
+        return self.cloud(x, key)
+
+    def step(self, problem: Minimization, x: PyTree, state: PyTree, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
+        agreed = self.consensus(problem, state, key)
+        away = jax.tree.map(jnp.subtract, state, agreed)
+        size = jax.tree.map(jnp.abs, away)
+        if self.diffusion == "isotropic":
+            length = jax.vmap(optax.tree.norm)(away)
+            size = jax.tree.map(lambda a: length.reshape(-1, *[1] * (a.ndim - 1)).astype(a.dtype), away)
+        normal = optax.tree.random_like(jr.fold_in(key, 1), state)
+        pull, shake = self.drift * self.time_step, self.noise * self.time_step**0.5
+        moved = jax.tree.map(lambda p, a, s, xi: p - pull * a + shake * s * xi, state, away, size, normal)
+        return agreed, moved
+
+
+class ConsensusHopping(_Particles):
+    """See `consensus_hopping`."""
+
+    def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        return self.consensus(problem, self.cloud(x, jr.fold_in(key, 1)), key), state
+
+
+@method(
+    "consensus-based-optimization",
+    {"alpha": LogUniform(1.0, 1e4), "noise": Uniform(0.1, 2.0), "spread": LogUniform(0.1, 10.0)},
+    paper="cbo-as-stochastic-gd",
+    bad={"particles": 0, "alpha": 0.0, "drift": 0.0, "noise": -1.0, "time_step": 0.0, "spread": 0.0, "diffusion": "no"},
+)  # fmt: skip
+def consensus_based_optimization(
+    alpha: Scalar = 100.0,
+    noise: Scalar = 1.4,
+    spread: Scalar = 3.0,
+    *,
+    particles: int = 200,
+    drift: Scalar = 1.0,
+    time_step: Scalar = 0.1,
+    diffusion: str = "componentwise",
+) -> Method:
+    r"""Particles drift to their consensus point and diffuse the more, the further they are from it.
+
+    .. math::
+        x_\alpha = \sum_i w_i X^i,\ w_i \propto e^{-\alpha f(X^i)}, \qquad
+        X^i \leftarrow X^i - \lambda\,\Delta t\,(X^i - x_\alpha) + \sigma\sqrt{\Delta t}\, D(X^i - x_\alpha)\, \xi^i
+
+    with :math:`\xi^i \sim N(0, I)`, and D(v) the diagonal matrix of v (componentwise) or :math:`\|v\| I` (isotropic).
+    Function values only. The particles are the state; the iterate is the consensus point they were last drawn to.
+
+    Arguments:
+        alpha: Inverse temperature α > 0 of the consensus point, in 1 / units of f.
+        noise: σ >= 0. The particles contract while 2λ > σ² (componentwise) or 2λ > σ² dim (isotropic).
+        spread: The particles start from :math:`N(x_0, spread^2 I)`; > 0.
+        particles: How many; each step evaluates f once per particle.
+        drift: λ > 0.
+        time_step: Δt > 0.
+        diffusion: ``"componentwise"``, which scales to many dimensions, or ``"isotropic"``.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Paper: Gradient is All You Need? (Riedl, Klock, Geldhauser and Fornasier, 2023)
+    """
+    return ConsensusBasedOptimization(particles, alpha, spread, drift, noise, time_step, diffusion)
+
+
+@method(
+    "consensus-hopping",
+    {"alpha": LogUniform(1.0, 1e4), "spread": LogUniform(0.01, 10.0)},
+    paper="cbo-as-stochastic-gd",
+    bad={"particles": 0, "alpha": 0.0, "spread": 0.0},
+)
+def consensus_hopping(alpha: Scalar = 100.0, spread: Scalar = 0.1, *, particles: int = 100) -> Method:
+    r"""Hop to the consensus point of a fresh Gaussian cloud: a stochastic gradient step that sees no gradient.
+
+    .. math::
+        x_{k+1} = x_\alpha(X^1, …, X^n), \quad X^i \sim N(x_k, s^2 I), \qquad
+        E\,[x_{k+1}] - x_k \to s^2 \nabla_x \log E\, e^{-\alpha f(x_k + s\xi)}
+
+    which is about :math:`-\alpha s^2 \nabla f` for small s, and for large α at fixed :math:`\tau = \alpha s^2` the
+    proximal (implicit gradient) step :math:`x_{k+1} = x_k - \tau \nabla f(x_{k+1})`.
+
+    Arguments:
+        alpha: Inverse temperature α > 0, in 1 / units of f.
+        spread: Standard deviation s > 0 of the cloud, in units of x.
+        particles: How many; each step evaluates f once per particle.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Paper: Gradient is All You Need? (Riedl, Klock, Geldhauser and Fornasier, 2023)
+    """
+    return ConsensusHopping(particles, alpha, spread)

@@ -1,0 +1,118 @@
+"""Descent-ascent and extragradient, with one step size or with a slow first player."""
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from attractor.checks import in_range
+from attractor.method import Method
+from attractor.problem import Game
+from attractor.registry import LogUniform, method
+
+Scalar = float | Float[Array, ""]
+STEP = LogUniform(1e-3, 1.0)
+TIMESCALE = LogUniform(1.0, 100.0)
+
+
+class GradientDescentAscent(Method):
+    """See `gradient_descent_ascent`."""
+
+    learning_rate: Scalar
+    timescale: Scalar = 1.0
+
+    def __check_init__(self) -> None:
+        in_range("learning_rate", self.learning_rate, 0.0, open_low=True)
+        in_range("timescale", self.timescale, 0.0, open_low=True)
+
+    def step(self, problem: Game, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        return self.follow(problem.field(x, problem.sample(key)), x), state
+
+    def follow(self, field: PyTree, start: PyTree) -> PyTree:
+        """Each player against its part of the field, the first one ``timescale`` times slower."""
+        rates = (self.learning_rate / self.timescale, *[self.learning_rate] * (len(start) - 1))
+        return tuple(
+            jax.tree.map(lambda p, g, rate=rate: p - rate * g, player, part)
+            for rate, player, part in zip(rates, start, field, strict=True)
+        )
+
+
+class Extragradient(GradientDescentAscent):
+    """See `two_timescale_extragradient`."""
+
+    def step(self, problem: Game, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        batch = problem.sample(key)
+        ahead = self.follow(problem.field(x, batch), x)
+        return self.follow(problem.field(ahead, batch), x), state
+
+
+@method(
+    "gradient-descent-ascent",
+    {"learning_rate": STEP, "timescale": TIMESCALE},
+    example={"learning_rate": 0.1},
+    bad={"learning_rate": -1.0, "timescale": 0.0},
+)
+def gradient_descent_ascent(learning_rate: Scalar, timescale: Scalar = 1.0) -> Method:
+    r"""All players take a gradient step at once.
+
+    .. math:: z_{k+1} = z_k - \eta \Lambda_\tau F(z_k), \qquad \Lambda_\tau = \mathrm{diag}(I/\tau, I, …)
+
+    for the joint field F of a `Game`, which is :math:`(\nabla_x f, -\nabla_y f)` when min over x, max over y of f.
+
+    Arguments:
+        learning_rate: Step size η > 0 of every player but the first.
+        timescale: τ > 0: the first player's step is η/τ. 1: all alike.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+    return GradientDescentAscent(learning_rate, timescale)
+
+
+@method("extragradient", {"learning_rate": STEP}, example={"learning_rate": 0.1}, bad={"learning_rate": -1.0})
+def extragradient(learning_rate: Scalar) -> Method:
+    r"""Step from where you are with the field of where a plain step would lead.
+
+    .. math:: w_k = z_k - \eta F(z_k), \qquad z_{k+1} = z_k - \eta F(w_k)
+
+    On a `Game` with noise both fields see the same sample.
+
+    Arguments:
+        learning_rate: Step size η > 0, below 1/L for a field with Lipschitz constant L.
+
+    Raises:
+        ValueError: if ``learning_rate`` is not positive.
+
+    Paper: The extragradient method for finding saddle points and other problems (Korpelevich, 1976)
+    """
+    return Extragradient(learning_rate)
+
+
+@method(
+    "two-timescale-extragradient",
+    {"learning_rate": STEP, "timescale": TIMESCALE},
+    paper="two-timescale-extragradient-minimax",
+    example={"learning_rate": 0.1},
+    bad={"learning_rate": -1.0, "timescale": 0.0},
+)
+def two_timescale_extragradient(learning_rate: Scalar, timescale: Scalar = 10.0) -> Method:
+    r"""Extragradient whose first (minimizing) player is slow, so that it sees nearly a best response.
+
+    .. math::
+        w_k = z_k - \eta \Lambda_\tau F(z_k), \qquad z_{k+1} = z_k - \eta \Lambda_\tau F(w_k), \qquad
+        \Lambda_\tau = \mathrm{diag}(I/\tau, I, …)
+
+    An eigenvalue λ of :math:`\Lambda_\tau DF` is damped by :math:`1 - \eta\lambda + \eta^2\lambda^2`: unlike a plain
+    step, this contracts modes that rotate. Where :math:`f_{yy}` is singular these have
+    :math:`\lambda \approx \pm i\sigma/\sqrt\tau + \iota/\tau`, and η must exceed :math:`-2\iota/\sigma^2`.
+    On a `Game` with noise both fields see the same sample.
+
+    Arguments:
+        learning_rate: Step size η > 0 of every player but the first; large, but below 1/L.
+        timescale: τ > 0: the first player's step is η/τ. In the limit of large τ only points that meet the
+            second-order necessary condition of a local minimax point attract, see `local_minimax_curvatures`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Paper: Two-timescale Extragradient for Finding Local Minimax Points (Chae, Kim and Kim, 2024)
+    """
+    return Extragradient(learning_rate, timescale)

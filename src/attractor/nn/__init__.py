@@ -1,0 +1,23 @@
+"""Layers, units and activations: equinox Modules and plain functions."""
+
+from attractor.nn.arithmetic import (
+    NALU,
+    NAU,
+    NMU,
+    ArithmeticUnit,
+    add_sparsity_gradient,
+    keep_in_range,
+    sparsity,
+    sparsity_error,
+)
+
+__all__ = [
+    "NALU",
+    "NAU",
+    "NMU",
+    "ArithmeticUnit",
+    "add_sparsity_gradient",
+    "keep_in_range",
+    "sparsity",
+    "sparsity_error",
+]

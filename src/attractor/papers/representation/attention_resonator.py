@@ -1,0 +1,152 @@
+"""Attention resonator: factoring bound vectors with a softmax in place of the resonator network's linear cleanup.
+
+```python
+from attractor import run
+from attractor.representation import attention_resonator, bound_products, resonator
+
+problem = bound_products(codewords=20, trials=25)  # 25 products of three vectors, 8,000 candidates each
+for method in (attention_resonator(beta=8.0), resonator()):
+    found = run(problem, method, steps=100, every=100).final
+    sweeps = found.sweeps[0, 0]  # of the one configuration and seed
+    print(f"{sweeps.mean():.1f} sweeps, {sweeps.max()} at most")
+```
+"""
+
+from functools import cache
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from attractor.engine import run
+from attractor.papers import Evidence, claim
+from attractor.representation.resonator import (
+    Estimate,
+    Resonator,
+    attention_resonator,
+    bound_products,
+    resonator,
+)
+from attractor.stats import bootstrap, paired_difference
+
+SLUG = "attention-resonator"
+CODEWORDS = (20, 30, 40)
+BETAS = (6.0, 7.0, 8.0, 10.0)
+EVEN, HARD = (0.1, 0.2, 0.3, 0.4), (200.0, 300.0, 400.0, 500.0)
+SWEEPS = 100
+ATTENTION = attention_resonator(beta=8.0)
+
+
+def _sign_cleanup(beta, codebook, query):
+    weights = jax.nn.softmax(beta * (query @ codebook) / query.size)
+    return jnp.where(codebook @ weights < 0, -1.0, 1.0)
+
+
+def sign_resonator(beta):
+    """Attention whose states are rounded to signs, not bounded in norm."""
+    return Resonator(eqx.Partial(_sign_cleanup, beta))
+
+
+@cache
+def _measured(method, betas, codewords, scale):
+    """Per product: whether it was solved, decoding up to sign or not, and in how many sweeps.
+
+    ``beta`` is the one that solves most on codebooks and products of their own, up to sign.
+    """
+    draws = 4 if scale == "quick" else 40
+
+    def runs(seeds):  # per draw of the codebooks: (betas, products)
+        for seed in seeds:
+            problem = bound_products(codewords, trials=50, seed=seed)
+            final = run(
+                problem, method, steps=SWEEPS, every=SWEEPS, sweep={"beta": list(betas)} if betas else None
+            ).final
+            found = Estimate(*(part[:, 0] for part in final))
+            solved = [np.asarray(jax.vmap(lambda x, s=s, p=problem: p.solved(x, s))(found)) for s in (True, False)]
+            yield *solved, found.sweeps
+
+    tuning, *_ = zip(*runs(range(1_000, 1_002)), strict=True)
+    best = np.mean(tuning, axis=(0, 2)).argmax()
+    return tuple(np.concatenate([part[best] for part in parts]) for parts in zip(*runs(range(draws)), strict=True))
+
+
+def _measured_both(method, betas, scale):
+    """``_measured`` of the method and of the standard resonator, all sizes after one another."""
+    return (
+        [np.concatenate(parts) for parts in zip(*(_measured(*what, m, scale) for m in CODEWORDS), strict=True)]
+        for what in ((method, betas), (resonator, ()))
+    )
+
+
+def _gain(method, betas, scale, decoding):
+    ours, theirs = (found[decoding] for found in _measured_both(method, betas, scale))
+    note = f"solved {ours.mean():.1%}, the standard resonator {theirs.mean():.1%}"
+    return Evidence(paired_difference(ours, theirs), at_least=0.08, note=note)
+
+
+@claim(
+    SLUG,
+    "the cleanup is the rescaled gradient of the log-sum-exp memory, to 1e-5",
+    broken={"linear cleanup": {"method": resonator()}},
+)
+def cleans_up_by_log_sum_exp(method=ATTENTION, *, scale):
+    def error(key):
+        for_book, for_query = jr.split(key)
+        codebook = jr.rademacher(for_book, (512, 20), dtype=float)
+        query = jr.normal(for_query, (512,))
+        gradient = jax.grad(lambda q: jax.nn.logsumexp(8.0 * (q @ codebook) / 512))(query)
+        wanted = gradient / jnp.linalg.norm(gradient) * jnp.sqrt(512)
+        return jnp.max(jnp.abs(method.cleanup(codebook, query) - wanted))
+
+    errors = jax.vmap(error)(jr.split(jr.key(0), 20 if scale == "quick" else 1_000))
+    return Evidence(float(errors.max()), at_most=1e-5)
+
+
+DAMAGED = {"almost even attention": {"betas": EVEN}, "winner takes all": {"betas": HARD}}
+
+
+@claim(
+    SLUG,
+    "solves at least 8 points more products than the standard resonator, decoding each estimate to its nearest "
+    "codeword (N = 512, F = 3, M = 20, 30, 40)",
+    broken=DAMAGED,
+)
+def solves_more(method=attention_resonator, betas=BETAS, *, scale):
+    return _gain(method, betas, scale, decoding=1)
+
+
+@claim(
+    SLUG,
+    "solves no fewer at any of the three sizes, decoding each estimate to its nearest codeword",
+    broken=DAMAGED,
+    reason="at M = 40 it solves 2.5 points more of 200 products, too few to tell: the interval is -5.5 to 10.5",
+)
+def never_solves_fewer(method=attention_resonator, betas=BETAS, *, scale):
+    gains = [
+        paired_difference(_measured(method, betas, m, scale)[1], _measured(resonator, (), m, scale)[1])
+        for m in CODEWORDS
+    ]
+    return Evidence(min(gains, key=lambda gain: gain.low), at_least=0.0)
+
+
+@claim(
+    SLUG,
+    "solves at least 8 points more also when both are decoded up to sign",
+    broken=DAMAGED,
+    reason="the standard resonator often finds the factors with signs that cancel in pairs; once these count as found "
+    "it solves 93 % of the products, attention 65 %",
+)
+def solves_more_up_to_sign(method=attention_resonator, betas=BETAS, *, scale):
+    return _gain(method, betas, scale, decoding=0)
+
+
+@claim(
+    SLUG,
+    "comes to rest in at most 1.1 times the standard resonator's sweeps on average, solved or not",
+    broken={"signs, not bounded norms": {"method": sign_resonator}},
+)
+def comes_to_rest(method=attention_resonator, betas=BETAS, *, scale):
+    (*_, ours), (*_, theirs) = _measured_both(method, betas, scale)
+    return Evidence(bootstrap(lambda a, b: a.mean(-1) / b.mean(-1), ours, theirs), at_most=1.1)

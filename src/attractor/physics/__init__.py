@@ -1,0 +1,23 @@
+"""Physics-informed networks, differential operators, conservation."""
+
+from attractor.physics.pinn import BallNetwork, Collocation, poisson_pinn
+from attractor.physics.taylor import (
+    biharmonic,
+    contract,
+    dense_tangents,
+    laplacian,
+    laplacian_slope,
+    sparse_tangents,
+)
+
+__all__ = [
+    "BallNetwork",
+    "Collocation",
+    "biharmonic",
+    "contract",
+    "dense_tangents",
+    "laplacian",
+    "laplacian_slope",
+    "poisson_pinn",
+    "sparse_tangents",
+]

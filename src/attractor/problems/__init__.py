@@ -1,0 +1,32 @@
+"""Ready problems. Each is a function that returns a `Problem`; registered ones have a name on the command line."""
+
+from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
+from attractor.problems.bilinear import bilinear_game
+from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
+from attractor.problems.control import cartpole, pendulum
+from attractor.problems.digits import digits, digits_logistic, digits_mlp
+from attractor.problems.federated_digits import federated_digits
+from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
+from attractor.problems.multimodal import rastrigin
+from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
+
+__all__ = [
+    "arithmetic_extrapolation",
+    "arithmetic_units",
+    "bilinear_game",
+    "burgers_operator",
+    "burgers_pairs",
+    "cartpole",
+    "degenerate_minimax",
+    "diagonal_quadratic",
+    "digits",
+    "digits_logistic",
+    "digits_mlp",
+    "federated_digits",
+    "gaussian_random_field",
+    "minimax_quadratic",
+    "pendulum",
+    "rastrigin",
+    "rotated_quadratic",
+    "solve_burgers",
+]

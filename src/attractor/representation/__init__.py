@@ -1,0 +1,21 @@
+"""Clustering, continual learning, associative memory."""
+
+from attractor.representation.resonator import (
+    Estimate,
+    Factorization,
+    Resonator,
+    attention_resonator,
+    bound_products,
+    resonator,
+    vsa_bind,
+)
+
+__all__ = [
+    "Estimate",
+    "Factorization",
+    "Resonator",
+    "attention_resonator",
+    "bound_products",
+    "resonator",
+    "vsa_bind",
+]

@@ -1,0 +1,250 @@
+"""Trust-region policy optimization: the largest step whose effect on the outputs stays within a radius."""
+
+from collections.abc import Callable
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax import lax
+from jax.scipy.sparse.linalg import cg
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from attractor import registry
+from attractor.checks import in_range
+from attractor.method import Method
+from attractor.problem import Decision, Episode, Transition
+from attractor.rl.advantages import Scalar, gae
+
+BACKTRACKS = 10  # halvings before a step is given up
+
+
+def trust_region_step(
+    objective: Callable[[PyTree], Float[Array, ""]],
+    distance: Callable[[PyTree], Float[Array, ""]],
+    x: PyTree,
+    radius: Scalar,
+    *,
+    longest: float = jnp.inf,
+    damping: Scalar = 0.0,
+    cg_steps: int = 10,
+) -> PyTree:
+    r"""One step of: minimize ``objective`` subject to ``distance`` <= ``radius``.
+
+    With g the gradient of the objective and H the Hessian of the distance, both at x,
+
+    .. math::
+        s \approx -(H + \text{damping} I)^{-1} g, \qquad
+        \alpha = \min\bigl(\text{longest}, \sqrt{2\,\text{radius} / s^\top (H + \text{damping} I) s}\bigr), \qquad
+        x \leftarrow x + 2^{-k} \alpha s
+
+    with conjugate gradients for s, and the first k for which the objective falls and the distance is within the
+    radius; x stays where it is if there is none (as when g = 0).
+
+    Arguments:
+        objective: To be minimized.
+        distance: From x: zero with zero gradient there, and not negative elsewhere.
+        x: Any pytree of floating-point arrays.
+        radius: Largest distance, > 0.
+        longest: Largest :math:`\alpha`; 1 when the objective is itself quadratic with Hessian H.
+        damping: Added to the diagonal of H, >= 0; with 0, only the few steps of conjugate gradients regularize.
+        cg_steps: Iterations of conjugate gradients, >= 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("radius", radius, 0.0, open_low=True)
+    in_range("damping", damping, 0.0)
+    in_range("cg_steps", cg_steps, 1)
+    value, gradient = jax.value_and_grad(objective)(x)
+    _, hessian = jax.linearize(jax.grad(distance), x)
+
+    def damped(v: PyTree) -> PyTree:
+        return jax.tree.map(lambda h, v: h + jnp.asarray(damping, v.dtype) * v, hessian(v), v)
+
+    direction, _ = cg(damped, jax.tree.map(jnp.negative, gradient), maxiter=cg_steps)
+    # The residual of conjugate gradients is orthogonal to their solution, so s'(H + damping I)s = -g's.
+    length = -sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)), start=jnp.zeros(()))
+    scale = jnp.minimum(longest, jnp.sqrt(2 * radius / jnp.maximum(length, jnp.finfo(length.dtype).tiny)))
+
+    def move(scale: Array) -> PyTree:
+        return jax.tree.map(lambda x, s: x + (scale * s).astype(x.dtype), x, direction)
+
+    def halve(search: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        k, _, _ = search
+        tried = scale * 0.5**k
+        candidate = move(tried)
+        return k + 1, tried, (objective(candidate) < value) & (distance(candidate) <= radius)
+
+    def unsettled(search: tuple[Array, Array, Array]) -> Array:
+        k, _, accepted = search
+        return ~accepted & (k <= BACKTRACKS)
+
+    _, tried, accepted = lax.while_loop(unsettled, halve, (jnp.asarray(0), scale, jnp.asarray(False)))
+    return jax.tree.map(partial(jnp.where, accepted), move(tried), x)
+
+
+def trust_region_value_fit(
+    predict: Callable[[PyTree], Float[Array, " *shape"]],
+    critic: PyTree,
+    targets: Float[Array, " *shape"],
+    eps: Scalar = 0.1,
+    *,
+    damping: Scalar = 0.0,
+    cg_steps: int = 10,
+) -> PyTree:
+    r"""Fit a value function by one Gauss-Newton step within a trust region.
+
+    .. math::
+        \min_\phi \sum_n (V_\phi(s_n) - \hat V_n)^2 \quad\text{s.t.}\quad
+        \frac1N \sum_n \frac{(V_\phi(s_n) - V_{\phi_0}(s_n))^2}{2\sigma^2} \le \epsilon, \qquad
+        \sigma^2 = \frac1N \sum_n (V_{\phi_0}(s_n) - \hat V_n)^2
+
+    The Hessian of the constraint at :math:`\phi_0` is the Gauss-Newton matrix over :math:`\sigma^2`, so this is a
+    `trust_region_step`. For a V that is linear in :math:`\phi` (and without damping) the step solves the problem
+    exactly. Choices: where the paper rescales every step to the boundary, we stop at the unconstrained minimum when
+    that lies inside (the boundary is then worse), and a step is halved until the constraint truly holds.
+
+    Arguments:
+        predict: ``critic -> predictions`` at the N states.
+        critic: Parameters :math:`\phi_0`.
+        targets: :math:`\hat V_n`, such as discounted returns, in the shape of the predictions.
+        eps: Radius :math:`\epsilon` > 0, in units of the present error's variance.
+        damping: As in `trust_region_step`.
+        cg_steps: As in `trust_region_step`.
+
+    Raises:
+        ValueError: for an argument out of range, or targets of another shape than the predictions.
+
+    Paper: High-Dimensional Continuous Control Using Generalized Advantage Estimation.
+    """
+    in_range("eps", eps, 0.0, open_low=True)
+    before = lax.stop_gradient(predict(critic))
+    if before.shape != targets.shape:
+        raise ValueError(f"targets: expected the shape of the predictions, {before.shape}, got {targets.shape}")
+    twice_variance = jnp.maximum(2 * jnp.mean((before - targets) ** 2), jnp.finfo(before.dtype).tiny)
+
+    def distance_to(reference: Array) -> Callable[[PyTree], Array]:
+        return lambda critic: jnp.mean((predict(critic) - reference) ** 2) / twice_variance
+
+    return trust_region_step(
+        distance_to(targets), distance_to(before), critic, eps, longest=1.0, damping=damping, cg_steps=cg_steps
+    )
+
+
+class TRPO(Method):
+    """See `trpo`."""
+
+    gamma: Scalar
+    lam: Scalar
+    delta: Scalar
+    eps: Scalar
+    damping: Scalar
+    environments: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    cg_steps: int = eqx.field(static=True)
+
+    def init(self, problem: Decision, x: PyTree, key: PRNGKeyArray) -> Episode:
+        return jax.vmap(problem.start)(jr.split(key, self.environments))
+
+    def step(self, problem: Decision, x: PyTree, state: Episode, key: PRNGKeyArray) -> tuple[PyTree, Episode]:
+        actor, critic = x
+        keys = jr.split(key, self.environments)
+        rollout = jax.vmap(lambda episode, key: problem.rollout(actor, episode, key, self.steps), out_axes=(0, 1))
+        state, seen = rollout(state, keys)
+
+        def value(critic: PyTree, observation: Array) -> Array:
+            return jax.vmap(jax.vmap(partial(problem.value, critic)))(observation)
+
+        values, next_values = value(critic, seen.observation), value(critic, seen.next_observation)
+        estimate = partial(
+            gae, seen.reward, values, next_values, self.gamma, terminated=seen.terminated, truncated=seen.truncated
+        )
+        options = {"damping": self.damping, "cg_steps": self.cg_steps}
+        new_actor = _improve(problem, actor, seen, estimate(lam=self.lam), self.delta, **options)
+        # The policy's step uses the old critic: fitting it to this very batch first would bias the advantages.
+        returns = values + estimate(lam=1.0)
+        fit = partial(value, observation=seen.observation)
+        return (new_actor, trust_region_value_fit(fit, critic, returns, self.eps, **options)), state
+
+
+def _improve(problem: Decision, actor: PyTree, seen: Transition, advantages: Array, delta: Scalar, **options) -> PyTree:
+    """Maximize the importance-weighted advantage within mean KL divergence ``delta`` of the old policy."""
+    policy = jax.vmap(jax.vmap(problem.policy, (None, 0)), (None, 0))
+    log_prob = jax.vmap(jax.vmap(lambda distribution, action: distribution.log_prob(action)))
+    divergence = jax.vmap(jax.vmap(lambda old, new: old.divergence(new)))
+    old = policy(actor, seen.observation)
+    old_log_prob = log_prob(old, seen.action)
+
+    def surrogate_loss(actor: PyTree) -> Array:
+        ratio = jnp.exp(log_prob(policy(actor, seen.observation), seen.action) - old_log_prob)
+        return -jnp.mean(ratio * advantages)
+
+    def mean_divergence(actor: PyTree) -> Array:
+        return jnp.mean(divergence(old, policy(actor, seen.observation)))
+
+    return trust_region_step(surrogate_loss, mean_divergence, actor, delta, **options)
+
+
+@registry.method(
+    "trpo",
+    {
+        "lam": registry.Uniform(0.9, 1.0),
+        "delta": registry.LogUniform(1e-3, 1e-1),
+        "eps": registry.LogUniform(1e-2, 1.0),
+    },
+    paper="gae",
+    bad={
+        "gamma": 1.5, "lam": -0.1, "delta": 0.0, "eps": -1.0, "damping": -1.0, "environments": 0, "steps": 0,
+        "cg_steps": 0,
+    },
+)  # fmt: skip
+def trpo(
+    gamma: Scalar = 0.99,
+    lam: Scalar = 0.96,
+    delta: Scalar = 0.01,
+    eps: Scalar = 0.1,
+    *,
+    environments: int = 16,
+    steps: int = 128,
+    damping: Scalar = 0.0,
+    cg_steps: int = 10,
+) -> TRPO:
+    r"""Trust-region policy optimization with generalized advantages and a trust-region value fit.
+
+    An iteration continues ``environments`` episodes for ``steps`` steps each, estimates advantages A by `gae` and
+    takes
+
+    .. math::
+        \theta &\leftarrow \arg\max_\theta \tfrac1N \sum_n \frac{\pi_\theta(a_n|s_n)}{\pi_{\theta_0}(a_n|s_n)} A_n
+        \quad\text{s.t.}\quad \tfrac1N \sum_n \mathrm{KL}(\pi_{\theta_0}(\cdot|s_n) \| \pi_\theta(\cdot|s_n)) \le \delta
+        \\ \phi &\leftarrow \text{trust\_region\_value\_fit towards } \hat V_n = \text{discounted returns}
+
+    by one natural-gradient step and line search (`trust_region_step`), and `trust_region_value_fit`. The advantages
+    come from the critic before its fit, and are neither centered nor rescaled. Choices: all samples enter the
+    Fisher-vector products; where a return is cut off, the critic's value stands for the rest of it.
+
+    Arguments:
+        gamma: Discount factor in [0, 1].
+        lam: The advantages' :math:`\lambda` in [0, 1].
+        delta: Radius of the policy's step in nats, > 0.
+        eps: Radius of the critic's step in variances of its error, > 0.
+        environments: Episodes continued side by side, >= 1.
+        steps: Steps per episode and iteration, >= 1; the batch is environments * steps.
+        damping: Added to the diagonal of both curvature matrices, >= 0.
+        cg_steps: Iterations of conjugate gradients, >= 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: High-Dimensional Continuous Control Using Generalized Advantage Estimation.
+    """
+    in_range("gamma", gamma, 0.0, 1.0)
+    in_range("lam", lam, 0.0, 1.0)
+    in_range("delta", delta, 0.0, open_low=True)
+    in_range("eps", eps, 0.0, open_low=True)
+    in_range("damping", damping, 0.0)
+    for name, count in (("environments", environments), ("steps", steps), ("cg_steps", cg_steps)):
+        in_range(name, count, 1)
+    return TRPO(gamma, lam, delta, eps, damping, environments, steps, cg_steps)

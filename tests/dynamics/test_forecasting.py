@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attractor.dynamics import esn_forecast, forecast_benchmark, mean_forecast, nvar_forecast, smape
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+def waves(n):
+    t = np.arange(n) * 0.1
+    return np.stack([3 + np.sin(t), np.cos(t)], 1)
+
+
+def test_smape_by_hand():
+    assert float(smape(jnp.array([1.0, 2.0]), jnp.array([1.0, 6.0]))) == pytest.approx(50.0)
+    assert float(smape(jnp.zeros(2), jnp.zeros(2))) == 0.0
+    assert float(smape(jnp.ones(2), jnp.array([jnp.nan, jnp.inf]))) == 200.0
+
+
+def test_nvar_equals_numpy():
+    series, ridge = waves(60), 1e-4
+    found = nvar_forecast(jnp.asarray(series), 3, ridge=ridge)
+    x = (series - series.mean(0)) / series.std(0)
+
+    def features(older, newer):
+        z = np.concatenate([older, newer])
+        return np.concatenate([[1.0], z, [z[i] * z[j] for i in range(4) for j in range(i, 4)]])
+
+    inputs = np.array([features(x[t - 1], x[t]) for t in range(1, 59)])
+    n = len(inputs)
+    weights = np.linalg.solve(inputs.T @ inputs / n + ridge * np.eye(15), inputs.T @ (x[2:] - x[1:-1]) / n)
+    window = [x[-2], x[-1]]
+    for _ in range(3):
+        window.append(window[-1] + features(window[-2], window[-1]) @ weights)
+    np.testing.assert_allclose(found, series.mean(0) + series.std(0) * np.array(window[2:]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("forecaster", [nvar_forecast, esn_forecast])
+def test_a_periodic_signal_is_learned(forecaster):
+    series = jnp.asarray(waves(700))
+    forecast = forecaster(series[:600], 100)
+    assert float(jnp.abs(forecast - series[600:]).max()) < 0.05
+
+
+@pytest.mark.parametrize("forecaster", [nvar_forecast, esn_forecast, mean_forecast])
+def test_a_constant_coordinate_does_no_harm(forecaster):
+    series = jnp.asarray(np.pad(waves(300), ((0, 0), (0, 1))))
+    forecast = forecaster(series, 20)
+    assert bool(jnp.isfinite(forecast).all())
+    np.testing.assert_allclose(forecast[:, 2], 0, atol=1e-12)
+
+
+def test_benchmark_grades_each_model_on_each_system():
+    pytest.importorskip("dysts")
+    from attractor.dynamics import chaotic_system, sample_systems
+
+    systems = [chaotic_system("Lorenz"), chaotic_system("HyperBao")]
+    series = sample_systems(systems, 400)
+    table = forecast_benchmark({"mean": mean_forecast, "NVAR": nvar_forecast}, systems, series, horizon=50)
+    errors = table.pivot(index="system", columns="model", values="error")
+    assert (errors["NVAR"] < 0.5 * errors["mean"]).all()
+    assert table["smape"].between(0, 200).all()
+    with pytest.raises(ValueError, match="series"):
+        forecast_benchmark({"mean": mean_forecast}, systems, series[:1])
+
+
+@pytest.mark.parametrize(
+    ("forecaster", "bad"),
+    [
+        (nvar_forecast, {"delays": 0}),
+        (nvar_forecast, {"ridge": 0.0}),
+        (esn_forecast, {"units": 0}),
+        (esn_forecast, {"spectral_radius": 0.0}),
+        (esn_forecast, {"input_scale": -1.0}),
+        (esn_forecast, {"washout": 500}),
+    ],
+)
+def test_errors_name_the_argument(forecaster, bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        forecaster(jnp.asarray(waves(300)), 5, **bad)
