@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	$(BIN)/attractor check adahessian gae reverse-derivative-ascent
+	$(BIN)/attractor check sinkhorn-newton-sparse cbo-as-stochastic-gd c-rectified-flow
 	$(BIN)/attractor compare digits-mlp adam adahessian muon lion --steps 500 --seeds 8 --budget 8 --report demo.html
 
 test: env lint

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from attractor.names import unknown
 from attractor.papers import ROOMS, Scale, Verdict, catalogue, check, find, module_of, record
@@ -109,10 +110,12 @@ def show(slug: Annotated[str, typer.Argument(help="The paper's slug.")], as_json
     out.print(f"{paper.gist}\n\n[bold]It claims[/] {paper.claim}")
     if paper.headline:
         out.print(f"[bold]In figures[/] {paper.headline}")
+    if claims_exist(slug):
+        out.print(f"[bold]Parts[/] {', '.join(f'attractor.{part}' for part in paper.parts)}", highlight=False)
     if not verdicts:
         out.print("\nNo claim of it has run yet.")
         return None
-    out.print("\n[bold]Measured here[/]")
+    out.print("\n[bold]Measured[/]")
     for verdict in verdicts.values():
         _print_verdict(verdict)
     if snippet:
@@ -132,18 +135,22 @@ def snippet_of(slug: str) -> str:
 
 
 def _print_verdict(v: Verdict) -> None:
-    out.print(f"  [{COLORS[v.verdict]}]{v.verdict:>6}[/]  {v.statement}", highlight=False)
-    value = "not a number" if v.value is None else f"{v.value:.4g}"
+    value = "not a finite number" if v.value is None else f"{v.value:.4g}"
     bounds = "" if v.low is None or v.high is None or v.low == v.high else f" [{v.low:.4g}, {v.high:.4g}]"
-    threshold = "" if v.threshold is None else f", {v.direction} {v.threshold:g}"
+    threshold = "" if v.threshold is None else f", to be {v.direction} {v.threshold:g}"
     broken = "; ".join(
         f"{b['name']}: {'caught' if b['verdict'] == 'fails' else b['verdict'].upper()}"
-        + ("" if b["value"] is None else f" ({b['value']:.3g})")
+        + ("" if b["value"] is None else f" at {b['value']:.3g}")
         for b in v.broken
     )
-    out.print(f"          [dim]{value}{bounds}{threshold} · broken {broken} · {v.seconds:.1f} s[/]", highlight=False)
-    if v.note:
-        out.print(f"          [dim]{v.note}[/]", highlight=False, markup=True)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=7, justify="right")
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(v.verdict, style=COLORS[v.verdict]), Text(v.statement))
+    details = [f"{value}{bounds}{threshold} · {v.seconds:.1f} s", f"broken variants: {broken}", v.note]
+    for line in filter(None, details):
+        grid.add_row("", Text(line, style="dim"))
+    out.print(grid)
 
 
 @app.command(name="check", epilog="Examples: attractor check fno gae   ·   attractor check --room optim --jobs 2")

@@ -73,6 +73,9 @@ class Comparison:
     settings: dict[str, Any] = field(repr=False)
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        return self.table().to_string()
+
     def __getitem__(self, name: str) -> Entry:
         if name not in self.entries:
             raise unknown("method", name, self.entries)

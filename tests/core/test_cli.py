@@ -49,7 +49,7 @@ def test_listing_papers_does_not_load_jax():
 
 def test_show_tells_claim_verdict_and_usage():
     text = invoke("show", "adahessian").stdout
-    for part in ("It claims", "Measured here", "Use it", "import"):
+    for part in ("It claims", "Measured", "Use it", "import"):
         assert part in text
     data = json.loads(invoke("show", "adahessian", "--json").stdout)
     assert data["verdicts"][0]["claim"]

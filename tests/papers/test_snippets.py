@@ -1,5 +1,7 @@
 """The usage example of every written paper runs."""
 
+import importlib
+
 import pytest
 
 from attractor.cli import claims_exist, snippet_of
@@ -13,3 +15,10 @@ def test_the_usage_snippet_runs(slug, capsys):
     snippet = snippet_of(slug)
     assert "import" in snippet
     exec(compile(snippet, f"<usage of {slug}>", "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("slug", WRITTEN)
+def test_the_parts_in_the_catalogue_can_be_imported(slug):
+    for part in catalogue()[slug].parts:
+        module, _, name = part.rpartition(".")
+        assert hasattr(importlib.import_module(f"attractor.{module}"), name), part

@@ -130,7 +130,7 @@ class FNO(eqx.Module):
         dim = len(_modes(modes))
         for_lift, for_layers, into, out = jr.split(key, 4)
         self.lift = eqx.nn.Conv(dim, n_in + dim, width, 1, key=for_lift)
-        self.layers = eqx.filter_vmap(lambda k: FourierLayer(width, modes, key=k))(jr.split(for_layers, depth))
+        self.layers = jax.lax.map(lambda k: FourierLayer(width, modes, key=k), jr.split(for_layers, depth))
         self.project = (
             eqx.nn.Conv(dim, width, hidden, 1, key=into),
             eqx.nn.Conv(dim, hidden, n_out, 1, key=out),
