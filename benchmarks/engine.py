@@ -10,12 +10,14 @@ machine that drifts drifts for all. Times are of a warm program: compilation is 
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 CONFIGS, STEPS, BATCH, WIDTH = 64, 1_000, 64, 64
 RATES = [10 ** (-4 + 3 * i / (CONFIGS - 1)) for i in range(CONFIGS)]
@@ -28,7 +30,11 @@ WAYS = {
 
 
 def ours() -> Callable[[], float]:
+    import jax
     import optax
+
+    # As `attractor compare` does: one JAX device per core, over which the engine spreads the configurations.
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
     from attractor import problems, run
 
@@ -86,7 +92,8 @@ def handwritten() -> Callable[[], float]:
         params = init(jax.random.key(0))
 
         def body(carry, key):
-            return step(optimizer, *carry, key), None
+            params, state = carry
+            return step(optimizer, params, state, key), None
 
         (params, _), _ = jax.lax.scan(body, (params, optimizer.init(params)), keys)
         return loss(params, data)
@@ -108,7 +115,7 @@ def jitted_loop() -> Callable[[], float]:
         losses = []
         for rate in RATES:
             params = init(jax.random.key(0))
-            state = optimizer.init(params)
+            state: Any = optimizer.init(params)
             state.hyperparams["learning_rate"] = jax.numpy.asarray(rate)
             for key in keys:
                 params, state = jitted(params, state, key)

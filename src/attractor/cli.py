@@ -267,6 +267,7 @@ def compare(
     """Tune every method with the same budget, measure the winners on fresh seeds, print a table, write a report."""
     from attractor import comparison, registry
 
+    _use_all_cores()
     built, default_metric, default_steps = load_problem(problem)
     for name in methods:
         registry.find_method(name)
@@ -290,6 +291,18 @@ def compare(
     _print_comparison(result)
     out.print(f"report: {where}", highlight=False, soft_wrap=True)
     return None
+
+
+def _use_all_cores() -> None:
+    """One JAX device per core, over which the engine spreads its lanes; on a GPU, or if the user chose, no change."""
+    import jax
+
+    if "device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    except RuntimeError:  # JAX is already at work in this process: its devices stay as they are
+        return
 
 
 def _jsonable(cell: Any) -> Any:

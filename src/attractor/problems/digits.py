@@ -29,8 +29,8 @@ def digits(test_fraction: float = 0.2) -> tuple[Any, Any]:
     """
     data = load_digits()
     split = train_test_split(
-        data.data.astype(np.float32) / 16, data.target.astype(np.int32), test_size=test_fraction,
-        stratify=data.target, random_state=0,
+        data.data.astype(np.float32) / 16, data.target.astype(np.int32), test_size=test_fraction,  # pyright: ignore[reportAttributeAccessIssue]
+        stratify=data.target, random_state=0,  # pyright: ignore[reportAttributeAccessIssue]
     )  # fmt: skip
     x_train, x_test, y_train, y_test = split
     return (x_train, y_train), (x_test, y_test)
