@@ -70,7 +70,7 @@ def test_show_tells_claim_verdict_and_usage():
         (["compare", "nowhere.py:problem", "adam"], "no file"),
         (["compare", "nowhere:problem", "adam"], "no module"),
         (["compare", "digits-mlp", "adam", "--seeds", "0"], "seeds"),
-        (["compare", "digits-mlp"], "METHODS"),
+        (["compare", "digits-mlp"], "methods"),
     ],
 )
 def test_bad_usage_is_one_helpful_line_and_exit_code_2(monkeypatch, capsys, arguments, message):

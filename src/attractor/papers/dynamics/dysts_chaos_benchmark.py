@@ -1,10 +1,11 @@
 """Chaos as a benchmark: known flows, their Lyapunov exponents, and how well their future can be learned.
 
 ```python
+import jax.numpy as jnp
 from attractor.dynamics import chaotic_system, nvar_forecast, sample_systems, smape
 
 lorenz = chaotic_system("Lorenz")
-(series,) = sample_systems([lorenz], points=1_200)  # 12 periods of 100 points
+series = jnp.asarray(sample_systems([lorenz], points=1_200)[0])  # 12 periods of 100 points
 forecast = nvar_forecast(series[:1_000], horizon=200)
 print(f"sMAPE {smape(series[1_000:], forecast):.1f} of 200 over {2 * lorenz.lyapunov_per_period:.1f} Lyapunov times")
 ```
