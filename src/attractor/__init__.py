@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attractor.comparison import Comparison, compare
     from attractor.engine import run
     from attractor.method import Gradient, Method
+    from attractor.objectives import Composite, Constrained, MultiObjective
     from attractor.papers import check
     from attractor.probe import Probe
     from attractor.problem import Decision, Federated, FixedPoint, Game, Minimization, Problem
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "attractor.comparison": ("Comparison", "compare"),
     "attractor.method": ("Gradient", "Method"),
+    "attractor.objectives": ("Composite", "Constrained", "MultiObjective"),
     "attractor.papers": ("check",),
     "attractor.probe": ("Probe",),
     "attractor.problem": ("Decision", "Federated", "FixedPoint", "Game", "Minimization", "Problem"),
@@ -34,8 +36,9 @@ _PACKAGES = (
 )  # fmt: skip
 
 __all__ = [
-    "Choice", "Comparison", "Decision", "Federated", "FixedPoint", "Game", "Gradient", "LogUniform", "Method",
-    "Minimization", "Probe", "Problem", "Trace", "Uniform", "check", "compare", "run",
+    "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
+    "LogUniform", "Method", "Minimization", "MultiObjective", "Probe", "Problem", "Trace", "Uniform", "check",
+    "compare", "run",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

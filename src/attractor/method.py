@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.random as jr
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
@@ -42,10 +41,9 @@ class Method(eqx.Module):
 class Gradient(Method):
     """An optax transformation as a `Method`: one stochastic gradient, one update.
 
-    Transformations with extra arguments are offered, by keyword: ``value`` and ``grad`` (of the minibatch loss),
-    ``value_fn`` and ``obj_fn`` (the minibatch loss as a function of the parameters), ``hvp`` (a function ``v -> Hv``
-    on the same minibatch), ``per_example`` (a function that gives per-example gradients, leading axis B; needs data)
-    and ``key``. What a transformation does not use costs nothing: it is compiled away.
+    Transformations with extra arguments are offered, by keyword, the problem's oracles (`Minimization.oracles`:
+    ``value``, ``grad``, ``value_fn``, ``obj_fn``, ``hvp``, ``per_example``; some kinds have more) and ``key``. What a
+    transformation does not use costs nothing: it is compiled away.
 
     Arguments:
         transformation: Any `optax.GradientTransformation`.
@@ -60,28 +58,8 @@ class Gradient(Method):
         return self.transformation.init(x)
 
     def step(self, problem: Minimization, x: PyTree, state: PyTree, key: PRNGKeyArray) -> tuple[PyTree, PyTree]:
-        batch = problem.sample(key)
-
-        def loss(params: PyTree) -> jax.Array:
-            return problem.loss(params, batch)
-
-        def per_example() -> PyTree:
-            single = jax.tree.map(lambda leaf: leaf[:, None], batch)
-            return jax.vmap(jax.grad(problem.loss), in_axes=(None, 0))(x, single)
-
-        value, grad = jax.value_and_grad(loss)(x)
-        updates, state = self.transformation.update(
-            grad,
-            state,
-            x,
-            value=value,
-            grad=grad,
-            value_fn=loss,
-            obj_fn=loss,
-            hvp=lambda v: jax.jvp(jax.grad(loss), (x,), (v,))[1],
-            per_example=per_example,
-            key=jr.fold_in(key, 1),
-        )
+        oracles = problem.oracles(x, problem.sample(key))
+        updates, state = self.transformation.update(oracles["grad"], state, x, **oracles, key=jr.fold_in(key, 1))
         return optax.apply_updates(x, updates), state
 
     def readout(self, x: PyTree, state: PyTree) -> PyTree:

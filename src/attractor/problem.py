@@ -30,7 +30,7 @@ def _forget_batch(function: Callable, x: PyTree, batch: PyTree = None) -> Any:
     return function(x)
 
 
-def _with_batch(function: Callable) -> Callable:
+def with_batch(function: Callable) -> Callable:
     """Let ``f(x)`` be called as ``f(x, batch)``."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -58,7 +58,7 @@ class Problem(eqx.Module):
 
 
 class Minimization(Problem):
-    r"""Minimize :math:`f(x) = \frac1N \sum_i \ell(x, \xi_i)`, or any scalar function of a pytree.
+    r"""Minimize $f(x) = \frac1N \sum_i \ell(x, \xi_i)$, or any scalar function of a pytree.
 
     Arguments:
         loss: ``loss(x, batch) -> scalar``, or ``loss(x) -> scalar`` when there is no data.
@@ -100,7 +100,7 @@ class Minimization(Problem):
         solution: PyTree = None,
         constants: Mapping[str, float] | None = None,
     ):
-        self.loss = _with_batch(loss)
+        self.loss = with_batch(loss)
         self.init = _as_init(init)
         self.full = jax.tree.map(jnp.asarray, data)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.full)}
@@ -128,7 +128,7 @@ class Minimization(Problem):
         The iterate is the model's floating-point arrays; everything else is put back before ``loss`` sees the model.
         """
         _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-        return cls(eqx.Partial(_model_loss, loss, static), eqx.Partial(_model_init, build), data, **kwargs)
+        return cls(eqx.Partial(_model_loss, loss, static), eqx.Partial(model_init, build), data, **kwargs)
 
     def sample(self, key: PRNGKeyArray) -> PyTree:
         """A minibatch, uniformly with replacement; the full data when ``batch_size`` is `None`."""
@@ -137,6 +137,31 @@ class Minimization(Problem):
         n = jax.tree.leaves(self.full)[0].shape[0]
         index = jr.randint(key, (self.batch_size,), 0, n)
         return jax.tree.map(lambda leaf: leaf[index], self.full)
+
+    def oracles(self, x: PyTree, batch: PyTree) -> dict[str, Any]:
+        """What may be asked at ``x`` on one minibatch; an optax transformation gets these as extra arguments.
+
+        ``value`` and ``grad`` of the minibatch loss; ``value_fn`` and ``obj_fn``, that loss as a function of the
+        parameters; ``hvp``, a function ``v -> Hv``; ``per_example``, a function that gives the gradient of every
+        example (leaves ``(B, …)``; needs data). What a transformation does not use is compiled away.
+        """
+
+        def loss(params: PyTree) -> Array:
+            return self.loss(params, batch)
+
+        def per_example() -> PyTree:
+            single = jax.tree.map(lambda leaf: leaf[:, None], batch)
+            return jax.vmap(jax.grad(self.loss), in_axes=(None, 0))(x, single)
+
+        value, grad = jax.value_and_grad(loss)(x)
+        return {
+            "value": value,
+            "grad": grad,
+            "value_fn": loss,
+            "obj_fn": loss,
+            "hvp": lambda v: jax.jvp(jax.grad(loss), (x,), (v,))[1],
+            "per_example": per_example,
+        }
 
 
 def _full_loss(problem: Minimization, x: PyTree, key: PRNGKeyArray) -> Array:
@@ -147,7 +172,7 @@ def _model_loss(loss: Callable, static: PyTree, params: PyTree, batch: PyTree) -
     return loss(eqx.combine(params, static), batch)
 
 
-def _model_init(build: Callable, key: PRNGKeyArray) -> PyTree:
+def model_init(build: Callable, key: PRNGKeyArray) -> PyTree:
     return eqx.filter(build(key), eqx.is_inexact_array)
 
 
@@ -159,7 +184,7 @@ class _Frozen(dict):
 
 
 class Federated(Minimization):
-    r"""Minimize :math:`f(x) = \frac1n \sum_{i=1}^n f_i(x)`, where client i holds its own data.
+    r"""Minimize $f(x) = \frac1n \sum_{i=1}^n f_i(x)$, where client i holds its own data.
 
     It is also a `Minimization` (of the mean over clients), so that every centralized method is a baseline.
 
@@ -205,8 +230,8 @@ def _client_mean(client_loss: Callable, x: PyTree, batches: PyTree) -> Array:
 class Game(Problem):
     r"""Find a zero of the joint gradient field: each player follows its own gradient.
 
-    The iterate is a tuple with one pytree per player. For :math:`\min_x \max_y f(x, y)` the field is
-    :math:`(\nabla_x f, -\nabla_y f)`; see `Game.minimax`.
+    The iterate is a tuple with one pytree per player. For $\min_x \max_y f(x, y)$ the field is
+    $(\nabla_x f, -\nabla_y f)$; see `Game.minimax`.
 
     Arguments:
         field: ``field(z, batch) -> z-like``, or ``field(z)`` when there is no noise.
@@ -234,7 +259,7 @@ class Game(Problem):
         solution: PyTree = None,
         probes: Mapping[str, Any] | None = None,
     ):
-        self.field = _with_batch(field)
+        self.field = with_batch(field)
         self.init = _as_init(init)
         self.noise = noise
         self.payoff = payoff
@@ -404,7 +429,7 @@ class Decision(Problem):
         """
         _, (actor, critic) = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
         policy, value = eqx.Partial(_apply_model, actor), eqx.Partial(_apply_model, critic)
-        return cls(policy=policy, value=value, init=eqx.Partial(_model_init, build), **kwargs)
+        return cls(policy=policy, value=value, init=eqx.Partial(model_init, build), **kwargs)
 
     def start(self, key: PRNGKeyArray) -> Episode:
         """A fresh episode."""

@@ -101,7 +101,7 @@ class Rate:
     """How fast a metric converges.
 
     Attributes:
-        law: ``"linear"`` (:math:`C\\rho^t`) or ``"power"`` (:math:`C t^{-p}`), whichever leaves the smaller residual.
+        law: ``"linear"`` ($C\\rho^t$) or ``"power"`` ($C t^{-p}$), whichever leaves the smaller residual.
         value: The factor rho per step for ``"linear"``, the exponent p for ``"power"``, with its interval.
         residuals: Root mean square residual of each law in ``log(metric)``.
     """

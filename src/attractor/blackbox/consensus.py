@@ -19,7 +19,7 @@ def consensus_point(
 ) -> PyTree[Float[Array, "..."]]:
     r"""Average of particles that weighs those with small values more.
 
-    .. math:: x_\alpha = \sum_i w_i x_i, \qquad w_i \propto e^{-\alpha f(x_i)}
+    $$ x_\alpha = \sum_i w_i x_i, \qquad w_i \propto e^{-\alpha f(x_i)} $$
 
     For large α it is close to the best particle. A particle whose value is not a number has no weight.
 
@@ -45,7 +45,7 @@ class _Particles(Method):
         in_range("spread", self.spread, 0.0, open_low=True)
 
     def cloud(self, x: PyTree, key: PRNGKeyArray) -> PyTree:
-        """Particles drawn from :math:`N(x, spread^2 I)`."""
+        """Particles drawn from $N(x, spread^2 I)$."""
         copies = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.particles, *leaf.shape)), x)
         return jax.tree.map(lambda c, xi: c + self.spread * xi, copies, optax.tree.random_like(key, copies))
 
@@ -111,17 +111,18 @@ def consensus_based_optimization(
 ) -> Method:
     r"""Particles drift to their consensus point and diffuse the more, the further they are from it.
 
-    .. math::
-        x_\alpha = \sum_i w_i X^i,\ w_i \propto e^{-\alpha f(X^i)}, \qquad
-        X^i \leftarrow X^i - \lambda\,\Delta t\,(X^i - x_\alpha) + \sigma\sqrt{\Delta t}\, D(X^i - x_\alpha)\, \xi^i
+    $$
+    x_\alpha = \sum_i w_i X^i,\ w_i \propto e^{-\alpha f(X^i)}, \qquad
+    X^i \leftarrow X^i - \lambda\,\Delta t\,(X^i - x_\alpha) + \sigma\sqrt{\Delta t}\, D(X^i - x_\alpha)\, \xi^i
+    $$
 
-    with :math:`\xi^i \sim N(0, I)`, and D(v) the diagonal matrix of v (componentwise) or :math:`\|v\| I` (isotropic).
+    with $\xi^i \sim N(0, I)$, and D(v) the diagonal matrix of v (componentwise) or $\|v\| I$ (isotropic).
     Function values only. The particles are the state; the iterate is the consensus point they were last drawn to.
 
     Arguments:
         alpha: Inverse temperature α > 0 of the consensus point, in 1 / units of f.
         noise: σ >= 0. The particles contract while 2λ > σ² (componentwise) or 2λ > σ² dim (isotropic).
-        spread: The particles start from :math:`N(x_0, spread^2 I)`; > 0.
+        spread: The particles start from $N(x_0, spread^2 I)$; > 0.
         particles: How many; each step evaluates f once per particle.
         drift: λ > 0.
         time_step: Δt > 0.
@@ -144,12 +145,13 @@ def consensus_based_optimization(
 def consensus_hopping(alpha: Scalar = 100.0, spread: Scalar = 0.1, *, particles: int = 100) -> Method:
     r"""Hop to the consensus point of a fresh Gaussian cloud: a stochastic gradient step that sees no gradient.
 
-    .. math::
-        x_{k+1} = x_\alpha(X^1, …, X^n), \quad X^i \sim N(x_k, s^2 I), \qquad
-        E\,[x_{k+1}] - x_k \to s^2 \nabla_x \log E\, e^{-\alpha f(x_k + s\xi)}
+    $$
+    x_{k+1} = x_\alpha(X^1, …, X^n), \quad X^i \sim N(x_k, s^2 I), \qquad
+    E\,[x_{k+1}] - x_k \to s^2 \nabla_x \log E\, e^{-\alpha f(x_k + s\xi)}
+    $$
 
-    which is about :math:`-\alpha s^2 \nabla f` for small s, and for large α at fixed :math:`\tau = \alpha s^2` the
-    proximal (implicit gradient) step :math:`x_{k+1} = x_k - \tau \nabla f(x_{k+1})`.
+    which is about $-\alpha s^2 \nabla f$ for small s, and for large α at fixed $\tau = \alpha s^2$ the
+    proximal (implicit gradient) step $x_{k+1} = x_k - \tau \nabla f(x_{k+1})$.
 
     Arguments:
         alpha: Inverse temperature α > 0, in 1 / units of f.

@@ -1,8 +1,8 @@
 r"""Boolean circuits over Z2 and their reverse derivative: learning with bits and nothing else.
 
 A circuit is a JAX function of arrays whose entries are 0.0 and 1.0, made of the gates `xor`, `conjunction`, `negation`
-and `parity`: addition and multiplication modulo 2. The rules of formal differentiation, :math:`d(x + y) = dx + dy` and
-:math:`d(xy) = y\,dx + x\,dy`, are then JAX's own, and the gates keep cotangents in {0, 1}, so that the result is exact
+and `parity`: addition and multiplication modulo 2. The rules of formal differentiation, $d(x + y) = dx + dy$ and
+$d(xy) = y\,dx + x\,dy$, are then JAX's own, and the gates keep cotangents in {0, 1}, so that the result is exact
 at any depth.
 """
 
@@ -56,11 +56,11 @@ def parity(x: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
 
 
 def reverse_derivative(circuit: Callable[..., Array]) -> Callable[..., tuple]:
-    r"""R of the reverse differential category of Z2 polynomials: :math:`R[f](x, d) = J_f(x)^\top d` modulo 2.
+    r"""R of the reverse differential category of Z2 polynomials: $R[f](x, d) = J_f(x)^\top d$ modulo 2.
 
     J is the formal Jacobian of the circuit as it is written. Two circuits for one function may differ in it:
     ``conjunction(x, x)`` computes x, but its derivative is x + x = 0. In return the chain rule holds exactly,
-    :math:`R[g \circ f](x, d) = R[f](x, R[g](f(x), d))`.
+    $R[g \circ f](x, d) = R[f](x, R[g](f(x), d))$.
 
     Arguments:
         circuit: Function of one or more arrays (or pytrees) of bits, built from this module's gates.
@@ -78,7 +78,7 @@ def reverse_derivative(circuit: Callable[..., Array]) -> Callable[..., tuple]:
 
 
 def boolean_difference(function: Callable[..., Array]) -> Callable[..., tuple]:
-    r"""R by brute force, from :math:`D_j f(x) = f(x + e_j) + f(x)`: what flips when input bit j does.
+    r"""R by brute force, from $D_j f(x) = f(x + e_j) + f(x)$: what flips when input bit j does.
 
     It takes any Boolean function, threshold gates included, at one evaluation per input bit, and depends on nothing
     but the function's values. It agrees with `reverse_derivative` on circuits that never multiply an input by itself;
@@ -113,7 +113,7 @@ def rda_step(
     x: Bool[Array, " n"],
     y: Bool[Array, " m"],
 ) -> PyTree:
-    r"""One step of reverse derivative ascent: :math:`\theta + \pi_\theta R[f]((\theta, x), f(\theta, x) + y)` over Z2.
+    r"""One step of reverse derivative ascent: $\theta + \pi_\theta R[f]((\theta, x), f(\theta, x) + y)$ over Z2.
 
     Arguments:
         reverse: `reverse_derivative`, or `boolean_difference` for a model that is no circuit.
@@ -189,9 +189,9 @@ def reverse_derivative_ascent(reverse: Reverse = reverse_derivative) -> ReverseD
 
 
 def lut_circuit(n_in: int, n_out: int) -> tuple[Circuit, Bool[Array, "entries n_out"]]:
-    r"""A look-up table, and its parameters at zero: :math:`f(\theta, x) = \theta_x`, a polynomial in both.
+    r"""A look-up table, and its parameters at zero: $f(\theta, x) = \theta_x$, a polynomial in both.
 
-    The entry is selected by the minterms :math:`\prod_i (x_i + k_i + 1)`, one for each address k, read with the first
+    The entry is selected by the minterms $\prod_i (x_i + k_i + 1)$, one for each address k, read with the first
     bit as the highest. Only the selected row appears in the derivative, so a wrong bit is flipped exactly.
 
     Arguments:

@@ -21,7 +21,7 @@ Estimator = Callable[[Loss, PyTree, PRNGKeyArray], tuple[Float[Array, ""], PyTre
 
 
 def directional_gradient(f: Loss, params: PyTree, direction: PyTree) -> tuple[Float[Array, ""], PyTree]:
-    r"""The value of ``f`` and :math:`(\nabla f(\theta)^\top v)\, v`, from one forward-mode evaluation.
+    r"""The value of ``f`` and $(\nabla f(\theta)^\top v)\, v$, from one forward-mode evaluation.
 
     Nothing is stored for a backward pass, so ``f`` may contain what reverse mode cannot differentiate, such as
     `jax.lax.while_loop`.
@@ -40,8 +40,8 @@ def directional_gradient(f: Loss, params: PyTree, direction: PyTree) -> tuple[Fl
 def value_and_forward_gradient(f: Loss, params: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], PyTree]:
     r"""The value and an unbiased estimate of the gradient of ``f``: `directional_gradient` along a random direction.
 
-    With :math:`v \sim \mathcal N(0, I_d)` the estimate is :math:`g = (\nabla f(\theta)^\top v)\, v`, for which
-    :math:`E[g] = \nabla f` and :math:`E\|g\|^2 = (d + 2)\|\nabla f\|^2`.
+    With $v \sim \mathcal N(0, I_d)$ the estimate is $g = (\nabla f(\theta)^\top v)\, v$, for which
+    $E[g] = \nabla f$ and $E\|g\|^2 = (d + 2)\|\nabla f\|^2$.
 
     Arguments:
         f: Function of a pytree with a scalar value.
@@ -77,9 +77,9 @@ def estimator_stats(estimates: PyTree, gradient: PyTree) -> EstimatorStats:
         gradient: The true gradient, not zero.
 
     Returns:
-        ``error``: :math:`\|\bar g - \nabla f\|` over the square root of the summed variances of :math:`\bar g`'s
-        coordinates (about 1 for an unbiased estimator); ``second_moment``: the mean of :math:`\|g\|^2` over
-        :math:`\|\nabla f\|^2`, with its standard error.
+        ``error``: $\|\bar g - \nabla f\|$ over the square root of the summed variances of $\bar g$'s
+        coordinates (about 1 for an unbiased estimator); ``second_moment``: the mean of $\|g\|^2$ over
+        $\|\nabla f\|^2$, with its standard error.
     """
     true = ravel_pytree(gradient)[0]
     drawn = jax.vmap(lambda g: ravel_pytree(g)[0])(estimates)
@@ -141,13 +141,13 @@ class ForwardGradient(Method):
 def forward_gradient_descent(learning_rate: optax.ScalarOrSchedule) -> ForwardGradient:
     r"""Gradient descent with forward gradients: no backward pass.
 
-    :math:`\theta_{t+1} = \theta_t - \eta_t (\nabla f(\theta_t)^\top v_t)\, v_t` with
-    :math:`v_t \sim \mathcal N(0, I_d)`. The estimate is d + 2 times longer (squared) than the gradient, so expect
+    $\theta_{t+1} = \theta_t - \eta_t (\nabla f(\theta_t)^\top v_t)\, v_t$ with
+    $v_t \sim \mathcal N(0, I_d)$. The estimate is d + 2 times longer (squared) than the gradient, so expect
     step sizes about d + 2 times smaller than for gradient descent.
 
     Arguments:
         learning_rate: Step size, at least 0, or an optax schedule; the paper lets it decay as
-            :math:`\eta_0 e^{-kt}`, which is ``optax.exponential_decay(eta_0, 1, exp(-k))``.
+            $\eta_0 e^{-kt}$, which is ``optax.exponential_decay(eta_0, 1, exp(-k))``.
 
     Raises:
         ValueError: if ``learning_rate`` is negative or not finite.

@@ -19,7 +19,7 @@ def identity(vector: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " d"
 
 
 def top_k(fraction: float) -> Compressor:
-    r"""Send the largest coordinates by size: :math:`\|C(v) - v\|^2 \le (1 - \delta)\|v\|^2` with δ = k/d.
+    r"""Send the largest coordinates by size: $\|C(v) - v\|^2 \le (1 - \delta)\|v\|^2$ with δ = k/d.
 
     Arguments:
         fraction: Share of the coordinates that are sent, in (0, 1]: k = round(fraction · d), at least 1.
@@ -32,7 +32,7 @@ def top_k(fraction: float) -> Compressor:
 
 
 def rand_k(fraction: float) -> Compressor:
-    r"""Send random coordinates, as they are: :math:`E\|C(v) - v\|^2 = (1 - \delta)\|v\|^2` with δ = k/d.
+    r"""Send random coordinates, as they are: $E\|C(v) - v\|^2 = (1 - \delta)\|v\|^2$ with δ = k/d.
 
     It is contractive and therefore biased; the unbiased variant would divide by δ.
 

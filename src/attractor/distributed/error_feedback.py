@@ -77,11 +77,12 @@ def econtrol(learning_rate: Scalar, feedback: Scalar = 0.1, compressor: Compress
 
     With g the clients' gradients, e their errors and h their gradient estimates, client by client
 
-    .. math::
-        \Delta = C(\eta e + g - h), \qquad e \leftarrow e + g - h - \Delta, \qquad h \leftarrow h + \Delta, \qquad
-        x \leftarrow x - \gamma\, \mathrm{mean}(h)
+    $$
+    \Delta = C(\eta e + g - h), \qquad e \leftarrow e + g - h - \Delta, \qquad h \leftarrow h + \Delta, \qquad
+    x \leftarrow x - \gamma\, \mathrm{mean}(h)
+    $$
 
-    with the new h in the last step. The point :math:`x - \gamma\,\mathrm{mean}(e)` does plain gradient steps, whatever
+    with the new h in the last step. The point $x - \gamma\,\mathrm{mean}(e)$ does plain gradient steps, whatever
     C. We start from e = h = 0. Without the shift (h = 0, η = 1) this is `error_compensation`, without the error `ef21`.
 
     Arguments:
@@ -106,8 +107,7 @@ def econtrol(learning_rate: Scalar, feedback: Scalar = 0.1, compressor: Compress
 def error_compensation(learning_rate: Scalar, compressor: Compressor = TENTH) -> Method:
     r"""Classical error feedback (EF14): what compression leaves out is added to the next message.
 
-    .. math::
-        \Delta = C(e + g), \qquad e \leftarrow e + g - \Delta, \qquad x \leftarrow x - \gamma\, \mathrm{mean}(\Delta)
+    $$ \Delta = C(e + g), \qquad e \leftarrow e + g - \Delta, \qquad x \leftarrow x - \gamma\, \mathrm{mean}(\Delta) $$
 
     With a constant step it stalls at a distance that grows with how much the clients' gradients differ.
 
@@ -128,7 +128,7 @@ def error_compensation(learning_rate: Scalar, compressor: Compressor = TENTH) ->
 def ef21(learning_rate: Scalar, compressor: Compressor = TENTH) -> Method:
     r"""EF21: clients send compressed differences to their gradient estimates, and forget what was left out.
 
-    .. math:: h \leftarrow h + C(g - h), \qquad x \leftarrow x - \gamma\, \mathrm{mean}(h)
+    $$ h \leftarrow h + C(g - h), \qquad x \leftarrow x - \gamma\, \mathrm{mean}(h) $$
 
     Exact for full gradients; under gradient noise it does not profit from more clients. We start from h = 0.
 

@@ -125,7 +125,7 @@ def chaotic_system(name: str) -> ChaoticSystem:
 def rk4_step(field: Callable[[Any], Any], x: Any, dt: float | Array) -> Any:
     r"""One step of the classical fourth-order Runge-Kutta method on any pytree.
 
-    :math:`x + \frac{h}{6}(k_1 + 2k_2 + 2k_3 + k_4)`. The four stages are a loop, which keeps the program small:
+    $x + \frac{h}{6}(k_1 + 2k_2 + 2k_3 + k_4)$. The four stages are a loop, which keeps the program small:
     compiling is what costs for a catalogue of small systems.
 
     Arguments:

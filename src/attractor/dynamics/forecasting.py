@@ -21,7 +21,7 @@ Forecaster = Callable[[Float[Array, "t d"], int], Float[Array, "horizon d"]]
 
 
 def smape(actual: Float[Array, "*n"], forecast: Float[Array, "*n"]) -> Float[Array, ""]:
-    r"""Symmetric mean absolute percentage error, :math:`\frac{200}{n}\sum\frac{|y - \hat y|}{|y| + |\hat y|}`.
+    r"""Symmetric mean absolute percentage error, $\frac{200}{n}\sum\frac{|y - \hat y|}{|y| + |\hat y|}$.
 
     It lies between 0 and 200; a forecast that is not finite counts as 200, and 0/0 as no error.
     """
@@ -40,12 +40,12 @@ def nvar_forecast(
 ) -> Float[Array, "horizon d"]:
     r"""Nonlinear vector autoregression: a linear readout of the last points and of all their pairwise products.
 
-    :math:`x_{t+1} = x_t + W\,(1, z_t, z_t \otimes z_t)` with :math:`z_t = (x_t, …, x_{t-k+1})`.
+    $x_{t+1} = x_t + W\,(1, z_t, z_t \otimes z_t)$ with $z_t = (x_t, …, x_{t-k+1})$.
 
     Arguments:
         history: Equally spaced observations of the full state.
         horizon: Points to forecast.
-        delays: Points k in :math:`z_t`, at least 1.
+        delays: Points k in $z_t$, at least 1.
         ridge: Penalty per observation, positive.
 
     Raises:
@@ -84,7 +84,7 @@ def esn_forecast(
 ) -> Float[Array, "horizon d"]:
     r"""Echo state network: a fixed random recurrent network with a trained linear readout.
 
-    :math:`r_t = \tanh(A r_{t-1} + B x_t + b)`, :math:`x_{t+1} = x_t + W\,(1, x_t, r_t)`; only W is fitted.
+    $r_t = \tanh(A r_{t-1} + B x_t + b)$, $x_{t+1} = x_t + W\,(1, x_t, r_t)$; only W is fitted.
 
     Arguments:
         history: Equally spaced observations of the full state.

@@ -26,7 +26,7 @@ def orthonormalize(frame: Frame) -> tuple[Frame, Float[Array, "*batch k"]]:
 
 
 def variational_flow(field: Field) -> Callable[[tuple[Array, Frame]], tuple[Array, Frame]]:
-    r"""The flow of a point together with tangent vectors: :math:`\dot x = f(x),\ \dot V = Df(x) V`."""
+    r"""The flow of a point together with tangent vectors: $\dot x = f(x),\ \dot V = Df(x) V$."""
 
     def flow(state: tuple[Array, Frame]) -> tuple[Array, Frame]:
         x, frame = state
@@ -49,9 +49,9 @@ def lyapunov_spectrum(
 ) -> Float[Array, "*batch k"]:
     r"""The largest Lyapunov exponents of a flow, in decreasing order up to sampling error, per unit of time.
 
-    A point and k tangent vectors are integrated together, :math:`\dot V = Df(x)V`; every few steps
-    :math:`V = QR`, the logarithms of :math:`|R_{ii}|` are collected and V starts again from Q:
-    :math:`\lambda_i = \frac1T \sum \log|R_{ii}|`.
+    A point and k tangent vectors are integrated together, $\dot V = Df(x)V$; every few steps
+    $V = QR$, the logarithms of $|R_{ii}|$ are collected and V starts again from Q:
+    $\lambda_i = \frac1T \sum \log|R_{ii}|$.
 
     Arguments:
         field: ``x (…, d) -> dx/dt (…, d)``, pointwise over the leading axes.

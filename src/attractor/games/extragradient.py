@@ -53,9 +53,9 @@ class Extragradient(GradientDescentAscent):
 def gradient_descent_ascent(learning_rate: Scalar, timescale: Scalar = 1.0) -> Method:
     r"""All players take a gradient step at once.
 
-    .. math:: z_{k+1} = z_k - \eta \Lambda_\tau F(z_k), \qquad \Lambda_\tau = \mathrm{diag}(I/\tau, I, …)
+    $$ z_{k+1} = z_k - \eta \Lambda_\tau F(z_k), \qquad \Lambda_\tau = \mathrm{diag}(I/\tau, I, …) $$
 
-    for the joint field F of a `Game`, which is :math:`(\nabla_x f, -\nabla_y f)` when min over x, max over y of f.
+    for the joint field F of a `Game`, which is $(\nabla_x f, -\nabla_y f)$ when min over x, max over y of f.
 
     Arguments:
         learning_rate: Step size η > 0 of every player but the first.
@@ -71,7 +71,7 @@ def gradient_descent_ascent(learning_rate: Scalar, timescale: Scalar = 1.0) -> M
 def extragradient(learning_rate: Scalar) -> Method:
     r"""Step from where you are with the field of where a plain step would lead.
 
-    .. math:: w_k = z_k - \eta F(z_k), \qquad z_{k+1} = z_k - \eta F(w_k)
+    $$ w_k = z_k - \eta F(z_k), \qquad z_{k+1} = z_k - \eta F(w_k) $$
 
     On a `Game` with noise both fields see the same sample.
 
@@ -96,13 +96,14 @@ def extragradient(learning_rate: Scalar) -> Method:
 def two_timescale_extragradient(learning_rate: Scalar, timescale: Scalar = 10.0) -> Method:
     r"""Extragradient whose first (minimizing) player is slow, so that it sees nearly a best response.
 
-    .. math::
-        w_k = z_k - \eta \Lambda_\tau F(z_k), \qquad z_{k+1} = z_k - \eta \Lambda_\tau F(w_k), \qquad
-        \Lambda_\tau = \mathrm{diag}(I/\tau, I, …)
+    $$
+    w_k = z_k - \eta \Lambda_\tau F(z_k), \qquad z_{k+1} = z_k - \eta \Lambda_\tau F(w_k), \qquad
+    \Lambda_\tau = \mathrm{diag}(I/\tau, I, …)
+    $$
 
-    An eigenvalue λ of :math:`\Lambda_\tau DF` is damped by :math:`1 - \eta\lambda + \eta^2\lambda^2`: unlike a plain
-    step, this contracts modes that rotate. Where :math:`f_{yy}` is singular these have
-    :math:`\lambda \approx \pm i\sigma/\sqrt\tau + \iota/\tau`, and η must exceed :math:`-2\iota/\sigma^2`.
+    An eigenvalue λ of $\Lambda_\tau DF$ is damped by $1 - \eta\lambda + \eta^2\lambda^2$: unlike a plain
+    step, this contracts modes that rotate. Where $f_{yy}$ is singular these have
+    $\lambda \approx \pm i\sigma/\sqrt\tau + \iota/\tau$, and η must exceed $-2\iota/\sigma^2$.
     On a `Game` with noise both fields see the same sample.
 
     Arguments:

@@ -15,7 +15,7 @@ class Curvatures(NamedTuple):
     """What decides whether a stationary point is a local minimax point.
 
     Attributes:
-        maximizer: Largest eigenvalue of :math:`f_{yy}`; necessary: at most 0.
+        maximizer: Largest eigenvalue of $f_{yy}$; necessary: at most 0.
         minimizer: Smallest eigenvalue of the restricted Schur complement; necessary: at least 0. Infinite if there is
             no direction that it is restricted to, so that nothing is asked of x.
     """
@@ -29,18 +29,17 @@ def local_minimax_curvatures(
 ) -> Curvatures:
     r"""The two curvatures whose signs say whether a stationary point can be a local minimax point.
 
-    .. math::
-        f_{yy} \preceq 0, \qquad S = U^\top (f_{xx} - f_{xy} f_{yy}^+ f_{yx})\, U \succeq 0
+    $$ f_{yy} \preceq 0, \qquad S = U^\top (f_{xx} - f_{xy} f_{yy}^+ f_{yx})\, U \succeq 0 $$
 
-    where the columns of U are an orthonormal basis of :math:`\{v : f_{yx} v \in \mathrm{range}(f_{yy})\}`: along all
-    other directions the maximizer gains to first order, whatever x does. For an invertible :math:`f_{yy}`, U = I and S
+    where the columns of U are an orthonormal basis of $\{v : f_{yx} v \in \mathrm{range}(f_{yy})\}$: along all
+    other directions the maximizer gains to first order, whatever x does. For an invertible $f_{yy}$, U = I and S
     is the ordinary Schur complement.
 
     Arguments:
         payoff: ``payoff(x, y) -> scalar``, minimized over x and maximized over y, such as ``game.payoff``.
         x: The minimizer's stationary point.
         y: The maximizer's.
-        tolerance: Eigenvalues of :math:`f_{yy}` and singular values of its kernel's coupling to x count as 0 up to
+        tolerance: Eigenvalues of $f_{yy}$ and singular values of its kernel's coupling to x count as 0 up to
             this share, in [0, 1), of the norm of the whole Hessian.
 
     Raises:

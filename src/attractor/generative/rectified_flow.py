@@ -133,7 +133,7 @@ def _matching(build: Callable, loss: Callable, coupling: Coupling, batch_size: i
 def rectified_flow(
     build: Callable[[PRNGKeyArray], Velocity], coupling: Coupling, *, batch_size: int | None = None
 ) -> Minimization:
-    r"""Fit the velocity that rectifies a coupling: minimize :math:`E\int_0^1 |X_1 - X_0 - v(X_t, t)|^2 dt`.
+    r"""Fit the velocity that rectifies a coupling: minimize $E\int_0^1 |X_1 - X_0 - v(X_t, t)|^2 dt$.
 
     Its minimizer, the mean displacement of the lines through a point, moves the distribution of X₀ to that of X₁.
     A fresh uniform time is drawn for every pair at every step.
@@ -160,7 +160,7 @@ def c_rectified_flow(
 ) -> Minimization:
     r"""Fit the potential that rectifies a coupling without raising one transport cost c.
 
-    .. math:: \min_f E\int_0^1 c^*(\nabla f(X_t, t)) - \langle X_1 - X_0, \nabla f(X_t, t)\rangle + c(X_1 - X_0)\,dt
+    $$ \min_f E\int_0^1 c^*(\nabla f(X_t, t)) - \langle X_1 - X_0, \nabla f(X_t, t)\rangle + c(X_1 - X_0)\,dt $$
 
     The velocity is then `gradient_velocity` of the potential. It moves the distributions as the plain flow does, and
     unlike there only couplings that are optimal for c are left as they are.

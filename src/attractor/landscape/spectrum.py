@@ -29,8 +29,8 @@ def top_eigenpairs(
 ) -> Eigenpairs:
     r"""The k (algebraically) largest eigenpairs of a symmetric operator, by Lanczos with full reorthogonalization.
 
-    :math:`A Q_m = Q_m T_m + \beta_m q_{m+1} e_m^\top`; the Ritz pairs are those of the tridiagonal :math:`T_m`. The
-    basis :math:`Q_m` is kept, m vectors of length p. It can be compiled, vmapped and used as a probe of a run.
+    $A Q_m = Q_m T_m + \beta_m q_{m+1} e_m^\top$; the Ritz pairs are those of the tridiagonal $T_m$. The
+    basis $Q_m$ is kept, m vectors of length p. It can be compiled, vmapped and used as a probe of a run.
 
     Arguments:
         matvec: ``v -> A v`` with A symmetric, p x p.
@@ -85,7 +85,7 @@ def top_hessian_eigs(
 ) -> Eigenpairs:
     r"""The k largest eigenvalues of a loss's Hessian and their eigenvectors, from Hessian-vector products.
 
-    Each product is :math:`v \mapsto \partial_\epsilon \nabla f(\theta + \epsilon v)`, about the cost
+    Each product is $v \mapsto \partial_\epsilon \nabla f(\theta + \epsilon v)$, about the cost
     of two gradients; the Hessian is never formed.
 
     Arguments:
@@ -115,7 +115,7 @@ def top_hessian_eigs(
 
 
 def gradient_subspace_fraction(gradient: PyTree, vectors: Float[Array, "p k"]) -> Float[Array, ""]:
-    r"""The share of a gradient's squared norm inside a subspace, :math:`\|V^\top g\|^2 / \|g\|^2`, in [0, 1].
+    r"""The share of a gradient's squared norm inside a subspace, $\|V^\top g\|^2 / \|g\|^2$, in [0, 1].
 
     A random k-dimensional subspace of p dimensions holds k/p on average. The zero gradient gives 0.
 
@@ -130,7 +130,7 @@ def gradient_subspace_fraction(gradient: PyTree, vectors: Float[Array, "p k"]) -
 
 
 def subspace_overlap(a: Float[Array, "p k"], b: Float[Array, "p k"]) -> Float[Array, ""]:
-    r"""How much two k-dimensional subspaces share, :math:`\mathrm{tr}(P_a P_b)/k = \|A^\top B\|_F^2 / k`, in [0, 1].
+    r"""How much two k-dimensional subspaces share, $\mathrm{tr}(P_a P_b)/k = \|A^\top B\|_F^2 / k$, in [0, 1].
 
     1 for equal spans, 0 for orthogonal ones, k/p on average for random ones.
 

@@ -29,7 +29,7 @@ class Transport:
     """An entropic transport plan with its dual potentials.
 
     Attributes:
-        plan: Mass moved from i to j, :math:`P_{ij} = \\exp(\\eta(x_i + y_j - C_{ij}) - 1)`, shape (n, m).
+        plan: Mass moved from i to j, $P_{ij} = \\exp(\\eta(x_i + y_j - C_{ij}) - 1)$, shape (n, m).
         x: Dual potential of the rows, shape (n,), in units of the cost.
         y: Dual potential of the columns, shape (m,).
         error: L1 distance of the plan's marginals from the wanted ones.
@@ -59,10 +59,10 @@ def sinkhorn(
     tol: float = 1e-9,
     max_sweeps: int = 20_000,
 ) -> Transport:
-    r"""Solve :math:`\min_P \langle C, P\rangle + \frac1\eta \sum P_{ij} \log P_{ij}` with marginals r and c.
+    r"""Solve $\min_P \langle C, P\rangle + \frac1\eta \sum P_{ij} \log P_{ij}$ with marginals r and c.
 
-    A sweep sets :math:`u \leftarrow r / Kv` and :math:`v \leftarrow c / K^\top u` for the kernel
-    :math:`K = \exp(\eta(x + y - C) - 1)`; u and v are absorbed into the potentials (x, y) and the kernel is made anew
+    A sweep sets $u \leftarrow r / Kv$ and $v \leftarrow c / K^\top u$ for the kernel
+    $K = \exp(\eta(x + y - C) - 1)$; u and v are absorbed into the potentials (x, y) and the kernel is made anew
     before they grow large, so that any ``eta`` is safe while a sweep costs just two matrix-vector products.
 
     Arguments:
@@ -110,8 +110,8 @@ def sinkhorn_newton_sparse(
 ) -> Transport:
     r"""Solve the problem of `sinkhorn` by a few sweeps of it and then Newton steps on the dual, in O(nm) each.
 
-    The dual potential f (see `ot_dual_potential`) has gradient :math:`(r - P1, c - P^\top 1)`. A step solves
-    :math:`H \, dz = \nabla f` by conjugate gradients, where H is minus the Hessian with only the largest entries of
+    The dual potential f (see `ot_dual_potential`) has gradient $(r - P1, c - P^\top 1)$. A step solves
+    $H \, dz = \nabla f$ by conjugate gradients, where H is minus the Hessian with only the largest entries of
     the plan kept (`sparse_dual_hessian`), and backtracks from step size 1 until f has increased enough.
 
     Chosen here: a relative residual of 0.01 for the linear solves, the Hessian's diagonal as their preconditioner, and
@@ -150,7 +150,7 @@ def sinkhorn_newton_sparse(
 
 
 def sparse_dual_hessian(P: Float[ArrayLike, "n m"], eta: float, density: float = 1.0) -> sparse.csr_array:
-    r"""Minus the Hessian of the dual, :math:`\eta \begin{pmatrix} D(P1) & P \\ P^\top & D(P^\top 1) \end{pmatrix}`.
+    r"""Minus the Hessian of the dual, $\eta \begin{pmatrix} D(P1) & P \\ P^\top & D(P^\top 1) \end{pmatrix}$.
 
     The diagonal sums all of P; off it only the largest ``density`` share of P's entries is kept, which makes the
     matrix positive definite (the full one is singular: potentials may be shifted against each other).
@@ -185,7 +185,7 @@ def ot_dual_potential(
     c: Float[ArrayLike, " m"],
     eta: float,
 ) -> float:
-    r"""The concave dual :math:`f(x, y) = -\frac1\eta \sum_{ij} e^{\eta(x_i + y_j - C_{ij}) - 1} + r^\top x + c^\top y`.
+    r"""The concave dual $f(x, y) = -\frac1\eta \sum_{ij} e^{\eta(x_i + y_j - C_{ij}) - 1} + r^\top x + c^\top y$.
 
     Its maximum is the entropic transport cost. Arguments are those of `sinkhorn`, with potentials x and y.
 

@@ -25,8 +25,8 @@ class ArithmeticUnit(eqx.Module):
 class NAU(ArithmeticUnit):
     r"""Neural addition unit: each output adds and subtracts chosen inputs.
 
-    :math:`y = W x` with :math:`W \in [-1, 1]^{d_{out} \times d_{in}}`, initially uniform in :math:`[-r, r]`,
-    :math:`r = \min(1/2, \sqrt{6/(d_{in} + d_{out})})`. Train with `keep_in_range` and `add_sparsity_gradient`.
+    $y = W x$ with $W \in [-1, 1]^{d_{out} \times d_{in}}$, initially uniform in $[-r, r]$,
+    $r = \min(1/2, \sqrt{6/(d_{in} + d_{out})})$. Train with `keep_in_range` and `add_sparsity_gradient`.
 
     Arguments:
         d_in: Inputs, at least 1.
@@ -53,7 +53,7 @@ class NAU(ArithmeticUnit):
 class NMU(ArithmeticUnit):
     r"""Neural multiplication unit: each output is the product of chosen inputs.
 
-    :math:`y_j = \prod_i (W_{ji} x_i + 1 - W_{ji})` with :math:`W \in [0, 1]^{d_{out} \times d_{in}}`, initially
+    $y_j = \prod_i (W_{ji} x_i + 1 - W_{ji})$ with $W \in [0, 1]^{d_{out} \times d_{in}}$, initially
     uniform in [1/4, 3/4]: weight 1 takes an input into the product, weight 0 leaves it out. Train with
     `keep_in_range` and `add_sparsity_gradient`.
 
@@ -81,8 +81,8 @@ class NMU(ArithmeticUnit):
 class NALU(eqx.Module):
     r"""Neural arithmetic logic unit, the earlier design: a gate between a sum and a product of powers.
 
-    :math:`W = \tanh(\hat W) \odot \sigma(\hat M)`, :math:`a = W x`, :math:`m = \exp(W \log(|x| + \epsilon))`,
-    :math:`g = \sigma(G x)`, :math:`y = g \odot a + (1 - g) \odot m`; Glorot-uniform initial weights.
+    $W = \tanh(\hat W) \odot \sigma(\hat M)$, $a = W x$, $m = \exp(W \log(|x| + \epsilon))$,
+    $g = \sigma(G x)$, $y = g \odot a + (1 - g) \odot m$; Glorot-uniform initial weights.
 
     Arguments:
         d_in: Inputs, at least 1.
@@ -134,7 +134,7 @@ def _distance_to_whole(weight: Array) -> Array:
 def sparsity(model: PyTree) -> Float[Array, ""]:
     r"""The regularizer that pushes weights to whole numbers.
 
-    :math:`R = \sum_{\text{units}} \mathrm{mean}\,\min(|W|, 1 - |W|)`.
+    $R = \sum_{\text{units}} \mathrm{mean}\,\min(|W|, 1 - |W|)$.
 
     Arguments:
         model: A pytree with `ArithmeticUnit` nodes; what else it contains does not count.
@@ -154,15 +154,15 @@ class AddSparsityGradientState(NamedTuple):
 
 
 def add_sparsity_gradient(weight: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    r"""Add :math:`\lambda_t \nabla R` of the `sparsity` regularizer R to the gradient; goes before the optimizer.
+    r"""Add $\lambda_t \nabla R$ of the `sparsity` regularizer R to the gradient; goes before the optimizer.
 
     The paper waits with it, so that units choose before they are pushed:
-    :math:`\lambda_t = \lambda\,\mathrm{clip}((t - t_0)/(t_1 - t_0), 0, 1)`, which is
-    ``optax.linear_schedule(0, lambda, t1 - t0, t0)``, with :math:`\lambda = 10` and the
+    $\lambda_t = \lambda\,\mathrm{clip}((t - t_0)/(t_1 - t_0), 0, 1)$, which is
+    ``optax.linear_schedule(0, lambda, t1 - t0, t0)``, with $\lambda = 10$ and the
     ramp from 20 % to 40 % of training.
 
     Arguments:
-        weight: :math:`\lambda_t`, at least 0, or a schedule.
+        weight: $\lambda_t$, at least 0, or a schedule.
 
     Raises:
         ValueError: if ``weight`` is negative or not finite.
@@ -188,7 +188,7 @@ def add_sparsity_gradient(weight: optax.ScalarOrSchedule) -> optax.GradientTrans
 def keep_in_range() -> optax.GradientTransformation:
     r"""Clip every `ArithmeticUnit`'s weights to its range after the step; goes last in a chain.
 
-    :math:`u \leftarrow \mathrm{clip}(W + u, \text{low}, 1) - W`, for W in [-1, 1] (`NAU`) or [0, 1] (`NMU`); other
+    $u \leftarrow \mathrm{clip}(W + u, \text{low}, 1) - W$, for W in [-1, 1] (`NAU`) or [0, 1] (`NMU`); other
     parameters pass.
 
     Paper: Neural Arithmetic Units.

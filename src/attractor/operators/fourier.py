@@ -15,10 +15,12 @@ from attractor.checks import in_range
 class SpectralConv(eqx.Module):
     r"""Circular convolution with a trained, band-limited kernel, on any number of periodic axes.
 
-    .. math:: (Kv)_o(x) = \sum_{|k_j| < m_j} \sum_i R_{oi}(k)\, \hat v_i(k)\, e^{2\pi\mathrm{i}\,k\cdot x}
-        = \sum_i \int \kappa_{oi}(x - y)\, v_i(y)\, dy
+    $$
+    (Kv)_o(x) = \sum_{|k_j| < m_j} \sum_i R_{oi}(k)\, \hat v_i(k)\, e^{2\pi\mathrm{i}\,k\cdot x}
+    = \sum_i \int \kappa_{oi}(x - y)\, v_i(y)\, dy
+    $$
 
-    where :math:`\hat v(k)` are the Fourier coefficients of v on the unit torus (the discrete transform divided by the
+    where $\hat v(k)$ are the Fourier coefficients of v on the unit torus (the discrete transform divided by the
     number of points), so that one R serves every grid. Modes with ``-m_j`` are kept too on all axes but the last,
     where the output is real by construction.
 
@@ -84,7 +86,7 @@ class FourierLayer(eqx.Module):
 class FNO(eqx.Module):
     r"""Fourier neural operator: an input function on a periodic grid to an output function on the same grid.
 
-    .. math:: v_0 = P(a(x), x), \quad v_{l+1} = \sigma(K_l v_l + W_l v_l + b_l), \quad u = Q(v_L)
+    $$ v_0 = P(a(x), x), \quad v_{l+1} = \sigma(K_l v_l + W_l v_l + b_l), \quad u = Q(v_L) $$
 
     with a pointwise affine map P, `FourierLayer`s, and a pointwise network Q with one hidden layer. The parameters do
     not know the grid: a model trained on one is evaluated on another as it is. The activation is GELU by default, as

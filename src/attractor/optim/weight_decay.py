@@ -18,7 +18,7 @@ WeightDecayMask = PyTree | Callable[[PyTree], PyTree] | None
 def add_cautious_decayed_weights(weight_decay: Scalar, mask: WeightDecayMask = None) -> optax.GradientTransformation:
     r"""Decay only the weights that the update shrinks anyway, so that decay never fights the loss.
 
-    .. math:: u \leftarrow u + \lambda\, \mathbb{1}[u x \ge 0]\, x \qquad\text{entrywise, then } x \leftarrow x - \eta u
+    $$ u \leftarrow u + \lambda\, \mathbb{1}[u x \ge 0]\, x \qquad\text{entrywise, then } x \leftarrow x - \eta u $$
 
     A drop-in for `optax.add_decayed_weights`: chain it after the pieces that make the direction and before the
     learning rate. A stationary point of the loss stays one: where decay has moved a weight off it, the next update has

@@ -101,8 +101,8 @@ def poisson_pinn(
 ) -> Collocation:
     r"""Solve Poisson's equation in the unit ball with a network, its Laplacian estimated from a few coordinates.
 
-    :math:`\Delta u = g` with :math:`u = 0` on the sphere, where g belongs to the solution
-    :math:`u = (1 - |x|^2) \sum_i c_i \sin(x_i + \cos x_{i+1} + x_{i+1} \cos x_i)`, :math:`c_i` standard normal and
+    $\Delta u = g$ with $u = 0$ on the sphere, where g belongs to the solution
+    $u = (1 - |x|^2) \sum_i c_i \sin(x_i + \cos x_{i+1} + x_{i+1} \cos x_i)$, $c_i$ standard normal and
     u scaled to root mean square 1 over the points. Records the relative L2 ``error`` on held-out points.
 
     Arguments:

@@ -24,7 +24,7 @@ Tangents = Float[Array, "n d"]
 
 
 def sparse_tangents(key: PRNGKeyArray, dim: int, n: int | None = None) -> Tangents:
-    r"""Coordinate tangents :math:`\sqrt d\,e_j` for n different random j; with all of them, operators are exact.
+    r"""Coordinate tangents $\sqrt d\,e_j$ for n different random j; with all of them, operators are exact.
 
     Arguments:
         key: For the choice of j, uniform without replacement.
@@ -64,10 +64,10 @@ def dense_tangents(
 def contract(
     f: Function, x: Float[Array, " d"], tangents: Sequence[Float[Array, " d"]], powers: Sequence[int]
 ) -> Array:
-    r"""A derivative tensor contracted with tangents, :math:`D^k f(x)[v_1^{p_1}, v_2^{p_2}, …]`, by one jet.
+    r"""A derivative tensor contracted with tangents, $D^k f(x)[v_1^{p_1}, v_2^{p_2}, …]$, by one jet.
 
-    The tangents enter the curve :math:`x(t) = x + \sum_i v_i t^{o_i} / o_i!` at orders :math:`o_i` chosen so that a
-    single term of Faà di Bruno's formula reaches the output order :math:`m = \sum_i p_i o_i`; its integer coefficient
+    The tangents enter the curve $x(t) = x + \sum_i v_i t^{o_i} / o_i!$ at orders $o_i$ chosen so that a
+    single term of Faà di Bruno's formula reaches the output order $m = \sum_i p_i o_i$; its integer coefficient
     is divided out. One tangent: order 1, m = p. Two with powers (2, 1): orders 2 and 3, m = 7; (2, 2): 3 and 4, m = 14.
 
     Arguments:
@@ -95,8 +95,8 @@ def contract(
 def isolating_orders(powers: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     r"""Orders at which tangents must enter a curve so that one contraction stands alone, and its coefficient.
 
-    The contraction with powers q reaches order :math:`\sum_i q_i o_i` with the number of ways to partition m objects
-    into :math:`q_i` sets of size :math:`o_i`, :math:`m! / \prod_i o_i!^{p_i} p_i!`. The orders searched are the
+    The contraction with powers q reaches order $\sum_i q_i o_i$ with the number of ways to partition m objects
+    into $q_i$ sets of size $o_i$, $m! / \prod_i o_i!^{p_i} p_i!$. The orders searched are the
     distinct ones with the smallest m that no other q reaches.
     """
     found = None
@@ -114,7 +114,7 @@ def isolating_orders(powers: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 
 def laplacian(f: Function, x: Float[Array, " d"], tangents: Tangents) -> Array:
-    r"""Unbiased estimate of :math:`\Delta f = \sum_i \partial_{ii} f`: the mean of :math:`D^2 f[v, v]`.
+    r"""Unbiased estimate of $\Delta f = \sum_i \partial_{ii} f$: the mean of $D^2 f[v, v]$.
 
     Arguments:
         f: ``f(x (d,)) -> array``.
@@ -127,9 +127,9 @@ def laplacian(f: Function, x: Float[Array, " d"], tangents: Tangents) -> Array:
 
 
 def laplacian_slope(f: Function, x: Float[Array, " d"], direction: Float[Array, " d"], tangents: Tangents) -> Array:
-    r"""Unbiased estimate of the mixed third-order :math:`a \cdot \nabla \Delta f`: the mean of :math:`D^3 f[v, v, a]`.
+    r"""Unbiased estimate of the mixed third-order $a \cdot \nabla \Delta f$: the mean of $D^3 f[v, v, a]$.
 
-    With :math:`a = e_1` it is the dispersion of the Zakharov-Kuznetsov equation.
+    With $a = e_1$ it is the dispersion of the Zakharov-Kuznetsov equation.
 
     Arguments:
         f: ``f(x (d,)) -> array``.
@@ -143,13 +143,13 @@ def laplacian_slope(f: Function, x: Float[Array, " d"], direction: Float[Array, 
 
 
 def biharmonic(f: Function, x: Float[Array, " d"], tangents: Tangents, others: Tangents | None = None) -> Array:
-    r"""Unbiased estimate of :math:`\Delta^2 f = \sum_{ij} \partial_{iijj} f`.
+    r"""Unbiased estimate of $\Delta^2 f = \sum_{ij} \partial_{iijj} f$.
 
-    With one set of *normal* tangents it is a third of the mean of :math:`D^4 f[v, v, v, v]`, because
-    :math:`E[v_i v_j v_k v_l] = \delta_{ij}\delta_{kl} + \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}`. With two
-    independent sets it is the mean of :math:`D^4 f[v, v, w, w]` over all pairs, exact when both are all coordinates.
+    With one set of *normal* tangents it is a third of the mean of $D^4 f[v, v, v, v]$, because
+    $E[v_i v_j v_k v_l] = \delta_{ij}\delta_{kl} + \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk}$. With two
+    independent sets it is the mean of $D^4 f[v, v, w, w]$ over all pairs, exact when both are all coordinates.
     One jet would need order 14 for that; we chose four jets of order 4, by polarization:
-    :math:`12\,D^4[v,v,w,w] = D^4[(v+w)^4] + D^4[(v-w)^4] - 2 D^4[v^4] - 2 D^4[w^4]`.
+    $12\,D^4[v,v,w,w] = D^4[(v+w)^4] + D^4[(v-w)^4] - 2 D^4[v^4] - 2 D^4[w^4]$.
 
     Arguments:
         f: ``f(x (d,)) -> array``.

@@ -39,7 +39,7 @@ def arithmetic_extrapolation(
 ) -> Minimization:
     r"""Combine the sums of two subsets of x: learn it from x in [1, 2], then test it on [2, 6] and [-2, 2].
 
-    The target is :math:`(\sum_{i \in A} x_i) \circ (\sum_{i \in B} x_i)` with an operation of choice.
+    The target is $(\sum_{i \in A} x_i) \circ (\sum_{i \in B} x_i)$ with an operation of choice.
     A and B hold a quarter of the inputs each and share half of that. Which inputs does not matter to units that are
     initialized alike, so it is the first ones. Loss: mean squared error. Probes: ``interpolation``, the error on fresh
     x in [1, 2]; ``extrapolation``, the larger of the errors on the two other ranges, each divided by what a solution

@@ -53,11 +53,11 @@ def solve_burgers(
     viscosity: float = 0.01,
     time: float = 1.0,
 ) -> Float[Array, "*batch n"]:
-    r"""Solve :math:`u_t + (u^2/2)_x = \nu u_{xx}` on the unit circle from u0 to a time.
+    r"""Solve $u_t + (u^2/2)_x = \nu u_{xx}$ on the unit circle from u0 to a time.
 
     Pseudo-spectral in space with the 2/3 rule against aliasing; in time, the classical Runge-Kutta method of order
     four after an integrating factor has taken care of the diffusion exactly. Advection limits the step: it is stable
-    up to about :math:`2.8 / (\max|u| \cdot 2\pi n/3)`, and for larger ones where diffusion helps.
+    up to about $2.8 / (\max|u| \cdot 2\pi n/3)$, and for larger ones where diffusion helps.
 
     Arguments:
         u0: Initial values at n equally spaced points, any batch axes before.

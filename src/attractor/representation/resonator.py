@@ -1,7 +1,7 @@
 r"""Resonator networks: factoring a product of high-dimensional vectors, one from each of several codebooks.
 
-In a vector-symbolic architecture a record is the entrywise product :math:`s = x_1 \odot \dots \odot x_F` of random
-bipolar vectors. Finding the factors means searching :math:`M^F` combinations; a resonator network keeps an estimate of
+In a vector-symbolic architecture a record is the entrywise product $s = x_1 \odot \dots \odot x_F$ of random
+bipolar vectors. Finding the factors means searching $M^F$ combinations; a resonator network keeps an estimate of
 each factor, unbinds the others' estimates from s, and cleans the result up with the factor's codebook.
 """
 
@@ -85,7 +85,7 @@ def vsa_bind(x: Float[Array, "*t f n"]) -> Float[Array, "*t n"]:
 
 
 class Resonator(Method):
-    r"""Sweeps through the factors, one after another: :math:`x_f \leftarrow g(C_f, s \odot \prod_{k \ne f} x_k)`.
+    r"""Sweeps through the factors, one after another: $x_f \leftarrow g(C_f, s \odot \prod_{k \ne f} x_k)$.
 
     Products are factored side by side, and one whose estimates no longer change (by 1 % in norm) stays as it is.
 
@@ -113,7 +113,7 @@ class Resonator(Method):
 
 @registry.method("resonator", paper="attention-resonator")
 def resonator() -> Resonator:
-    r"""The standard resonator network: :math:`g(C, q) = \mathrm{sign}(C C^\top q)`, an outer-product memory.
+    r"""The standard resonator network: $g(C, q) = \mathrm{sign}(C C^\top q)$, an outer-product memory.
 
     Paper: Resonator Networks, 1: An Efficient Solution for Factoring High-Dimensional, Distributed Representations of
     Data Structures.
@@ -125,9 +125,9 @@ def resonator() -> Resonator:
     "attention-resonator", {"beta": registry.LogUniform(1.0, 100.0)}, paper="attention-resonator", bad={"beta": 0.0}
 )  # fmt: skip
 def attention_resonator(beta: Scalar = 8.0) -> Resonator:
-    r"""A resonator that attends to its codebook: :math:`g(C, q) = C\,\mathrm{softmax}(\beta\, C^\top q / N)`.
+    r"""A resonator that attends to its codebook: $g(C, q) = C\,\mathrm{softmax}(\beta\, C^\top q / N)$.
 
-    The result is rescaled to norm :math:`\sqrt N`, that of a codeword. The paper leaves β to tuning; where codewords
+    The result is rescaled to norm $\sqrt N$, that of a codeword. The paper leaves β to tuning; where codewords
     are long (N = 512, some 20 to each book) 6 … 10 is right.
 
     Arguments:

@@ -19,11 +19,14 @@ def gae(
     terminated: Bool[Array, "t *envs"] | bool = False,
     truncated: Bool[Array, "t *envs"] | bool = False,
 ) -> Float[Array, "t *envs"]:
-    r"""Generalized advantage estimates: TD residuals summed with weights :math:`(\gamma\lambda)^l`.
+    r"""Generalized advantage estimates: TD residuals summed with weights $(\gamma\lambda)^l$.
 
-    .. math::
-        \delta_t &= r_t + \gamma (1 - \text{terminated}_t) V(s_{t+1}) - V(s_t) \\
-        A_t &= \delta_t + \gamma\lambda (1 - \text{ended}_t) A_{t+1}
+    $$
+    \begin{aligned}
+    \delta_t &= r_t + \gamma (1 - \text{terminated}_t) V(s_{t+1}) - V(s_t) \\
+    A_t &= \delta_t + \gamma\lambda (1 - \text{ended}_t) A_{t+1}
+    \end{aligned}
+    $$
 
     with *ended* = terminated or truncated. ``lam=0`` gives the TD residual, ``lam=1`` the discounted return minus
     the value. After termination there is nothing more to come; where an episode was merely cut off (also at the end
@@ -31,11 +34,11 @@ def gae(
     episode.
 
     Arguments:
-        rewards: :math:`r_t`, time first.
-        values: :math:`V(s_t)`.
-        next_values: :math:`V(s_{t+1})`, of the state reached by step t, before any reset.
+        rewards: $r_t$, time first.
+        values: $V(s_t)$.
+        next_values: $V(s_{t+1})$, of the state reached by step t, before any reset.
         gamma: Discount factor in [0, 1].
-        lam: Weight :math:`\lambda` in [0, 1]: less variance towards 0, less bias towards 1.
+        lam: Weight $\lambda$ in [0, 1]: less variance towards 0, less bias towards 1.
         terminated: Whether step t ended the episode for good.
         truncated: Whether the episode was cut off after step t.
 

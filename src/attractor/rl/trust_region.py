@@ -34,10 +34,11 @@ def trust_region_step(
 
     With g the gradient of the objective and H the Hessian of the distance, both at x,
 
-    .. math::
-        s \approx -(H + \text{damping} I)^{-1} g, \qquad
-        \alpha = \min\bigl(\text{longest}, \sqrt{2\,\text{radius} / s^\top (H + \text{damping} I) s}\bigr), \qquad
-        x \leftarrow x + 2^{-k} \alpha s
+    $$
+    s \approx -(H + \text{damping} I)^{-1} g, \qquad
+    \alpha = \min\bigl(\text{longest}, \sqrt{2\,\text{radius} / s^\top (H + \text{damping} I) s}\bigr), \qquad
+    x \leftarrow x + 2^{-k} \alpha s
+    $$
 
     with conjugate gradients for s, and the first k for which the objective falls and the distance is within the
     radius; x stays where it is if there is none (as when g = 0).
@@ -47,7 +48,7 @@ def trust_region_step(
         distance: From x: zero with zero gradient there, and not negative elsewhere.
         x: Any pytree of floating-point arrays.
         radius: Largest distance, > 0.
-        longest: Largest :math:`\alpha`; 1 when the objective is itself quadratic with Hessian H.
+        longest: Largest $\alpha$; 1 when the objective is itself quadratic with Hessian H.
         damping: Added to the diagonal of H, >= 0; with 0, only the few steps of conjugate gradients regularize.
         cg_steps: Iterations of conjugate gradients, >= 1.
 
@@ -96,21 +97,22 @@ def trust_region_value_fit(
 ) -> PyTree:
     r"""Fit a value function by one Gauss-Newton step within a trust region.
 
-    .. math::
-        \min_\phi \sum_n (V_\phi(s_n) - \hat V_n)^2 \quad\text{s.t.}\quad
-        \frac1N \sum_n \frac{(V_\phi(s_n) - V_{\phi_0}(s_n))^2}{2\sigma^2} \le \epsilon, \qquad
-        \sigma^2 = \frac1N \sum_n (V_{\phi_0}(s_n) - \hat V_n)^2
+    $$
+    \min_\phi \sum_n (V_\phi(s_n) - \hat V_n)^2 \quad\text{s.t.}\quad
+    \frac1N \sum_n \frac{(V_\phi(s_n) - V_{\phi_0}(s_n))^2}{2\sigma^2} \le \epsilon, \qquad
+    \sigma^2 = \frac1N \sum_n (V_{\phi_0}(s_n) - \hat V_n)^2
+    $$
 
-    The Hessian of the constraint at :math:`\phi_0` is the Gauss-Newton matrix over :math:`\sigma^2`, so this is a
-    `trust_region_step`. For a V that is linear in :math:`\phi` (and without damping) the step solves the problem
+    The Hessian of the constraint at $\phi_0$ is the Gauss-Newton matrix over $\sigma^2$, so this is a
+    `trust_region_step`. For a V that is linear in $\phi$ (and without damping) the step solves the problem
     exactly. Choices: where the paper rescales every step to the boundary, we stop at the unconstrained minimum when
     that lies inside (the boundary is then worse), and a step is halved until the constraint truly holds.
 
     Arguments:
         predict: ``critic -> predictions`` at the N states.
-        critic: Parameters :math:`\phi_0`.
-        targets: :math:`\hat V_n`, such as discounted returns, in the shape of the predictions.
-        eps: Radius :math:`\epsilon` > 0, in units of the present error's variance.
+        critic: Parameters $\phi_0$.
+        targets: $\hat V_n$, such as discounted returns, in the shape of the predictions.
+        eps: Radius $\epsilon$ > 0, in units of the present error's variance.
         damping: As in `trust_region_step`.
         cg_steps: As in `trust_region_step`.
 
@@ -216,10 +218,13 @@ def trpo(
     An iteration continues ``environments`` episodes for ``steps`` steps each, estimates advantages A by `gae` and
     takes
 
-    .. math::
-        \theta &\leftarrow \arg\max_\theta \tfrac1N \sum_n \frac{\pi_\theta(a_n|s_n)}{\pi_{\theta_0}(a_n|s_n)} A_n
-        \quad\text{s.t.}\quad \tfrac1N \sum_n \mathrm{KL}(\pi_{\theta_0}(\cdot|s_n) \| \pi_\theta(\cdot|s_n)) \le \delta
-        \\ \phi &\leftarrow \text{trust\_region\_value\_fit towards } \hat V_n = \text{discounted returns}
+    $$
+    \begin{aligned}
+    \theta &\leftarrow \arg\max_\theta \tfrac1N \sum_n \frac{\pi_\theta(a_n|s_n)}{\pi_{\theta_0}(a_n|s_n)} A_n
+    \quad\text{s.t.}\quad \tfrac1N \sum_n \mathrm{KL}(\pi_{\theta_0}(\cdot|s_n) \| \pi_\theta(\cdot|s_n)) \le \delta
+    \\ \phi &\leftarrow \text{trust\_region\_value\_fit towards } \hat V_n = \text{discounted returns}
+    \end{aligned}
+    $$
 
     by one natural-gradient step and line search (`trust_region_step`), and `trust_region_value_fit`. The advantages
     come from the critic before its fit, and are neither centered nor rescaled. Choices: all samples enter the
@@ -227,7 +232,7 @@ def trpo(
 
     Arguments:
         gamma: Discount factor in [0, 1].
-        lam: The advantages' :math:`\lambda` in [0, 1].
+        lam: The advantages' $\lambda$ in [0, 1].
         delta: Radius of the policy's step in nats, > 0.
         eps: Radius of the critic's step in variances of its error, > 0.
         environments: Episodes continued side by side, >= 1.

@@ -14,7 +14,7 @@ MatVec = Callable[[PyTree], PyTree]
 
 
 def hvp(loss: Callable[[PyTree], Float[Array, ""]], x: PyTree) -> MatVec:
-    r"""Products with the Hessian of ``loss`` at ``x``: a function :math:`v \mapsto \nabla^2 f(x)\, v`.
+    r"""Products with the Hessian of ``loss`` at ``x``: a function $v \mapsto \nabla^2 f(x)\, v$.
 
     The gradient is linearized once; every product then costs about two gradients, whatever the dimension. It has the
     form of the ``hvp`` argument that `attractor.run` offers to transformations.
@@ -34,9 +34,9 @@ def rademacher_like(key: PRNGKeyArray, x: PyTree) -> PyTree:
 def hutchinson_diagonal(matvec: MatVec, x: PyTree, key: PRNGKeyArray, probes: int = 1) -> PyTree:
     r"""Unbiased estimate of the diagonal of a symmetric operator, such as a Hessian, from products with random signs.
 
-    .. math:: D = \frac1n \sum_{i=1}^n z_i \odot H z_i, \qquad z_i \in \{-1, 1\}^d
+    $$ D = \frac1n \sum_{i=1}^n z_i \odot H z_i, \qquad z_i \in \{-1, 1\}^d $$
 
-    One entry has variance :math:`\sum_{j \ne i} H_{ij}^2 / n`: a diagonal operator is read off exactly by one probe.
+    One entry has variance $\sum_{j \ne i} H_{ij}^2 / n$: a diagonal operator is read off exactly by one probe.
 
     Arguments:
         matvec: ``v -> Hv``, on pytrees like ``x``; see `hvp`.

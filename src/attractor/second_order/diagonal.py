@@ -51,10 +51,13 @@ def scale_by_adahessian(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Momentum divided by a root mean square of the Hessian diagonal, estimated by one random probe per step.
 
-    .. math::
-        D_t &= \operatorname{average}(z_t \odot \nabla^2 f(x_t) z_t), \qquad z_t \in \{-1, 1\}^d \\
-        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) D_t^2 \\
-        u_t &= \hat m_t / (\hat v_t^{\,k/2} + \epsilon)
+    $$
+    \begin{aligned}
+    D_t &= \operatorname{average}(z_t \odot \nabla^2 f(x_t) z_t), \qquad z_t \in \{-1, 1\}^d \\
+    m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) D_t^2 \\
+    u_t &= \hat m_t / (\hat v_t^{\,k/2} + \epsilon)
+    \end{aligned}
+    $$
 
     with hats for the bias corrections ``/ (1 - b^t)``. The average is `spatial_average`, of D itself as in the paper's
     formula, which keeps it unbiased (the authors' program averages its absolute value).
@@ -133,7 +136,7 @@ def adahessian(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adam whose denominator follows the Hessian diagonal in place of the squared gradient.
 
-    .. math:: x \leftarrow x - \eta\, (\hat m / (\hat v^{\,k/2} + \epsilon) + \lambda x)
+    $$ x \leftarrow x - \eta\, (\hat m / (\hat v^{\,k/2} + \epsilon) + \lambda x) $$
 
     with the moments of `scale_by_adahessian`, whose ``update`` needs ``hvp`` and ``key``.
 

@@ -1,0 +1,193 @@
+"""Minimization with structure that a method can use: layers of composition, several losses, constraints."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from attractor.probe import Probe
+from attractor.problem import Minimization, model_init, norm, with_batch
+
+
+class Composite(Minimization):
+    r"""Minimize $f(x) = h(c(x))$: a smooth inner map to outputs, then an outer loss, convex as a rule.
+
+    Networks (predictions, then cross-entropy) and nonlinear least squares (residuals, then half their squared norm)
+    have this form. It is what Gauss-Newton, natural-gradient, prox-linear and Levenberg-Marquardt methods need.
+
+    Arguments:
+        inner: ``inner(x, batch) -> outputs``, an array; or ``inner(x)``.
+        outer: ``outer(outputs, batch) -> scalar``, or ``outer(outputs)``.
+        init: Starting point, as in `Minimization`.
+        data: As in `Minimization`.
+        **kwargs: As in `Minimization`.
+
+    !!! example
+        ```python
+        Composite.least_squares(lambda x: jnp.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]), init=jnp.array([-1.2, 1.0]))
+        ```
+    """
+
+    inner: Callable[[PyTree, PyTree], Float[Array, "..."]]
+    outer: Callable[[Float[Array, "..."], PyTree], Float[Array, ""]]
+
+    def __init__(self, inner: Callable, outer: Callable, init: PyTree, data: PyTree = None, **kwargs: Any):
+        inner, outer = with_batch(inner), with_batch(outer)
+        super().__init__(eqx.Partial(_composed, inner, outer), init, data, **kwargs)
+        self.inner, self.outer = inner, outer
+
+    @classmethod
+    def least_squares(cls, residuals: Callable, init: PyTree, data: PyTree = None, **kwargs: Any) -> "Composite":
+        """Half the squared norm of ``residuals(x, batch)``, or of ``residuals(x)``: no mean is taken."""
+        return cls(residuals, half_square, init, data, **kwargs)
+
+    @classmethod
+    def of_model(
+        cls,
+        build: Callable[[PRNGKeyArray], PyTree],
+        loss: Callable[[Any, PyTree], Array],
+        data: PyTree,
+        **kwargs: Any,
+    ) -> "Composite":
+        """Train an `equinox.Module`: ``data`` is ``(inputs, targets)``, the outputs are ``vmap(model)(inputs)``.
+
+        Arguments:
+            build: ``key -> model``; the iterate is the model's floating-point arrays.
+            loss: ``(outputs (n, …), (inputs, targets)) -> scalar``.
+            data: Pair of pytrees with leading axis N.
+            **kwargs: As in `Minimization`.
+        """
+        _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
+        return cls(eqx.Partial(_model_outputs, static), loss, eqx.Partial(model_init, build), data, **kwargs)
+
+    def ggn(self, x: PyTree, batch: PyTree) -> Callable[[PyTree], PyTree]:
+        r"""Products with the generalized Gauss-Newton matrix $J^\top \nabla^2 h\, J$ at ``x``: ``v -> Gv``."""
+        outputs, push = jax.linearize(lambda x: self.inner(x, batch), x)
+        pull = jax.linear_transpose(push, x)
+        outer_hvp = jax.linearize(jax.grad(lambda z: self.outer(z, batch)), outputs)[1]
+        return lambda v: pull(outer_hvp(push(v)))[0]
+
+    def oracles(self, x: PyTree, batch: PyTree) -> dict[str, Any]:
+        """`Minimization.oracles`, and ``ggn``: a function ``v -> Gv``, products with the Gauss-Newton matrix."""
+        return super().oracles(x, batch) | {"ggn": lambda v: self.ggn(x, batch)(v)}
+
+
+def half_square(residuals: Float[Array, "..."], batch: PyTree = None) -> Float[Array, ""]:
+    """Half the squared norm."""
+    return 0.5 * jnp.sum(residuals**2)
+
+
+def _composed(inner: Callable, outer: Callable, x: PyTree, batch: PyTree) -> Array:
+    return outer(inner(x, batch), batch)
+
+
+def _model_outputs(static: PyTree, params: PyTree, batch: PyTree) -> Array:
+    return jax.vmap(eqx.combine(params, static))(batch[0])
+
+
+class MultiObjective(Minimization):
+    r"""Several losses of one point: $F(x) = (f_1(x), \dots, f_m(x))$.
+
+    As a `Minimization` it is their weighted sum, so that every method for one loss is a baseline. Each loss is
+    recorded, as ``loss_0``, ``loss_1``, … or under the names given.
+
+    Arguments:
+        losses: ``losses(x, batch) -> (m,)``, or ``losses(x) -> (m,)``.
+        init: Starting point, as in `Minimization`.
+        data: As in `Minimization`.
+        names: One per loss; required.
+        weights: Of the sum, one per loss, or `None`: all 1.
+        **kwargs: As in `Minimization`.
+
+    Raises:
+        ValueError: if there are no names, or not as many weights as names.
+    """
+
+    losses: Callable[[PyTree, PyTree], Float[Array, " m"]]
+    weights: Float[Array, " m"]
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        losses: Callable,
+        init: PyTree,
+        data: PyTree = None,
+        *,
+        names: tuple[str, ...],
+        weights: tuple[float, ...] | None = None,
+        probes: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        if not names or (weights is not None and len(weights) != len(names)):
+            raise ValueError(f"names, weights: expected one of each per loss, got {names!r}, {weights!r}")
+        losses = with_batch(losses)
+        coefficients = jnp.asarray(weights or [1.0] * len(names), dtype=float)
+        each = {name: Probe(eqx.Partial(_one_loss, i)) for i, name in enumerate(names)}
+        super().__init__(
+            eqx.Partial(_weighted, losses, coefficients), init, data, probes=each | dict(probes or {}), **kwargs
+        )
+        self.losses, self.weights, self.names = losses, coefficients, tuple(names)
+
+    def gradients(self, x: PyTree, batch: PyTree) -> PyTree:
+        """The gradient of every loss at ``x``: leaves ``(m, …)``."""
+        return jax.jacrev(lambda x: self.losses(x, batch))(x)
+
+    def oracles(self, x: PyTree, batch: PyTree) -> dict[str, Any]:
+        """`Minimization.oracles`, and ``losses`` ``(m,)`` and ``gradients`` (leaves ``(m, …)``), both unweighted."""
+        return super().oracles(x, batch) | {"losses": self.losses(x, batch), "gradients": self.gradients(x, batch)}
+
+
+def _weighted(losses: Callable, weights: Array, x: PyTree, batch: PyTree) -> Array:
+    return weights @ losses(x, batch)
+
+
+def _one_loss(index: int, problem: MultiObjective, x: PyTree, key: PRNGKeyArray) -> Array:
+    return problem.losses(x, problem.full)[index]
+
+
+class Constrained(Minimization):
+    r"""Minimize $f(x)$ subject to $c(x) = 0$.
+
+    Recorded besides the loss: ``violation`` $\lVert c(x) \rVert$, and ``kkt``, the norm of $\nabla f + J^\top \lambda$
+    and $c$ together with the least-squares multipliers.
+
+    Arguments:
+        loss: As in `Minimization`.
+        constraint: ``constraint(x) -> (m,)``, always exact.
+        init: Starting point, as in `Minimization`; an array or a pytree.
+        data: As in `Minimization`.
+        **kwargs: As in `Minimization`.
+    """
+
+    constraint: Callable[[PyTree], Float[Array, " m"]]
+
+    def __init__(
+        self,
+        loss: Callable,
+        constraint: Callable,
+        init: PyTree,
+        data: PyTree = None,
+        *,
+        probes: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        own = {"violation": Probe(_violation), "kkt": Probe(_kkt)}
+        super().__init__(loss, init, data, probes=own | dict(probes or {}), **kwargs)
+        self.constraint = constraint
+
+
+def _violation(problem: Constrained, x: PyTree, key: PRNGKeyArray) -> Array:
+    return norm(problem.constraint(x))
+
+
+def _kkt(problem: Constrained, x: PyTree, key: PRNGKeyArray) -> Array:
+    flat, unravel = jax.flatten_util.ravel_pytree(x)
+    gradient = jax.grad(lambda z: problem.loss(unravel(z), problem.full))(flat)
+    jacobian = jax.jacrev(lambda z: problem.constraint(unravel(z)))(flat)
+    multipliers = jnp.linalg.lstsq(jacobian.T, -gradient)[0]
+    return norm((gradient + jacobian.T @ multipliers, problem.constraint(x)))
