@@ -271,26 +271,33 @@ def compare(
     built, default_metric, default_steps = load_problem(problem)
     for name in methods:
         registry.find_method(name)
-    result = comparison.compare(
-        built,
-        methods,
-        steps=steps or default_steps,
-        seeds=seeds,
-        budget=budget,
-        metric=metric or default_metric,
-        target=target,
-        label=problem,
-    )
+    missing: list[str] = []
+    try:
+        result = comparison.compare(
+            built,
+            methods,
+            steps=steps or default_steps,
+            seeds=seeds,
+            budget=budget,
+            metric=metric or default_metric,
+            target=target,
+            label=problem,
+        )
+    except comparison.Interrupted as stop:
+        result, missing = stop.comparison, stop.missing
     options = {"steps": steps or default_steps, "seeds": seeds, "budget": budget, "metric": result.metric}
     flags = " ".join(f"--{k} {v}" for k, v in options.items()) + (f" --target {target:g}" if target is not None else "")
     result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {flags}"
     where = Path(result.report(str(report))).resolve()
     if as_json:
         rows = json.loads(str(result.table().map(_jsonable).reset_index().to_json(orient="records")))
-        return _print_json({"settings": result.settings, "table": rows, "report": str(where)})
-    _print_comparison(result)
-    out.print(f"report: {where}", highlight=False, soft_wrap=True)
-    return None
+        _print_json({"settings": result.settings, "table": rows, "report": str(where)})
+    else:
+        _print_comparison(result)
+        out.print(f"report: {where}", highlight=False, soft_wrap=True)
+    if missing:
+        err.print(f"stopped before {', '.join(missing)}; the rest is kept")
+        raise typer.Exit(130)
 
 
 def _use_all_cores() -> None:
@@ -315,14 +322,16 @@ def _print_comparison(result: Any) -> None:
     from attractor.report import sentence
 
     frame = result.table()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method", style="bold", no_wrap=True)
-    for column in frame.columns:
-        table.add_column(column, justify="right", overflow="fold")
-    for name, row in frame.iterrows():
-        table.add_row(str(name), *(_cell(column, value) for column, value in row.items()))
-    out.print(table)
-    out.print(f"\n{sentence(result)}\n", highlight=False)
+    costs = [c for c in frame.columns if c.split()[0] in ("flops", "seconds", "MFLOP", "ms", "tuned")]
+    for columns in (frame.columns.drop(costs), costs):  # two tables, as one would not fit into 80 columns
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("method", style="bold", no_wrap=True)
+        for column in columns:
+            table.add_column(str(column), justify="left" if column == "tuned" else "right", overflow="fold")
+        for name, row in frame[columns].iterrows():
+            table.add_row(str(name), *(_cell(column, value) for column, value in row.items()))
+        out.print(table, end="\n\n")
+    out.print(f"{sentence(result)}\n", highlight=False)
 
 
 def _cell(column: Any, value: Any) -> str:

@@ -200,6 +200,7 @@ def compare(
     Raises:
         ValueError: for an argument out of range, an unknown name (with a suggestion) or an unknown metric.
         TypeError: if a method does not fit the problem.
+        Interrupted: on Ctrl-C once a method has been measured; it holds the comparison of those that have.
     """
     for name, count in (("seeds", seeds), ("budget", budget), ("steps", steps)):
         if count < 1:
@@ -213,33 +214,6 @@ def compare(
         raise ValueError(f"goal: expected 'min' or 'max', got {goal!r}")
     sign = 1.0 if goal == "min" else -1.0
     candidates = _resolve(methods)
-    begun = time.perf_counter()
-    entries = {}
-    shared = {"steps": steps, "probes": probes, "every": every, "lanes": seeds, "progress": progress}
-    with _progress.task("compare", len(candidates), "method", progress) as advance:
-        for name, (factory, space) in candidates.items():
-            made = isinstance(factory, Method | optax.GradientTransformation)
-            make: Callable[..., Any] = functools.partial(_given, factory) if made else factory
-            configs = registry.sample(space, budget)
-            tuning = run(problem, make, sweep=configs, seeds=TUNING_SEEDS, **shared)
-            chosen = _winner(tuning, metric, sign, target)
-            winner = configs[chosen]
-            trace = run(problem, make, sweep=[winner], seeds=seeds, **shared)
-            curves = sign * trace[metric].values[0]
-            bad = trace.diverged.values[0] | ~np.isfinite(curves[:, -1])
-            final = np.where(bad, np.inf, curves[:, -1])
-            entries[name] = Entry(
-                name,
-                tuning,
-                chosen,
-                winner,
-                trace,
-                _first_hit(curves, trace.dataset["step"].values, None if target is None else sign * target),
-                sign * final,
-                flops_per_step(problem, as_method(make(**winner))),
-                (tuning.timing + trace.timing).seconds_per_step,
-            )
-            advance(1)
     settings = {
         "problem": label or type(problem).__name__,
         "methods": {n: {"space": {k: str(d) for k, d in s.items()}} for n, (_, s) in candidates.items()},
@@ -251,7 +225,72 @@ def compare(
         "target": target,
         "tuning_seeds": list(TUNING_SEEDS),
     }
-    return Comparison(entries, metric, goal, target, settings, time.perf_counter() - begun)
+    begun = time.perf_counter()
+    entries: dict[str, Entry] = {}
+    shared = {"steps": steps, "probes": probes, "every": every, "lanes": seeds, "progress": progress}
+
+    def measured() -> Comparison:
+        return Comparison(entries, metric, goal, target, settings, time.perf_counter() - begun)
+
+    try:
+        with _progress.task("compare", len(candidates), "method", progress) as advance:
+            for name, (factory, space) in candidates.items():
+                entries[name] = _measure(name, problem, factory, space, budget, seeds, metric, sign, target, shared)
+                advance(1)
+    except KeyboardInterrupt as stop:
+        if not entries:
+            raise
+        raise Interrupted(measured(), [name for name in candidates if name not in entries]) from stop
+    return measured()
+
+
+class Interrupted(KeyboardInterrupt):
+    """`compare` was stopped; what it had finished is kept.
+
+    Attributes:
+        comparison: Of the methods that were measured.
+        missing: The names of those that were not.
+    """
+
+    def __init__(self, comparison: Comparison, missing: list[str]):
+        super().__init__(f"stopped before {', '.join(missing)}")
+        self.comparison, self.missing = comparison, missing
+
+
+def _measure(
+    name: str,
+    problem: Problem,
+    factory: Any,
+    space: Space,
+    budget: int,
+    seeds: int,
+    metric: str,
+    sign: float,
+    target: float | None,
+    shared: dict[str, Any],
+) -> Entry:
+    """Tune one method, and run its winner on fresh seeds."""
+    made = isinstance(factory, Method | optax.GradientTransformation)
+    make: Callable[..., Any] = functools.partial(_given, factory) if made else factory
+    configs = registry.sample(space, budget)
+    tuning = run(problem, make, sweep=configs, seeds=TUNING_SEEDS, **shared)
+    chosen = _winner(tuning, metric, sign, target)
+    winner = configs[chosen]
+    trace = run(problem, make, sweep=[winner], seeds=seeds, **shared)
+    curves = sign * trace[metric].values[0]
+    bad = trace.diverged.values[0] | ~np.isfinite(curves[:, -1])
+    final = np.where(bad, np.inf, curves[:, -1])
+    return Entry(
+        name,
+        tuning,
+        chosen,
+        winner,
+        trace,
+        _first_hit(curves, trace.dataset["step"].values, None if target is None else sign * target),
+        sign * final,
+        flops_per_step(problem, as_method(make(**winner))),
+        (tuning.timing + trace.timing).seconds_per_step,
+    )
 
 
 def _given(method: Any) -> Any:

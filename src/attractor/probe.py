@@ -13,7 +13,8 @@ class Probe(eqx.Module):
     """A measurement ``measure(problem, x, key) -> scalar or array`` and the direction in which it is better.
 
     Arguments:
-        measure: The function; its arrays, if it is a Module or a Partial, are program arguments.
+        measure: The function; its arrays, if it is a Module or an `equinox.Partial`, are program arguments. A
+            `functools.partial` or a lambda is compared by identity instead: a new one compiles the program again.
         goal: ``"min"`` (the default) or ``"max"``: which way `attractor.compare` should tune it.
 
     Raises:

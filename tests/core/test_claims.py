@@ -3,6 +3,7 @@
 import json
 import math
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ SLUG = "adahessian"
 def declared(monkeypatch):
     """Only the claims a test declares."""
     monkeypatch.setattr(papers, "_claims", {})
-    monkeypatch.setattr(papers.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(papers, "importlib", SimpleNamespace(import_module=lambda name: None))
     monkeypatch.setattr(papers, "path_of", lambda name: sources.path_of("attractor.names"))
     monkeypatch.setattr(papers, "fingerprint", lambda name: "0" * 16)
 
@@ -114,22 +115,33 @@ def package(tmp_path, monkeypatch):
             path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
-        sources._tree.cache_clear(), sources._imports.cache_clear(), sources._code.cache_clear()
+        for cached in (sources._body, sources._bindings, sources._uses, sources._code):
+            cached.cache_clear()
         return sources.fingerprint("attractor.paper")
 
     return write
 
 
-def test_the_hash_follows_imports_and_ignores_comments(package):
-    paper = "from attractor.rooms.good import step\nimport numpy\n"
-    first = package(paper=paper, rooms__good="from ..base import a\n", base="a = 1\n", rooms__other="b = 1\n")
-    commented = '"""Documented."""\n# a comment\na   =   1\n'
-    assert package(base=commented, rooms__other="b = 2\n") == first
-    assert package(base="a = 2\n") != first
-    assert package(base="a = 1\n") == first
-    assert package(rooms__good="from attractor import base\n") != first
+def test_the_hash_follows_what_is_used(package):
+    good = "from ..base import a, b\ndef step(x):\n    return half(x)\ndef half(x):\n    return a * x\n"
+    base = "a = 1\nb = 1\n"
+    first = package(paper="from attractor.rooms.good import step\nimport numpy\n", rooms__good=good, base=base)
+    assert package(base='"""Documented."""\n# a comment\na   =   1\nb = 1\nc = 3\n') == first
+    assert package(base="a = 2\nb = 1\n") != first
+    assert package(base=base) == first
+    assert package(rooms__good=good.replace("a * x", "a + x")) != first
+    assert package(rooms__good=good + "def unused():\n    return 1\n") == first
+    assert package(rooms__good=good + "a = 5\n") != first  # bound twice
+    assert package(rooms__good=good + "print(b)\n") != first  # runs with the module
     with pytest.raises(ModuleNotFoundError):
         sources.fingerprint("attractor.nothing")
+
+
+def test_a_module_imported_whole_counts_whole(package):
+    paper = "from attractor import base\nfrom attractor.names import unknown\n"
+    first = package(paper=paper, base="a = 1\n", names="def unknown():\n    return 1\n")
+    assert package(base="a = 1\nb = 1\n") != first
+    assert package(base="a = 1\n", names="def unknown():\n    return 2\n") == first  # only words
 
 
 def test_every_written_paper_has_claims_and_an_up_to_date_verdict():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
-from attractor.comparison import TUNING_SEEDS
+from attractor.comparison import TUNING_SEEDS, Interrupted
 from attractor.report import render, sentence
 
 
@@ -144,3 +144,16 @@ def test_registered_partials_lose_what_they_fix():
     assert set(registry.space_of(optax.adamw)) == {"learning_rate", "weight_decay"}
     assert set(registry.space_of(functools.partial(optax.adamw, weight_decay=0.1))) == {"learning_rate"}
     assert registry.space_of(functools.partial(optax.adam, 0.1)) == {}
+
+
+def test_an_interruption_keeps_what_was_measured():
+    def stopped(learning_rate):
+        raise KeyboardInterrupt
+
+    methods = {"first": optax.sgd, "second": stopped, "third": optax.adam}
+    with pytest.raises(Interrupted, match="third") as caught:
+        compare(bowl(), methods, steps=5, seeds=2, budget=2)
+    assert list(caught.value.comparison.entries) == ["first"]
+    assert caught.value.missing == ["second", "third"]
+    with pytest.raises(KeyboardInterrupt):
+        compare(bowl(), {"only": stopped}, steps=5, seeds=2, budget=2)
