@@ -22,6 +22,7 @@ from attractor.papers.sources import path_of
 
 if TYPE_CHECKING:
     from attractor.problem import Problem
+    from attractor.registry import ProblemEntry
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -260,7 +261,9 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Fresh seeds for the final measurement.", min=1)] = 8,
     budget: Annotated[int, typer.Option(help="Configurations each method may try.", min=1)] = 16,
     metric: Annotated[str | None, typer.Option(help="Which measurement decides; default: the problem's own.")] = None,
-    target: Annotated[float | None, typer.Option(help="A value of the metric to reach.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="A value of the metric to reach; default: the problem's own.")
+    ] = None,
     report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("comparison.html"),
     as_json: AsJson = False,
 ) -> None:
@@ -268,7 +271,10 @@ def compare(
     from attractor import comparison, registry
 
     _use_all_cores()
-    built, default_metric, default_steps = load_problem(problem)
+    built, default = load_problem(problem)
+    if target is None and metric in (None, default.metric):
+        target = default.target
+    steps, metric = steps or default.steps, metric or default.metric
     for name in methods:
         registry.find_method(name)
     missing: list[str] = []
@@ -276,16 +282,16 @@ def compare(
         result = comparison.compare(
             built,
             methods,
-            steps=steps or default_steps,
+            steps=steps,
             seeds=seeds,
             budget=budget,
-            metric=metric or default_metric,
+            metric=metric,
             target=target,
             label=problem,
         )
     except comparison.Interrupted as stop:
         result, missing = stop.comparison, stop.missing
-    options = {"steps": steps or default_steps, "seeds": seeds, "budget": budget, "metric": result.metric}
+    options = {"steps": steps, "seeds": seeds, "budget": budget, "metric": result.metric}
     flags = " ".join(f"--{k} {v}" for k, v in options.items()) + (f" --target {target:g}" if target is not None else "")
     result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {flags}"
     where = Path(result.report(str(report))).resolve()
@@ -342,8 +348,8 @@ def _cell(column: Any, value: Any) -> str:
     return str(value)
 
 
-def load_problem(name: str) -> "tuple[Problem, str | None, int]":
-    """A problem, its metric and its steps, from a registered name, ``module:object`` or ``file.py:object``.
+def load_problem(name: str) -> "tuple[Problem, ProblemEntry]":
+    """A problem, and its defaults for `compare`, from a registered name, ``module:object`` or ``file.py:object``.
 
     Raises:
         ValueError: if the name is unknown, or the object is missing or no problem.
@@ -353,7 +359,7 @@ def load_problem(name: str) -> "tuple[Problem, str | None, int]":
 
     if ":" not in name:
         entry = registry.find_problem(name)
-        return entry.factory(), entry.metric, entry.steps
+        return entry.factory(), entry
     where, _, attribute = name.rpartition(":")
     path = Path(where) if where.endswith(".py") else None
     sys.path.insert(0, str(path.parent.resolve() if path else Path.cwd()))
@@ -377,7 +383,7 @@ def load_problem(name: str) -> "tuple[Problem, str | None, int]":
         raise ValueError(
             f"PROBLEM: {name} is a {type(found).__name__}; expected an attractor.Problem or a function making one"
         )
-    return found, None, 1_000
+    return found, registry.ProblemEntry(name, type(found))
 
 
 @app.command()
@@ -386,29 +392,59 @@ def problems(as_json: AsJson = False) -> None:
     from attractor import registry
 
     rows = [
-        {"name": p.name, "metric": p.metric, "steps": p.steps, "summary": p.summary}
+        {"name": p.name, "metric": p.metric, "steps": p.steps, "target": p.target, "summary": p.summary}
         for p in registry.problems().values()
     ]
     _print_rows(rows, as_json)
 
 
 @app.command()
-def methods(as_json: AsJson = False) -> None:
-    """The registered methods, what they need and what `compare` searches."""
+def methods(
+    room: Annotated[list[str] | None, typer.Option(help="Only this room (repeatable).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The registered methods: what they need, what a step costs, what `compare` searches.
+
+    The cost is in gradients of digits-mlp per step, then bytes of state per parameter (float32), as measured by
+    benchmarks/optimizers.py.
+    """
     from attractor import registry
 
+    _known_rooms(room or [])
+    costs = registry.costs()
+    chosen = [m for m in registry.methods().values() if not room or m.room in room]
+    if as_json:
+        return _print_json(
+            [
+                {
+                    "name": m.name,
+                    "needs": m.kind,
+                    "space": {k: str(d) for k, d in m.space.items()},
+                    "cost": costs.get(m.name),
+                    "paper": m.paper,
+                    "room": m.room,
+                    "summary": m.summary,
+                }
+                for m in chosen
+            ]
+        )
     rows = [
         {
             "name": m.name,
             "needs": m.kind,
-            "space": ", ".join(f"{k}: {d}" for k, d in m.space.items()),
-            "paper": m.paper,
-            "room": m.room,
-            "summary": m.summary,
+            "cost": _cost(costs.get(m.name)),
+            "searched": "\n".join(f"{k} {d}" for k, d in m.space.items()),
         }
-        for m in registry.methods().values()
+        for m in chosen
     ]
-    _print_rows(rows, as_json)
+    return _print_rows(rows, as_json)
+
+
+def _cost(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return ""
+    gradients, state = measured.get("gradients_per_step"), measured.get("state_bytes_per_parameter")
+    return ", ".join([f"{gradients:.3g} grad"] * (gradients is not None) + [f"{state:.3g} B"] * (state is not None))
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -416,7 +452,7 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         return _print_json(rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in rows[0]:
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+        table.add_column(column, no_wrap=column in ("name", "needs", "searched"), overflow="fold")
     for row in rows:
         table.add_row(*("" if v is None else str(v) for v in row.values()))
     out.print(table)

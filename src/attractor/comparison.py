@@ -216,7 +216,7 @@ def compare(
     candidates = _resolve(methods)
     settings = {
         "problem": label or type(problem).__name__,
-        "methods": {n: {"space": {k: str(d) for k, d in s.items()}} for n, (_, s) in candidates.items()},
+        "methods": {n: {"space": {k: repr(d) for k, d in s.items()}} for n, (_, s) in candidates.items()},
         "steps": steps,
         "seeds": seeds,
         "budget": budget,

@@ -3,9 +3,11 @@
 import functools
 import importlib
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import optax
@@ -44,6 +46,9 @@ class LogUniform:
     def at(self, u: float) -> float:
         return float(self.low * (self.high / self.low) ** u)
 
+    def __str__(self) -> str:
+        return f"{self.low:g}…{self.high:g} log"
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -59,6 +64,9 @@ class Uniform:
     def at(self, u: float) -> float:
         return float(self.low + (self.high - self.low) * u)
 
+    def __str__(self) -> str:
+        return f"{self.low:g}…{self.high:g}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -72,6 +80,9 @@ class Choice:
 
     def at(self, u: float) -> Any:
         return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.values))
 
 
 Space = Mapping[str, Dimension]
@@ -131,12 +142,13 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class ProblemEntry:
-    """A registered problem: ``factory()`` builds it with its defaults."""
+    """A registered problem: ``factory()`` builds it with its defaults; `compare` starts from the rest."""
 
     name: str
     factory: Callable[..., Any]
     metric: str | None = None
     steps: int = 1_000
+    target: float | None = None
 
     @property
     def summary(self) -> str:
@@ -181,13 +193,15 @@ def method(
     return register
 
 
-def problem(name: str, *, metric: str | None = None, steps: int = 1_000) -> Callable[[Callable], Callable]:
-    """Register a factory of problems, with the metric and the number of steps that `compare` uses by default."""
+def problem(
+    name: str, *, metric: str | None = None, steps: int = 1_000, target: float | None = None
+) -> Callable[[Callable], Callable]:
+    """Register a factory of problems, with the metric, steps and target that ``attractor compare`` uses by default."""
 
     def register(factory: Callable[..., Any]) -> Callable[..., Any]:
         if name in _problems and _problems[name].factory is not factory:
             raise ValueError(f"name: a problem called {name!r} is already registered")
-        _problems[name] = ProblemEntry(name, factory, metric, steps)
+        _problems[name] = ProblemEntry(name, factory, metric, steps, target)
         return factory
 
     return register
@@ -223,6 +237,12 @@ def find_problem(name: str) -> ProblemEntry:
     if name not in problems():
         raise unknown("problem", name, problems(), "`attractor problems` lists them")
     return _problems[name]
+
+
+def costs() -> dict[str, dict[str, Any]]:
+    """What ``benchmarks/optimizers.py`` has measured, by method; none where nothing is on record."""
+    path = Path(__file__).with_name("optim") / "measured.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 LEARNING_RATE = LogUniform(1e-4, 1.0)

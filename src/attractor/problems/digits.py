@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from attractor.objectives import Composite
 from attractor.probe import Probe
-from attractor.problem import Minimization
 from attractor.registry import problem
 
 Batch = tuple[Float[Array, "n 64"], Int[Array, " n"]]
@@ -36,8 +36,8 @@ def digits(test_fraction: float = 0.2) -> tuple[Any, Any]:
     return (x_train, y_train), (x_test, y_test)
 
 
-@problem("digits-mlp", metric="test_loss", steps=1_000)
-def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64) -> Minimization:
+@problem("digits-mlp", metric="test_loss", steps=1_000, target=0.15)
+def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64) -> Composite:
     """Classify handwritten digits with a ReLU network; records train loss, test loss and test accuracy.
 
     Arguments:
@@ -48,16 +48,16 @@ def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64) -> 
     return classifier(lambda key: eqx.nn.MLP(64, 10, width, depth, key=key), batch_size)
 
 
-@problem("digits-logistic", metric="loss", steps=1_000)
-def digits_logistic(batch_size: int | None = None) -> Minimization:
+@problem("digits-logistic", metric="loss", steps=1_000, target=0.1)
+def digits_logistic(batch_size: int | None = None) -> Composite:
     """Multinomial logistic regression on handwritten digits: convex, full batch by default."""
     return classifier(lambda key: eqx.nn.Linear(64, 10, key=key), batch_size)
 
 
-def classifier(build: Callable[[PRNGKeyArray], Any], batch_size: int | None = 64) -> Minimization:
+def classifier(build: Callable[[PRNGKeyArray], Any], batch_size: int | None = 64) -> Composite:
     """The digits problem for any model: ``build(key) -> model``, ``model(pixels (64,)) -> logits (10,)``."""
     train, test = digits()
-    blank = Minimization.of_model(build, cross_entropy, train, batch_size=batch_size)
+    blank = Composite.of_model(build, cross_entropy_of, train, batch_size=batch_size)
     _, static = eqx.partition(build(jax.random.key(0)), eqx.is_inexact_array)
     test = jax.tree.map(jnp.asarray, test)
     probes = {
@@ -69,8 +69,12 @@ def classifier(build: Callable[[PRNGKeyArray], Any], batch_size: int | None = 64
 
 def cross_entropy(model: Callable, batch: Batch) -> Float[Array, ""]:
     """Mean cross-entropy of ``model(pixels) -> logits`` on ``(images, labels)``."""
-    images, labels = batch
-    return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(images), labels).mean()
+    return cross_entropy_of(jax.vmap(model)(batch[0]), batch)
+
+
+def cross_entropy_of(logits: Float[Array, "n classes"], batch: Batch) -> Float[Array, ""]:
+    """Mean cross-entropy of logits with the labels of ``(images, labels)``."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
 
 def _accuracy(static: Any, params: Any, batch: Batch) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ from attractor.problem import Minimization
 from attractor.registry import problem
 
 
-@problem("rotated-quadratic", metric="loss", steps=2_000)
+@problem("rotated-quadratic", metric="loss", steps=2_000, target=1e-3)
 def rotated_quadratic(dim: int = 50, condition: float = 1e4, seed: int = 0) -> Minimization:
     """Quadratic with log-spaced eigenvalues in a random orthogonal basis, minimum 0; loss 1 on average at the start.
 
@@ -23,7 +23,7 @@ def rotated_quadratic(dim: int = 50, condition: float = 1e4, seed: int = 0) -> M
     return _quadratic(dim, condition, basis)
 
 
-@problem("diagonal-quadratic", metric="loss", steps=2_000)
+@problem("diagonal-quadratic", metric="loss", steps=2_000, target=1e-3)
 def diagonal_quadratic(dim: int = 50, condition: float = 1e4) -> Minimization:
     """`rotated_quadratic` in its own eigenbasis, where coordinate-wise preconditioning is exact."""
     return _quadratic(dim, condition, np.eye(dim))
