@@ -1,0 +1,102 @@
+"""What the documentation says about results is read from the record when the site is built, never typed.
+
+In a page, ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ verdicts: slug, slug }}`` what the record says
+of some papers, and ``{{ curves: problem, method, … }}`` a plot of the measured curves.
+"""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from attractor import registry
+from attractor.papers import record
+from attractor.papers.catalogue import catalogue
+
+DATA = Path(__file__).with_name("data") / "steps_to_target.json"
+
+
+def on_page_markdown(markdown: str, **_) -> str:
+    """Replace the placeholders of a page."""
+
+    def fill(match: re.Match[str]) -> str:
+        arguments = [a.strip() for a in (match[2] or "").split(",") if a.strip()]
+        return {"optimizers": optimizers, "verdicts": verdicts, "curves": curves}[match[1]](*arguments)
+
+    return re.sub(r"\{\{ *(optimizers|verdicts|curves)(?:: *([^}]*?))? *\}\}", fill, markdown)
+
+
+def on_post_build(config, **_) -> None:
+    """The plotting library goes with the site, so that it works offline."""
+    Path(config["site_dir"], "javascripts", "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+
+
+def optimizers() -> str:
+    """A row per method: what it keeps, what a step costs, the steps it needs on each shared problem."""
+    measured, costs = json.loads(DATA.read_text(encoding="utf-8")), registry.costs()
+    problems = list(measured)
+    targets = {p: registry.find_problem(p) for p in problems}
+    head = ["method", "state, bytes per parameter", "gradients per step"]
+    head += [f"{p}: steps to {targets[p].metric} ≤ {targets[p].target:g}" for p in problems]
+    rows = []
+    for name in sorted({m for rows in measured.values() for m in rows}):
+        cost = costs.get(name, {})
+        rows.append(
+            [f"`{name}`", _number(cost.get("state_bytes_per_parameter")), _number(cost.get("gradients_per_step"))]
+            + [_steps(measured[p].get(name)) for p in problems]
+        )
+    return _table(head, rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _steps(found: dict | None) -> str:
+    if found is None:
+        return "–"
+    if "error" in found:
+        return "error"
+    value, low, high = found["steps"]
+    if value is None:
+        return f"not reached ({found['reached']} of {found['seeds']})"
+    return f"{value:.0f} [{low:.0f}, {'∞' if high is None else f'{high:.0f}'}]"
+
+
+def verdicts(*slugs: str) -> str:
+    """A row per claim of some papers."""
+    known, rows = record.read(), []
+    for slug in slugs:
+        for verdict in known.get(slug, {}).values():
+            value = "–" if verdict.value is None else f"{verdict.value:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]"
+            needed = "–" if verdict.threshold is None else f"{verdict.direction} {verdict.threshold:g}"
+            mark = {"holds": "holds", "fails": "**does not hold**"}.get(verdict.verdict, verdict.verdict)
+            rows.append([catalogue()[slug].title, verdict.statement, mark, value, needed])
+    return _table(["paper", "claim", "verdict", "measured", "needed"], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(c.replace('|', '&#124;') for c in cells)} |"
+
+    return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
+
+
+def curves(problem: str, *methods: str) -> str:
+    """A plot of the median over seeds, each method at its tuned setting."""
+    entry, measured = registry.find_problem(problem), json.loads(DATA.read_text(encoding="utf-8"))[problem]
+    figure = go.Figure()
+    for name in methods:
+        figure.add_scatter(x=measured[name]["at"], y=measured[name]["curve"], name=name, mode="lines")
+    if entry.target is not None:
+        figure.add_hline(entry.target, line_dash="dot", annotation_text="target")
+    figure.update_layout(
+        template="plotly_white", height=380, margin={"l": 60, "r": 20, "t": 40, "b": 45},
+        title=f"{problem}, tuned with the same budget", xaxis_title="steps", yaxis_title=entry.metric, yaxis_type="log",
+    )  # fmt: skip
+    name = html.escape(f"{problem}-{'-'.join(methods)}")
+    script = '<script src="../../javascripts/plotly.min.js"></script>'
+    return script + figure.to_html(include_plotlyjs=False, full_html=False, div_id=name)
