@@ -10,7 +10,19 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor import Decision, Federated, FixedPoint, Game, Method, Minimization, registry, run
+from attractor import (
+    Composite,
+    Constrained,
+    Decision,
+    Federated,
+    FixedPoint,
+    Game,
+    Method,
+    Minimization,
+    MultiObjective,
+    registry,
+    run,
+)
 from attractor.method import as_method, kind
 
 METHODS = registry.methods()
@@ -22,15 +34,32 @@ DATA = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
 def regression(dtype=jnp.float32):
     start = {"w": jnp.full((3, 4), 0.5, dtype), "b": jnp.zeros((4,), dtype), "scale": jnp.asarray(1.5, dtype)}
 
-    def loss(x, batch):
-        return jnp.mean((x["scale"] * jnp.tanh(batch.astype(dtype) @ x["w"] + x["b"]) - 1) ** 2)
+    def outputs(x, batch):
+        return x["scale"] * jnp.tanh(batch.astype(dtype) @ x["w"] + x["b"])
 
-    return loss, start
+    return outputs, start
 
 
 def sample_problem(needed, dtype=jnp.float32):
     """A small problem of the kind a method needs, with a pytree that holds a matrix, a vector and a scalar."""
-    loss, start = regression(dtype)
+    outputs, start = regression(dtype)
+
+    def outer(z, batch):
+        return jnp.mean((z - 1) ** 2)
+
+    def loss(x, batch):
+        return outer(outputs(x, batch), batch)
+
+    if needed is Composite:
+        return Composite(outputs, outer, start, DATA, batch_size=4)
+    if needed is MultiObjective:
+
+        def losses(x, batch):
+            return jnp.stack([loss(x, batch), jnp.mean(x["w"] ** 2)])
+
+        return MultiObjective(losses, start, DATA, names=("fit", "size"), batch_size=4)
+    if needed is Constrained:
+        return Constrained(loss, lambda x: jnp.sum(x["w"], axis=0) - 1, start, DATA, batch_size=4)
     if issubclass(Federated, needed) and needed is not Minimization and issubclass(needed, Federated):
         return Federated(loss, start, DATA.reshape(4, 3, 3), batch_size=2)
     if issubclass(Minimization, needed):
