@@ -4,11 +4,14 @@ from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_u
 from attractor.problems.bilinear import bilinear_game
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
 from attractor.problems.control import cartpole, pendulum
+from attractor.problems.convex import logistic_regression, ridge
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
+from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
+from attractor.problems.rosenbrock import rosenbrock
 
 __all__ = [
     "arithmetic_extrapolation",
@@ -24,9 +27,14 @@ __all__ = [
     "digits_mlp",
     "federated_digits",
     "gaussian_random_field",
+    "logistic_regression",
+    "matrix_factorization",
+    "matrix_sensing",
     "minimax_quadratic",
     "pendulum",
     "rastrigin",
+    "ridge",
+    "rosenbrock",
     "rotated_quadratic",
     "solve_burgers",
 ]
