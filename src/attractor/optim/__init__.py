@@ -1,7 +1,11 @@
 """First-order minimization: optax transformations and wrappers around them."""
 
 import attractor.optim.kept as _kept  # noqa: F401  (registers what optax keeps)
+from attractor.optim.adaptive import adamomentum, half_life_schedule, scale_by_adamomentum
+from attractor.optim.model_based import ModelBased
+from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
+from attractor.optim.projected import adamp, project_out_radial, sgdp
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.regularizers import (
     add_penalty,
@@ -13,7 +17,15 @@ from attractor.optim.regularizers import (
     orthogonal_penalty,
     ternary_penalty,
 )
-from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull
+from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
+from attractor.optim.stochastic_approximation import (
+    averaged_covariance,
+    hill_estimator,
+    kesten_tail_index,
+    linear_stochastic_approximation,
+    stationary_covariance,
+)
+from attractor.optim.subgradient import subgradient_descent
 from attractor.optim.weight_decay import (
     add_cautious_decayed_weights,
     cautious_adamw,
@@ -24,9 +36,13 @@ from attractor.optim.weight_decay import (
 )
 
 __all__ = [
+    "ModelBased",
     "OutputNormalized",
+    "adamomentum",
+    "adamp",
     "add_cautious_decayed_weights",
     "add_penalty",
+    "averaged_covariance",
     "binary_penalty",
     "cauchy_schwarz_gap",
     "cautious_adamw",
@@ -34,16 +50,28 @@ __all__ = [
     "cautious_muon",
     "cautious_sgdm",
     "cautious_weight_decay",
+    "convert_online_learner",
     "eigenvector_penalty",
     "goldstein_norm",
+    "half_life_schedule",
+    "hill_estimator",
+    "kesten_tail_index",
+    "linear_stochastic_approximation",
     "logistic_loss",
     "margins",
     "min_norm_in_hull",
+    "moreau_gradient",
     "on_affine_set",
     "one_sided_penalty",
+    "online_to_nonconvex",
     "orthogonal_penalty",
     "perceptron_loss",
+    "project_out_radial",
     "random_scaled_sgdm",
     "random_scaling",
+    "scale_by_adamomentum",
+    "sgdp",
+    "stationary_covariance",
+    "subgradient_descent",
     "ternary_penalty",
 ]

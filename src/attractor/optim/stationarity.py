@@ -61,6 +61,41 @@ def goldstein_norm(loss: Loss, x: PyTree, delta: float, key: PRNGKeyArray, sampl
     in_range("delta", delta, 0.0, open_low=True)
     in_range("samples", samples, 1.0)
     flat, unravel = ravel_pytree(x)
-    points = flat + delta * jr.ball(key, flat.size, shape=(samples,), dtype=flat.dtype)
+    direction, radius = jr.normal(key, (samples, flat.size), flat.dtype), jr.uniform(jr.fold_in(key, 1), (samples, 1))
+    radius = delta * radius.astype(flat.dtype) ** (1 / flat.size)
+    points = flat + radius * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
     gradients = jax.vmap(jax.grad(lambda y: loss(unravel(y))))(points)
     return jnp.linalg.norm(min_norm_in_hull(gradients))
+
+
+def moreau_gradient(loss: Loss, x: PyTree, step: float, steps: int = 1_000) -> PyTree:
+    r"""Gradient of the Moreau envelope, a smooth measure of stationarity for a weakly convex loss.
+
+    $$ \nabla f_\lambda(x) = (x - \hat x) / \lambda, \qquad \hat x = \arg\min_y f(y) + \tfrac{1}{2 \lambda} \lVert y - x \rVert^2 $$
+
+    A small one says that x is near a point where f itself has a subgradient as small. The minimizer is found by
+    subgradient steps with weighted averaging, good for a problem that is $1 / (2 \lambda)$-strongly convex.
+
+    Arguments:
+        loss: A scalar function of ``x``, convex once $\rho \lVert x \rVert^2 / 2$ is added.
+        x: Pytree of floating-point arrays.
+        step: The lambda, in (0, 1 / (2 rho)].
+        steps: Of the solver, at least 1; the error is of the order of the subgradients over its square root.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Stochastic model-based minimization of weakly convex functions.
+    """
+    in_range("step", step, 0.0, open_low=True)
+    in_range("steps", steps, 1.0)
+    center, unravel = ravel_pytree(x)
+    subgradient = jax.grad(lambda y: loss(unravel(y)) + jnp.sum((y - center) ** 2) / (2 * step))
+
+    def descend(carry: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
+        y, average = carry
+        y = y - 4 * step / (t + 2) * subgradient(y)
+        return (y, average + 2 / (t + 2) * (y - average)), None
+
+    (_, average), _ = jax.lax.scan(descend, (center, center), jnp.arange(steps, dtype=center.dtype))
+    return unravel((center - average) / step)

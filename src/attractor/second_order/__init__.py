@@ -2,12 +2,16 @@
 
 from attractor.second_order.curvature import block_average, hutchinson_diagonal, hvp, rademacher_like
 from attractor.second_order.diagonal import adahessian, scale_by_adahessian, spatial_average
+from attractor.second_order.saddle_free import SaddleFreeNewton, abs_hessian_solve, krylov_basis
 
 __all__ = [
+    "SaddleFreeNewton",
+    "abs_hessian_solve",
     "adahessian",
     "block_average",
     "hutchinson_diagonal",
     "hvp",
+    "krylov_basis",
     "rademacher_like",
     "scale_by_adahessian",
     "spatial_average",

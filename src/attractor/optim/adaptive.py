@@ -1,0 +1,128 @@
+"""Adaptive moment methods: relatives of Adam, and the schedules that they need."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PyTree
+
+from attractor.checks import in_range
+from attractor.registry import LEARNING_RATE, method
+
+Scalar = float | Float[Array, ""]
+
+
+def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule:
+    r"""Warm up the decay of an exponential average so that its half-life grows linearly, not its decay.
+
+    $$
+    \frac{1}{\ln \beta_t} = \Bigl(1 - \frac tT\Bigr) \frac{1}{\ln \beta_{\rm start}}
+                            + \frac tT \frac{1}{\ln \beta_{\rm end}}, \qquad t \le T
+    $$
+
+    and $\beta_{\rm end}$ from then on. Near 1 a small change of the decay is a large change of what is remembered: a
+    decay that grows linearly from 0.9 to 0.9999 would spend nearly all its time with a short memory. The companion
+    warm-up of AdEMAMix's alpha is `optax.linear_schedule`.
+
+    Arguments:
+        start: Decay at step 0, in (0, 1).
+        end: Decay from step ``steps`` on, in (0, 1).
+        steps: The length T of the warm-up, at least 1; AdEMAMix takes that of the whole run.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: The AdEMAMix Optimizer: Better, Faster, Older.
+    """
+    in_range("start", start, 0.0, 1.0, open_low=True, open_high=True)
+    in_range("end", end, 0.0, 1.0, open_low=True, open_high=True)
+    in_range("steps", steps, 1.0)
+
+    def schedule(count: ArrayLike) -> Array:
+        share = jnp.clip(jnp.asarray(count) / steps, 0.0, 1.0)
+        return jnp.exp(1 / ((1 - share) / jnp.log(start) + share / jnp.log(end)))
+
+    return schedule
+
+
+class MomentsState(NamedTuple):
+    """Two running averages of the gradients so far."""
+
+    steps: Int[Array, ""]
+    mu: PyTree  # first moment, like the parameters
+    nu: PyTree  # second moment, like the parameters
+
+
+def _no_moments(params: PyTree) -> MomentsState:
+    zeros = optax.tree.zeros_like(params)
+    return MomentsState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+
+def _check(b1: Scalar, b2: Scalar, eps: Scalar) -> None:
+    in_range("b1", b1, 0.0, 1.0, open_high=True)
+    in_range("b2", b2, 0.0, 1.0, open_high=True)
+    in_range("eps", eps, 0.0, open_low=True)
+
+
+def scale_by_adamomentum(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-16) -> optax.GradientTransformation:
+    r"""Momentum divided by the root mean square of the momentum itself, where Adam takes that of the gradient.
+
+    $$
+    \begin{aligned}
+    m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) m_t^2 + \epsilon \\
+    u_t &= \hat m_t / \sqrt{\hat v_t}
+    \end{aligned}
+    $$
+
+    with hats for the bias corrections ``/ (1 - b^t)``. Epsilon is added up inside the average, as in the paper, and
+    nowhere else. Where gradients are noise u is about $\sqrt{(1 + \beta_1) / (1 - \beta_1)}$ times Adam's (4.4 for
+    0.9), and so it is in the first steps; where they are steady both are the same.
+
+    Arguments:
+        b1: Decay of the mean of gradients, in [0, 1).
+        b2: Decay of the mean of squared momenta, in [0, 1).
+        eps: Added to the second moment in every step, in (0, inf).
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: Rethinking Adam: A Twofold Exponential Moving Average Approach.
+    """
+    _check(b1, b2, eps)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, MomentsState]:
+        steps = jnp.asarray(optax.safe_increment(state.steps))
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = jax.tree.map(lambda v, m: b2 * v + (1 - b2) * m**2 + eps, state.nu, mu)
+        m_hat, v_hat = optax.tree.bias_correction(mu, b1, steps), optax.tree.bias_correction(nu, b2, steps)
+        return jax.tree.map(lambda m, v: m / jnp.sqrt(v), m_hat, v_hat), MomentsState(steps, mu, nu)
+
+    return optax.GradientTransformation(_no_moments, update)
+
+
+@method(
+    "adamomentum",
+    {"learning_rate": LEARNING_RATE},
+    paper="adamomentum",
+    bad={"learning_rate": -1.0, "b1": 1.0, "b2": 1.5, "eps": 0.0},
+)
+def adamomentum(
+    learning_rate: optax.ScalarOrSchedule, b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-16
+) -> optax.GradientTransformation:
+    """Adam with the second moment of the momentum: `scale_by_adamomentum` and a learning rate.
+
+    Arguments:
+        learning_rate: A number in (0, inf) or a schedule.
+        b1: As in `scale_by_adamomentum`.
+        b2: As in `scale_by_adamomentum`.
+        eps: As in `scale_by_adamomentum`.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: Rethinking Adam: A Twofold Exponential Moving Average Approach.
+    """
+    in_range("learning_rate", learning_rate, 0.0, open_low=True)
+    return optax.chain(scale_by_adamomentum(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))

@@ -1,0 +1,150 @@
+"""Momentum methods for scale-invariant weights: steps without a radial part, so that norms grow less."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from attractor.checks import in_range
+from attractor.registry import LEARNING_RATE, LogUniform, method
+
+Scalar = float | Float[Array, ""]
+
+
+def _rows(leaf: Float[Array, "..."], per_channel: bool) -> Float[Array, "rows dim"]:
+    """One row per output channel (the leading axis), or a single row for the whole layer."""
+    return leaf.reshape(leaf.shape[0] if per_channel else 1, -1)
+
+
+def _looks_invariant(x: Float[Array, "rows dim"], g: Float[Array, "rows dim"], delta: Scalar) -> Bool[Array, ""]:
+    """Whether every row's gradient is nearly orthogonal to its weights, as it is where the loss ignores their scale."""
+    product = jnp.abs(jnp.sum(x * g, 1))
+    size = jnp.linalg.norm(x, axis=1) * jnp.linalg.norm(g, axis=1)
+    return jnp.all(product <= delta / x.shape[1] ** 0.5 * size)
+
+
+def _tangent(u: Float[Array, "rows dim"], x: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
+    squared = jnp.sum(x * x, 1, keepdims=True)
+    return u - jnp.sum(x * u, 1, keepdims=True) / jnp.where(squared > 0, squared, 1) * x
+
+
+def project_out_radial(
+    direction: optax.GradientTransformation,
+    delta: Scalar = 0.1,
+    weight_decay: Scalar = 0.0,
+    wd_ratio: Scalar = 0.1,
+) -> optax.GradientTransformation:
+    r"""Remove the radial part of a direction's steps on weights whose scale the loss ignores.
+
+    With u the step of ``direction`` on a matrix or kernel w and g its gradient,
+
+    $$
+    u \leftarrow u - \frac{\langle w, u \rangle}{\lVert w \rVert^2} w
+    \quad\text{if}\quad \frac{|\langle w, g \rangle|}{\lVert w \rVert \lVert g \rVert} \le \frac{\delta}{\sqrt{\dim w}}
+    $$
+
+    Here w is an output channel (an index of the leading axis) if all channels of a leaf pass the test, else the whole
+    leaf if that passes; otherwise, and for vectors and scalars, u stays as it is. These groups are those of the
+    authors' program. On projected leaves ``weight_decay`` is multiplied by ``wd_ratio``, as norms no longer grow.
+
+    Arguments:
+        direction: Maps gradients to u of ``x <- x - learning_rate u``, such as `optax.trace` or `optax.scale_by_adam`.
+        delta: Threshold of the cosine, in [0, inf); 0 switches the projection off but for exact orthogonality.
+        weight_decay: Coefficient of w, added to u, in [0, inf).
+        wd_ratio: Share of it that projected leaves get, in [0, 1].
+
+    Raises:
+        ValueError: for a hyper-parameter out of range, or an update without ``params``.
+
+    Paper: AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant Weights.
+    """
+    in_range("delta", delta, 0.0)
+    in_range("weight_decay", weight_decay, 0.0)
+    in_range("wd_ratio", wd_ratio, 0.0, 1.0)
+
+    def project(u: Float[Array, "..."], g: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+        if x.ndim < 2:
+            return u + weight_decay * x
+        out, decay, done = u, jnp.asarray(weight_decay, x.dtype), jnp.asarray(False)
+        for per_channel in (True, False):
+            rows = _rows(x, per_channel)
+            here = ~done & _looks_invariant(rows, _rows(g, per_channel), delta)
+            out = jnp.where(here, _tangent(_rows(u, per_channel), rows).reshape(u.shape), out)
+            done = done | here
+        return out + jnp.where(done, wd_ratio * decay, decay) * x
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        if params is None:
+            raise ValueError("params: the projection needs the parameters; call update(grads, state, params)")
+        steps, state = direction.update(updates, state, params)
+        return jax.tree.map(project, steps, updates, params), state
+
+    return optax.GradientTransformation(direction.init, update)
+
+
+_BAD = {"learning_rate": -1.0, "delta": -0.1, "weight_decay": -1.0, "wd_ratio": 2.0}
+
+
+@method("sgdp", {"learning_rate": LogUniform(1e-3, 10.0)}, paper="adamp", bad=_BAD | {"momentum": 1.0})
+def sgdp(
+    learning_rate: optax.ScalarOrSchedule,
+    momentum: Scalar = 0.9,
+    delta: Scalar = 0.1,
+    weight_decay: Scalar = 0.0,
+    wd_ratio: Scalar = 0.1,
+) -> optax.GradientTransformation:
+    """Momentum SGD without the radial part of its steps: `project_out_radial` around `optax.trace`.
+
+    Arguments:
+        learning_rate: A number in (0, inf) or a schedule.
+        momentum: Decay of the sum of gradients, in [0, 1).
+        delta: As in `project_out_radial`.
+        weight_decay: As in `project_out_radial`, but of the gradient: as steps are sums of gradients, the decay of a
+            step is ``weight_decay / (1 - momentum)``.
+        wd_ratio: As in `project_out_radial`.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant Weights.
+    """
+    in_range("learning_rate", learning_rate, 0.0, open_low=True)
+    in_range("momentum", momentum, 0.0, 1.0, open_high=True)
+    projected = project_out_radial(optax.trace(momentum), delta, weight_decay / (1 - momentum), wd_ratio)
+    return optax.chain(projected, optax.scale_by_learning_rate(learning_rate))
+
+
+@method("adamp", {"learning_rate": LEARNING_RATE}, paper="adamp", bad=_BAD | {"b1": 1.0, "b2": 1.0, "eps": 0.0})
+def adamp(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    delta: Scalar = 0.1,
+    weight_decay: Scalar = 0.0,
+    wd_ratio: Scalar = 0.1,
+) -> optax.GradientTransformation:
+    """Adam without the radial part of its steps: `project_out_radial` around `optax.scale_by_adam`.
+
+    Arguments:
+        learning_rate: A number in (0, inf) or a schedule.
+        b1: Decay of the mean of gradients, in [0, 1).
+        b2: Decay of the mean of squared gradients, in [0, 1).
+        eps: Added to the denominator, in (0, inf).
+        delta: As in `project_out_radial`.
+        weight_decay: As in `project_out_radial`.
+        wd_ratio: As in `project_out_radial`.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant Weights.
+    """
+    in_range("learning_rate", learning_rate, 0.0, open_low=True)
+    in_range("b1", b1, 0.0, 1.0, open_high=True)
+    in_range("b2", b2, 0.0, 1.0, open_high=True)
+    in_range("eps", eps, 0.0, open_low=True)
+    projected = project_out_radial(optax.scale_by_adam(b1, b2, eps), delta, weight_decay, wd_ratio)
+    return optax.chain(projected, optax.scale_by_learning_rate(learning_rate))

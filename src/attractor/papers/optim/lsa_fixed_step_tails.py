@@ -1,0 +1,127 @@
+"""Linear stochastic approximation with a fixed step has power-law tails, whose power the step sets.
+
+```python
+import numpy as np
+from attractor.optim import kesten_tail_index
+
+draws = 1 + 1.5 * np.random.default_rng(0).standard_normal(100_000)  # the random matrix, here a number
+for step_size in (0.2, 0.4, 0.6):
+    print(step_size, kesten_tail_index(1 - step_size * draws))  # moments of this order and above are infinite
+```
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from attractor.optim.stochastic_approximation import (
+    averaged_covariance,
+    hill_estimator,
+    kesten_tail_index,
+    linear_stochastic_approximation,
+    stationary_covariance,
+)
+from attractor.papers import Evidence, claim
+from attractor.stats import mean
+
+SLUG = "lsa-fixed-step-tails"
+STEP_SIZES = (0.3, 0.4, 0.6)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(150)
+
+
+def gaussian(key):
+    """A = 1 + 1.5 N(0, 1): now and then a step expands."""
+    for_matrix, for_vector = jr.split(key)
+    return 1 + 1.5 * jr.normal(for_matrix, (1, 1)), jr.normal(for_vector, (1,))
+
+
+def bounded(key):
+    """As much noise in b, and none that could make a step expand."""
+    _, for_vector = jr.split(key)
+    return jnp.ones((1, 1)), jr.normal(for_vector, (1,))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _stationary(sample, step_size, key, chains):
+    """50 successive iterates of each chain, after 100 steps in which it forgets its start."""
+
+    def advance(theta, key, steps=1):
+        theta, _ = linear_stochastic_approximation(sample, theta, step_size, steps, key)
+        return theta, theta[0]
+
+    def chain(key):
+        burn_in, onward = jr.split(key)
+        theta, _ = advance(jnp.zeros(1), burn_in, 100)
+        return jax.lax.scan(advance, theta, jr.split(onward, 50))[1]
+
+    return jax.vmap(chain)(jr.split(key, chains))
+
+
+@claim(
+    SLUG,
+    "the tail index of 1e6 stationary draws is within 20 % of the root p of E|1 - step·A|^p = 1, for steps .3, .4, .6",
+    broken={"bounded noise": {"sample": bounded}},
+)
+def tails_have_the_predicted_power(sample=gaussian, *, scale):
+    chains = 20_000 if scale == "quick" else 2_000_000
+    errors, note = [], []
+    for step_size in STEP_SIZES:
+        predicted = kesten_tail_index(1 - step_size * (1 + 1.5 * NODES), WEIGHTS / WEIGHTS.sum())
+        measured = hill_estimator(np.asarray(_stationary(sample, step_size, jr.key(0), chains)), k=chains // 20)
+        errors.append(abs(measured / predicted - 1))
+        note.append(f"step {step_size}: {measured:.2f}, predicted {predicted:.2f}")
+    return Evidence(max(errors), at_most=0.2, note="; ".join(note))
+
+
+MATRIX = np.array([[1.0, 0.4, 0.0], [-0.4, 1.5, 0.2], [0.0, 0.3, 0.8]])
+SOLUTION = np.array([1.0, -1.0, 0.5])
+SPREAD, NOISE = 0.3, 1.0
+
+
+def _sample(key):
+    for_matrix, for_vector = jr.split(key)
+    matrix = jnp.asarray(MATRIX) + SPREAD * jr.normal(for_matrix, (3, 3))
+    return matrix, jnp.asarray(MATRIX @ SOLUTION) + NOISE * jr.normal(for_vector, (3,))
+
+
+# (A_n - A) θ* - (b_n - b): independent entries in both.
+SIGMA = np.eye(3) * (SPREAD**2 * SOLUTION @ SOLUTION + NOISE**2)
+
+
+@functools.cache
+def _chains(steps, chains):
+    run = jax.jit(
+        jax.vmap(lambda key: linear_stochastic_approximation(_sample, jnp.asarray(SOLUTION), 0.01, steps, key))
+    )
+    last, average = run(jr.split(jr.key(1), chains))
+    return np.asarray(last) - SOLUTION, np.asarray(average) - SOLUTION
+
+
+@claim(
+    SLUG,
+    "step 0.01, three dimensions: the stationary covariance is within 10 % of the step times the Lyapunov solution",
+    broken={
+        "twice the solution": {"predict": lambda a, s, step: 2 * stationary_covariance(a, s, step)},
+        "the averaged iterate's": {"predict": lambda a, s, step: averaged_covariance(a, s, round(1 / step))},
+    },
+)
+def small_steps_are_gaussian(predict=stationary_covariance, *, scale):
+    steps, chains = (1_500, 4_000) if scale == "quick" else (5_000, 1_000_000)
+    last, _ = _chains(steps, chains)
+    predicted = predict(MATRIX, SIGMA, 0.01)
+    return Evidence(float(np.linalg.norm(np.cov(last.T) - predicted) / np.linalg.norm(predicted)), at_most=0.1)
+
+
+@claim(
+    SLUG,
+    "the averaged iterate's mean squared error times n is within 15 % of the central limit theorem's trace",
+    broken={"the last iterate": {"which": 0}},
+)
+def the_average_follows_the_limit_theorem(which=1, *, scale):
+    steps, chains = (1_500, 4_000) if scale == "quick" else (5_000, 1_000_000)
+    error = mean((_chains(steps, chains)[which] ** 2).sum(1) / np.trace(averaged_covariance(MATRIX, SIGMA, steps)))
+    worst = max(abs(error.low - 1), abs(error.high - 1))
+    return Evidence(worst, at_most=0.15, note=f"ratio {error}")

@@ -1,0 +1,78 @@
+"""Adaptive moment methods against NumPy, their limits and errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from attractor.optim import adamomentum, half_life_schedule
+
+
+def descend(optimizer, gradients):
+    """The updates that a sequence of gradients gives, in double precision."""
+    with jax.enable_x64(True):
+        state = optimizer.init(jnp.zeros(gradients.shape[1]))
+        _, updates = jax.lax.scan(
+            lambda state, g: optimizer.update(g, state, jnp.zeros_like(g))[::-1], state, jnp.asarray(gradients)
+        )
+        return np.asarray(updates)
+
+
+@pytest.fixture
+def gradients():
+    return np.random.default_rng(0).standard_normal((12, 5))
+
+
+def test_half_life_schedule_halves_the_logarithm_at_the_right_place():
+    schedule = half_life_schedule(0.9, 0.999, 10)
+    np.testing.assert_allclose(jax.vmap(schedule)(jnp.array([0, 10, 99])), [0.9, 0.999, 0.999], rtol=1e-6)
+    middle = np.exp(2 / (1 / np.log(0.9) + 1 / np.log(0.999)))
+    np.testing.assert_allclose(jnp.asarray(schedule(5)), middle, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [{"start": 0.0}, {"start": 1.0}, {"end": 1.0}, {"steps": 0}])
+def test_half_life_schedule_names_the_bad_argument(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        half_life_schedule(**{"start": 0.9, "end": 0.999, "steps": 10, **bad})
+
+
+def test_ademamix_with_its_schedules_agrees_with_numpy(gradients):
+    optimizer = optax.contrib.ademamix(
+        0.1, b3=half_life_schedule(0.9, 0.999, 10), alpha=optax.linear_schedule(0.0, 5.0, 10)
+    )
+    fast, slow, square = np.zeros((3, 5))
+    expected = []
+    for t, g in enumerate(gradients):  # optax counts the schedules' steps from 0
+        share = min(t / 10, 1)
+        b3 = np.exp(np.log(0.9) * np.log(0.999) / ((1 - share) * np.log(0.999) + share * np.log(0.9)))
+        fast, slow, square = 0.9 * fast + 0.1 * g, b3 * slow + (1 - b3) * g, 0.999 * square + 0.001 * g**2
+        hat, root = fast / (1 - 0.9 ** (t + 1)), np.sqrt(square / (1 - 0.999 ** (t + 1)))
+        expected.append(-0.1 * (hat + 5 * share * slow) / (root + 1e-8))
+    np.testing.assert_allclose(descend(optimizer, gradients), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_ademamix_without_the_slow_average_is_adamw(gradients):
+    ours = descend(optax.contrib.ademamix(0.1, alpha=0.0, weight_decay=0.1), gradients)
+    np.testing.assert_allclose(ours, descend(optax.adamw(0.1, weight_decay=0.1), gradients), atol=1e-10)
+
+
+def test_adamomentum_agrees_with_numpy(gradients):
+    m, v = np.zeros((2, 5))
+    expected = []
+    for t, g in enumerate(gradients, start=1):
+        m = 0.8 * m + 0.2 * g
+        v = 0.95 * v + 0.05 * m**2 + 1e-3
+        expected.append(-0.1 * m / (1 - 0.8**t) / np.sqrt(v / (1 - 0.95**t)))
+    np.testing.assert_allclose(descend(adamomentum(0.1, b1=0.8, b2=0.95, eps=1e-3), gradients), expected, rtol=1e-10)
+
+
+def test_adamomentum_steps_like_adam_once_the_average_has_settled():
+    constant = np.tile([3.0, -1e-3, 0.5], (400, 1))
+    ours, adams = (descend(method(0.1, b2=0.9), constant)[-1] for method in (adamomentum, optax.adam))
+    np.testing.assert_allclose(ours, adams, rtol=1e-4)
+
+
+def test_adamomentum_without_momentum_is_rmsprop(gradients):
+    ours = descend(adamomentum(0.1, b1=0.0, b2=0.99), gradients)
+    np.testing.assert_allclose(ours, descend(optax.adam(0.1, b1=0.0, b2=0.99, eps=0.0), gradients), rtol=1e-8)

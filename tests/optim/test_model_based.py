@@ -1,0 +1,79 @@
+"""Model-based steps against closed forms and SciPy, several outputs, the Moreau envelope, and errors."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from attractor import run
+from attractor.objectives import Composite
+from attractor.optim import ModelBased, moreau_gradient
+from attractor.problems import digits_mlp
+
+ROW, X, B, RATE = np.array([1.0, -2.0, 0.5]), np.array([0.7, 0.4, -1.0]), 0.3, 0.05
+
+
+def stepped(model, outer=lambda t: jnp.sum(jnp.abs(t)), rate=RATE, x=X):
+    problem = Composite(lambda x: (jnp.asarray(ROW) @ x) ** 2 - B, outer, jnp.asarray(x))
+    method = ModelBased(rate, model, power=0.0, inner_steps=60)
+    start = problem.init(jr.key(0))
+    return np.asarray(method.step(problem, start, method.init(problem, start, jr.key(0)), jr.key(0))[0])
+
+
+def test_prox_linear_of_the_absolute_value_is_a_clipped_projection():
+    with jax.enable_x64(True):
+        for rate in (0.001, 0.05, 10.0):
+            c, a = (ROW @ X) ** 2 - B, 2 * (ROW @ X) * ROW
+            multiplier = np.clip(c / (rate * a @ a), -1, 1)
+            np.testing.assert_allclose(
+                stepped("prox_linear", rate=rate), X - rate * multiplier * a, rtol=1e-6, atol=1e-9
+            )
+
+
+def test_subgradient_step():
+    expected = X - RATE * np.sign((ROW @ X) ** 2 - B) * 2 * (ROW @ X) * ROW
+    np.testing.assert_allclose(stepped("subgradient"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["prox_linear", "prox_point"])
+def test_smooth_outer_against_scipy(model):
+    with jax.enable_x64(True):
+        found = stepped(model, outer=lambda t: jnp.sum(jnp.cosh(t)))
+
+    def value(y):
+        t = (ROW @ X) ** 2 - B + 2 * (ROW @ X) * (ROW @ (y - X)) if model == "prox_linear" else (ROW @ y) ** 2 - B
+        return np.cosh(t) + np.sum((y - X) ** 2) / (2 * RATE)
+
+    np.testing.assert_allclose(found, minimize(value, X, method="BFGS", tol=1e-10).x, atol=1e-6)
+
+
+def test_a_vanishing_gradient_stays():
+    np.testing.assert_allclose(stepped("prox_linear", x=np.zeros(3)), 0.0)
+
+
+@pytest.mark.parametrize("model", ["prox_linear", "prox_point"])
+def test_trains_a_network(model):
+    trace = run(digits_mlp(width=8), ModelBased(5.0, model, power=0.0, inner_steps=3), steps=20, every=20)
+    assert trace["loss"].values[0, 0, -1] < 0.6 * trace["loss"].values[0, 0, 0]
+
+
+def test_steps_decay():
+    problem = Composite(lambda x: x, lambda t: jnp.sum(t), jnp.zeros(2))
+    trace = run(problem, ModelBased(1.0, "subgradient"), steps=3, every=1)
+    np.testing.assert_allclose(np.diff(-trace["loss"].values[0, 0]), 2 / np.sqrt([1, 2, 3]), rtol=1e-5)
+
+
+def test_moreau_gradient_of_the_absolute_value():
+    x = {"w": jnp.array([0.05, 3.0])}
+    gradient = moreau_gradient(lambda x: jnp.sum(jnp.abs(x["w"])), x, 0.1)
+    np.testing.assert_allclose(gradient["w"], [0.5, 1.0], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("learning_rate", {"learning_rate": 0.0}), ("model", {"model": "linear"})]
+)
+def test_rejects(name, arguments):
+    with pytest.raises(ValueError, match=name):
+        ModelBased(**arguments)

@@ -1,0 +1,47 @@
+"""The online-to-nonconvex conversion against NumPy, with other learners, and its errors."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from attractor.optim import convert_online_learner, online_to_nonconvex
+
+
+def test_follows_its_formula():
+    rate, radius = 0.3, 0.5
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        gradients, keys = rng.standard_normal((12, 3)), jr.split(jr.key(0), 12)
+        optimizer = online_to_nonconvex(rate, radius)
+        w, state = jnp.zeros(3), optimizer.init(jnp.zeros(3))
+        x, d, clipped = np.zeros(3), np.zeros(3), 0
+        for g, key in zip(gradients, keys, strict=True):
+            updates, state = optimizer.update(jnp.asarray(g), state, w, key=key)
+            w = optax.apply_updates(w, updates)
+            x, d = x + d, d - rate * g
+            clipped += np.linalg.norm(d) > radius
+            d *= min(1, radius / np.linalg.norm(d))
+            np.testing.assert_allclose(w, x + float(jr.uniform(key)) * d, rtol=1e-6, atol=1e-6)
+        assert 0 < clipped < 12
+
+
+def test_radius_bounds_all_leaves_together():
+    tree = {"a": jnp.ones((2, 2)), "b": jnp.asarray(3.0)}
+    optimizer = convert_online_learner(optax.adam(10.0), 0.1)
+    _, state = optimizer.update(tree, optimizer.init(tree), tree, key=jr.key(0))
+    np.testing.assert_allclose(optax.tree.norm(state.displacement), 0.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("radius", [0.0, -1.0, float("nan")])
+def test_rejects_a_bad_radius(radius):
+    with pytest.raises(ValueError, match="radius"):
+        convert_online_learner(optax.sgd(0.1), radius)
+
+
+def test_needs_a_key():
+    optimizer = online_to_nonconvex()
+    with pytest.raises(ValueError, match="key"):
+        optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), jnp.ones(2))
