@@ -12,6 +12,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encod
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda b: re.sub(r"\W+", "-", b.splitlines()[-1])[:40])
 def test_readme_snippets_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if "import torch" in block:
+        pytest.importorskip("torch", reason="PyTorch is an optional extra")
     exec(compile(block, "<README>", "exec"), {"__name__": "readme"})
 
 

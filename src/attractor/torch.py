@@ -1,0 +1,215 @@
+"""Any optax transformation, ours included, as a `torch.optim.Optimizer`.
+
+```python
+import optax
+import torch
+from attractor.optim import cautious_adamw
+from attractor.torch import Optimizer
+
+model = torch.nn.Linear(3, 1)
+optimizer = Optimizer(model.parameters(), cautious_adamw(1e-2))
+for _ in range(100):
+    optimizer.zero_grad()
+    loss = (model(torch.ones(8, 3)) - 1).square().mean()
+    loss.backward()
+    optimizer.step()
+```
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import torch
+from jaxtyping import PRNGKeyArray, PyTree
+from torch import Tensor
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Run an optax transformation inside a PyTorch training loop.
+
+    Parameters, gradients and updates cross between the libraries over DLPack, without a copy; each group's update is
+    one compiled JAX program. The transformation sees a dict of arrays, under the parameters' names if
+    ``model.named_parameters()`` is given, so that masks may go by name, and else under "0", "1", ….
+
+    A parameter that has no gradient in some step is not moved by it; to the transformation its gradient is zero.
+
+    Transformations that take extra arguments get ``key`` (a fresh one every step) and, where a closure or a value is
+    given to `step`, ``value``. Those that need more (``hvp``, ``value_fn``, ``per_example``, …) raise their own errors:
+    PyTorch's loss is not a JAX function. The learning rate is the transformation's, schedules included: PyTorch's
+    schedulers have nothing to act on.
+
+    Arguments:
+        params: Tensors, ``(name, tensor)`` pairs, or groups ``{"params": …, "transformation": …}``.
+        transformation: An `optax.GradientTransformation`, for the groups that do not bring their own; `None` if all do.
+        seed: Of ``key``.
+
+    Raises:
+        TypeError: if a transformation is none.
+        ValueError: for a parameter that is not floating-point, or one that JAX cannot hold.
+
+    !!! example
+        ```python
+        Optimizer([{"params": body, "transformation": optax.contrib.muon(0.02)}, {"params": head}], optax.adam(1e-3))
+        ```
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        transformation: Any = None,
+        *,
+        seed: int = 0,
+    ):
+        self._key = jr.key(seed)
+        self._steps = 0
+        self._states: list[PyTree] = []
+        self._updates: list[Callable[..., tuple[PyTree, PyTree]]] = []
+        super().__init__(params, {"transformation": transformation})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, with a transformation of its own or the default one; its state starts here."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        transformation = group["transformation"]
+        if not isinstance(transformation, optax.GradientTransformation):
+            self.param_groups.pop()
+            raise TypeError(
+                f"transformation: expected an optax.GradientTransformation, got {type(transformation).__name__}; "
+                "a function that makes one (such as optax.adam) has to be called, with its learning rate"
+            )
+        try:
+            # A copy: transformations may keep the parameters they are given, and PyTorch will overwrite these.
+            initial = {name: jnp.array(_to_jax(name, p), copy=True) for name, p in _named(group)}
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        self._states.append(jax.tree.map(jnp.asarray, transformation.init(initial)))
+        self._updates.append(_compiled(optax.with_extra_args_support(transformation)))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None, *, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One update of every group.
+
+        Arguments:
+            closure: Computes the loss and its gradients anew, as elsewhere in PyTorch.
+            value: The loss, for transformations that ask for it; default: what the closure returns.
+
+        Returns:
+            What the closure returns; `None` without one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        value = loss if value is None else value
+        extra = (
+            {} if value is None else {"value": jnp.asarray(value.item() if isinstance(value, Tensor) else float(value))}
+        )
+        self._steps += 1
+        for i, group in enumerate(self.param_groups):
+            named = _named(group)
+            if all(p.grad is None for _, p in named):
+                continue
+            key = jr.fold_in(jr.fold_in(self._key, self._steps), i)
+            params = {name: _to_jax(name, p) for name, p in named}
+            grads = {n: jnp.zeros_like(params[n]) if p.grad is None else _to_jax(n, p.grad) for n, p in named}
+            updates, self._states[i] = self._updates[i](params, grads, self._states[i], key, extra)
+            jax.block_until_ready(updates)  # the parameters are about to change under JAX's feet
+            moved = [(p, _to_torch(updates[n])) for n, p in named if p.grad is not None]
+            torch._foreach_add_([p for p, _ in moved], [u for _, u in moved])  # pyright: ignore[reportPrivateImportUsage]
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers only, so that ``torch.load(…, weights_only=True)`` reads it back.
+
+        The transformations themselves are code, and not part of it.
+        """
+        states = {
+            i: {"leaves": [_to_torch(leaf).clone() for leaf in _leaves(state)]} for i, state in enumerate(self._states)
+        }
+        groups, start = [], 0
+        for group in self.param_groups:
+            groups.append({"params": list(range(start, start + len(group["params"])))})
+            start += len(group["params"])
+        return {"state": states, "param_groups": groups, "steps": self._steps, "key": jr.key_data(self._key).tolist()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`, with the same parameters and transformations.
+
+        Raises:
+            ValueError: if groups, parameters or state arrays do not match; nothing is changed then.
+        """
+        ours, theirs = self.state_dict(), state_dict
+        if ours["param_groups"] != theirs["param_groups"]:
+            raise ValueError(
+                "state_dict: it has other groups, or other numbers of parameters in them, than this optimizer"
+            )
+        loaded = []
+        for i, state in enumerate(self._states):
+            leaves, found = _leaves(state), theirs["state"][i]["leaves"]
+            described, expected = [_describe(_to_numpy(t)) for t in found], [_describe(np.asarray(a)) for a in leaves]
+            if described != expected:
+                raise ValueError(
+                    f"state_dict: group {i} needs arrays {expected}, got {described}; other transformation?"
+                )
+            arrays = [jnp.array(_to_numpy(t), a.dtype, copy=True) for t, a in zip(found, leaves, strict=True)]
+            loaded.append(_rebuild(state, arrays))
+        self._states, self._steps = loaded, int(theirs["steps"])
+        self._key = jr.wrap_key_data(jnp.asarray(theirs["key"], jnp.uint32))
+
+
+def _compiled(transformation: optax.GradientTransformationExtraArgs) -> Callable[..., tuple[PyTree, PyTree]]:
+    def update(params: PyTree, grads: PyTree, state: PyTree, key: PRNGKeyArray, extra: dict[str, Any]) -> Any:
+        # The barrier keeps a state that merely stores what it is given from sharing memory with PyTorch.
+        params, grads = jax.lax.optimization_barrier((params, grads))
+        updates, state = transformation.update(grads, state, params, key=key, **extra)
+        return jax.tree.map(lambda u, p: u.astype(p.dtype), updates, params), state
+
+    return jax.jit(update, donate_argnums=2)
+
+
+def _named(group: dict[str, Any]) -> list[tuple[str, Tensor]]:
+    names = group.get("param_names") or map(str, range(len(group["params"])))
+    return list(zip(names, group["params"], strict=True))
+
+
+def _to_jax(name: str, tensor: Tensor) -> jax.Array:
+    if not tensor.is_floating_point():
+        raise ValueError(f"params: expected floating-point tensors, got {tensor.dtype} ({name})")
+    if tensor.dtype == torch.float64 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(f"params: float64 ({name}) needs jax.config.update('jax_enable_x64', True)")
+    try:
+        return jax.dlpack.from_dlpack(tensor.detach().contiguous())
+    except Exception as error:
+        raise ValueError(f"params: JAX cannot take {name}, on {tensor.device}, over DLPack: {error}") from error
+
+
+def _to_torch(array: jax.Array) -> Tensor:
+    return torch.from_dlpack(array)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    return np.asarray(jax.dlpack.from_dlpack(tensor.contiguous()))
+
+
+def _leaves(state: PyTree) -> list[jax.Array]:
+    """The arrays of a state; random keys as their bits."""
+    return [jr.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a for a in jax.tree.leaves(state)]
+
+
+def _rebuild(state: PyTree, arrays: list[jax.Array]) -> PyTree:
+    leaves, structure = jax.tree.flatten(state)
+    keyed = [
+        jr.wrap_key_data(new) if jnp.issubdtype(old.dtype, jax.dtypes.prng_key) else new
+        for old, new in zip(leaves, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(structure, keyed)
+
+
+def _describe(array: np.ndarray) -> str:
+    return f"{array.dtype}{list(array.shape)}"
