@@ -1,0 +1,58 @@
+"""The benchmarks run; what they measure is not asserted here."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from attractor import registry
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def optimizers(monkeypatch):
+    module = load("optimizers")
+    monkeypatch.setattr(module, "million", lambda: {"w": jnp.ones((4, 3)), "b": jnp.ones(3)})
+    monkeypatch.setattr(module, "ROUNDS", 1)
+    return module
+
+
+def test_adam_keeps_two_numbers_per_parameter_and_sgd_none(optimizers):
+    adam, sgd = optimizers.measure("adam"), optimizers.measure("sgd")
+    assert adam["state_bytes_per_parameter"] == pytest.approx(8, abs=0.1)
+    assert sgd["state_bytes_per_parameter"] == pytest.approx(0, abs=0.1)
+    assert sgd["gradients_per_step"] == 1
+    assert adam["reference"] == "adam"
+
+
+def test_methods_with_oracles_can_be_timed_and_whole_methods_are_not(optimizers):
+    assert optimizers.measure("adahessian")["gradients_per_step"] > 1.5
+    assert "step_ms" not in optimizers.measure("output-normalized-gradient")
+
+
+def test_what_is_on_record_belongs_to_registered_methods():
+    assert set(registry.costs()) <= set(registry.methods())
+
+
+def test_steps_to_target_are_kept_as_they_come(monkeypatch, tmp_path):
+    module = load("steps_to_target")
+    monkeypatch.setattr(module, "OUT", tmp_path / "out.json")
+    monkeypatch.setattr(module, "BUDGET", 2)
+    monkeypatch.setattr(module, "SEEDS", 3)
+    row = module.measure("rosenbrock", "adam")
+    assert row["seeds"] == 3
+    assert len(row["at"]) == len(row["curve"])
+    assert "error" in module.measure("bilinear-game", "adam")
+    assert not module.fits("bilinear-game", "adam")
+    module.save({"rosenbrock": {"adam": row}})
+    assert json.loads((tmp_path / "out.json").read_text())["rosenbrock"]["adam"] == row
