@@ -12,6 +12,8 @@ from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_qu
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
+from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
+from attractor.problems.vision import digits_conv
 
 __all__ = [
     "arithmetic_extrapolation",
@@ -20,13 +22,17 @@ __all__ = [
     "burgers_operator",
     "burgers_pairs",
     "cartpole",
+    "char_lstm",
+    "char_transformer",
     "degenerate_minimax",
     "diagonal_quadratic",
     "digits",
+    "digits_conv",
     "digits_logistic",
     "digits_mlp",
     "federated_digits",
     "gaussian_random_field",
+    "grammar_text",
     "logistic_regression",
     "matrix_factorization",
     "matrix_sensing",

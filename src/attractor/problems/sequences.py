@@ -1,0 +1,184 @@
+"""Next-character prediction on text from a small grammar of known entropy: language models that train in seconds."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from attractor.checks import in_range
+from attractor.objectives import Composite
+from attractor.probe import Probe
+from attractor.registry import problem
+
+# A probability and a list of symbols per rule; what is no symbol of the grammar is text. Each text has one derivation.
+GRAMMAR: dict[str, list[tuple[float, list[str]]]] = {
+    "TEXT": [(1.0, ["NP", " ", "VP", ". "])],
+    "NP": [(0.6, ["DET", " ", "NOUN"]), (0.25, ["DET", " ", "KIND"]), (0.15, ["DET", " ", "NOUN", " that ", "VP"])],
+    "KIND": [(1.0, ["ADJ", " ", "NOUN"])],
+    "VP": [(0.6, ["VERB", " ", "NP"]), (0.4, ["MOVES"])],
+    "DET": [(0.6, ["the"]), (0.4, ["a"])],
+    "NOUN": [(0.3, ["cat"]), (0.3, ["dog"]), (0.2, ["bird"]), (0.2, ["farmer"])],
+    "ADJ": [(0.5, ["old"]), (0.3, ["small"]), (0.2, ["clever"])],
+    "VERB": [(0.4, ["sees"]), (0.3, ["hears"]), (0.3, ["follows"])],
+    "MOVES": [(0.5, ["runs"]), (0.3, ["jumps"]), (0.2, ["waits"])],
+}  # fmt: skip
+TEXTS = [part for rules in GRAMMAR.values() for _, parts in rules for part in parts if part not in GRAMMAR]
+ALPHABET = "".join(sorted(set("".join(TEXTS))))
+
+Tokens = Int[Array, "n context"]
+
+
+def grammar_entropy() -> float:
+    """Entropy of the grammar's text in nats per character: no model can have a lower loss on it.
+
+    A derivation's entropy and its length both solve linear equations, one per symbol: its own rule's share, and the
+    expected number of each symbol times that symbol's.
+    """
+    symbols = list(GRAMMAR)
+    counts, entropy, letters = np.zeros((len(symbols), len(symbols))), np.zeros(len(symbols)), np.zeros(len(symbols))
+    for i, symbol in enumerate(symbols):
+        for probability, parts in GRAMMAR[symbol]:
+            entropy[i] -= probability * np.log(probability)
+            for part in parts:
+                if part in GRAMMAR:
+                    counts[i, symbols.index(part)] += probability
+                else:
+                    letters[i] += probability * len(part)
+    whole = np.linalg.inv(np.eye(len(symbols)) - counts)
+    return float((whole @ entropy)[0] / (whole @ letters)[0])
+
+
+def grammar_text(length: int, seed: int = 0) -> str:
+    """At least ``length`` characters of sentences, then cut to ``length``.
+
+    Arguments:
+        length: Characters, at least 1.
+        seed: Of the derivations.
+    """
+    in_range("length", length, 1)
+    rng = np.random.default_rng(seed)
+
+    def expand(symbol: str) -> str:
+        if symbol not in GRAMMAR:
+            return symbol
+        rules = GRAMMAR[symbol]
+        return "".join(map(expand, rules[rng.choice(len(rules), p=[p for p, _ in rules])][1]))
+
+    text = ""
+    while len(text) < length:
+        text += expand("TEXT")
+    return text[:length]
+
+
+class Transformer(eqx.Module):
+    """A causal decoder: embeddings, pre-norm blocks of attention and a two-layer network, a linear head."""
+
+    embed: Float[Array, "characters width"]
+    position: Float[Array, "context width"]
+    attention: list[eqx.nn.MultiheadAttention]
+    network: list[eqx.nn.MLP]
+    norms: list[tuple[eqx.nn.LayerNorm, eqx.nn.LayerNorm]]
+    head: eqx.nn.Linear
+
+    def __init__(self, width: int, depth: int, heads: int, context: int, *, key: PRNGKeyArray):
+        for_embed, for_position, for_head, *keys = jr.split(key, 3 + 2 * depth)
+        self.embed = 0.1 * jr.normal(for_embed, (len(ALPHABET), width))
+        self.position = 0.1 * jr.normal(for_position, (context, width))
+        self.attention = [eqx.nn.MultiheadAttention(heads, width, key=k) for k in keys[:depth]]
+        self.network = [eqx.nn.MLP(width, width, 4 * width, 1, jax.nn.gelu, key=k) for k in keys[depth:]]
+        self.norms = [(eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)) for _ in range(depth)]
+        self.head = eqx.nn.Linear(width, len(ALPHABET), key=for_head)
+
+    def __call__(self, tokens: Int[Array, " context"]) -> Float[Array, "context characters"]:
+        x = self.embed[tokens] + self.position
+        causal = jnp.tril(jnp.ones((len(tokens), len(tokens)), bool))
+        for attention, network, (first, second) in zip(self.attention, self.network, self.norms, strict=True):
+            y = jax.vmap(first)(x)
+            x = x + attention(y, y, y, mask=causal)
+            x = x + jax.vmap(lambda v, f=network, g=second: f(g(v)))(x)
+        return jax.vmap(self.head)(x)
+
+
+class Recurrent(eqx.Module):
+    """An LSTM with a linear head."""
+
+    embed: Float[Array, "characters width"]
+    cell: eqx.nn.LSTMCell
+    head: eqx.nn.Linear
+
+    def __init__(self, width: int, *, key: PRNGKeyArray):
+        for_embed, for_cell, for_head = jr.split(key, 3)
+        self.embed = jr.normal(for_embed, (len(ALPHABET), width)) / width**0.5
+        self.cell = eqx.nn.LSTMCell(width, width, key=for_cell)
+        self.head = eqx.nn.Linear(width, len(ALPHABET), key=for_head)
+
+    def __call__(self, tokens: Int[Array, " context"]) -> Float[Array, "context characters"]:
+        def step(state: Any, x: Array) -> tuple[Any, Array]:
+            state = self.cell(x, state)
+            return state, self.head(state[0])
+
+        zero = jnp.zeros(self.cell.hidden_size)
+        return jax.lax.scan(step, (zero, zero), self.embed[tokens])[1]
+
+
+@problem("char-transformer", metric="test_loss", steps=400, target=0.55)
+def char_transformer(
+    width: int = 16, depth: int = 1, heads: int = 2, context: int = 24, batch_size: int | None = 16
+) -> Composite:
+    """A small causal transformer on characters of a grammar's sentences; records train and test loss, in nats.
+
+    The source's entropy, about 0.30 nats per character, is in ``constants["entropy"]``; a context of 24 does not see
+    all of it.
+
+    Arguments:
+        width: Of the embeddings; a multiple of ``heads``.
+        depth: Blocks.
+        heads: Of attention.
+        context: Characters seen at once, each of which is predicted from those before it.
+        batch_size: Windows per step; `None`: all 500.
+    """
+    in_range("depth", depth, 1)
+    if width % heads:
+        raise ValueError(f"width: expected a multiple of heads = {heads}, got {width}")
+    return _language_model(lambda key: Transformer(width, depth, heads, context, key=key), context, batch_size)
+
+
+@problem("char-lstm", metric="test_loss", steps=400, target=0.5)
+def char_lstm(width: int = 32, context: int = 24, batch_size: int | None = 16) -> Composite:
+    """An LSTM on the text of `char_transformer`, trained through 24 steps of time.
+
+    Arguments:
+        width: Of its state.
+        context: As in `char_transformer`.
+        batch_size: As in `char_transformer`.
+    """
+    in_range("width", width, 1)
+    return _language_model(lambda key: Recurrent(width, key=key), context, batch_size)
+
+
+@functools.cache
+def _windows(context: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    text = grammar_text(count * context + 1, seed)
+    tokens = np.array([ALPHABET.index(c) for c in text], np.int32)
+    return tokens[:-1].reshape(count, context), tokens[1:].reshape(count, context)
+
+
+def _language_model(build: Callable[[PRNGKeyArray], Any], context: int, batch_size: int | None) -> Composite:
+    in_range("context", context, 1)
+    train, test = _windows(context, 500, 0), _windows(context, 40, 1)
+    blank = Composite.of_model(
+        build, _next_character, train, batch_size=batch_size, constants={"entropy": grammar_entropy()}
+    )
+    probes = {"test_loss": Probe.on(jax.tree.map(jnp.asarray, test), blank.loss)}
+    return eqx.tree_at(lambda p: p.probes, blank, blank.probes | probes)
+
+
+def _next_character(logits: Float[Array, "n context characters"], batch: tuple[Tokens, Tokens]) -> Float[Array, ""]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
