@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.optim import adamomentum, half_life_schedule
+from attractor.optim import adamomentum, exadam, growing_schedule, half_life_schedule, scale_by_exadam
 
 
 def descend(optimizer, gradients):
@@ -76,3 +76,25 @@ def test_adamomentum_steps_like_adam_once_the_average_has_settled():
 def test_adamomentum_without_momentum_is_rmsprop(gradients):
     ours = descend(adamomentum(0.1, b1=0.0, b2=0.99), gradients)
     np.testing.assert_allclose(ours, descend(optax.adam(0.1, b1=0.0, b2=0.99, eps=0.0), gradients), rtol=1e-8)
+
+
+def test_exadam_agrees_with_numpy(gradients):
+    m, v = np.zeros((2, 5))
+    expected, eps = [], 1e-2
+    for t, g in enumerate(gradients, start=1):
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
+        first, second = 1 + v / (v + eps) * 0.95**t, 1 + m**2 / (m**2 + eps) * 0.8**t
+        mean, now, square = m / (1 - 0.8**t) * first, g / (1 - 0.8**t) * first, v / (1 - 0.95**t) * second
+        expected.append(-0.1 * np.log(np.sqrt(2) * np.sqrt(t + 1)) * (mean + now) / (np.sqrt(square) + eps))
+    np.testing.assert_allclose(descend(exadam(0.1, b1=0.8, b2=0.95, eps=eps), gradients), expected, rtol=1e-6)
+
+
+def test_exadam_doubles_adams_step_once_the_averages_have_settled():
+    constant = np.tile([3.0, -1e-1, 0.5], (400, 1))
+    settled = descend(scale_by_exadam(b2=0.9), constant)[-1]
+    np.testing.assert_allclose(settled, 2 * descend(optax.scale_by_adam(b2=0.9), constant)[-1], rtol=1e-6)
+
+
+def test_growing_schedule_checks_its_argument():
+    with pytest.raises(ValueError, match="learning_rate"):
+        growing_schedule(0.0)

@@ -1,10 +1,20 @@
 """First-order minimization: optax transformations and wrappers around them."""
 
 import attractor.optim.kept as _kept  # noqa: F401  (registers what optax keeps)
-from attractor.optim.adaptive import adamomentum, half_life_schedule, scale_by_adamomentum
+from attractor.optim.adaptive import (
+    adamomentum,
+    exadam,
+    growing_schedule,
+    half_life_schedule,
+    scale_by_adagrad_norm,
+    scale_by_adamomentum,
+    scale_by_exadam,
+)
+from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.model_based import ModelBased
 from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
+from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
 from attractor.optim.projected import adamp, project_out_radial, sgdp
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.regularizers import (
@@ -17,6 +27,7 @@ from attractor.optim.regularizers import (
     orthogonal_penalty,
     ternary_penalty,
 )
+from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
 from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
@@ -36,8 +47,12 @@ from attractor.optim.weight_decay import (
 )
 
 __all__ = [
+    "AdaptiveBatch",
     "ModelBased",
     "OutputNormalized",
+    "PrivateDescent",
+    "adadagrad",
+    "adadagrad_norm",
     "adamomentum",
     "adamp",
     "add_cautious_decayed_weights",
@@ -52,15 +67,21 @@ __all__ = [
     "cautious_weight_decay",
     "convert_online_learner",
     "eigenvector_penalty",
+    "exadam",
+    "gaussian_noise",
     "goldstein_norm",
+    "growing_schedule",
     "half_life_schedule",
     "hill_estimator",
     "kesten_tail_index",
     "linear_stochastic_approximation",
+    "lion_k",
+    "lion_lyapunov",
     "logistic_loss",
     "margins",
     "min_norm_in_hull",
     "moreau_gradient",
+    "normalized_mean",
     "on_affine_set",
     "one_sided_penalty",
     "online_to_nonconvex",
@@ -69,9 +90,16 @@ __all__ = [
     "project_out_radial",
     "random_scaled_sgdm",
     "random_scaling",
+    "scale_by_adagrad_norm",
     "scale_by_adamomentum",
+    "scale_by_exadam",
+    "scale_by_lion_k",
     "sgdp",
+    "signs",
     "stationary_covariance",
     "subgradient_descent",
     "ternary_penalty",
+    "unit_vector",
+    "zcdp_budget",
+    "zcdp_epsilon",
 ]

@@ -126,3 +126,121 @@ def adamomentum(
     """
     in_range("learning_rate", learning_rate, 0.0, open_low=True)
     return optax.chain(scale_by_adamomentum(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
+
+
+def scale_by_exadam(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) -> optax.GradientTransformation:
+    r"""Adam with bias corrections that couple both moments, and the present gradient beside its average.
+
+    $$
+    \begin{aligned}
+    m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+    d_t &= 1 + \beta_2^t \frac{v_t}{v_t + \epsilon}, \qquad
+    \tilde v_t = \frac{v_t}{1 - \beta_2^t} \Bigl(1 + \beta_1^t \frac{m_t^2}{m_t^2 + \epsilon}\Bigr) \\
+    u_t &= \frac{d_t}{1 - \beta_1^t} \frac{m_t + g_t}{\sqrt{\tilde v_t} + \epsilon}
+    \end{aligned}
+    $$
+
+    Once the powers of the decays have died out this is $(m_t + g_t) / \sqrt{v_t}$: about twice Adam's step where
+    gradients are steady.
+
+    Arguments:
+        b1: Decay of the mean of gradients, in [0, 1).
+        b2: Decay of the mean of squared gradients, in [0, 1).
+        eps: Added to the denominators, in (0, inf).
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: EXAdam: The Power of Adaptive Cross-Moments.
+    """
+    _check(b1, b2, eps)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, MomentsState]:
+        steps = jnp.asarray(optax.safe_increment(state.steps))
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+        left1, left2 = b1**steps, b2**steps
+
+        def direction(g: Array, m: Array, v: Array) -> Array:
+            coupling = 1 + left2 * v / (v + eps)
+            square = v / (1 - left2) * (1 + left1 * m**2 / (m**2 + eps))
+            u = coupling / (1 - left1) * (m + g) / (jnp.sqrt(square) + eps)
+            return u.astype(g.dtype)
+
+        return jax.tree.map(direction, updates, mu, nu), MomentsState(steps, mu, nu)
+
+    return optax.GradientTransformation(_no_moments, update)
+
+
+def growing_schedule(learning_rate: Scalar) -> optax.Schedule:
+    r"""A learning rate that grows without end, $\eta \ln \sqrt{2 (t + 1)}$ in step t = 1, 2, …
+
+    Arguments:
+        learning_rate: The factor $\eta$, in (0, inf).
+
+    Raises:
+        ValueError: for a ``learning_rate`` out of range.
+
+    Paper: EXAdam: The Power of Adaptive Cross-Moments.
+    """
+    in_range("learning_rate", learning_rate, 0.0, open_low=True)
+    return lambda count: learning_rate * 0.5 * jnp.log(2.0 * (jnp.asarray(count) + 2))  # optax counts from 0
+
+
+@method(
+    "exadam",
+    {"learning_rate": LEARNING_RATE},
+    paper="exadam",
+    bad={"learning_rate": -1.0, "b1": 1.0, "b2": 1.5, "eps": 0.0},
+)
+def exadam(
+    learning_rate: Scalar, b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8
+) -> optax.GradientTransformation:
+    """Adam with coupled bias corrections and a growing rate: `scale_by_exadam` under a `growing_schedule`.
+
+    The paper's second version drops the growth: chain `scale_by_exadam` with a learning rate of your own for that.
+
+    Arguments:
+        learning_rate: The factor of the growing rate, in (0, inf).
+        b1: As in `scale_by_exadam`.
+        b2: As in `scale_by_exadam`.
+        eps: As in `scale_by_exadam`.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: EXAdam: The Power of Adaptive Cross-Moments.
+    """
+    return optax.chain(scale_by_exadam(b1, b2, eps), optax.scale_by_learning_rate(growing_schedule(learning_rate)))
+
+
+class ScaleByAdagradNormState(NamedTuple):
+    """State of `scale_by_adagrad_norm`."""
+
+    total: Float[Array, ""]  # squared norms of the gradients so far
+
+
+def scale_by_adagrad_norm(initial: Scalar = 0.0) -> optax.GradientTransformation:
+    r"""The gradient over the root of the sum of its squared norms so far: AdaGrad with one rate for all parameters.
+
+    $$ v_t = v_{t-1} + \lVert g_t \rVert^2, \qquad u_t = g_t / \sqrt{v_t} $$
+
+    Arguments:
+        initial: The sum to start from, in [0, inf).
+
+    Raises:
+        ValueError: for an ``initial`` out of range.
+
+    Paper: AdAdaGrad: Adaptive Batch Size Schemes for Adaptive Gradient Methods.
+    """
+    in_range("initial", initial, 0.0)
+
+    def init(params: PyTree) -> ScaleByAdagradNormState:
+        return ScaleByAdagradNormState(jnp.asarray(initial, jnp.float32))
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, ScaleByAdagradNormState]:
+        total = state.total + optax.tree.norm(updates, squared=True).astype(jnp.float32)
+        root = jnp.sqrt(jnp.where(total > 0, total, 1))
+        return jax.tree.map(lambda g: (g / root).astype(g.dtype), updates), ScaleByAdagradNormState(total)
+
+    return optax.GradientTransformation(init, update)

@@ -22,7 +22,7 @@ def _looks_invariant(x: Float[Array, "rows dim"], g: Float[Array, "rows dim"], d
     """Whether every row's gradient is nearly orthogonal to its weights, as it is where the loss ignores their scale."""
     product = jnp.abs(jnp.sum(x * g, 1))
     size = jnp.linalg.norm(x, axis=1) * jnp.linalg.norm(g, axis=1)
-    return jnp.all(product <= delta / x.shape[1] ** 0.5 * size)
+    return (delta > 0) & jnp.all(product <= delta / x.shape[1] ** 0.5 * size)  # true of units without a gradient
 
 
 def _tangent(u: Float[Array, "rows dim"], x: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
@@ -51,7 +51,7 @@ def project_out_radial(
 
     Arguments:
         direction: Maps gradients to u of ``x <- x - learning_rate u``, such as `optax.trace` or `optax.scale_by_adam`.
-        delta: Threshold of the cosine, in [0, inf); 0 switches the projection off but for exact orthogonality.
+        delta: Threshold of the cosine, in [0, inf); 0 switches the projection off.
         weight_decay: Coefficient of w, added to u, in [0, inf).
         wd_ratio: Share of it that projected leaves get, in [0, 1].
 
