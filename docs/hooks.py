@@ -87,9 +87,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def curves(problem: str, *methods: str) -> str:
     """A plot of the median over seeds, each method at its tuned setting."""
-    entry, measured = registry.find_problem(problem), json.loads(DATA.read_text(encoding="utf-8"))[problem]
+    entry, measured = registry.find_problem(problem), json.loads(DATA.read_text(encoding="utf-8")).get(problem, {})
     figure = go.Figure()
     for name in methods:
+        if "curve" not in measured.get(name, {}):
+            continue  # not measured yet: benchmarks/steps_to_target.py
         figure.add_scatter(x=measured[name]["at"], y=measured[name]["curve"], name=name, mode="lines")
     if entry.target is not None:
         figure.add_hline(entry.target, line_dash="dot", annotation_text="target")

@@ -71,7 +71,10 @@ def goldstein_norm(loss: Loss, x: PyTree, delta: float, key: PRNGKeyArray, sampl
 def moreau_gradient(loss: Loss, x: PyTree, step: float, steps: int = 1_000) -> PyTree:
     r"""Gradient of the Moreau envelope, a smooth measure of stationarity for a weakly convex loss.
 
-    $$ \nabla f_\lambda(x) = (x - \hat x) / \lambda, \qquad \hat x = \arg\min_y f(y) + \tfrac{1}{2 \lambda} \lVert y - x \rVert^2 $$
+    $$
+    \nabla f_\lambda(x) = (x - \hat x) / \lambda, \qquad
+    \hat x = \arg\min_y f(y) + \tfrac{1}{2 \lambda} \lVert y - x \rVert^2
+    $$
 
     A small one says that x is near a point where f itself has a subgradient as small. The minimizer is found by
     subgradient steps with weighted averaging, good for a problem that is $1 / (2 \lambda)$-strongly convex.

@@ -114,7 +114,7 @@ def _factors(rows: int, columns: int, rank: int, size: float, key: PRNGKeyArray)
 
 def _sensed(u: Float[Array, "d r"], batch: tuple[Array, Array]) -> Float[Array, " m"]:
     sensors, values = batch
-    return jnp.einsum("kij,ir,jr->k", sensors, u, u) - values
+    return jnp.tensordot(sensors, u @ u.T, 2) - values
 
 
 def _mean_half_square(residuals: Float[Array, " m"], batch: tuple[Array, Array]) -> Float[Array, ""]:

@@ -1,0 +1,160 @@
+"""Online-to-nonconvex conversion: an online learner of displacements is an optimal nonsmooth nonconvex optimizer.
+
+```python
+import jax
+import jax.numpy as jnp
+import optax
+from attractor.optim import convert_online_learner
+
+optimizer = convert_online_learner(optax.sgd(1e-3), radius=0.02)  # any optax method can be the learner
+w = jnp.zeros(2)
+state = optimizer.init(w)
+
+@jax.jit
+def step(w, state, key):
+    gradient = jax.grad(lambda w: jnp.sum(jnp.abs(w - 3.0)))(w)
+    updates, state = optimizer.update(gradient, state, w, key=key)
+    return optax.apply_updates(w, updates), state
+
+for key in jax.random.split(jax.random.key(0), 500):
+    w, state = step(w, state, key)
+print(w)  # near 3, 3
+```
+"""
+
+import functools
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+from attractor.optim.online import OnlineToNonconvexState, convert_online_learner, online_to_nonconvex
+from attractor.papers import Evidence, claim
+from attractor.stats import mean
+
+SLUG = "online-to-nonconvex"
+DIM, DELTA = 10, 0.1  # number of variables, radius of stationarity
+SLOPE, GAP = 4.0, 1.0  # size of a noisy gradient, and of the loss at the start
+
+
+@functools.cache
+def _waves():
+    """20 random kinked functions: |sin| of a projection in one half, a ReLU of one in the other."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((20, DIM)) / np.sqrt(DIM)
+    return rows.astype(np.float32), rng.uniform(-1, 1, 20).astype(np.float32)
+
+
+def _loss(x):
+    rows, shifts = _waves()
+    t = rows @ x + shifts
+    return jnp.max(jnp.concatenate([jnp.abs(jnp.sin(3 * t[:10])), jax.nn.relu(t[10:])]))
+
+
+def _end_of_segment(learner, radius):
+    """Gradients at the end of each segment, not at a random point of it."""
+    plain = convert_online_learner(learner, radius)
+
+    def update(updates, state, params=None, **extra):
+        moved, after = plain.update(updates, state, params, **extra)
+        displacement, fraction, learner = cast(OnlineToNonconvexState, after)
+        return moved + (1 - fraction) * displacement, OnlineToNonconvexState(displacement, jnp.ones([]), learner)
+
+    return optax.GradientTransformationExtraArgs(plain.init, update)
+
+
+@claim(
+    SLUG,
+    "maximum of 20 kinked functions in 10 dimensions: the mean slope along a segment, at the optimizer's random point "
+    "of it, is the progress over the whole segment to 1e-3",
+    broken={"gradient at the end of the segment": {"convert": _end_of_segment}},
+)
+def random_points_measure_the_progress(convert=convert_online_learner, *, scale):
+    n, radius = 500_000 if scale == "quick" else 10_000_000, 0.5
+    optimizer = convert(optax.sgd(1.0), radius)
+
+    def error(pair):
+        x, direction = pair
+        displacement = radius * direction / jnp.linalg.norm(direction)
+        state = optimizer.init(x)
+
+        def slope(key):
+            moved, _ = optimizer.update(-displacement, state, x, key=key)
+            return jax.jvp(_loss, (x + moved,), (displacement,))[1]
+
+        slopes = jax.lax.map(slope, jr.split(jr.key(1), n), batch_size=20_000)
+        return jnp.abs(slopes.mean() - (_loss(x + displacement) - _loss(x)))
+
+    errors = jax.lax.map(error, jr.normal(jr.key(0), (4, 2, DIM)))
+    return Evidence(float(errors.max()), at_most=1e-3)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _blocks(optimizer, blocks, length, keys):
+    """Per seed and block: the norm of the mean true gradient, and the largest distance from the mean point."""
+
+    def step(carry, key):
+        w, state = carry
+        gradient = jax.grad(_loss)(w)
+        noisy = gradient + jr.normal(jr.fold_in(key, 2), (DIM,))
+        updates, state = optimizer.update(noisy, state, w, key=key)
+        return (w + updates, state), (w, gradient)
+
+    def block(carry, key):
+        carry, (points, gradients) = jax.lax.scan(step, carry, jr.split(key, length))
+        spread = jnp.linalg.norm(points - points.mean(0), axis=1).max()
+        return carry, (jnp.linalg.norm(gradients.mean(0)), spread)
+
+    def lane(key):
+        start = jr.normal(jr.fold_in(key, 1), (DIM,))
+        return jax.lax.scan(block, (start, optimizer.init(start)), jr.split(key, blocks))[1]
+
+    return jax.vmap(lane)(keys)
+
+
+@functools.cache
+def _measure(optimizer, budget, seeds=8):
+    length = round((SLOPE * budget * DELTA / GAP) ** (2 / 3))
+    radius = DELTA / length
+    made = optimizer(radius / (SLOPE * length**0.5), radius)
+    norms, spreads = _blocks(made, budget // length, length, jr.split(jr.key(0), seeds))
+    return np.asarray(norms.mean(1)), float(spreads.max())
+
+
+def _budgets(scale):
+    return (1_000, 5_000, 25_000) if scale == "quick" else (1_000, 10_000, 100_000, 1_000_000)
+
+
+def _ascent(learning_rate, radius):
+    return convert_online_learner(optax.scale(learning_rate), radius)
+
+
+def _unbounded(learning_rate, radius):
+    """No projection of the displacement onto its ball."""
+    return convert_online_learner(optax.sgd(learning_rate), 1e6)
+
+
+@claim(
+    SLUG,
+    "the same with noise of deviation 1: the norm of the gradient averaged over a random block falls with the number "
+    "of steps, log-log slope at most -0.25 (theory: -1/3)",
+    broken={"learner climbs": {"optimizer": _ascent}},
+    reason="25,000 steps are few: steps of the radius over T first have to travel to where gradients can cancel",
+)
+def averaged_gradients_vanish(optimizer=online_to_nonconvex, *, scale):
+    norms = np.stack([_measure(optimizer, n)[0] for n in _budgets(scale)])
+    slopes = np.polyfit(np.log(_budgets(scale)), np.log(norms), 1)[0]
+    note = ", ".join(f"{n}: {m:.3f}" for n, m in zip(_budgets(scale), norms.mean(1), strict=True))
+    return Evidence(mean(slopes), at_most=-0.25, note=note)
+
+
+@claim(
+    SLUG,
+    "every point of a block lies within 0.1, the radius of stationarity, of the block's mean",
+    broken={"displacement not projected": {"optimizer": _unbounded}},
+)
+def blocks_stay_within_reach(optimizer=online_to_nonconvex, *, scale):
+    return Evidence(max(_measure(optimizer, n)[1] for n in _budgets(scale)[:2]), at_most=DELTA)
