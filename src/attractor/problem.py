@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.probe import Probe, as_probe
@@ -316,6 +317,18 @@ def norm(tree: PyTree) -> Float[Array, ""]:
     """Euclidean norm of all the array leaves of a pytree together."""
     leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
     return jnp.sqrt(sum((jnp.sum(jnp.abs(leaf) ** 2) for leaf in leaves), start=jnp.zeros(())))
+
+
+def as_vector(x: PyTree) -> tuple[Float[Array, " d"], Callable[[Float[Array, " d"]], PyTree]]:
+    """A pytree's parameters as one vector, and the way back, for methods that solve dense systems.
+
+    The vector has the leaves' common dtype, but never less than single precision, in which no decomposition works.
+
+    Arguments:
+        x: Pytree of floating-point arrays.
+    """
+    flat, unravel = ravel_pytree(x)
+    return flat.astype(jnp.promote_types(flat.dtype, jnp.float32)), lambda z: unravel(z.astype(flat.dtype))
 
 
 def _difference(a: PyTree, b: PyTree) -> PyTree:

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.method import Method
 from attractor.objectives import Composite
+from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
 
 Scalar = float | Float[Array, ""]
@@ -124,14 +124,14 @@ class ModelBased(Method):
     def step(
         self, problem: Composite, x: PyTree, state: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[PyTree, Int[Array, ""]]:
-        flat, unravel = ravel_pytree(x)
+        flat, unravel = as_vector(x)
         batch = problem.sample(key)
         rate = (self.learning_rate / (state + 1.0) ** self.power).astype(flat.dtype)
-        return unravel(self._minimize(problem, unravel, flat, batch, rate).astype(flat.dtype)), state + 1
+        return unravel(self._minimize(problem, unravel, flat, batch, rate)), state + 1
 
     def _minimize(self, problem: Composite, unravel: Callable, x: Vector, batch: PyTree, rate: Array) -> Vector:
         def loss(x: Vector) -> Array:
-            return problem.loss(unravel(x), batch)
+            return problem.loss(unravel(x), batch).astype(x.dtype)
 
         if self.model == "subgradient":
             return x - rate * jax.grad(loss)(x)

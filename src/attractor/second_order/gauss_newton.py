@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.method import Method
 from attractor.objectives import Composite
+from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
 
 Scalar = float | Float[Array, ""]
@@ -80,14 +80,14 @@ class GaussNewton(Method):
         self.learning_rate, self.damping, self.momentum, self.adaptive = learning_rate, damping, momentum, adaptive
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> GaussNewtonState:
-        flat = _single(x)[0]
+        flat = as_vector(x)[0]
         return GaussNewtonState(jnp.zeros_like(flat), jnp.asarray(self.damping, flat.dtype))
 
     def step(
         self, problem: Composite, x: PyTree, state: GaussNewtonState, key: PRNGKeyArray
     ) -> tuple[PyTree, GaussNewtonState]:
         batch = problem.sample(key)
-        flat, unravel = _single(x)
+        flat, unravel = as_vector(x)
 
         def outputs(z: Array) -> Array:
             return problem.inner(unravel(z), batch).ravel().astype(flat.dtype)
@@ -108,11 +108,6 @@ class GaussNewton(Method):
             ratio = (outer(y) - outer(outputs(new))) / jnp.where(predicted == 0, 1, predicted)
             damping = damping * jnp.where(ratio > 0.75, 0.5, jnp.where(ratio < 0.25, 2.0, 1.0))
         return unravel(new), GaussNewtonState(velocity, damping)
-
-
-def _single(x: PyTree) -> tuple[Array, Any]:
-    flat, unravel = ravel_pytree(x)
-    return flat.astype(jnp.promote_types(flat.dtype, jnp.float32)), lambda z: unravel(z.astype(flat.dtype))
 
 
 method(

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.method import Method
-from attractor.problem import Minimization
+from attractor.problem import Minimization, as_vector
 from attractor.registry import LogUniform, method
 
 Scalar = float | Float[Array, ""]
@@ -100,14 +99,14 @@ class LazyNewton(Method):
         self.smoothness, self.every, self.cubic = smoothness, every, cubic
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> LazyNewtonState:
-        flat, _ = _vector(x)
+        flat, _ = as_vector(x)
         return LazyNewtonState(jnp.zeros((), jnp.int32), jnp.zeros_like(flat), jnp.eye(flat.size, dtype=flat.dtype))
 
     def step(
         self, problem: Minimization, x: PyTree, state: LazyNewtonState, key: PRNGKeyArray
     ) -> tuple[PyTree, LazyNewtonState]:
         batch = problem.sample(key)
-        flat, unravel = _vector(x)
+        flat, unravel = as_vector(x)
 
         def loss(z: Array) -> Array:
             return problem.loss(unravel(z), batch).astype(flat.dtype)
@@ -126,11 +125,6 @@ class LazyNewton(Method):
             return cubic_step(eigenvalues, gradient, self.smoothness)
         shifted = eigenvalues + jnp.sqrt(self.smoothness * jnp.linalg.norm(gradient))
         return -gradient / jnp.where(shifted > 0, shifted, jnp.inf)
-
-
-def _vector(x: PyTree) -> tuple[Array, Any]:
-    flat, unravel = ravel_pytree(x)
-    return flat.astype(jnp.promote_types(flat.dtype, jnp.float32)), lambda z: unravel(z.astype(flat.dtype))
 
 
 method(

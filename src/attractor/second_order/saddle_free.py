@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.method import Method
-from attractor.problem import Minimization
+from attractor.problem import Minimization, as_vector
 from attractor.registry import LogUniform, method
 from attractor.second_order.curvature import MatVec, hvp
 
@@ -92,12 +91,10 @@ class SaddleFreeNewton(Method):
 
     def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         batch = problem.sample(key)
-        flat, unravel = ravel_pytree(x)
-        dtype = jnp.promote_types(flat.dtype, jnp.float32)  # no eigendecomposition below single precision
-        flat = flat.astype(dtype)
+        flat, unravel = as_vector(x)
 
         def loss(z: Array) -> Array:
-            return problem.loss(unravel(z), batch).astype(dtype)
+            return problem.loss(unravel(z), batch).astype(flat.dtype)
 
         gradient, curvature = jax.grad(loss)(flat), hvp(loss, flat)
         return unravel(flat - self.learning_rate * self._direction(gradient, curvature)), state

@@ -10,7 +10,8 @@ x, y = load_iris(return_X_y=True)
 data = (jnp.asarray(x), jnp.where(jnp.asarray(y) == 0, 1.0, -1.0))  # setosa against the rest: separable
 problem = Composite(margins, logistic_loss, jnp.zeros(4), data)
 trace = run(problem, OutputNormalized(learning_rate=1.0), steps=100)
-print(trace.last("loss").item(), bool((margins(trace.final[0, 0], data) > 0).all()))
+w = jnp.asarray(trace.final[0, 0])
+print(trace.last("loss").item(), bool((margins(w, data) > 0).all()))
 ```
 """
 
