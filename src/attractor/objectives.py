@@ -1,6 +1,6 @@
 """Minimization with structure that a method can use: layers of composition, several losses, constraints."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -97,7 +97,8 @@ class MultiObjective(Minimization):
     recorded, as ``loss_0``, ``loss_1``, … or under the names given.
 
     Arguments:
-        losses: ``losses(x, batch) -> (m,)``, or ``losses(x) -> (m,)``.
+        losses: ``losses(x, batch)`` or ``losses(x)``, giving m scalars: a tuple, out of which one can be differentiated
+            without the cost of the others, or an array ``(m,)``.
         init: Starting point, as in `Minimization`.
         data: As in `Minimization`.
         names: One per loss; required.
@@ -108,7 +109,7 @@ class MultiObjective(Minimization):
         ValueError: if there are no names, or not as many weights as names.
     """
 
-    losses: Callable[[PyTree, PyTree], Float[Array, " m"]]
+    terms: Callable[[PyTree, PyTree], Sequence[Float[Array, ""]] | Float[Array, " m"]]
     weights: Float[Array, " m"]
     names: tuple[str, ...] = eqx.field(static=True)
 
@@ -131,7 +132,11 @@ class MultiObjective(Minimization):
         super().__init__(
             eqx.Partial(_weighted, losses, coefficients), init, data, probes=each | dict(probes or {}), **kwargs
         )
-        self.losses, self.weights, self.names = losses, coefficients, tuple(names)
+        self.terms, self.weights, self.names = losses, coefficients, tuple(names)
+
+    def losses(self, x: PyTree, batch: PyTree) -> Float[Array, " m"]:
+        """Every loss at ``x`` on a batch."""
+        return jnp.asarray(self.terms(x, batch))
 
     def gradients(self, x: PyTree, batch: PyTree) -> PyTree:
         """The gradient of every loss at ``x``: leaves ``(m, …)``."""
@@ -143,11 +148,11 @@ class MultiObjective(Minimization):
 
 
 def _weighted(losses: Callable, weights: Array, x: PyTree, batch: PyTree) -> Array:
-    return weights @ losses(x, batch)
+    return weights @ jnp.asarray(losses(x, batch))
 
 
 def _one_loss(index: int, problem: MultiObjective, x: PyTree, key: PRNGKeyArray) -> Array:
-    return problem.losses(x, problem.full)[index]
+    return problem.terms(x, problem.full)[index]
 
 
 class Constrained(Minimization):

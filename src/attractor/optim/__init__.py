@@ -12,6 +12,17 @@ from attractor.optim.adaptive import (
 )
 from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.model_based import ModelBased
+from attractor.optim.multi_objective import (
+    CombinedGradient,
+    MomentumConfig,
+    bloop,
+    combine_gradients,
+    config,
+    conflict_free_direction,
+    pcgrad,
+    project_auxiliary,
+    projected_sum,
+)
 from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
 from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
@@ -48,7 +59,9 @@ from attractor.optim.weight_decay import (
 
 __all__ = [
     "AdaptiveBatch",
+    "CombinedGradient",
     "ModelBased",
+    "MomentumConfig",
     "OutputNormalized",
     "PrivateDescent",
     "adadagrad",
@@ -59,12 +72,16 @@ __all__ = [
     "add_penalty",
     "averaged_covariance",
     "binary_penalty",
+    "bloop",
     "cauchy_schwarz_gap",
     "cautious_adamw",
     "cautious_lion",
     "cautious_muon",
     "cautious_sgdm",
     "cautious_weight_decay",
+    "combine_gradients",
+    "config",
+    "conflict_free_direction",
     "convert_online_learner",
     "eigenvector_penalty",
     "exadam",
@@ -86,8 +103,11 @@ __all__ = [
     "one_sided_penalty",
     "online_to_nonconvex",
     "orthogonal_penalty",
+    "pcgrad",
     "perceptron_loss",
+    "project_auxiliary",
     "project_out_radial",
+    "projected_sum",
     "random_scaled_sgdm",
     "random_scaling",
     "scale_by_adagrad_norm",

@@ -10,6 +10,8 @@ from attractor.problems.federated_digits import federated_digits
 from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
+from attractor.problems.multitask import overlaid_digits
+from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
@@ -21,6 +23,8 @@ __all__ = [
     "bilinear_game",
     "burgers_operator",
     "burgers_pairs",
+    "burgers_pinn",
+    "burgers_wave",
     "cartpole",
     "char_lstm",
     "char_transformer",
@@ -37,6 +41,7 @@ __all__ = [
     "matrix_factorization",
     "matrix_sensing",
     "minimax_quadratic",
+    "overlaid_digits",
     "pendulum",
     "rastrigin",
     "ridge",
