@@ -2,23 +2,73 @@
 
 from attractor.second_order.curvature import block_average, hutchinson_diagonal, hvp, rademacher_like
 from attractor.second_order.diagonal import adahessian, scale_by_adahessian, spatial_average
+from attractor.second_order.energy import energy_descent, euclidean, gaussian_metric, simplex_metric
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
+from attractor.second_order.kronecker import (
+    Kfac,
+    Mkor,
+    first_moments,
+    kronecker_solve,
+    layer_statistics,
+    rank_one_inverse_update,
+    second_moments,
+)
+from attractor.second_order.lagrange_newton import LagrangeNewton, newton_divergence, newton_step
+from attractor.second_order.lie_group import psgd, scale_by_psgd
 from attractor.second_order.newton import LazyNewton, cubic_step
+from attractor.second_order.polynomial import KrylovGradient, symmetric_polynomial_preconditioner
+from attractor.second_order.regularized_newton import (
+    DampedNewton,
+    GradientRegularizedNewton,
+    cubic_stepsize,
+    empirical_fisher,
+    exact_hessian,
+    gauss_newton_hessian,
+    root_stepsize,
+)
 from attractor.second_order.saddle_free import SaddleFreeNewton, abs_hessian_solve, krylov_basis
+from attractor.second_order.thermodynamic import ThermodynamicNaturalGradient, ornstein_uhlenbeck
 
 __all__ = [
+    "DampedNewton",
     "GaussNewton",
+    "GradientRegularizedNewton",
+    "Kfac",
+    "KrylovGradient",
+    "LagrangeNewton",
     "LazyNewton",
+    "Mkor",
     "SaddleFreeNewton",
+    "ThermodynamicNaturalGradient",
     "abs_hessian_solve",
     "adahessian",
     "block_average",
     "cubic_step",
+    "cubic_stepsize",
     "dual_direction",
+    "empirical_fisher",
+    "energy_descent",
+    "euclidean",
+    "exact_hessian",
+    "first_moments",
+    "gauss_newton_hessian",
+    "gaussian_metric",
     "hutchinson_diagonal",
     "hvp",
+    "kronecker_solve",
     "krylov_basis",
+    "layer_statistics",
+    "newton_divergence",
+    "newton_step",
+    "ornstein_uhlenbeck",
+    "psgd",
     "rademacher_like",
+    "rank_one_inverse_update",
+    "root_stepsize",
     "scale_by_adahessian",
+    "scale_by_psgd",
+    "second_moments",
+    "simplex_metric",
     "spatial_average",
+    "symmetric_polynomial_preconditioner",
 ]

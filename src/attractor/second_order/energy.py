@@ -1,0 +1,109 @@
+"""Gradient descent with an energy variable that bounds its steps, in a metric of one's own."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from attractor.checks import in_range
+from attractor.registry import LogUniform, method
+
+Scalar = float | Float[Array, ""]
+
+
+def euclidean(params: PyTree, gradient: PyTree) -> PyTree:
+    """The gradient itself."""
+    return gradient
+
+
+def simplex_metric(params: Float[Array, " n"], gradient: Float[Array, " n"]) -> Float[Array, " n"]:
+    r"""The gradient in the Hessian metric of the entropy, $A = \operatorname{diag}(1 / x)$, within $\sum_i x_i = 1$.
+
+    $$ v_i = x_i \big(g_i - \langle x, g \rangle\big) $$
+
+    Arguments:
+        params: x, positive, with sum 1.
+        gradient: g.
+
+    Paper: Adaptive Preconditioned Gradient Descent with Energy.
+    """
+    return params * (gradient - jnp.sum(params * gradient))
+
+
+def gaussian_metric(params: tuple[Array, Array], gradient: tuple[Array, Array]) -> tuple[Array, Array]:
+    r"""The natural gradient of a normal distribution $(\mu, \sigma)$, of Fisher matrix $\operatorname{diag}(1, 2) /
+    \sigma^2$.
+
+    Arguments:
+        params: The means, and the standard deviations, of one shape.
+        gradient: With respect to both.
+
+    Paper: Adaptive Preconditioned Gradient Descent with Energy.
+    """
+    variance = params[1] ** 2
+    return variance * gradient[0], variance * gradient[1] / 2
+
+
+class EnergyDescentState(NamedTuple):
+    """State of `energy_descent`."""
+
+    steps: Int[Array, ""]
+    energy: Float[Array, ""]
+
+
+@method(
+    "energy-descent",
+    {"learning_rate": LogUniform(1e-3, 1e1)},
+    paper="preconditioned-aegd",
+    bad={"learning_rate": 0.0, "offset": -1.0},
+)
+def energy_descent(
+    learning_rate: Scalar = 0.1,
+    offset: Scalar = 1.0,
+    precondition: Callable[[PyTree, PyTree], PyTree] = euclidean,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Preconditioned gradient descent whose steps are bounded by an energy that never grows, at any learning rate.
+
+    $$
+    g = \frac{\nabla f(x)}{2 \sqrt{f(x) + c}}, \qquad v = A(x)^{-1} g, \qquad r_+ = \frac{r}{1 + 2 \eta \langle g, v
+    \rangle}, \qquad x_+ = x - 2 \eta\, r_+ v
+    $$
+
+    from $r = \sqrt{f(x) + c}$ at the first step. For every $\eta$, $r_+^2 = r^2 - (r_+ - r)^2 - \lVert x_+ - x
+    \rVert_A^2 / \eta$. Within equality constraints, v is the solution in their tangent space.
+
+    ``update`` takes the extra argument ``value``, f(x); `attractor.run` passes it.
+
+    Arguments:
+        learning_rate: $\eta$, in (0, inf).
+        offset: c, in [0, inf), such that $f + c > 0$ everywhere.
+        precondition: ``(x, g) -> v``, linear in g: `euclidean`, `simplex_metric`, `gaussian_metric` or your own.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range, or an update without ``value`` and the parameters.
+
+    Paper: Adaptive Preconditioned Gradient Descent with Energy.
+    """
+    in_range("learning_rate", learning_rate, 0.0, open_low=True)
+    in_range("offset", offset, 0.0)
+
+    def init(params: PyTree) -> EnergyDescentState:
+        return EnergyDescentState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.result_type(float)))
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, *, value: Any = None, **_: Any
+    ) -> tuple[PyTree, EnergyDescentState]:
+        if value is None or params is None:
+            raise ValueError("value, params: expected both, as in update(grads, state, params, value=loss(params))")
+        root = jnp.sqrt(value + offset).astype(state.energy.dtype)
+        before = jnp.where(state.steps == 0, root, state.energy)
+        # At the root's zero the gradient is zero too: there is nowhere to go.
+        slope = optax.tree.scale(jnp.where(root > 0, 0.5 / jnp.where(root > 0, root, 1), 0), updates)
+        direction = precondition(params, slope)
+        energy = before / (1 + 2 * learning_rate * optax.tree.vdot(slope, direction))
+        steps = optax.tree.cast_like(optax.tree.scale(-2 * learning_rate * energy, direction), updates)
+        return steps, EnergyDescentState(state.steps + 1, energy.astype(state.energy.dtype))
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,57 @@
+"""Gradient descent with energy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attractor import Minimization, run
+from attractor.second_order.energy import energy_descent, gaussian_metric, simplex_metric
+
+
+def test_steps_by_hand():
+    curvature, eta, c = np.array([[3.0, 1.0], [1.0, 2.0]]), 0.7, 0.5
+    x = np.array([1.0, -2.0])
+    r = np.sqrt(0.5 * x @ curvature @ x + c)
+    with jax.enable_x64(True):
+        problem = Minimization(lambda x: 0.5 * x @ jnp.asarray(curvature) @ x, jnp.asarray(x))
+        found = run(problem, energy_descent(eta, c, lambda x, g: g / jnp.array([3.0, 2.0])), steps=10).final[0, 0]
+    for _ in range(10):
+        g = curvature @ x / (2 * np.sqrt(0.5 * x @ curvature @ x + c))
+        v = g / np.array([3.0, 2.0])
+        r = r / (1 + 2 * eta * g @ v)
+        x = x - 2 * eta * r * v
+    np.testing.assert_allclose(found, x, rtol=1e-8)
+
+
+def test_simplex_metric_solves_the_constrained_system():
+    rng = np.random.default_rng(0)
+    x, g = rng.dirichlet(np.ones(4)), rng.standard_normal(4)
+    system = np.block([[np.diag(1 / x), np.ones((4, 1))], [np.ones((1, 4)), np.zeros((1, 1))]])
+    expected = np.linalg.solve(system, [*g, 0])[:4]
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(simplex_metric(jnp.asarray(x), jnp.asarray(g)), expected, rtol=1e-9)
+
+
+def test_gaussian_metric_inverts_the_fisher_matrix():
+    def log_density(p, x):
+        return -jnp.log(p[1]) - 0.5 * ((x - p[0]) / p[1]) ** 2
+
+    with jax.enable_x64(True):
+        p, g = (jnp.asarray(1.0), jnp.asarray(0.5)), (jnp.asarray(2.0), jnp.asarray(-3.0))
+        nodes, weights = np.polynomial.hermite_e.hermegauss(20)
+        scores = np.stack(jax.vmap(jax.grad(log_density), (None, 0))(p, 1.0 + 0.5 * jnp.asarray(nodes)))
+        fisher = (scores * weights) @ scores.T / weights.sum()
+        np.testing.assert_allclose(np.stack(gaussian_metric(p, g)), np.linalg.solve(fisher, np.stack(g)), rtol=1e-9)
+
+
+def test_needs_the_value():
+    optimizer = energy_descent()
+    with pytest.raises(ValueError, match="value"):
+        optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), jnp.ones(2))
+
+
+def test_refuses_bad_hyperparameters():
+    for name, value in {"learning_rate": 0.0, "offset": -1.0}.items():
+        with pytest.raises(ValueError, match=name):
+            energy_descent(**{name: value})

@@ -1,0 +1,56 @@
+"""Newton's method on Lagrangians, and the divergence of its steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from attractor import run
+from attractor.objectives import Constrained
+from attractor.second_order.lagrange_newton import LagrangeNewton, newton_divergence, newton_step
+
+
+def _bent(z):
+    return jnp.sum(z**4) / 4 + z[0] * z[1] ** 2 - z[2] * z[0] + jnp.exp(0.3 * z[1])
+
+
+def test_divergence_is_the_trace_of_the_jacobian():
+    with jax.enable_x64(True):
+        for z in np.random.default_rng(0).standard_normal((10, 3)):
+            field = lambda z: -jnp.linalg.solve(jax.hessian(_bent)(z), jax.grad(_bent)(z))  # noqa: E731
+            np.testing.assert_allclose(newton_step(_bent, jnp.asarray(z)), field(z), rtol=1e-8)
+            expected = jnp.trace(jax.jacfwd(field)(jnp.asarray(z)))
+            np.testing.assert_allclose(newton_divergence(_bent, jnp.asarray(z)), expected, rtol=1e-8)
+
+
+def _on_the_circle(start):
+    return Constrained(lambda x: x[0] + 2 * x[1], lambda x: jnp.array([x @ x - 1]), jnp.asarray(start))
+
+
+def test_plain_steps_by_hand():
+    start = np.array([0.5, -1.3])
+    x, multiplier = start, -np.array([1, 2]) @ start / (2 * start @ start)
+    for _ in range(5):
+        gradient = np.array([*(np.array([1, 2]) + 2 * multiplier * x), x @ x - 1])
+        hessian = np.block([[2 * multiplier * np.eye(2), 2 * x[:, None]], [2 * x[None], np.zeros((1, 1))]])
+        step = -np.linalg.solve(hessian, gradient)
+        x, multiplier = x + step[:2], multiplier + step[2]
+    with jax.enable_x64(True):
+        found = run(_on_the_circle(start), LagrangeNewton(search=False), steps=5).final
+    np.testing.assert_allclose(found[0, 0], x, rtol=1e-8)
+
+
+def test_search_finds_the_stationary_point():
+    with jax.enable_x64(True):
+        trace = run(_on_the_circle([0.5, -1.3]), LagrangeNewton(), steps=30)
+    assert float(trace.last("kkt").item()) < 1e-10
+
+
+def test_singular_hessians_do_no_harm():
+    problem = Constrained(lambda x: 0.0 * jnp.sum(x), lambda x: jnp.zeros(1) * x[0], jnp.ones(2))
+    np.testing.assert_array_equal(run(problem, LagrangeNewton(), steps=3).final[0, 0], np.ones(2))
+
+
+def test_refuses_bad_hyperparameters():
+    with pytest.raises(ValueError, match="trials"):
+        LagrangeNewton(trials=0)

@@ -1,0 +1,64 @@
+"""Symmetric-polynomial preconditioners, and searches in Krylov spaces."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from attractor import Minimization, run
+from attractor.problems import logistic_regression
+from attractor.second_order.polynomial import KrylovGradient, symmetric_polynomial_preconditioner
+
+RNG = np.random.default_rng(0)
+
+
+def _with_eigenvalues(values):
+    basis, _ = np.linalg.qr(RNG.standard_normal((len(values), len(values))))
+    return (basis * values) @ basis.T, basis
+
+
+def test_eigenvalues_are_elementary_symmetric_polynomials():
+    values = np.array([5.0, 3.0, 2.0, 0.5, 0.1])
+    matrix, basis = _with_eigenvalues(values)
+    with jax.enable_x64(True):
+        for degree in range(5):
+            found = basis.T @ np.asarray(symmetric_polynomial_preconditioner(jnp.asarray(matrix), degree)) @ basis
+            expected = [sum(np.prod(c) for c in itertools.combinations(np.delete(values, j), degree)) for j in range(5)]
+            np.testing.assert_allclose(found, np.diag(expected), atol=1e-10)
+
+
+def test_krylov_step_is_the_minimizer_in_its_space():
+    with jax.enable_x64(True):
+        problem = logistic_regression()
+        x, y = (np.asarray(a) for a in problem.full)
+        gram, start = x.T @ x / len(x), 0.1 * RNG.standard_normal(31)
+        gradient = np.asarray(jax.grad(problem.loss)(jnp.asarray(start), problem.full))
+        span, _ = np.linalg.qr(np.stack([gradient, gram @ gradient, gram @ gram @ gradient], 1))
+
+        def value(c):
+            w = start + span @ c
+            return np.mean(np.logaddexp(0, -y * (x @ w))) + 5e-4 * w @ w
+
+        best = minimize(value, np.zeros(3), tol=1e-13).fun
+        moved = Minimization(problem.loss, jnp.asarray(start), problem.full)
+        trace = run(moved, KrylovGradient(jnp.asarray(gram), 2, iterations=10), steps=1)
+        assert float(trace.last("loss").item()) == pytest.approx(best, abs=1e-9)
+
+
+def test_finite_termination_on_a_quadratic():
+    matrix, _ = _with_eigenvalues(np.array([100.0, 3.0, 2.0, 1.0]))
+    with jax.enable_x64(True):
+        a = jnp.asarray(matrix)
+        problem = Minimization(lambda x: 0.5 * x @ a @ x - x[0], jnp.ones(4))
+        trace = run(problem, KrylovGradient(degree=3), steps=1)
+        np.testing.assert_allclose(trace.final[0, 0], np.linalg.solve(matrix, np.eye(4)[0]), atol=1e-10)
+
+
+def test_refuses_bad_arguments():
+    with pytest.raises(ValueError, match="degree"):
+        symmetric_polynomial_preconditioner(jnp.eye(3), 3)
+    with pytest.raises(ValueError, match="degree"):
+        KrylovGradient(degree=-1)
