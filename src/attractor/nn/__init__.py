@@ -10,6 +10,7 @@ from attractor.nn.arithmetic import (
     sparsity,
     sparsity_error,
 )
+from attractor.nn.attacks import pgd_attack
 
 __all__ = [
     "NALU",
@@ -18,6 +19,7 @@ __all__ = [
     "ArithmeticUnit",
     "add_sparsity_gradient",
     "keep_in_range",
+    "pgd_attack",
     "sparsity",
     "sparsity_error",
 ]

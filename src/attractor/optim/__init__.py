@@ -11,6 +11,24 @@ from attractor.optim.adaptive import (
     scale_by_exadam,
 )
 from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
+from attractor.optim.convex_networks import (
+    ReluNetwork,
+    convex_adversarial_relu,
+    convex_relu_admm,
+    recover_relu_network,
+    relu_training_loss,
+    sample_relu_arrangements,
+    sampled_convex_program,
+)
+from attractor.optim.delay import adaptive_braking, delay_gradients, trace_with_braking
+from attractor.optim.functional_teaching import (
+    functional_gradient_learner,
+    functional_teaching,
+    gaussian_kernel,
+    half_square_loss,
+    iterative_teaching_dimension,
+)
+from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
 from attractor.optim.model_based import ModelBased
 from attractor.optim.multi_objective import (
     CombinedGradient,
@@ -23,11 +41,33 @@ from attractor.optim.multi_objective import (
     project_auxiliary,
     projected_sum,
 )
+from attractor.optim.normalized import normalized_gd, scale_by_norm_power
 from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
+from attractor.optim.phase_field import GinzburgLandau
 from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
 from attractor.optim.projected import adamp, project_out_radial, sgdp
+from attractor.optim.proximal import (
+    apply_prox,
+    group_envelope,
+    group_soft_threshold,
+    lasso,
+    prox_group_envelope,
+    prox_group_lasso,
+    proximal_gradient,
+    proximal_sgd,
+    soft_threshold,
+)
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
+from attractor.optim.rates import (
+    averaging_momentum,
+    bounded_quantity,
+    convergence_bound,
+    largest_step,
+    minibatch_constants,
+    recursion_slack,
+    svrg_contraction,
+)
 from attractor.optim.regularizers import (
     add_penalty,
     binary_penalty,
@@ -38,7 +78,9 @@ from attractor.optim.regularizers import (
     orthogonal_penalty,
     ternary_penalty,
 )
+from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule
 from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
+from attractor.optim.splitting import Admm, admm, fista
 from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
@@ -48,6 +90,8 @@ from attractor.optim.stochastic_approximation import (
     stationary_covariance,
 )
 from attractor.optim.subgradient import subgradient_descent
+from attractor.optim.surrogate import ProxyProximal, TargetSurrogate, target_surrogate
+from attractor.optim.variance_reduction import CyclicBlockDescent, PrivateSpider, Svrg, page
 from attractor.optim.weight_decay import (
     add_cautious_decayed_weights,
     cautious_adamw,
@@ -59,20 +103,33 @@ from attractor.optim.weight_decay import (
 
 __all__ = [
     "AdaptiveBatch",
+    "Admm",
     "CombinedGradient",
+    "CyclicBlockDescent",
+    "GinzburgLandau",
     "ModelBased",
     "MomentumConfig",
     "OutputNormalized",
     "PrivateDescent",
+    "PrivateSpider",
+    "ProxyProximal",
+    "ReluNetwork",
+    "Svrg",
+    "TargetSurrogate",
     "adadagrad",
     "adadagrad_norm",
     "adamomentum",
     "adamp",
+    "adaptive_braking",
     "add_cautious_decayed_weights",
     "add_penalty",
+    "admm",
+    "apply_prox",
     "averaged_covariance",
+    "averaging_momentum",
     "binary_penalty",
     "bloop",
+    "bounded_quantity",
     "cauchy_schwarz_gap",
     "cautious_adamw",
     "cautious_lion",
@@ -82,43 +139,79 @@ __all__ = [
     "combine_gradients",
     "config",
     "conflict_free_direction",
+    "convergence_bound",
     "convert_online_learner",
+    "convex_adversarial_relu",
+    "convex_relu_admm",
+    "delay_gradients",
     "eigenvector_penalty",
     "exadam",
+    "fista",
+    "flooding",
+    "functional_gradient_learner",
+    "functional_teaching",
+    "gaussian_kernel",
     "gaussian_noise",
     "goldstein_norm",
+    "gradient_penalty_sgd",
+    "group_envelope",
+    "group_soft_threshold",
     "growing_schedule",
     "half_life_schedule",
+    "half_square_loss",
     "hill_estimator",
+    "inverse_power_schedule",
+    "iterative_teaching_dimension",
     "kesten_tail_index",
+    "largest_step",
+    "lasso",
+    "last_iterate_schedule",
     "linear_stochastic_approximation",
     "lion_k",
     "lion_lyapunov",
     "logistic_loss",
     "margins",
     "min_norm_in_hull",
+    "minibatch_constants",
     "moreau_gradient",
+    "normalized_gd",
     "normalized_mean",
     "on_affine_set",
     "one_sided_penalty",
     "online_to_nonconvex",
     "orthogonal_penalty",
+    "page",
     "pcgrad",
+    "penalize_gradient_norm",
     "perceptron_loss",
     "project_auxiliary",
     "project_out_radial",
     "projected_sum",
+    "prox_group_envelope",
+    "prox_group_lasso",
+    "proximal_gradient",
+    "proximal_sgd",
     "random_scaled_sgdm",
     "random_scaling",
+    "recover_relu_network",
+    "recursion_slack",
+    "relu_training_loss",
+    "sample_relu_arrangements",
+    "sampled_convex_program",
     "scale_by_adagrad_norm",
     "scale_by_adamomentum",
     "scale_by_exadam",
     "scale_by_lion_k",
+    "scale_by_norm_power",
     "sgdp",
     "signs",
+    "soft_threshold",
     "stationary_covariance",
     "subgradient_descent",
+    "svrg_contraction",
+    "target_surrogate",
     "ternary_penalty",
+    "trace_with_braking",
     "unit_vector",
     "zcdp_budget",
     "zcdp_epsilon",

@@ -1,0 +1,309 @@
+"""Variance reduction: minibatch gradients corrected by what is known of the full gradient."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from attractor.checks import in_range
+from attractor.method import Method
+from attractor.optim.private import gaussian_noise, zcdp_budget
+from attractor.optim.proximal import Prox
+from attractor.problem import Minimization, as_vector
+from attractor.registry import LogUniform, method
+
+Scalar = float | Float[Array, ""]
+Vector = Float[Array, " d"]
+
+
+class CyclicState(NamedTuple):
+    """State of `CyclicBlockDescent`."""
+
+    steps: Int[Array, ""]
+    before: Vector  # where the last epoch started
+    gradient: Vector  # the estimate, block by block
+
+
+class CyclicBlockDescent(Method):
+    r"""Proximal steps on one block of coordinates after another, with a recursive estimate of each block's gradient.
+
+    Epoch k goes through the blocks j = 1 … m, with $z_k^j = (x_k^1, \dots, x_k^{j-1}, x_{k-1}^j, \dots, x_{k-1}^m)$
+    the point at its turn:
+
+    $$ g_k^j = \begin{cases} \nabla_j f(z_k^j) & \text{with probability } p \\
+       g_{k-1}^j + \nabla_j f_B(z_k^j) - \nabla_j f_B(z_{k-1}^j) & \text{otherwise} \end{cases} \qquad
+       x_k^j = \operatorname{prox}_{\eta r}(x_{k-1}^j - \eta g_k^j) $$
+
+    One coin and one minibatch B serve all blocks of an epoch, and the first epoch is exact; both were chosen here. The
+    expected cost of an epoch over n samples is $p n + 2 (1 - p) |B|$ component gradients. One block makes it PAGE,
+    p = 1 makes it the deterministic method (with one block: proximal gradient descent).
+
+    Arguments:
+        learning_rate: The step eta, in (0, inf).
+        blocks: How many, at least 1: contiguous parts, of about equal size, of all parameters in one vector.
+        probability: p, in (0, 1]; near |B| / (n + |B|) both kinds of epoch cost the same overall.
+        prox: ``(block, step) -> block``, the proximal map of a penalty that is a sum over coordinates; or `None`.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Cyclic Block Coordinate Descent With Variance Reduction for Composite Nonconvex Optimization.
+    """
+
+    learning_rate: Scalar
+    probability: Scalar
+    blocks: int
+    prox: Prox | None
+
+    def __init__(
+        self, learning_rate: Scalar = 0.1, blocks: int = 4, probability: Scalar = 0.1, prox: Prox | None = None
+    ):
+        in_range("learning_rate", learning_rate, 0.0, open_low=True)
+        in_range("blocks", blocks, 1.0)
+        in_range("probability", probability, 0.0, 1.0, open_low=True)
+        self.learning_rate, self.blocks, self.probability, self.prox = learning_rate, blocks, probability, prox
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> CyclicState:
+        flat, _ = as_vector(x)
+        return CyclicState(jnp.zeros([], jnp.int32), flat, jnp.zeros_like(flat))
+
+    def step(
+        self, problem: Minimization, x: PyTree, state: CyclicState, key: PRNGKeyArray
+    ) -> tuple[PyTree, CyclicState]:
+        start, unravel = as_vector(x)
+        batch = problem.sample(key)
+        exact = jr.bernoulli(jr.fold_in(key, 1), self.probability) | (state.steps == 0)
+        ends = [len(start) * j // self.blocks for j in range(self.blocks + 1)]
+        point, estimates = start, []
+        for low, high in itertools.pairwise(ends):
+            of_block = functools.partial(_block_gradient, problem, unravel, low, high)
+            old = jnp.concatenate([start[:low], state.before[low:]])
+            estimate = jax.lax.cond(
+                exact,
+                lambda new, old, kept, of=of_block: of(new, problem.full),
+                lambda new, old, kept, of=of_block: self.corrected(of(new, batch), of(old, batch), kept),
+                point, old, state.gradient[low:high],
+            )  # fmt: skip
+            block = point[low:high] - self.learning_rate * estimate
+            point = point.at[low:high].set(block if self.prox is None else self.prox(block, self.learning_rate))
+            estimates.append(estimate)
+        return unravel(point), CyclicState(state.steps + 1, start, jnp.concatenate(estimates))
+
+    def corrected(self, now: Vector, before: Vector, estimate: Vector) -> Vector:
+        """The recursive estimate, from a minibatch's gradients now and before and the last estimate."""
+        return estimate + now - before
+
+
+def _block_gradient(problem: Minimization, unravel: Callable, low: int, high: int, x: Array, data: PyTree) -> Array:
+    return jax.grad(lambda block: problem.loss(unravel(x.at[low:high].set(block)), data))(x[low:high])
+
+
+method(
+    "cyclic-block-descent",
+    {"learning_rate": LogUniform(1e-3, 10.0)},
+    paper="cyclic-bcd-variance-reduced",
+    bad={"learning_rate": -1.0, "blocks": 0, "probability": 0.0},
+)(CyclicBlockDescent)
+
+
+@method(
+    "page",
+    {"learning_rate": LogUniform(1e-3, 10.0)},
+    paper="cyclic-bcd-variance-reduced",
+    bad={"learning_rate": -1.0, "probability": 0.0},
+)
+def page(learning_rate: Scalar = 0.1, probability: Scalar = 0.1, prox: Prox | None = None) -> CyclicBlockDescent:
+    """PAGE: with some probability the full gradient, else the last estimate plus a minibatch's change of gradient.
+
+    Arguments:
+        learning_rate: In (0, inf).
+        probability: Of a full gradient, in (0, 1].
+        prox: As in `CyclicBlockDescent`, which this is with one block.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    return CyclicBlockDescent(learning_rate, 1, probability, prox)
+
+
+class SpiderState(NamedTuple):
+    """State of `PrivateSpider`."""
+
+    steps: Int[Array, ""]
+    before: PyTree  # the point of the last release
+    estimate: PyTree  # the gradient there, like the parameters
+    best: PyTree  # the point whose estimate was shortest
+    shortest: Float[Array, ""]
+
+
+class PrivateSpider(Method):
+    r"""Gradient descent under differential privacy, with released changes of the gradient between full releases.
+
+    $$ v_t = \begin{cases} \nabla F(x_t) + N(0, \sigma_1^2 I) & t \equiv 0 \bmod q \\
+       v_{t-1} + \nabla F(x_t) - \nabla F(x_{t-1}) + N(0, \sigma_2^2 I) & \text{otherwise} \end{cases} \qquad
+       x_{t+1} = x_t - \eta v_t $$
+
+    where $\sigma_1 = \frac{2 L_0}{n} \sqrt{T / 2 \rho}$ and
+    $\sigma_2 = \frac{\min(2 L_1 \lVert x_t - x_{t-1} \rVert, 4 L_0)}{n} \sqrt{T / 2 \rho}$: a release
+    after a small move needs little noise. Every one of the T releases spends the same part of the `zcdp_budget` rho of
+    (epsilon, delta); then the point stays. Probes see the point with the shortest estimate so far (the paper draws one
+    of them at random), which costs no privacy. All data are used, whatever the minibatch size.
+
+    Arguments:
+        lipschitz: $L_0$, the longest that the gradient of one sample's loss can be, in (0, inf).
+        smoothness: $L_1$, the Lipschitz constant of that gradient, in (0, inf).
+        learning_rate: eta, in (0, inf); `None`: $1 / 2 L_1$.
+        epsilon: Privacy of the whole run, in (0, inf).
+        delta: Its failure probability, in (0, 1).
+        steps: The number T of releases, at least 1.
+        period: q, the steps from one full release to the next, at least 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Faster Rates of Convergence to Stationary Points in Differentially Private Optimization.
+    """
+
+    lipschitz: Scalar
+    smoothness: Scalar
+    learning_rate: Scalar
+    epsilon: Scalar
+    delta: Scalar
+    steps: int
+    period: int
+
+    def __init__(
+        self,
+        lipschitz: Scalar = 1.0,
+        smoothness: Scalar = 1.0,
+        learning_rate: Scalar | None = None,
+        epsilon: Scalar = 1.0,
+        delta: Scalar = 1e-5,
+        steps: int = 100,
+        period: int = 10,
+    ):
+        in_range("lipschitz", lipschitz, 0.0, open_low=True)
+        in_range("smoothness", smoothness, 0.0, open_low=True)
+        rate = 1 / (2 * smoothness) if learning_rate is None else learning_rate
+        in_range("learning_rate", rate, 0.0, open_low=True)
+        in_range("epsilon", epsilon, 0.0, open_low=True)
+        in_range("delta", delta, 0.0, 1.0, open_low=True, open_high=True)
+        in_range("steps", steps, 1.0)
+        in_range("period", period, 1.0)
+        self.lipschitz, self.smoothness, self.learning_rate = lipschitz, smoothness, rate
+        self.epsilon, self.delta, self.steps, self.period = epsilon, delta, steps, period
+
+    def noise(self, samples: int, moved: Scalar | None = None) -> Float[Array, ""]:
+        """Standard deviation in a release that follows a move of that length; `None`: in a full release."""
+        change = 2 * self.lipschitz if moved is None else jnp.minimum(2 * self.smoothness * moved, 4 * self.lipschitz)
+        return gaussian_noise(1.0, zcdp_budget(self.epsilon, self.delta), self.steps) * change / samples
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SpiderState:
+        return SpiderState(jnp.zeros([], jnp.int32), x, optax.tree.zeros_like(x), x, jnp.asarray(jnp.inf))
+
+    def step(
+        self, problem: Minimization, x: PyTree, state: SpiderState, key: PRNGKeyArray
+    ) -> tuple[PyTree, SpiderState]:
+        gradient = jax.grad(problem.loss)
+        samples = len((jax.tree.leaves(problem.full) or [jnp.zeros(1)])[0])  # a loss without data counts as one sample
+        now, last = gradient(x, problem.full), gradient(state.before, problem.full)
+        moved = jnp.asarray(optax.tree.norm(optax.tree.sub(x, state.before)))
+        fresh = state.steps % self.period == 0
+        deviation = jnp.where(fresh, self.noise(samples), self.noise(samples, moved))
+        noise = optax.tree.random_like(jr.fold_in(key, 1), x, sampler=jr.normal)
+
+        def release(g: Array, h: Array, kept: Array, b: Array) -> Array:
+            return (jnp.where(fresh, g, kept + g - h) + deviation * b).astype(g.dtype)
+
+        estimate = jax.tree.map(release, now, last, state.estimate, noise)
+        length = jnp.asarray(optax.tree.norm(estimate), state.shortest.dtype)
+        left = state.steps < self.steps
+        better = left & (length < state.shortest)
+        rate = jnp.where(left, self.learning_rate, 0.0)
+        after = jax.tree.map(lambda p, v: (p - rate * v).astype(p.dtype), x, estimate)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), x, state.best)
+        return after, SpiderState(state.steps + 1, x, estimate, best, jnp.where(better, length, state.shortest))
+
+    def readout(self, x: PyTree, state: SpiderState) -> PyTree:
+        return state.best
+
+
+method(
+    "dp-spider",
+    {"learning_rate": LogUniform(1e-2, 10.0)},
+    paper="dp-spider",
+    bad={
+        "lipschitz": 0.0, "smoothness": 0.0, "learning_rate": -1.0, "epsilon": 0.0, "delta": 1.0, "steps": 0,
+        "period": 0,
+    },
+)(PrivateSpider)  # fmt: skip
+
+
+class SvrgState(NamedTuple):
+    """State of `Svrg`."""
+
+    steps: Int[Array, ""]  # since the last snapshot
+    snapshot: PyTree
+    gradient: PyTree  # of the full loss there
+    total: PyTree  # sum of the points since then
+
+
+class Svrg(Method):
+    r"""Stochastic variance-reduced gradient: minibatch steps, corrected by the full gradient at a snapshot.
+
+    $$ x \leftarrow x - \eta \bigl(\nabla f_B(x) - \nabla f_B(\tilde x) + \nabla f(\tilde x)\bigr) $$
+
+    Every ``period`` steps the mean of the points visited since becomes the snapshot $\tilde x$, and the next start. At
+    the solution the correction is exact, so that a constant step converges where plain SGD stalls.
+
+    Arguments:
+        learning_rate: $\eta$, in (0, inf).
+        period: Steps from one snapshot to the next, at least 1; a few times the number of minibatches.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    learning_rate: Scalar
+    period: int
+
+    def __init__(self, learning_rate: Scalar = 0.1, period: int = 100):
+        in_range("learning_rate", learning_rate, 0.0, open_low=True)
+        in_range("period", period, 1)
+        self.learning_rate, self.period = learning_rate, period
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SvrgState:
+        return SvrgState(jnp.zeros((), jnp.int32), x, jax.grad(problem.loss)(x, problem.full), optax.tree.zeros_like(x))
+
+    def step(self, problem: Minimization, x: PyTree, state: SvrgState, key: PRNGKeyArray) -> tuple[PyTree, SvrgState]:
+        batch, gradient = problem.sample(key), jax.grad(problem.loss)
+
+        def corrected(x: Array, now: Array, before: Array, full: Array) -> Array:
+            return (x - self.learning_rate * (now - before + full)).astype(x.dtype)
+
+        total = jax.tree.map(jnp.add, state.total, x)
+        x = jax.tree.map(corrected, x, gradient(x, batch), gradient(state.snapshot, batch), state.gradient)
+
+        def renew(_: PyTree) -> tuple[PyTree, SvrgState]:
+            mean = jax.tree.map(lambda t: (t / self.period).astype(t.dtype), total)
+            full = gradient(mean, problem.full)
+            return mean, SvrgState(jnp.zeros((), jnp.int32), mean, full, optax.tree.zeros_like(mean))
+
+        def keep(x: PyTree) -> tuple[PyTree, SvrgState]:
+            return x, SvrgState(state.steps + 1, state.snapshot, state.gradient, total)
+
+        return jax.lax.cond(state.steps + 1 == self.period, renew, keep, x)
+
+
+method(
+    "svrg",
+    {"learning_rate": LogUniform(1e-3, 10.0)},
+    paper="gd-methods-unified-recursion",
+    bad={"learning_rate": -1.0, "period": 0},
+)(Svrg)

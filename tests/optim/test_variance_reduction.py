@@ -1,0 +1,92 @@
+"""Cyclic block descent against a NumPy derivation and its special cases."""
+
+import functools
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from attractor import Minimization, run
+from attractor.optim import CyclicBlockDescent, PrivateSpider, lasso, page, proximal_sgd, zcdp_budget
+
+RNG = np.random.default_rng(0)
+ROWS, Y = RNG.standard_normal((30, 5)).astype(np.float32), RNG.standard_normal(30).astype(np.float32)
+
+
+def problem(batch_size=None):
+    def loss(x, batch):
+        rows, y = batch
+        return jnp.mean((rows @ jnp.append(x["w"], x["b"]) - y) ** 2) / 2
+
+    return Minimization(loss, {"b": jnp.asarray(0.5), "w": jnp.ones(4)}, (ROWS, Y), batch_size=batch_size)
+
+
+def as_array(x):
+    return np.concatenate([np.atleast_1d(x["b"]), x["w"]])
+
+
+def gradient(z, rows, y):
+    order = rows[:, [4, 0, 1, 2, 3]].astype(float)  # b comes first in the vector
+    return order.T @ (order @ z - y) / len(y)
+
+
+def test_ten_epochs_agree_with_numpy():
+    task, method, rate = problem(batch_size=7), CyclicBlockDescent(0.2, 2, 1e-9), 0.2
+    x, state = task.init(jr.key(0)), method.init(task, task.init(jr.key(0)), jr.key(0))
+    here, before, kept = as_array(x).astype(float), np.zeros(5), np.zeros(5)
+    for t in range(10):
+        key = jr.key(t)
+        rows, y = map(np.asarray, task.sample(key))
+        x, state = method.step(task, x, state, key)
+        point, estimate = here.copy(), np.zeros(5)
+        for block in (slice(0, 2), slice(2, 5)):
+            if t == 0:
+                estimate[block] = gradient(point, ROWS, Y)[block]
+            else:
+                old = np.append(here[: block.start], before[block.start :])
+                estimate[block] = (kept + gradient(point, rows, y) - gradient(old, rows, y))[block]
+            point[block] -= rate * estimate[block]
+        here, before, kept = point, here, estimate
+        np.testing.assert_allclose(as_array(x), here, rtol=1e-4, atol=1e-6)
+
+
+def test_one_exact_block_is_proximal_gradient_descent():
+    ours, theirs = (
+        run(problem(), m, steps=20, every=20).final
+        for m in (page(0.1, 1.0, prox=lasso(0.1)), proximal_sgd(0.1, lasso(0.1)))
+    )
+    for name in ("w", "b"):
+        np.testing.assert_allclose(ours[name], theirs[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [functools.partial(CyclicBlockDescent, blocks=5), page])
+def test_converges_where_minibatches_alone_would_not(method):
+    solution = np.linalg.lstsq(np.float64(ROWS), Y)[0]
+    final = run(problem(batch_size=5), method(0.05, probability=0.2), steps=2_000, every=2_000).final
+    np.testing.assert_allclose(np.append(final["w"][0, 0], final["b"][0, 0]), solution, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "blocks", "probability"])
+def test_rejects(name):
+    with pytest.raises(ValueError, match=name):
+        CyclicBlockDescent(**{name: 0})  # pyright: ignore[reportArgumentType]
+
+
+def test_spider_without_noise_is_gradient_descent():
+    method = PrivateSpider(1e-9, 1e-9, learning_rate=0.1, steps=6)
+    path = run(problem(), method, steps=8, every=1, probes={"loss": problem().probes["loss"]})["loss"].values[0, 0]
+    x, losses = as_array(problem().init(jr.key(0))).astype(float), []
+    for _ in range(6):
+        losses.append(np.mean((ROWS[:, [4, 0, 1, 2, 3]] @ x - Y) ** 2) / 2)
+        x -= 0.1 * gradient(x, ROWS, Y)
+    np.testing.assert_allclose(path[1:7], losses, rtol=1e-5)  # the best point is at most where it was last released
+    np.testing.assert_array_equal(path[6:], path[6])  # the budget is spent
+
+
+def test_spider_noise_follows_the_movement():
+    method, rho = PrivateSpider(0.5, 2.0, steps=8), float(zcdp_budget(1.0, 1e-5))
+    unit = np.sqrt(8 / (2 * rho)) / 100
+    assert float(method.noise(100)) == pytest.approx(1.0 * unit, rel=1e-5)
+    assert float(method.noise(100, 0.01)) == pytest.approx(0.04 * unit, rel=1e-5)
+    assert float(method.noise(100, 10.0)) == pytest.approx(2.0 * unit, rel=1e-5)
