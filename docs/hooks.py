@@ -71,7 +71,9 @@ def verdicts(*slugs: str) -> str:
     known, rows = record.read(), []
     for slug in slugs:
         for verdict in known.get(slug, {}).values():
-            value = "–" if verdict.value is None else f"{verdict.value:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]"
+            value = "not finite" if verdict.value is None else f"{verdict.value:.3g}"
+            if None not in (verdict.value, verdict.low, verdict.high) and verdict.low < verdict.high:
+                value += f" [{verdict.low:.3g}, {verdict.high:.3g}]"
             needed = "–" if verdict.threshold is None else f"{verdict.direction} {verdict.threshold:g}"
             mark = {"holds": "holds", "fails": "**does not hold**"}.get(verdict.verdict, verdict.verdict)
             rows.append([catalogue()[slug].title, verdict.statement, mark, value, needed])
@@ -88,10 +90,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def curves(problem: str, *methods: str) -> str:
     """A plot of the median over seeds, each method at its tuned setting."""
     entry, measured = registry.find_problem(problem), json.loads(DATA.read_text(encoding="utf-8")).get(problem, {})
+    known = [name for name in methods if "curve" in measured.get(name, {})]
+    if not known:
+        return f"*Not measured yet: `python benchmarks/steps_to_target.py --problems {problem}`.*"
     figure = go.Figure()
-    for name in methods:
-        if "curve" not in measured.get(name, {}):
-            continue  # not measured yet: benchmarks/steps_to_target.py
+    for name in known:
         figure.add_scatter(x=measured[name]["at"], y=measured[name]["curve"], name=name, mode="lines")
     if entry.target is not None:
         figure.add_hline(entry.target, line_dash="dot", annotation_text="target")

@@ -10,6 +10,7 @@ from attractor.optim.adaptive import (
     scale_by_adamomentum,
     scale_by_exadam,
 )
+from attractor.optim.averaged_iteration import AveragedIteration, open_loop
 from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.convex_networks import (
     ReluNetwork,
@@ -30,6 +31,7 @@ from attractor.optim.functional_teaching import (
 )
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
 from attractor.optim.model_based import ModelBased
+from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
     CombinedGradient,
     MomentumConfig,
@@ -104,6 +106,7 @@ from attractor.optim.weight_decay import (
 __all__ = [
     "AdaptiveBatch",
     "Admm",
+    "AveragedIteration",
     "CombinedGradient",
     "CyclicBlockDescent",
     "GinzburgLandau",
@@ -159,6 +162,7 @@ __all__ = [
     "growing_schedule",
     "half_life_schedule",
     "half_square_loss",
+    "heavy_ball",
     "hill_estimator",
     "inverse_power_schedule",
     "iterative_teaching_dimension",
@@ -174,11 +178,13 @@ __all__ = [
     "min_norm_in_hull",
     "minibatch_constants",
     "moreau_gradient",
+    "nesterov",
     "normalized_gd",
     "normalized_mean",
     "on_affine_set",
     "one_sided_penalty",
     "online_to_nonconvex",
+    "open_loop",
     "orthogonal_penalty",
     "page",
     "pcgrad",
@@ -212,6 +218,8 @@ __all__ = [
     "target_surrogate",
     "ternary_penalty",
     "trace_with_braking",
+    "triple_momentum",
+    "two_step_momentum",
     "unit_vector",
     "zcdp_budget",
     "zcdp_epsilon",

@@ -16,6 +16,7 @@ from attractor.registry import LogUniform, method
 Scalar = float | Float[Array, ""]
 Steps = Int[np.ndarray, " records"]
 Bound = Float[np.ndarray, " records"]
+Values = Float[np.ndarray, "..."] | Float[Array, "..."]
 
 
 def _geometric(c: Mapping[str, float], k: Steps, start: float, floor: float = 0.0) -> Bound:
@@ -154,12 +155,8 @@ def svrg_contraction(constants: Mapping[str, float]) -> float:
 
 
 def recursion_slack(
-    after: Float[np.ndarray, "..."],
-    progress: Float[np.ndarray, "..."] | float,
-    before: Float[np.ndarray, "..."],
-    contraction: float = 1.0,
-    error: float = 0.0,
-) -> Float[np.ndarray, "..."]:
+    after: Values, progress: Values | float, before: Values, contraction: float = 1.0, error: float = 0.0
+) -> Values:
     r"""What is left in the recursion from which rates follow: $\omega D_{k-1} + E - (D_k + \Delta_k)$, at least 0.
 
     Summed, with $\omega = 1$, it bounds the mean progress by $D_0 / k$; unrolled, with $\omega < 1$, it bounds $D_k$ by
