@@ -11,14 +11,13 @@ import argparse
 import functools
 import json
 import math
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attractor import comparison, registry
+from attractor.backends import spread
 from attractor.method import require
 from attractor.progress import task
 from attractor.stats import mean, median
@@ -39,14 +38,9 @@ def main() -> None:
     names = options.methods or list(registry.methods())
     wanted = [(p, m) for p in options.problems for m in names if fits(p, m)]
     missing = [(p, m) for p, m in wanted if options.fresh or m not in known.get(p, {})]
-    with (
-        task("measuring", len(missing), "method") as advance,
-        ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool,
-    ):
-        waiting = {pool.submit(measure, *pair): pair for pair in missing}
-        for done in as_completed(waiting):
-            problem, method = waiting[done]
-            known.setdefault(problem, {})[method] = done.result()
+    with task("measuring", len(missing), "method") as advance:
+        for (problem, method), result in spread(measure, missing, options.jobs):
+            known.setdefault(problem, {})[method] = result
             save(known)
             advance(1)
 
@@ -66,8 +60,9 @@ def fits(problem: str, method: str) -> bool:
     return True
 
 
-def measure(problem: str, method: str) -> dict[str, Any]:
+def measure(pair: tuple[str, str]) -> dict[str, Any]:
     """A method on a problem; an error is the result, so that one method cannot lose the others."""
+    problem, method = pair
     entry = registry.find_problem(problem)
     settings = {"steps": entry.steps, "metric": entry.metric, "target": entry.target, "seeds": SEEDS, "budget": BUDGET}
     try:

@@ -6,8 +6,7 @@ import json
 import math
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,22 +231,16 @@ def _chosen(slugs: list[str], rooms: list[str], every: bool, stale: bool, before
 
 def _run_checks(slugs: list[str], scale: str, jobs: int):
     """Yield each paper's verdicts as they come, with a bar; several processes when ``jobs`` > 1."""
+    from attractor.backends import spread
     from attractor.progress import task
 
     if scale not in ("quick", "full"):
         raise ValueError(f"--scale: expected quick or full, got {scale!r}")
     chosen: Scale = "quick" if scale == "quick" else "full"
     with task("checking claims", len(slugs), "paper") as advance:
-        if jobs == 1:
-            for slug in slugs:
-                yield check(slug, scale=chosen)
-                advance(1)
-            return
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            waiting = [pool.submit(check, slug, scale=chosen) for slug in slugs]
-            for done in as_completed(waiting):
-                yield done.result()
-                advance(1)
+        for _, found in spread(partial(check, scale=chosen), slugs, jobs):
+            yield found
+            advance(1)
 
 
 @app.command(
