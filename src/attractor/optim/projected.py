@@ -13,21 +13,15 @@ from attractor.registry import LEARNING_RATE, LogUniform, method
 Scalar = float | Float[Array, ""]
 
 
-def _rows(leaf: Float[Array, "..."], per_channel: bool) -> Float[Array, "rows dim"]:
-    """One row per output channel (the leading axis), or a single row for the whole layer."""
-    return leaf.reshape(leaf.shape[0] if per_channel else 1, -1)
+def _looks_invariant(
+    xg: Float[Array, "..."], xx: Float[Array, "..."], gg: Float[Array, "..."], bound: Scalar
+) -> Bool[Array, ""]:
+    """Whether gradients are nearly orthogonal to weights (their products given), as where the loss ignores scale."""
+    return jnp.all(jnp.abs(xg) <= bound * jnp.sqrt(xx) * jnp.sqrt(gg))  # true of units without a gradient
 
 
-def _looks_invariant(x: Float[Array, "rows dim"], g: Float[Array, "rows dim"], delta: Scalar) -> Bool[Array, ""]:
-    """Whether every row's gradient is nearly orthogonal to its weights, as it is where the loss ignores their scale."""
-    product = jnp.abs(jnp.sum(x * g, 1))
-    size = jnp.linalg.norm(x, axis=1) * jnp.linalg.norm(g, axis=1)
-    return (delta > 0) & jnp.all(product <= delta / x.shape[1] ** 0.5 * size)  # true of units without a gradient
-
-
-def _tangent(u: Float[Array, "rows dim"], x: Float[Array, "rows dim"]) -> Float[Array, "rows dim"]:
-    squared = jnp.sum(x * x, 1, keepdims=True)
-    return u - jnp.sum(x * u, 1, keepdims=True) / jnp.where(squared > 0, squared, 1) * x
+def _share(xu: Float[Array, "..."], xx: Float[Array, "..."]) -> Float[Array, "..."]:
+    return xu / jnp.where(xx > 0, xx, 1)
 
 
 def project_out_radial(
@@ -67,13 +61,16 @@ def project_out_radial(
     def project(u: Float[Array, "..."], g: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
         if x.ndim < 2:
             return u + weight_decay * x
-        out, decay, done = u, jnp.asarray(weight_decay, x.dtype), jnp.asarray(False)
-        for per_channel in (True, False):
-            rows = _rows(x, per_channel)
-            here = ~done & _looks_invariant(rows, _rows(g, per_channel), delta)
-            out = jnp.where(here, _tangent(_rows(u, per_channel), rows).reshape(u.shape), out)
-            done = done | here
-        return out + jnp.where(done, wd_ratio * decay, decay) * x
+        rows, dim = x.reshape(len(x), -1), x.size // len(x)
+        # One pass over the leaf: the products of the whole leaf are sums of its channels'.
+        slopes, steps = g.reshape(rows.shape), u.reshape(rows.shape)
+        pairs = (rows, slopes), (rows, rows), (slopes, slopes), (rows, steps)
+        xg, xx, gg, xu = (jnp.sum(a * b, 1) for a, b in pairs)
+        channels = (delta > 0) & _looks_invariant(xg, xx, gg, delta / dim**0.5)
+        layer = (delta > 0) & _looks_invariant(xg.sum(), xx.sum(), gg.sum(), delta / x.size**0.5)
+        radial = jnp.where(channels, _share(xu, xx), jnp.where(layer, _share(xu.sum(), xx.sum()), 0))
+        decay = weight_decay * jnp.where(channels | layer, wd_ratio, 1)
+        return u + ((decay - radial).astype(x.dtype)[:, None] * rows).reshape(x.shape)
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
         if params is None:
