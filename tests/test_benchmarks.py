@@ -4,10 +4,12 @@ import importlib.util
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from attractor import registry
+from attractor import problems, registry, run
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -49,10 +51,21 @@ def test_steps_to_target_are_kept_as_they_come(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "OUT", tmp_path / "out.json")
     monkeypatch.setattr(module, "BUDGET", 2)
     monkeypatch.setattr(module, "SEEDS", 3)
-    row = module.measure("rosenbrock", "adam")
+    row = module.measure(("rosenbrock", "adam"))
     assert row["seeds"] == 3
     assert len(row["at"]) == len(row["curve"])
-    assert "error" in module.measure("bilinear-game", "adam")
+    assert "error" in module.measure(("bilinear-game", "adam"))
     assert not module.fits("bilinear-game", "adam")
     module.save({"rosenbrock": {"adam": row}})
     assert json.loads((tmp_path / "out.json").read_text())["rosenbrock"]["adam"] == row
+
+
+def test_second_order_steps_are_timed_beside_steps_that_do_the_same():
+    module = load("second_order")
+    problem = problems.digits_mlp(width=4, batch_size=2)
+    ours, dense = module.GaussNewton(0.1), module.DenseGaussNewton(0.1, 1e-2, 0.0, False)
+    ends = [run(problem, method, steps=2, seeds=1).final for method in (ours, dense)]
+    for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    row = module.measure(lambda: problem, ours, dense, 1)
+    assert row["speed_up"] == pytest.approx(row["reference_ms"] / row["ms"], rel=0.05)
