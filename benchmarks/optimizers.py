@@ -2,8 +2,8 @@
 
 The step time is that of one compiled ``update`` and its application on 1 million parameters in layers of usual shapes,
 gradients given; method and reference take turns, and the ratio is of their fastest rounds. State is counted in bytes
-per float32 parameter. Work is XLA's count of a whole step on digits-mlp over that of a step of SGD, which is one
-gradient.
+per float32 parameter. Work is XLA's count of a whole step over that of a step of SGD, which is one gradient: on
+digits-mlp, or, for methods of several losses, on overlaid-digits.
 
     python benchmarks/optimizers.py                       # all of them, a table
     python benchmarks/optimizers.py adam lion --json      # these, for a script
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}")
     options = parser.parse_args()
-    names = options.methods or [n for n in registry.methods() if fits(n)]
+    names = options.methods or [n for n in registry.methods() if stage(n) is not None]
     found: dict[str, dict[str, Any]] = {}
     with task("timing", len(names), "method") as advance:
         for name in names:
@@ -74,30 +74,32 @@ def main() -> None:
 
 
 @functools.cache
-def digits() -> Any:
-    """The network that work per step is counted on."""
-    return problems.digits_mlp()
+def stages() -> list[Any]:
+    """The networks that work per step is counted on."""
+    return [problems.digits_mlp(), problems.overlaid_digits()]
 
 
-def fits(name: str) -> bool:
-    """Whether the method minimizes functions of this kind."""
-    try:
-        require(digits(), registry.find_method(name).make())
-    except TypeError:
-        return False
-    return True
+def stage(name: str) -> Any:
+    """The first of them that the method can work on, or `None`."""
+    for problem in stages():
+        try:
+            require(problem, registry.find_method(name).make())
+        except TypeError:
+            continue
+        return problem
+    return None
 
 
 def measure(name: str) -> dict[str, Any]:
     """A row of the table; whole methods, which are no transformations, are not timed on the pytree."""
-    method = registry.find_method(name).make()
-    x = digits().init(jr.key(0))
-    state = method.init(digits(), x, jr.key(0))
+    method, problem = registry.find_method(name).make(), stage(name)
+    x = problem.init(jr.key(0))
+    state = method.init(problem, x, jr.key(0))
     size = sum(leaf.size for leaf in jax.tree.leaves(x))
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes"))
-    work = flops_per_step(digits(), method) / flops_per_step(digits(), as_method(optax.sgd(0.1)))
+    work = flops_per_step(problem, method) / flops_per_step(problem, as_method(optax.sgd(0.1)))
     row: dict[str, Any] = {"state_bytes_per_parameter": round(held / size, 2), "gradients_per_step": round(work, 3)}
-    if isinstance(method, Gradient):
+    if isinstance(method, Gradient) and problem is stages()[0]:
         reference = REFERENCE.get(name, "adam")
         ours, theirs = updater(name), updater(reference)
         times = [(clock(ours), clock(theirs)) for _ in range(ROUNDS)]

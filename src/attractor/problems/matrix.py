@@ -75,7 +75,9 @@ def matrix_sensing(
 def matrix_factorization(
     rows: int = 30, columns: int = 20, rank: int = 3, search_rank: int | None = None, start: float = 0.1, seed: int = 0
 ) -> Composite:
-    r"""Factor a matrix of known rank, $f(U, V) = \frac12 \lVert U V^\top - M \rVert_F^2$: no bad minima, minimum 0.
+    r"""Factor a matrix of known rank into two, from a small start: no bad minima, minimum 0.
+
+    $$ f(U, V) = \tfrac12 \lVert U V^\top - M \rVert_F^2 $$
 
     The largest singular value of M is 1. The iterate is the pair (U, V).
 

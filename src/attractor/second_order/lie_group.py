@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.problem import as_vector
-from attractor.registry import method
+from attractor.registry import LogUniform, method
 from attractor.second_order.curvature import MatVec
 
 Scalar = float | Float[Array, ""]
@@ -213,6 +213,7 @@ def scale_by_psgd(
 
 @method(
     "psgd",
+    {"learning_rate": LogUniform(1e-3, 1.0)},
     paper="psgd-lie-group",
     bad={"learning_rate": -1.0, "group": "circle", "momentum": 1.0, "fit_rate": 1.0, "fit_probability": 1.5},
 )
