@@ -1,7 +1,8 @@
 """What the documentation says about results is read from the record when the site is built, never typed.
 
 In a page, ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ verdicts: slug, slug }}`` what the record says
-of some papers, and ``{{ curves: problem, method, … }}`` a plot of the measured curves.
+of some papers, ``{{ rates }}`` the measured tightness of every proven bound, and ``{{ curves: problem, method, … }}`` a
+plot of the measured curves.
 """
 
 import html
@@ -24,9 +25,9 @@ def on_page_markdown(markdown: str, **_) -> str:
 
     def fill(match: re.Match[str]) -> str:
         arguments = [a.strip() for a in (match[2] or "").split(",") if a.strip()]
-        return {"optimizers": optimizers, "verdicts": verdicts, "curves": curves}[match[1]](*arguments)
+        return {"optimizers": optimizers, "verdicts": verdicts, "rates": rates, "curves": curves}[match[1]](*arguments)
 
-    return re.sub(r"\{\{ *(optimizers|verdicts|curves)(?:: *([^}]*?))? *\}\}", fill, markdown)
+    return re.sub(r"\{\{ *(optimizers|verdicts|rates|curves)(?:: *([^}]*?))? *\}\}", fill, markdown)
 
 
 def on_post_build(config, **_) -> None:
@@ -78,6 +79,14 @@ def verdicts(*slugs: str) -> str:
             mark = {"holds": "holds", "fails": "**does not hold**"}.get(verdict.verdict, verdict.verdict)
             rows.append([catalogue()[slug].title, verdict.statement, mark, value, needed])
     return _table(["paper", "claim", "verdict", "measured", "needed"], rows)
+
+
+def rates() -> str:
+    """A row per theorem and problem: the largest ratio of the measured error to the proven bound."""
+    verdict = record.read()["convergence-handbook-gradient-methods"]["stays-below-the-bounds"]
+    cases = (case.rsplit(": ", 1) for case in verdict.note.split("; "))
+    rows = [[*theorem.replace(", on ", ", ").split(", ", 2), ratio] for theorem, ratio in cases]
+    return _table(["method", "assumption", "problem", "error / bound, at most"], rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

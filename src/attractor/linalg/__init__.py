@@ -1,5 +1,6 @@
 """Linear systems, fixed points and optimal transport."""
 
+from attractor.linalg.amplification import Amplified, amplified_sampling, rotations_needed
 from attractor.linalg.sinkhorn import (
     Transport,
     ot_dual_potential,
@@ -8,4 +9,13 @@ from attractor.linalg.sinkhorn import (
     sparse_dual_hessian,
 )
 
-__all__ = ["Transport", "ot_dual_potential", "sinkhorn", "sinkhorn_newton_sparse", "sparse_dual_hessian"]
+__all__ = [
+    "Amplified",
+    "Transport",
+    "amplified_sampling",
+    "ot_dual_potential",
+    "rotations_needed",
+    "sinkhorn",
+    "sinkhorn_newton_sparse",
+    "sparse_dual_hessian",
+]

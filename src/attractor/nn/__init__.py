@@ -11,15 +11,18 @@ from attractor.nn.arithmetic import (
     sparsity_error,
 )
 from attractor.nn.attacks import pgd_attack
+from attractor.nn.recurrent import ElmanCell, unroll
 
 __all__ = [
     "NALU",
     "NAU",
     "NMU",
     "ArithmeticUnit",
+    "ElmanCell",
     "add_sparsity_gradient",
     "keep_in_range",
     "pgd_attack",
     "sparsity",
     "sparsity_error",
+    "unroll",
 ]

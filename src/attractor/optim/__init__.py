@@ -22,6 +22,13 @@ from attractor.optim.convex_networks import (
     sampled_convex_program,
 )
 from attractor.optim.delay import adaptive_braking, delay_gradients, trace_with_braking
+from attractor.optim.fractional import (
+    AffineForm,
+    FractionalProgram,
+    TopKNorm,
+    dinkelbach,
+    fractional_coordinate_descent,
+)
 from attractor.optim.functional_teaching import (
     functional_gradient_learner,
     functional_teaching,
@@ -30,6 +37,7 @@ from attractor.optim.functional_teaching import (
     iterative_teaching_dimension,
 )
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
+from attractor.optim.maximal_loss import BallDescent, amplified_categorical, categorical, soft_maximum
 from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
@@ -70,6 +78,11 @@ from attractor.optim.rates import (
     recursion_slack,
     svrg_contraction,
 )
+from attractor.optim.recurrent_penalty import (
+    backward_signals,
+    jacobian_product_norms,
+    vanishing_gradient_penalty,
+)
 from attractor.optim.regularizers import (
     add_penalty,
     binary_penalty,
@@ -80,7 +93,7 @@ from attractor.optim.regularizers import (
     orthogonal_penalty,
     ternary_penalty,
 )
-from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule
+from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
 from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
 from attractor.optim.splitting import Admm, admm, fista
 from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
@@ -106,9 +119,12 @@ from attractor.optim.weight_decay import (
 __all__ = [
     "AdaptiveBatch",
     "Admm",
+    "AffineForm",
     "AveragedIteration",
+    "BallDescent",
     "CombinedGradient",
     "CyclicBlockDescent",
+    "FractionalProgram",
     "GinzburgLandau",
     "ModelBased",
     "MomentumConfig",
@@ -119,6 +135,7 @@ __all__ = [
     "ReluNetwork",
     "Svrg",
     "TargetSurrogate",
+    "TopKNorm",
     "adadagrad",
     "adadagrad_norm",
     "adamomentum",
@@ -127,12 +144,15 @@ __all__ = [
     "add_cautious_decayed_weights",
     "add_penalty",
     "admm",
+    "amplified_categorical",
     "apply_prox",
     "averaged_covariance",
     "averaging_momentum",
+    "backward_signals",
     "binary_penalty",
     "bloop",
     "bounded_quantity",
+    "categorical",
     "cauchy_schwarz_gap",
     "cautious_adamw",
     "cautious_lion",
@@ -147,10 +167,12 @@ __all__ = [
     "convex_adversarial_relu",
     "convex_relu_admm",
     "delay_gradients",
+    "dinkelbach",
     "eigenvector_penalty",
     "exadam",
     "fista",
     "flooding",
+    "fractional_coordinate_descent",
     "functional_gradient_learner",
     "functional_teaching",
     "gaussian_kernel",
@@ -166,6 +188,7 @@ __all__ = [
     "hill_estimator",
     "inverse_power_schedule",
     "iterative_teaching_dimension",
+    "jacobian_product_norms",
     "kesten_tail_index",
     "largest_step",
     "lasso",
@@ -211,6 +234,7 @@ __all__ = [
     "scale_by_norm_power",
     "sgdp",
     "signs",
+    "soft_maximum",
     "soft_threshold",
     "stationary_covariance",
     "subgradient_descent",
@@ -220,7 +244,9 @@ __all__ = [
     "trace_with_braking",
     "triple_momentum",
     "two_step_momentum",
+    "uba_schedule",
     "unit_vector",
+    "vanishing_gradient_penalty",
     "zcdp_budget",
     "zcdp_epsilon",
 ]

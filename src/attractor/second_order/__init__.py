@@ -1,9 +1,18 @@
 """Curvature: Newton, Gauss-Newton, natural gradient, Kronecker factors."""
 
 from attractor.second_order.curvature import block_average, hutchinson_diagonal, hvp, rademacher_like
+from attractor.second_order.deflation import (
+    ALPHA,
+    AlphaTest,
+    DeflatedSystem,
+    alpha_test,
+    inverse_system,
+    newton_iterates,
+)
 from attractor.second_order.diagonal import adahessian, scale_by_adahessian, spatial_average
 from attractor.second_order.energy import energy_descent, euclidean, gaussian_metric, simplex_metric
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
+from attractor.second_order.input_gain import TwoStageTraining, gained, subspace_gauss_newton, whitening
 from attractor.second_order.kronecker import (
     Kfac,
     Mkor,
@@ -14,7 +23,9 @@ from attractor.second_order.kronecker import (
     second_moments,
 )
 from attractor.second_order.lagrange_newton import LagrangeNewton, newton_divergence, newton_step
+from attractor.second_order.levenberg_marquardt import LevenbergMarquardt, ResidualLevenbergMarquardt, damped_step
 from attractor.second_order.lie_group import psgd, scale_by_psgd
+from attractor.second_order.line_search import line_search_newton, scale_by_newton
 from attractor.second_order.newton import LazyNewton, cubic_step
 from attractor.second_order.polynomial import KrylovGradient, symmetric_polynomial_preconditioner
 from attractor.second_order.regularized_newton import (
@@ -30,35 +41,47 @@ from attractor.second_order.saddle_free import SaddleFreeNewton, abs_hessian_sol
 from attractor.second_order.thermodynamic import ThermodynamicNaturalGradient, ornstein_uhlenbeck
 
 __all__ = [
+    "ALPHA",
+    "AlphaTest",
     "DampedNewton",
+    "DeflatedSystem",
     "GaussNewton",
     "GradientRegularizedNewton",
     "Kfac",
     "KrylovGradient",
     "LagrangeNewton",
     "LazyNewton",
+    "LevenbergMarquardt",
     "Mkor",
+    "ResidualLevenbergMarquardt",
     "SaddleFreeNewton",
     "ThermodynamicNaturalGradient",
+    "TwoStageTraining",
     "abs_hessian_solve",
     "adahessian",
+    "alpha_test",
     "block_average",
     "cubic_step",
     "cubic_stepsize",
+    "damped_step",
     "dual_direction",
     "empirical_fisher",
     "energy_descent",
     "euclidean",
     "exact_hessian",
     "first_moments",
+    "gained",
     "gauss_newton_hessian",
     "gaussian_metric",
     "hutchinson_diagonal",
     "hvp",
+    "inverse_system",
     "kronecker_solve",
     "krylov_basis",
     "layer_statistics",
+    "line_search_newton",
     "newton_divergence",
+    "newton_iterates",
     "newton_step",
     "ornstein_uhlenbeck",
     "psgd",
@@ -66,9 +89,12 @@ __all__ = [
     "rank_one_inverse_update",
     "root_stepsize",
     "scale_by_adahessian",
+    "scale_by_newton",
     "scale_by_psgd",
     "second_moments",
     "simplex_metric",
     "spatial_average",
+    "subspace_gauss_newton",
     "symmetric_polynomial_preconditioner",
+    "whitening",
 ]

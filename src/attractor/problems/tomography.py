@@ -1,0 +1,61 @@
+"""Tomography: integrals of images along beams."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+
+from attractor.checks import in_range
+
+_NARROWEST = 1e-7  # of a pixel's shadow; a narrower one loses digits to cancellation and is a box to rounding anyway
+
+
+def detector_bins(n: int) -> int:
+    """How many bins of a pixel's width see all of an n by n image at any angle; as even or odd as n."""
+    bins = int(np.ceil(n * np.sqrt(2)))
+    return bins + (bins - n) % 2
+
+
+def radon_matrix(n: int, angles: ArrayLike, bins: int | None = None) -> Float[Array, "rows pixels"]:
+    r"""The Radon transform of n by n images in parallel beams, as a dense matrix.
+
+    $$ A_{(\theta, b), (i, j)} = \operatorname{area}\bigl(\text{pixel } (i, j) \,\cap\,
+       \{b \le x \cos\theta + y \sin\theta \le b + 1\}\bigr) $$
+
+    Entries are exact areas (pixels are unit squares, beams strips of width 1), so that the bins of an angle
+    together hold the image's total mass. The image's center is at the detector's; x grows with the column, y against
+    the row, so that angle 0 gives the sums of the columns and angle pi/2 those of the rows, last row first.
+
+    Arguments:
+        n: Side of the image in pixels, at least 1.
+        angles: In radians, at least one.
+        bins: Of the detector, at least 1; default: enough for the diagonal, `detector_bins`. What misses the detector
+            is not measured.
+
+    Returns:
+        ``(len(angles) * bins, n * n)``, all the bins of an angle together; images are flattened row by row.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("n", n, 1)
+    in_range("angles", angles)
+    theta = np.asarray(angles, dtype=float)
+    if theta.ndim != 1 or not theta.size:
+        raise ValueError(f"angles: expected a list of at least one angle, got shape {theta.shape}")
+    bins = detector_bins(n) if bins is None else bins
+    in_range("bins", bins, 1)
+    place = np.arange(n) - (n - 1) / 2
+    x, y = np.meshgrid(place, -place)
+    edges = np.arange(bins + 1) - bins / 2
+    # A pixel's shadow is the convolution of two boxes, and its distribution function a mixed difference of s²/2.
+    long, short = (np.maximum(np.abs(f(theta)), _NARROWEST)[:, None, None] for f in (np.cos, np.sin))
+    centers = np.cos(theta)[:, None] * x.ravel() + np.sin(theta)[:, None] * y.ravel()
+    offset = edges[None, :, None] - centers[:, None, :]
+
+    def bend(shift: np.ndarray) -> np.ndarray:
+        return np.maximum(offset + shift, 0) ** 2 / 2
+
+    outer, inner = (long + short) / 2, (long - short) / 2
+    below = (bend(outer) - bend(inner) - bend(-inner) + bend(-outer)) / (long * short)
+    return jnp.asarray(np.diff(below, axis=1).reshape(-1, n * n), dtype=float)

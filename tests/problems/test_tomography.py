@@ -1,0 +1,48 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from attractor.problems.tomography import detector_bins, radon_matrix
+
+ANGLES = np.linspace(0, np.pi, 13)
+
+
+@pytest.mark.parametrize("n", [7, 8])
+def test_every_angle_measures_the_total_mass(n):
+    matrix = radon_matrix(n, ANGLES).reshape(len(ANGLES), detector_bins(n), n * n)
+    np.testing.assert_allclose(matrix.sum(1), 1.0, atol=1e-6)
+    assert matrix.min() > -1e-6
+
+
+def test_axis_aligned_projections_are_column_and_row_sums():
+    image = np.random.default_rng(0).random((6, 6))
+    at_0, at_90 = (radon_matrix(6, [0.0, np.pi / 2], bins=6) @ jnp.asarray(image.ravel())).reshape(2, 6)
+    np.testing.assert_allclose(at_0, image.sum(0), atol=1e-5)
+    np.testing.assert_allclose(at_90, image.sum(1)[::-1], atol=1e-5)
+
+
+def test_a_gaussian_casts_a_gaussian_at_every_angle():
+    n, width, center = 32, 3.0, np.array([2.3, -1.7])  # x to the right, y up
+    pixels, bins = np.arange(n + 1) - n / 2, np.arange(detector_bins(n) + 1) - detector_bins(n) / 2
+    along_x, along_y = (np.diff(norm.cdf(pixels, c, width)) for c in center)
+    found = radon_matrix(n, ANGLES) @ jnp.asarray(np.outer(along_y[::-1], along_x).ravel())
+    for angle, row in zip(ANGLES, found.reshape(len(ANGLES), -1), strict=True):
+        middle = center @ [np.cos(angle), np.sin(angle)]
+        np.testing.assert_allclose(row, np.diff(norm.cdf(bins, middle, width)), atol=2e-3)  # pixels widen it a little
+
+
+def test_a_single_pixel_at_45_degrees_casts_a_triangle():
+    row = radon_matrix(1, [np.pi / 4], bins=2)
+    np.testing.assert_allclose(row.ravel(), [0.5, 0.5], atol=1e-6)
+    narrow = radon_matrix(1, [np.pi / 4], bins=1)  # the square's corners, legs sqrt(1/2) - 1/2 on both sides, are cut
+    np.testing.assert_allclose(narrow, [[1 - 2 * (np.sqrt(0.5) - 0.5) ** 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((0, [0.0]), "n"), ((4, []), "angles"), ((4, [np.nan]), "angles"), ((4, [0.0], 0), "bins")],
+)
+def test_bad_arguments_are_named(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name}:"):
+        radon_matrix(*arguments)

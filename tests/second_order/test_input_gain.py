@@ -1,0 +1,97 @@
+"""Two-stage training against a derivation in NumPy; whitening; the subspace step on a linear problem."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from attractor import Composite, run
+from attractor.second_order import TwoStageTraining, gained, subspace_gauss_newton, whitening
+
+RNG = np.random.default_rng(0)
+INPUTS, TARGETS = RNG.standard_normal((40, 3)) * [1.0, 5.0, 0.2], RNG.standard_normal(40)
+
+
+def _network(width=4, depth=1):
+    return Composite.of_model(
+        lambda key: eqx.nn.MLP(3, 1, width, depth, jnp.tanh, key=key),
+        lambda outputs, batch: jnp.mean((outputs[:, 0] - batch[1]) ** 2),
+        (jnp.asarray(INPUTS), jnp.asarray(TARGETS)),
+    )
+
+
+def _by_hand(w, v, gains, whiten):
+    """One iteration: w (4, 3 + 1) input weights, v (4 + 1) output weights."""
+    x = np.column_stack([INPUTS, np.ones(40)])
+    transform = np.eye(4)
+    if whiten:
+        moments = x.T @ x / 40
+        scale = np.diag(np.diag(moments) ** -0.5)
+        values, axes = np.linalg.eigh(scale @ moments @ scale)
+        transform = np.diag(values**-0.5) @ axes.T @ scale
+    hidden = np.tanh(x @ w.T)
+    error = hidden @ v[:-1] + v[-1] - TARGETS
+    slopes = (1 - hidden**2) * v[:-1]  # of the output with respect to the units' inputs
+    gradient = (2 / 40) * (slopes * error[:, None]).T @ x
+    pieces = np.stack([np.outer((gradient @ transform.T)[:, m], transform[m]) for m in range(4)])
+    if not gains:
+        pieces = pieces.sum(0, keepdims=True)
+    jacobian = np.einsum("mhn,ph,pn->pm", pieces, slopes, x)
+    r = -np.linalg.solve(2 / 40 * jacobian.T @ jacobian, np.einsum("mhn,hn->m", pieces, gradient))
+    w = w + np.einsum("m,mhn->hn", r, pieces)
+    features = np.column_stack([np.tanh(x @ w.T), np.ones(40)])
+    return w, np.linalg.lstsq(features, TARGETS, rcond=None)[0]
+
+
+@pytest.mark.parametrize("gains", [True, False])
+@pytest.mark.parametrize("whiten", [True, False])
+def test_agrees_with_numpy(gains, whiten):
+    with jax.enable_x64(True):
+        problem = _network()
+        x = problem.init(jr.key(0))
+        first, last = x.layers
+        w, v = np.column_stack([first.weight, first.bias]), np.append(last.weight[0], last.bias)
+        method = TwoStageTraining(gains, whiten, damping=1e-13)
+        step = eqx.filter_jit(lambda x: method.step(problem, x, None, jr.key(0))[0])
+        for _ in range(8):
+            x, (w, v) = step(x), _by_hand(w, v, gains, whiten)
+        first, last = x.layers
+        np.testing.assert_allclose(np.column_stack([first.weight, first.bias]), w, atol=1e-6)
+        np.testing.assert_allclose(np.append(last.weight[0], last.bias), v, atol=1e-6)
+
+
+def test_whitens_and_drops_what_is_not_there():
+    inputs = np.column_stack([INPUTS, np.zeros(40)])
+    transform = whitening(jnp.asarray(inputs.T @ inputs / 40))
+    seen = inputs @ np.asarray(transform).T
+    np.testing.assert_allclose(seen.T @ seen / 40, np.diag([0, 1, 1, 1]), atol=1e-5)
+
+
+def test_gains_weight_the_inputs():
+    gradient = jnp.arange(6.0).reshape(2, 3)
+    found = gained(gradient, jnp.asarray([1.0, 0.0, 2.0]), jnp.eye(3))
+    np.testing.assert_allclose(found, [[0.0, 0.0, 4.0], [3.0, 0.0, 10.0]])
+
+
+def test_subspace_step_solves_a_linear_problem_in_the_subspace():
+    rows, columns = jnp.asarray(RNG.standard_normal((6, 4))), jnp.asarray(RNG.standard_normal((4, 2)))
+    problem = Composite.least_squares(lambda x: rows @ x - 1, init=jnp.zeros(4))
+    found = subspace_gauss_newton(problem, jnp.zeros(4), None, lambda r: columns @ r, 2, 1e-7)
+    expected = columns @ np.linalg.lstsq(np.asarray(rows @ columns), np.ones(6), rcond=None)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_deeper_networks_and_linear_models():
+    deep = run(_network(depth=2), TwoStageTraining(), steps=5, every=1)["loss"].values[0, 0]
+    assert deep[-1] < deep[0]
+    flat = run(_network(depth=0), TwoStageTraining(), steps=1)
+    design = np.column_stack([INPUTS, np.ones(40)])
+    best = np.linalg.lstsq(design, TARGETS, rcond=None)[1][0] / 40
+    assert flat.last("loss").item() == pytest.approx(best, rel=1e-4)
+
+
+def test_refuses_no_damping():
+    with pytest.raises(ValueError, match="damping"):
+        TwoStageTraining(damping=0.0)
