@@ -9,6 +9,7 @@ Results are kept as they come, in one JSON file; a second run measures what is m
 
 import argparse
 import functools
+import inspect
 import json
 import math
 from pathlib import Path
@@ -52,9 +53,13 @@ def build(problem: str) -> Any:
 
 
 def fits(problem: str, method: str) -> bool:
-    """Whether the method can work on that kind of problem."""
+    """Whether the method can work on that kind of problem, and without an argument that only its user can give."""
+    entry = registry.find_method(method)
+    arguments = inspect.signature(entry.factory).parameters.values()
+    if {a.name for a in arguments if a.default is a.empty} - set(entry.space):
+        return False
     try:
-        require(build(problem), registry.find_method(method).make())
+        require(build(problem), entry.make())
     except TypeError:
         return False
     return True
