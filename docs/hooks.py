@@ -1,6 +1,7 @@
 """What the documentation says about results is read from the record when the site is built, never typed.
 
-In a page, ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ verdicts: slug, slug }}`` what the record says
+In a page, ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
+``{{ verdicts: slug, slug }}`` what the record says
 of some papers, ``{{ rates }}`` the measured tightness of every proven bound, and ``{{ curves: problem, method, … }}`` a
 plot of the measured curves.
 """
@@ -25,9 +26,11 @@ def on_page_markdown(markdown: str, **_) -> str:
 
     def fill(match: re.Match[str]) -> str:
         arguments = [a.strip() for a in (match[2] or "").split(",") if a.strip()]
-        return {"optimizers": optimizers, "verdicts": verdicts, "rates": rates, "curves": curves}[match[1]](*arguments)
+        return {"optimizers": optimizers, "fastest": fastest, "verdicts": verdicts, "rates": rates, "curves": curves}[
+            match[1]
+        ](*arguments)
 
-    return re.sub(r"\{\{ *(optimizers|verdicts|rates|curves)(?:: *([^}]*?))? *\}\}", fill, markdown)
+    return re.sub(r"\{\{ *(optimizers|fastest|verdicts|rates|curves)(?:: *([^}]*?))? *\}\}", fill, markdown)
 
 
 def on_post_build(config, **_) -> None:
@@ -50,6 +53,26 @@ def optimizers() -> str:
             + [_steps(measured[p].get(name)) for p in problems]
         )
     return _table(head, rows)
+
+
+def fastest(count: int = 6) -> str:
+    """A row per problem: the methods that reach the target on every seed in the fewest steps, and with the least work.
+
+    Work is in gradients of SGD's minibatch, by XLA's count of operations.
+    """
+    rows = []
+    for problem, known in json.loads(DATA.read_text(encoding="utf-8")).items():
+        entry = registry.find_problem(problem)
+        reached = {m: r["steps"][0] for m, r in known.items() if "error" not in r and r["reached"] == r["seeds"]}
+        gradient = known["sgd"]["flops_per_step"]
+        work = {m: steps * known[m]["flops_per_step"] / gradient for m, steps in reached.items()}
+        best = [", ".join(f"`{m}` {v:.0f}" for m, v in _smallest(by, count)) for by in (reached, work)]
+        rows.append([f"{problem}, {entry.metric} ≤ {entry.target:g}", *best])
+    return _table(["problem", "fewest steps", "least work, in gradients"], rows)
+
+
+def _smallest(values: dict[str, float], count: int) -> list[tuple[str, float]]:
+    return sorted(values.items(), key=lambda item: item[1])[:count]
 
 
 def _number(value: float | None) -> str:
