@@ -63,7 +63,7 @@ def fastest(count: int = 6) -> str:
     rows = []
     for problem, known in json.loads(DATA.read_text(encoding="utf-8")).items():
         entry = registry.find_problem(problem)
-        reached = {m: r["steps"][0] for m, r in known.items() if "error" not in r and r["reached"] == r["seeds"]}
+        reached = {m: r["steps"][0] for m, r in known.items() if r.get("reached", 0) == r.get("seeds")}
         gradient = known["sgd"]["flops_per_step"]
         work = {m: steps * known[m]["flops_per_step"] / gradient for m, steps in reached.items()}
         best = [", ".join(f"`{m}` {v:.0f}" for m, v in _smallest(by, count)) for by in (reached, work)]
@@ -84,6 +84,8 @@ def _steps(found: dict | None) -> str:
         return "–"
     if "error" in found:
         return "error"
+    if "skipped" in found:
+        return found["skipped"]
     value, low, high = found["steps"]
     if value is None:
         return f"not reached ({found['reached']} of {found['seeds']})"

@@ -12,6 +12,7 @@ from attractor.nn.arithmetic import (
 )
 from attractor.nn.attacks import pgd_attack
 from attractor.nn.recurrent import ElmanCell, unroll
+from attractor.nn.residual import ResidualConvNet
 
 __all__ = [
     "NALU",
@@ -19,6 +20,7 @@ __all__ = [
     "NMU",
     "ArithmeticUnit",
     "ElmanCell",
+    "ResidualConvNet",
     "add_sparsity_gradient",
     "keep_in_range",
     "pgd_attack",

@@ -12,6 +12,16 @@ from attractor.optim.adaptive import (
 )
 from attractor.optim.averaged_iteration import AveragedIteration, open_loop
 from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
+from attractor.optim.block_descent import (
+    block_proximal_descent,
+    cp_tensor,
+    entropic_conjugate,
+    entropic_cost,
+    feasible_descent,
+    nonnegative_cp,
+    wasserstein_cp_dictionary,
+)
+from attractor.optim.common_descent import CommonDescent, common_descent
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_adversarial_relu,
@@ -55,6 +65,14 @@ from attractor.optim.normalized import normalized_gd, scale_by_norm_power
 from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
 from attractor.optim.phase_field import GinzburgLandau
+from attractor.optim.primal_dual import (
+    image_gradient,
+    operator_norm,
+    primal_dual_hybrid_gradient,
+    total_variation,
+    tv_objective,
+    tv_reconstruction,
+)
 from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
 from attractor.optim.projected import adamp, project_out_radial, sgdp
 from attractor.optim.proximal import (
@@ -67,6 +85,12 @@ from attractor.optim.proximal import (
     proximal_gradient,
     proximal_sgd,
     soft_threshold,
+)
+from attractor.optim.quasar_convex import (
+    VarianceReduced,
+    quasar_accelerated,
+    quasar_accelerated_svrg,
+    quasar_convexity,
 )
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.rates import (
@@ -83,6 +107,7 @@ from attractor.optim.recurrent_penalty import (
     jacobian_product_norms,
     vanishing_gradient_penalty,
 )
+from attractor.optim.regularization_by_denoising import fit_separable, red_penalty, red_prox, separable_red
 from attractor.optim.regularizers import (
     add_penalty,
     binary_penalty,
@@ -123,6 +148,7 @@ __all__ = [
     "AveragedIteration",
     "BallDescent",
     "CombinedGradient",
+    "CommonDescent",
     "CyclicBlockDescent",
     "FractionalProgram",
     "GinzburgLandau",
@@ -136,6 +162,7 @@ __all__ = [
     "Svrg",
     "TargetSurrogate",
     "TopKNorm",
+    "VarianceReduced",
     "adadagrad",
     "adadagrad_norm",
     "adamomentum",
@@ -150,6 +177,7 @@ __all__ = [
     "averaging_momentum",
     "backward_signals",
     "binary_penalty",
+    "block_proximal_descent",
     "bloop",
     "bounded_quantity",
     "categorical",
@@ -160,17 +188,23 @@ __all__ = [
     "cautious_sgdm",
     "cautious_weight_decay",
     "combine_gradients",
+    "common_descent",
     "config",
     "conflict_free_direction",
     "convergence_bound",
     "convert_online_learner",
     "convex_adversarial_relu",
     "convex_relu_admm",
+    "cp_tensor",
     "delay_gradients",
     "dinkelbach",
     "eigenvector_penalty",
+    "entropic_conjugate",
+    "entropic_cost",
     "exadam",
+    "feasible_descent",
     "fista",
+    "fit_separable",
     "flooding",
     "fractional_coordinate_descent",
     "functional_gradient_learner",
@@ -186,6 +220,7 @@ __all__ = [
     "half_square_loss",
     "heavy_ball",
     "hill_estimator",
+    "image_gradient",
     "inverse_power_schedule",
     "iterative_teaching_dimension",
     "jacobian_product_norms",
@@ -202,17 +237,20 @@ __all__ = [
     "minibatch_constants",
     "moreau_gradient",
     "nesterov",
+    "nonnegative_cp",
     "normalized_gd",
     "normalized_mean",
     "on_affine_set",
     "one_sided_penalty",
     "online_to_nonconvex",
     "open_loop",
+    "operator_norm",
     "orthogonal_penalty",
     "page",
     "pcgrad",
     "penalize_gradient_norm",
     "perceptron_loss",
+    "primal_dual_hybrid_gradient",
     "project_auxiliary",
     "project_out_radial",
     "projected_sum",
@@ -220,10 +258,15 @@ __all__ = [
     "prox_group_lasso",
     "proximal_gradient",
     "proximal_sgd",
+    "quasar_accelerated",
+    "quasar_accelerated_svrg",
+    "quasar_convexity",
     "random_scaled_sgdm",
     "random_scaling",
     "recover_relu_network",
     "recursion_slack",
+    "red_penalty",
+    "red_prox",
     "relu_training_loss",
     "sample_relu_arrangements",
     "sampled_convex_program",
@@ -232,6 +275,7 @@ __all__ = [
     "scale_by_exadam",
     "scale_by_lion_k",
     "scale_by_norm_power",
+    "separable_red",
     "sgdp",
     "signs",
     "soft_maximum",
@@ -241,12 +285,16 @@ __all__ = [
     "svrg_contraction",
     "target_surrogate",
     "ternary_penalty",
+    "total_variation",
     "trace_with_braking",
     "triple_momentum",
+    "tv_objective",
+    "tv_reconstruction",
     "two_step_momentum",
     "uba_schedule",
     "unit_vector",
     "vanishing_gradient_penalty",
+    "wasserstein_cp_dictionary",
     "zcdp_budget",
     "zcdp_epsilon",
 ]

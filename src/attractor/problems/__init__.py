@@ -3,9 +3,11 @@
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
 from attractor.problems.bilinear import bilinear_game
+from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import logistic_regression, ridge
+from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
 from attractor.problems.mass_action import mass_action_network
@@ -16,6 +18,7 @@ from attractor.problems.multitask import overlaid_digits
 from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
+from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
 from attractor.problems.tomography import radon_matrix
@@ -25,6 +28,7 @@ __all__ = [
     "arithmetic_extrapolation",
     "arithmetic_units",
     "bilinear_game",
+    "bundle_adjustment",
     "burgers_operator",
     "burgers_pairs",
     "burgers_pinn",
@@ -33,6 +37,7 @@ __all__ = [
     "char_lstm",
     "char_transformer",
     "compressor_matching",
+    "deep_hedging",
     "degenerate_minimax",
     "diagonal_quadratic",
     "digits",
@@ -42,18 +47,24 @@ __all__ = [
     "federated_digits",
     "gaussian_random_field",
     "grammar_text",
+    "heston_paths",
     "logistic_regression",
     "mass_action_network",
     "matrix_factorization",
     "matrix_sensing",
     "minimax_quadratic",
+    "negative_laplacian",
     "overlaid_digits",
     "pendulum",
     "radon_matrix",
+    "random_scene",
     "rastrigin",
+    "reprojection_residuals",
     "ridge",
     "rosenbrock",
     "rotated_quadratic",
+    "semilinear_control",
+    "semismooth_newton",
     "solve_burgers",
     "temporal_order",
     "temporal_order_sequences",

@@ -1,5 +1,13 @@
 """Curvature: Newton, Gauss-Newton, natural gradient, Kronecker factors."""
 
+from attractor.second_order.affine_scaling import (
+    MixedScaling,
+    ScaledTrustRegion,
+    coleman_li,
+    hager_mair_zhang,
+    heinkenschloss_ulbrich,
+    kanzow_klug,
+)
 from attractor.second_order.curvature import block_average, hutchinson_diagonal, hvp, rademacher_like
 from attractor.second_order.deflation import (
     ALPHA,
@@ -23,6 +31,13 @@ from attractor.second_order.kronecker import (
     second_moments,
 )
 from attractor.second_order.lagrange_newton import LagrangeNewton, newton_divergence, newton_step
+from attractor.second_order.learned_damping import (
+    LearnedDamping,
+    constant_rule,
+    damping_environment,
+    learned_rule,
+    tenfold_rule,
+)
 from attractor.second_order.levenberg_marquardt import LevenbergMarquardt, ResidualLevenbergMarquardt, damped_step
 from attractor.second_order.lie_group import psgd, scale_by_psgd
 from attractor.second_order.line_search import line_search_newton, scale_by_newton
@@ -38,6 +53,7 @@ from attractor.second_order.regularized_newton import (
     root_stepsize,
 )
 from attractor.second_order.saddle_free import SaddleFreeNewton, abs_hessian_solve, krylov_basis
+from attractor.second_order.sketching import SketchedNewton, sketch_and_project
 from attractor.second_order.thermodynamic import ThermodynamicNaturalGradient, ornstein_uhlenbeck
 
 __all__ = [
@@ -51,19 +67,26 @@ __all__ = [
     "KrylovGradient",
     "LagrangeNewton",
     "LazyNewton",
+    "LearnedDamping",
     "LevenbergMarquardt",
+    "MixedScaling",
     "Mkor",
     "ResidualLevenbergMarquardt",
     "SaddleFreeNewton",
+    "ScaledTrustRegion",
+    "SketchedNewton",
     "ThermodynamicNaturalGradient",
     "TwoStageTraining",
     "abs_hessian_solve",
     "adahessian",
     "alpha_test",
     "block_average",
+    "coleman_li",
+    "constant_rule",
     "cubic_step",
     "cubic_stepsize",
     "damped_step",
+    "damping_environment",
     "dual_direction",
     "empirical_fisher",
     "energy_descent",
@@ -73,12 +96,16 @@ __all__ = [
     "gained",
     "gauss_newton_hessian",
     "gaussian_metric",
+    "hager_mair_zhang",
+    "heinkenschloss_ulbrich",
     "hutchinson_diagonal",
     "hvp",
     "inverse_system",
+    "kanzow_klug",
     "kronecker_solve",
     "krylov_basis",
     "layer_statistics",
+    "learned_rule",
     "line_search_newton",
     "newton_divergence",
     "newton_iterates",
@@ -93,8 +120,10 @@ __all__ = [
     "scale_by_psgd",
     "second_moments",
     "simplex_metric",
+    "sketch_and_project",
     "spatial_average",
     "subspace_gauss_newton",
     "symmetric_polynomial_preconditioner",
+    "tenfold_rule",
     "whitening",
 ]

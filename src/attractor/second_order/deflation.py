@@ -79,7 +79,7 @@ def inverse_system(f: System, x: Float[Array, " n"], order: int, tol: float) -> 
 
 
 class DeflatedSystem(eqx.Module):
-    r"""Equations that a multiple root, a simple root of none of the given ones, solves as a simple root.
+    r"""Equations of which a multiple root of f, taken together with its multiplicity structure, is a simple root.
 
     Let $M_j$ be the matrix of multiplication by $x_j - z_j$ in the local ring at the root z, in a basis of monomials
     that starts with 1: products in the basis are known, and the others are unknowns $\mu$. Then f vanishes at z with
@@ -87,10 +87,10 @@ class DeflatedSystem(eqx.Module):
 
     $$ M_i M_j = M_j M_i, \qquad f(z + M)\, e_1 = \sum_k \tfrac{1}{k!} D^k f(z)[M, \dots, M]\, e_1 = 0, $$
 
-    for which the structure's operators may be of any analytic f. These are more equations than unknowns $(z, \mu)$. As
-    many as needed for an invertible Jacobian are kept (those of the commutators first, then by pivoting), and the
+    a sum that ends, as the matrices are nilpotent. These are more equations than unknowns $(z, \mu)$. As many as needed
+    for an invertible Jacobian are kept (those of the commutators first, then by pivoting, which is our choice), and the
     others say by how much f has to be changed, so that Newton's method converges quadratically to a multiple root of
-    a system near f even if f itself has none. (Which equations to keep is our choice.)
+    a system near f even if f itself has none.
 
     Arguments:
         f: ``f(x) -> (k,)``, of ``(n,)``.
@@ -196,7 +196,7 @@ def _invertible(exact: np.ndarray, inexact: np.ndarray) -> tuple[int, ...]:
     rows = [*first, *(len(exact) + i for i in _pivots(rest)[: size - len(first)])]
     if len(rows) < size:
         raise ValueError("order, tol: the deflated system is singular too; change the order or the tolerance")
-    return tuple(rows)
+    return tuple(sorted(rows))
 
 
 def _standard(operators: np.ndarray, monomials: list[Monomial], tol: float) -> list[int]:
@@ -216,7 +216,7 @@ def _pivots(rows: np.ndarray, tol: float = 1e-3) -> list[int]:
     """Indices of independent rows, the largest first."""
     if not rows.size:
         return []
-    _, r, order = qr(rows.T, mode="economic", pivoting=True)
+    r, order = qr(rows.T, mode="r", pivoting=True)  # pyright: ignore[reportAssignmentType]
     size = np.abs(np.diag(r))
     return order[: len(size)][size > tol].tolist()
 
@@ -228,7 +228,7 @@ def _closed(basis: list[Monomial]) -> bool:
 
 
 @eqx.filter_jit
-def newton_iterates(f: System, x: Float[Array, " n"], steps: int) -> Float[Array, "steps+1 n"]:
+def newton_iterates(f: System, x: Float[Array, " n"], steps: int) -> Float[Array, "points n"]:
     """The points that Newton's method visits on a square system: ``(steps + 1, n)``.
 
     Arguments:

@@ -14,7 +14,6 @@ from attractor.method import Method
 from attractor.objectives import Composite
 from attractor.registry import LogUniform, method
 from attractor.second_order.kronecker import layer_statistics, layers_of, map_layers
-from attractor.second_order.regularized_newton import gauss_newton_hessian
 
 Scalar = float | Float[Array, ""]
 
@@ -24,11 +23,12 @@ def subspace_gauss_newton(
 ) -> PyTree:
     r"""One Gauss-Newton step inside a linear family of directions: x plus $P r$ with the best coefficients r.
 
-    $$ r = -(h + \delta \operatorname{diag} h)^{-1} P^\top \nabla f(x), \qquad h = P^\top J^\top \nabla^2 h_{\text{out}}
-    J P $$
+    $$ r = -(h + \delta \operatorname{diag} h)^{-1} P^\top \nabla f(x), \qquad h = P^\top J^\top Q J P $$
 
-    Exact where the outputs are linear in the family and the outer loss is quadratic. It costs as many products with
-    the Gauss-Newton matrix as there are directions.
+    with Q the Hessian of the outer loss.
+
+    Exact where the outputs are linear in the family and the outer loss is quadratic. It costs one product with J, the
+    Jacobian of the outputs, per direction.
 
     Arguments:
         problem: The composite loss.
@@ -42,10 +42,11 @@ def subspace_gauss_newton(
     def moved(r: Array) -> PyTree:
         return jax.tree.map(lambda a, d: a + d.astype(a.dtype), x, expand(r))
 
-    # The same problem, of the coefficients.
-    family = Composite(lambda r, batch: problem.inner(moved(r), batch), problem.outer, zero := jnp.zeros(size))
-    gradient = jax.grad(family.loss)(zero, batch)
-    hessian = gauss_newton_hessian(family, zero, batch)
+    outputs, push = jax.linearize(lambda r: problem.inner(moved(r), batch), jnp.zeros(size))
+    slope, bend = jax.linearize(jax.grad(lambda y: problem.outer(y, batch)), outputs)
+    pushed = jax.vmap(push)(jnp.eye(size))
+    bent, pushed = (y.reshape(size, -1).astype(float) for y in (jax.vmap(bend)(pushed), pushed))
+    gradient, hessian = pushed @ slope.ravel().astype(float), pushed @ bent.T
     length = jnp.sqrt(jnp.maximum(jnp.diag(hessian), 0))
     scale = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
     damped = scale[:, None] * hessian * scale + damping * jnp.eye(size, dtype=hessian.dtype)

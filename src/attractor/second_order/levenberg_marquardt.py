@@ -39,7 +39,7 @@ def damped_step(
     return -scale * (rows.T @ (inverse * (rows @ (scale * gradient))))
 
 
-class _Model(NamedTuple):
+class LocalModel(NamedTuple):
     """A composite loss around a point."""
 
     flat: Float[Array, " d"]
@@ -50,7 +50,7 @@ class _Model(NamedTuple):
     loss: Callable
 
     @classmethod
-    def at(cls, problem: Composite, x: PyTree, batch: PyTree) -> "_Model":
+    def at(cls, problem: Composite, x: PyTree, batch: PyTree) -> "LocalModel":
         flat, unravel = as_vector(x)
 
         def loss(z: Array) -> Array:
@@ -107,7 +107,7 @@ class LevenbergMarquardt(Method):
     def step(
         self, problem: Composite, x: PyTree, state: LevenbergMarquardtState, key: PRNGKeyArray
     ) -> tuple[PyTree, LevenbergMarquardtState]:
-        model = _Model.at(problem, x, problem.sample(key))
+        model = LocalModel.at(problem, x, problem.sample(key))
         new = model.flat + damped_step(model.jacobian, model.gradient, state.damping, self.diagonal)
         accepted = model.loss(new) < model.value
         damping = jnp.where(accepted, state.damping / self.factor, state.damping * self.factor)
@@ -150,7 +150,7 @@ class ResidualLevenbergMarquardt(Method):
         self.residual_weight, self.gradient_weight, self.power = residual_weight, gradient_weight, power
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        model = _Model.at(problem, x, problem.sample(key))
+        model = LocalModel.at(problem, x, problem.sample(key))
         residual, gradient = jnp.sqrt(2 * model.value), jnp.linalg.norm(model.gradient)
         damping = self.residual_weight * residual**self.power + self.gradient_weight * gradient**self.power
         return model.unravel(model.flat + damped_step(model.jacobian, model.gradient, damping)), None

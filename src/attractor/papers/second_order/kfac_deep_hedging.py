@@ -1,0 +1,120 @@
+"""Deep hedging with K-FAC: an LSTM learns to cover an option, with Kronecker-factored curvature in place of Adam.
+
+```python
+from attractor import run
+from attractor.problems import deep_hedging
+from attractor.second_order import Kfac
+
+problem = deep_hedging(width=8, paths=200)
+trace = run(problem, Kfac(learning_rate=0.05, damping=0.1), steps=50)
+print(trace["loss"], trace["test_variance"], trace["test_cost"])
+```
+"""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+from attractor.comparison import compare
+from attractor.engine import run
+from attractor.papers import Evidence, claim
+from attractor.problems.deep_hedging import deep_hedging
+from attractor.registry import LogUniform
+from attractor.second_order.kronecker import Kfac, layer_statistics, second_moments
+from attractor.stats import paired_difference
+
+SLUG = "kfac-deep-hedging"
+METHODS = {
+    "adam": (optax.adam, {"learning_rate": LogUniform(3e-3, 1e-1)}),
+    "kfac": (Kfac, {"learning_rate": LogUniform(1e-2, 3e-1), "damping": LogUniform(1e-2, 1.0)}),
+}
+SEEDS = {"quick": 5, "full": 20}
+
+
+def _uncorrelated(inputs, gradient):
+    """Each output on its own."""
+    return jnp.outer(inputs, inputs), jnp.diag(gradient**2)
+
+
+@claim(
+    SLUG,
+    "a linear network in which every input meets every residual: the factors give its Fisher block to a relative 1e-6",
+    broken={"outputs taken as uncorrelated": {"statistic": _uncorrelated}},
+)
+def factors_give_the_exact_block(statistic=second_moments, *, scale):
+    with jax.enable_x64(True):
+        x, layer = jr.normal(jr.key(0), (6, 4)), eqx.nn.Linear(4, 3, key=jr.key(1))
+        inputs, residuals = jnp.repeat(x, 5, 0), jnp.tile(jr.normal(jr.key(2), (5, 3)), (6, 1))
+        targets = jax.vmap(layer)(inputs) - residuals
+
+        def loss(layer, inputs, targets):
+            return 0.5 * jnp.mean(jnp.sum((jax.vmap(layer)(inputs) - targets) ** 2, -1))
+
+        each = jax.vmap(jax.grad(loss), (None, 0, 0))(layer, inputs[:, None], targets[:, None])
+        rows = jnp.concatenate([each.weight, each.bias[..., None]], -1).reshape(30, -1)
+        [(a, g)] = layer_statistics(lambda layer: loss(layer, inputs, targets), layer, 30, statistic)[2]
+        block = rows.T @ rows / 30
+        return Evidence(float(jnp.linalg.norm(jnp.kron(g, a) - block) / jnp.linalg.norm(block)), at_most=1e-6)
+
+
+@functools.cache
+def _problem(scale):
+    return deep_hedging() if scale == "quick" else deep_hedging(paths=2_000, batch_size=200)
+
+
+def _options(scale):
+    return {"probes": {"loss": _problem(scale).probes["loss"]}, "steps": 200, "every": 200, "seeds": SEEDS[scale]}
+
+
+@functools.cache
+def _tuned(name, scale):
+    """20 epochs, tuned by the training loss."""
+    budget = 4 if scale == "quick" else 16
+    return compare(_problem(scale), {name: METHODS[name]}, budget=budget, **_options(scale))[name].trace
+
+
+_adam, _kfac = (functools.partial(_tuned, name) for name in METHODS)
+
+
+@functools.cache
+def _uncurved(scale):
+    """Beside so much damping the factors vanish: momentum, with a learning rate of 0.01."""
+    sweep = [{"learning_rate": 1e4, "damping": 1e6}]
+    return run(_problem(scale), Kfac, sweep=sweep, lanes=SEEDS[scale], **_options(scale))
+
+
+UNCURVED = {"no curvature": {"ours": _uncurved}}
+
+
+@claim(SLUG, "both tuned, 20 epochs: the training loss is at most Adam's", broken=UNCURVED)
+def trains_as_well_as_adam(ours=_kfac, *, scale):
+    kfac, adam = (trained(scale).last("loss").values[0] for trained in (ours, _adam))
+    return Evidence(paired_difference(kfac, adam), at_most=0.0, note=f"means {kfac.mean():.3f} and {adam.mean():.3f}")
+
+
+@eqx.filter_jit
+def _tested(problem, trained):
+    """Of every trained network on the paths that were not trained on: variance of the profit, and mean costs."""
+    probes = [problem.probes[name] for name in ("test_variance", "test_cost")]
+    return jax.vmap(lambda x: jnp.stack([probe(problem, x, jr.key(0)) for probe in probes]))(trained)
+
+
+@claim(
+    SLUG,
+    "there, in 4 of 5 seeds, the profit's variance is at most 0.9 times Adam's, and trading costs at most Adam's",
+    broken=UNCURVED,
+    reason="not reproduced: it trains further, but both hedge about as well on paths not trained on",
+)
+def hedges_steadier_and_cheaper(ours=_kfac, *, scale):
+    kfac, adam = (
+        _tested(_problem(scale), jax.tree.map(lambda a: a[0], trained(scale).final)) for trained in (ours, _adam)
+    )
+    ratios = np.asarray(kfac / adam)
+    both = (ratios <= (0.9, 1.0)).all(1)
+    note = "variance {:.2f} times, costs {:.2f} times Adam's (medians)".format(*np.median(ratios, 0))
+    return Evidence(5 * both.mean(), at_least=4, note=note)

@@ -1,0 +1,100 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+import pytest
+from scipy.optimize import minimize, nnls
+
+from attractor.optim.block_descent import (
+    block_proximal_descent,
+    cp_tensor,
+    entropic_conjugate,
+    entropic_cost,
+    feasible_descent,
+    nonnegative_cp,
+    wasserstein_cp_dictionary,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def simplex(*shape, axis):
+    points = RNG.random(shape) + 0.1
+    return points / points.sum(axis, keepdims=True)
+
+
+def test_a_factor_solves_its_proximal_least_squares():
+    tensor, weight = RNG.random((4, 5, 3)), 0.3
+    factors = [RNG.random((n, 2)) for n in tensor.shape]
+    with jax.enable_x64(True):
+        (found, *_), _ = nonnegative_cp(
+            jnp.asarray(tensor), tuple(map(jnp.asarray, factors)), 1, weight, inner_steps=500
+        )
+    design = np.einsum("br,cr->bcr", *factors[1:]).reshape(-1, 2)
+    stacked = np.vstack([design, np.sqrt(weight) * np.eye(2)])
+    for row, target, old in zip(found, tensor.reshape(4, -1), factors[0], strict=True):
+        np.testing.assert_allclose(row, nnls(stacked, np.append(target, np.sqrt(weight) * old))[0], atol=1e-9)
+
+
+def test_stationarity_agrees_with_a_constrained_solver():
+    for _ in range(5):
+        g, x = RNG.standard_normal(4), np.maximum(RNG.standard_normal(4), 0)
+        best = minimize(
+            lambda d, g=g: g @ d, np.zeros(4), jac=lambda d, g=g: g, bounds=[(-v, None) for v in x],
+            constraints={"type": "ineq", "fun": lambda d: 1 - d @ d}, method="SLSQP", options={"ftol": 1e-12},
+        )  # fmt: skip
+        np.testing.assert_allclose(feasible_descent(jnp.asarray(g), jnp.asarray(x)), -best.fun, rtol=1e-4, atol=1e-5)
+    assert feasible_descent(jnp.ones(3), jnp.zeros(3)) == 0.0
+
+
+def test_entropic_transport_agrees_with_pot_and_its_conjugate():
+    cells = np.linspace(0, 1, 6)
+    cost, (a, b) = (cells[:, None] - cells) ** 2, simplex(2, 6, axis=1)
+    with jax.enable_x64(True):
+        arrays = jnp.asarray(a[None]), jnp.asarray(b[None]), jnp.asarray(cost)
+        ours = float(entropic_cost(*arrays, 0.1)[0])
+        plan: Any = ot.sinkhorn(a, b, cost, 0.1, stopThr=1e-14)
+        np.testing.assert_allclose(ours, np.sum(plan * cost) + 0.1 * np.sum(plan * np.log(plan)), rtol=1e-8)
+        g = jnp.asarray(RNG.standard_normal((1, 6)))
+        conjugate = float(entropic_conjugate(g, arrays[0], arrays[2], 0.1)) - 0.1 * np.sum(a * np.log(a))
+        reached = jax.grad(entropic_conjugate)(g, arrays[0], arrays[2], 0.1)
+        np.testing.assert_allclose(reached.sum(), 1.0)
+        # Fenchel and Young: equality at the gradient, which is the distribution that attains the supremum
+        attained = float(jnp.vdot(g, reached) - entropic_cost(arrays[0], reached, arrays[2], 0.1)[0])
+        np.testing.assert_allclose(conjugate, attained, rtol=1e-8)
+        other = float(jnp.vdot(g, arrays[1])) - ours
+        assert other < conjugate
+
+
+def test_a_dictionary_stays_on_its_simplices_and_improves():
+    cells = np.linspace(0, 1, 4)
+    points = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)
+    cost = ((points[:, None] - points) ** 2).sum(-1)
+    with jax.enable_x64(True):
+        tensor = jnp.asarray(simplex(5, 16, axis=1).reshape(5, 4, 4))
+        start = tuple(map(jnp.asarray, (simplex(5, 2, axis=1), simplex(4, 2, axis=0), simplex(4, 2, axis=0))))
+        factors, values = wasserstein_cp_dictionary(tensor, jnp.asarray(cost), start, 5)
+    for i, factor in enumerate(map(np.asarray, factors)):
+        assert factor.min() >= 0
+        np.testing.assert_allclose(factor.sum(1 if i == 0 else 0), 1.0, atol=1e-9)
+    assert np.all(np.diff(values) < 0)
+
+
+def test_a_rank_one_tensor_is_the_outer_product():
+    a, b, c = (RNG.random((n, 1)) for n in (2, 3, 4))
+    found = cp_tensor((jnp.asarray(a), jnp.asarray(b), jnp.asarray(c)))
+    np.testing.assert_allclose(found, np.einsum("i,j,k->ijk", a[:, 0], b[:, 0], c[:, 0]), rtol=1e-6)
+
+
+def test_bad_arguments_are_named():
+    start = (jnp.ones((2, 1)), jnp.ones((2, 1)))
+    with pytest.raises(ValueError, match=r"^weight:"):
+        nonnegative_cp(jnp.ones((2, 2)), start, 1, weight=0.0)
+    with pytest.raises(ValueError, match=r"^epsilon:"):
+        wasserstein_cp_dictionary(jnp.ones((2, 2)), jnp.eye(2), start, 1, epsilon=0.0)
+    with pytest.raises(ValueError, match=r"^solvers:"):
+        block_proximal_descent([], start, 1)
+    with pytest.raises(ValueError, match=r"^sweeps:"):
+        block_proximal_descent([lambda b, t: b[0], lambda b, t: b[1]], start, 0)

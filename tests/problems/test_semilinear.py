@@ -1,0 +1,62 @@
+"""The equation with a kink against SciPy, its derivative against differences, and errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import root
+
+from attractor.problems import negative_laplacian, semilinear_control, semismooth_newton
+
+ELEMENTS = 12
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def _right():
+    return 40.0 * np.sin(2 * np.pi * np.arange(1, ELEMENTS) / ELEMENTS) + 3.0
+
+
+def test_the_state_solves_the_equation():
+    matrix = np.asarray(negative_laplacian(ELEMENTS))
+    expected = root(lambda y: matrix @ y + np.maximum(y, 0) - _right(), np.zeros(ELEMENTS - 1), tol=1e-12).x
+    found = semismooth_newton(jnp.asarray(matrix), jnp.eye(ELEMENTS - 1), jnp.asarray(_right()))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert 0 < (expected > 0).sum() < ELEMENTS - 1  # both sides of the kink
+
+
+def test_without_a_kink_it_is_the_laplacian():
+    s = np.arange(1, ELEMENTS) / ELEMENTS
+    found = semismooth_newton(negative_laplacian(ELEMENTS), jnp.eye(ELEMENTS - 1), -2 * jnp.ones(ELEMENTS - 1))
+    np.testing.assert_allclose(found, -s * (1 - s), rtol=1e-9)
+
+
+@pytest.mark.parametrize("modes", [None, 4])
+def test_gradients_are_those_of_differences(modes):
+    basis = None if modes is None else jnp.linalg.qr(jax.random.normal(jax.random.key(0), (ELEMENTS - 1, modes)))[0]
+    model = semilinear_control(ELEMENTS, basis)
+    losses = jax.jit(lambda x: jnp.asarray(model.losses(x, None)))
+    x = jnp.asarray(_right() / ELEMENTS**0.5)
+    nudges = 1e-6 * np.eye(ELEMENTS - 1)
+    differences = np.stack([losses(x + n) - losses(x - n) for n in nudges], axis=1) / 2e-6
+    np.testing.assert_allclose(jax.jacrev(losses)(x), differences, rtol=1e-6, atol=1e-8)
+
+
+def test_a_basis_of_all_states_changes_nothing():
+    x = jnp.asarray(_right())
+    whole, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (ELEMENTS - 1, ELEMENTS - 1)))
+    ours, reduced = (semilinear_control(ELEMENTS, basis).losses(x, None) for basis in (None, whole))
+    np.testing.assert_allclose(ours, reduced, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "call"), [
+    ("elements", lambda: semilinear_control(1)),
+    ("basis", lambda: semilinear_control(10, jnp.eye(10))),
+])  # fmt: skip
+def test_errors_name_the_argument(name, call):
+    with pytest.raises(ValueError, match=name):
+        call()
