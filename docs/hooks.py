@@ -19,6 +19,7 @@ from attractor.papers import record
 from attractor.papers.catalogue import catalogue
 
 DATA = Path(__file__).with_name("data") / "steps_to_target.json"
+SHARED = "logistic-regression", "rotated-quadratic", "digits-mlp", "char-transformer"  # those of the tables
 
 
 def on_page_markdown(markdown: str, **_) -> str:
@@ -38,9 +39,14 @@ def on_post_build(config, **_) -> None:
     Path(config["site_dir"], "javascripts", "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
 
 
+def shared() -> dict[str, dict]:
+    """What is on record of the shared problems."""
+    return {p: rows for p, rows in json.loads(DATA.read_text(encoding="utf-8")).items() if p in SHARED}
+
+
 def optimizers() -> str:
     """A row per method: what it keeps, what a step costs, the steps it needs on each shared problem."""
-    measured, costs = json.loads(DATA.read_text(encoding="utf-8")), registry.costs()
+    measured, costs = shared(), registry.costs()
     problems = list(measured)
     targets = {p: registry.find_problem(p) for p in problems}
     head = ["method", "state, bytes per parameter", "gradients per step"]
@@ -61,7 +67,7 @@ def fastest(count: int = 6) -> str:
     Work is in gradients of SGD's minibatch, by XLA's count of operations.
     """
     rows = []
-    for problem, known in json.loads(DATA.read_text(encoding="utf-8")).items():
+    for problem, known in shared().items():
         entry = registry.find_problem(problem)
         reached = {m: r["steps"][0] for m, r in known.items() if r.get("reached", 0) == r.get("seeds")}
         gradient = known["sgd"]["flops_per_step"]

@@ -141,6 +141,7 @@ def _slopes(method, model, scale):
     "phase retrieval, 20 % outliers, step 1/sqrt(K): the Moreau envelope's gradient at a random iterate falls with the "
     "horizon K, log-log slope at most -0.2 (theory: -1/4), for all three models",
     broken={"wrong sign": {"method": _Uphill}},
+    reason="the mean slopes are steep enough, but the interval of the proximal point method's reaches above -0.2",
 )
 def the_envelope_flattens(method=ModelBased, *, scale):
     found = {model: _slopes(method, model, scale) for model in MODELS}
