@@ -241,4 +241,6 @@ def damping_environment(
     )
 
 
-method("learned-damping", paper="learned-damping-ba", bad={"log_damping": 10.0})(LearnedDamping)
+method("learned-damping", paper="learned-damping-ba", example={"log_damping": -1.0}, bad={"log_damping": 10.0})(
+    LearnedDamping
+)

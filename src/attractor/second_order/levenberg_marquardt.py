@@ -158,7 +158,7 @@ class ResidualLevenbergMarquardt(Method):
 
 method(
     "levenberg-marquardt",
-    {"damping": LogUniform(1e-5, 1e2)},
+    {"damping": LogUniform(1e-3, 1e2)},
     bad={"damping": 0.0, "factor": 1.0},
 )(LevenbergMarquardt)
 method(
