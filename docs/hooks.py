@@ -19,7 +19,7 @@ from attractor.papers import record
 from attractor.papers.catalogue import catalogue
 
 DATA = Path(__file__).with_name("data") / "steps_to_target.json"
-SHARED = "logistic-regression", "rotated-quadratic", "digits-mlp", "char-transformer"  # those of the tables
+SHARED = "logistic-regression", "rotated-quadratic", "rosenbrock", "digits-mlp"  # those of the tables
 
 
 def on_page_markdown(markdown: str, **_) -> str:
