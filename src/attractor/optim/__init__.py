@@ -43,7 +43,6 @@ from attractor.optim.functional_teaching import (
     functional_gradient_learner,
     functional_teaching,
     gaussian_kernel,
-    half_square_loss,
     iterative_teaching_dimension,
 )
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
@@ -217,7 +216,6 @@ __all__ = [
     "group_soft_threshold",
     "growing_schedule",
     "half_life_schedule",
-    "half_square_loss",
     "heavy_ball",
     "hill_estimator",
     "image_gradient",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
@@ -30,18 +31,13 @@ def gaussian_kernel(x: Float[Array, "n d"], z: Float[Array, "m d"], width: Scala
     return jnp.exp(-jnp.sum((x[:, None] - z) ** 2, -1) / (2 * width**2))
 
 
-def half_square_loss(value: Array, target: Array) -> Array:
-    """Half the squared difference."""
-    return (value - target) ** 2 / 2
-
-
 def functional_gradient_learner(
     values: Float[Array, " n"],
     chosen: Array,
     targets: Float[Array, " n"],
     kernel: Float[Array, "n n"],
     learning_rate: Scalar,
-    loss: Loss = half_square_loss,
+    loss: Loss = optax.l2_loss,
 ) -> Float[Array, " n"]:
     r"""One step of a learner in a reproducing kernel Hilbert space, on the mean loss of the chosen examples.
 
@@ -74,7 +70,7 @@ def functional_teaching(
     teacher: str = "greedy",
     count: int = 1,
     start: Float[Array, " n"] | None = None,
-    loss: Loss = half_square_loss,
+    loss: Loss = optax.l2_loss,
 ) -> tuple[Float[Array, " n"], Float[Array, " steps"]]:
     r"""Teach a target function to a `functional_gradient_learner` with examples from a pool.
 
