@@ -5,7 +5,10 @@ BIN    := $(VENV)/bin
 # The CPU build of torch, where one is at hand: it is wanted by the benchmark and by cross-checks only.
 TORCH  := torch==2.13.0+cpu
 
-.PHONY: env demo test lint check bench docs clean
+# Its threads wait for each other in a loop, which multiplies the cost of small decompositions.
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: env demo test test-times test-portable lint check nightly bench docs clean
 
 env: $(VENV)/.installed
 
@@ -17,12 +20,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	$(BIN)/attractor check sinkhorn-newton-sparse cbo-as-stochastic-gd c-rectified-flow
+	$(BIN)/attractor check lion-k two-timescale-extragradient-minimax c-rectified-flow
 	$(BIN)/attractor compare digits-mlp adam adahessian muon lion --steps 500 --seeds 8 --budget 8 --report demo.html
 
 test: env lint
-	$(BIN)/attractor check --stale --jobs 2
+	$(BIN)/attractor check --stale --jobs 2 --minutes 40
 	$(BIN)/python -m pytest -n 2
+
+# CPU seconds by folder; programs of earlier runs are compiled anew, as in a clean clone.
+test-times: env
+	JAX_COMPILATION_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest -n 2 --cpu-times
+
+# The tests, and the outcomes of a few quick claims, on the instructions of older processors and of this one.
+test-portable: env
+	$(BIN)/python tests/portable.py
 
 lint: env
 	$(BIN)/ruff check .
@@ -32,6 +43,12 @@ lint: env
 
 check: env
 	$(BIN)/attractor check --all --record --jobs 2
+
+# All papers, oldest verdict first, and one more replication of every statistical claim, within HOURS each.
+HOURS ?= 4
+nightly: env
+	-$(BIN)/attractor check --all --record --jobs 2 --minutes $$(($(HOURS) * 60))
+	-$(BIN)/attractor check --all --replication next --record --jobs 2 --minutes $$(($(HOURS) * 60))
 
 bench: env
 	$(BIN)/python benchmarks/engine.py

@@ -7,7 +7,7 @@ digits-mlp, or, for methods of several losses, on overlaid-digits.
 
     python benchmarks/optimizers.py                       # all of them, a table
     python benchmarks/optimizers.py adam lion --json      # these, for a script
-    python benchmarks/optimizers.py --record              # writes attractor/optim/measured.json, which
+    python benchmarks/optimizers.py --record              # writes attractor/data/measured.json, which
                                                           # `attractor methods` and the docs read
 """
 
@@ -24,12 +24,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 
-from attractor import Minimization, optim, problems, registry
+from attractor import Minimization, problems, registry
 from attractor.engine import flops_per_step
 from attractor.method import Gradient, as_method, require
 from attractor.progress import task
 
-RECORD = Path(optim.__file__).with_name("measured.json")
+RECORD = Path(registry.__file__).with_name("data") / "measured.json"
 SHAPES = {
     "embed": (512, 512),
     "hidden": [(512, 512), (512,)],

@@ -19,9 +19,10 @@ import jax.random as jr
 
 from attractor import problems
 from attractor.method import Method
-from attractor.problem import Minimization, as_vector
+from attractor.problem import Minimization
 from attractor.progress import task
 from attractor.second_order import GaussNewton, Kfac, LazyNewton, Mkor
+from attractor.trees import as_vector
 
 ROUNDS = 3
 

@@ -1,146 +1,36 @@
-"""What the documentation says about results is read from the record when the site is built, never typed.
+"""What the documentation says about papers and results is generated when the site is built, never typed.
 
-In a page, ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
-``{{ verdicts: slug, slug }}`` what the record says
-of some papers, ``{{ rates }}`` the measured tightness of every proven bound, and ``{{ curves: problem, method, … }}`` a
-plot of the measured curves.
+`pages` has a page for every paper and room; `tables` fills the placeholders of the pages that are written by hand.
 """
 
-import html
-import json
-import re
 from pathlib import Path
 
-import plotly.graph_objects as go
+import pages
+import tables
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 from plotly.offline import get_plotlyjs
 
-from attractor import registry
-from attractor.papers import record
-from attractor.papers.catalogue import catalogue
+from attractor.papers import ROOMS
 
-DATA = Path(__file__).with_name("data") / "steps_to_target.json"
+
+def on_config(config: MkDocsConfig) -> None:
+    """The rooms stand in the navigation, below the overview of papers."""
+    section = next(entry["Papers"] for entry in config.nav or [] if "Papers" in entry)
+    section += [{room: f"papers/{room}/index.md"} for room in ROOMS]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """Add the generated pages."""
+    for path, markdown in pages.pages().items():
+        files.append(File.generated(config, path, content=markdown))
 
 
 def on_page_markdown(markdown: str, **_) -> str:
     """Replace the placeholders of a page."""
-
-    def fill(match: re.Match[str]) -> str:
-        arguments = [a.strip() for a in (match[2] or "").split(",") if a.strip()]
-        return {"optimizers": optimizers, "fastest": fastest, "verdicts": verdicts, "rates": rates, "curves": curves}[
-            match[1]
-        ](*arguments)
-
-    return re.sub(r"\{\{ *(optimizers|fastest|verdicts|rates|curves)(?:: *([^}]*?))? *\}\}", fill, markdown)
+    return tables.fill(markdown)
 
 
-def on_post_build(config, **_) -> None:
+def on_post_build(config: MkDocsConfig) -> None:
     """The plotting library goes with the site, so that it works offline."""
-    Path(config["site_dir"], "javascripts", "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-
-
-def shared() -> dict[str, dict]:
-    """What is on record of the problems on which every method was tried, plain SGD, the unit of work, included."""
-    return {p: rows for p, rows in json.loads(DATA.read_text(encoding="utf-8")).items() if "sgd" in rows}
-
-
-def optimizers() -> str:
-    """A row per method: what it keeps, what a step costs, the steps it needs on each shared problem."""
-    measured, costs = shared(), registry.costs()
-    problems = list(measured)
-    targets = {p: registry.find_problem(p) for p in problems}
-    head = ["method", "state, bytes per parameter", "gradients per step"]
-    head += [f"{p}: steps to {targets[p].metric} ≤ {targets[p].target:g}" for p in problems]
-    rows = []
-    for name in sorted({m for rows in measured.values() for m in rows}):
-        cost = costs.get(name, {})
-        rows.append(
-            [f"`{name}`", _number(cost.get("state_bytes_per_parameter")), _number(cost.get("gradients_per_step"))]
-            + [_steps(measured[p].get(name)) for p in problems]
-        )
-    return _table(head, rows)
-
-
-def fastest(count: int = 6) -> str:
-    """A row per problem: the methods that reach the target on every seed in the fewest steps, and with the least work.
-
-    Work is in gradients of SGD's minibatch, by XLA's count of operations.
-    """
-    rows = []
-    for problem, known in shared().items():
-        entry = registry.find_problem(problem)
-        reached = {m: r["steps"][0] for m, r in known.items() if r.get("reached", 0) == r.get("seeds")}
-        gradient = known["sgd"]["flops_per_step"]
-        work = {m: steps * known[m]["flops_per_step"] / gradient for m, steps in reached.items()}
-        best = [", ".join(f"`{m}` {v:.0f}" for m, v in _smallest(by, count)) for by in (reached, work)]
-        rows.append([f"{problem}, {entry.metric} ≤ {entry.target:g}", *best])
-    return _table(["problem", "fewest steps", "least work, in gradients"], rows)
-
-
-def _smallest(values: dict[str, float], count: int) -> list[tuple[str, float]]:
-    return sorted(values.items(), key=lambda item: item[1])[:count]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
-def _steps(found: dict | None) -> str:
-    if found is None:
-        return "–"
-    if "error" in found:
-        return "error"
-    if "skipped" in found:
-        return found["skipped"]
-    value, low, high = found["steps"]
-    if value is None:
-        return f"not reached ({found['reached']} of {found['seeds']})"
-    return f"{value:.0f} [{low:.0f}, {'∞' if high is None else f'{high:.0f}'}]"
-
-
-def verdicts(*slugs: str) -> str:
-    """A row per claim of some papers."""
-    known, rows = record.read(), []
-    for slug in slugs:
-        for verdict in known.get(slug, {}).values():
-            value = "not finite" if verdict.value is None else f"{verdict.value:.3g}"
-            if None not in (verdict.value, verdict.low, verdict.high) and verdict.low < verdict.high:
-                value += f" [{verdict.low:.3g}, {verdict.high:.3g}]"
-            needed = "–" if verdict.threshold is None else f"{verdict.direction} {verdict.threshold:g}"
-            mark = {"holds": "holds", "fails": "**does not hold**"}.get(verdict.verdict, verdict.verdict)
-            rows.append([catalogue()[slug].title, verdict.statement, mark, value, needed])
-    return _table(["paper", "claim", "verdict", "measured", "needed"], rows)
-
-
-def rates() -> str:
-    """A row per theorem and problem: the largest ratio of the measured error to the proven bound."""
-    verdict = record.read()["convergence-handbook-gradient-methods"]["stays-below-the-bounds"]
-    cases = (case.rsplit(": ", 1) for case in verdict.note.split("; "))
-    rows = [[*theorem.replace(", on ", ", ").split(", ", 2), ratio] for theorem, ratio in cases]
-    return _table(["method", "assumption", "problem", "error / bound, at most"], rows)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    def line(cells: list[str]) -> str:
-        return f"| {' | '.join(c.replace('|', '&#124;') for c in cells)} |"
-
-    return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
-
-
-def curves(problem: str, *methods: str) -> str:
-    """A plot of the median over seeds, each method at its tuned setting."""
-    entry, measured = registry.find_problem(problem), json.loads(DATA.read_text(encoding="utf-8")).get(problem, {})
-    known = [name for name in methods if "curve" in measured.get(name, {})]
-    if not known:
-        return f"*Not measured yet: `python benchmarks/steps_to_target.py --problems {problem}`.*"
-    figure = go.Figure()
-    for name in known:
-        figure.add_scatter(x=measured[name]["at"], y=measured[name]["curve"], name=name, mode="lines")
-    if entry.target is not None:
-        figure.add_hline(entry.target, line_dash="dot", annotation_text="target")
-    figure.update_layout(
-        template="plotly_white", height=380, margin={"l": 60, "r": 20, "t": 40, "b": 45},
-        title=f"{problem}, tuned with the same budget", xaxis_title="steps", yaxis_title=entry.metric, yaxis_type="log",
-    )  # fmt: skip
-    name = html.escape(f"{problem}-{'-'.join(methods)}")
-    script = '<script src="../../javascripts/plotly.min.js"></script>'
-    return script + figure.to_html(include_plotlyjs=False, full_html=False, div_id=name)
+    Path(config.site_dir, "javascripts", "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")

@@ -1,10 +1,15 @@
 """Shape and type annotations of the whole package are checked at run time in every test."""
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the Makefile; before NumPy is imported
+
 from jaxtyping import install_import_hook
 
 install_import_hook("attractor", "typecheck.check")
 
 import gc  # noqa: E402
+import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402
@@ -26,3 +31,48 @@ def drop_programs():
     if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 20_000:
         jax.clear_caches()
         gc.collect()
+
+
+SPENT: dict[str, float] = {}
+REPORT = "cpu_times"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cpu-times", action="store_true", help="print the CPU seconds that each folder's tests took")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """CPU seconds of a test with its fixtures, on the account of its folder (of its file, for those in none)."""
+    begun = time.process_time()
+    result = yield
+    place = Path(item.path).relative_to(Path(__file__).parent).parts[0]
+    SPENT[place] = SPENT.get(place, 0.0) + time.process_time() - begun
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    begun = time.process_time()
+    result = yield
+    SPENT["(collection)"] = time.process_time() - begun
+    return result
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # a worker of xdist; the controller adds them up
+        session.config.workeroutput[REPORT] = SPENT
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for place, seconds in getattr(node, "workeroutput", {}).get(REPORT, {}).items():
+        SPENT[place] = SPENT.get(place, 0.0) + seconds
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--cpu-times"):
+        terminalreporter.section("CPU seconds")
+        for place, seconds in sorted(SPENT.items(), key=lambda entry: -entry[1]):
+            terminalreporter.write_line(f"{seconds:8.1f}  {place}")
+        terminalreporter.write_line(f"{sum(SPENT.values()):8.1f}  all")

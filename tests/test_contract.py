@@ -1,7 +1,14 @@
-"""What every registered method promises; a new one is held to it the day it is registered."""
+"""What every registered method promises; a new one is held to it the day it is registered.
+
+Methods are collected by name and built inside the test. One program per method, a sweep of two configurations, serves
+all that is said about its numbers.
+"""
 
 import functools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,166 +16,145 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
-from attractor import (
-    Composite,
-    Constrained,
-    Decision,
-    Federated,
-    FixedPoint,
-    Game,
-    Method,
-    Minimization,
-    MultiObjective,
-    registry,
-    run,
-)
+from attractor import Decision, Method, Minimization, Problem, registry, run
+from attractor.engine import _keys
 from attractor.method import as_method, kind
 
 METHODS = registry.methods()
 KEY = jr.key(0)
 
-DATA = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
 
-
-def regression(dtype=jnp.float32):
-    start = {"w": jnp.full((3, 4), 0.5, dtype), "b": jnp.zeros((4,), dtype), "scale": jnp.asarray(1.5, dtype)}
-
-    def outputs(x, batch):
-        return x["scale"] * jnp.tanh(batch.astype(dtype) @ x["w"] + x["b"])
-
-    return outputs, start
-
-
-def sample_problem(needed, dtype=jnp.float32):
-    """A small problem of the kind a method needs, with a pytree that holds a matrix, a vector and a scalar."""
-    outputs, start = regression(dtype)
-
-    def outer(z, batch):
-        return jnp.mean((z - 1) ** 2)
-
-    def loss(x, batch):
-        return outer(outputs(x, batch), batch)
-
-    if needed is Composite:
-        return Composite(outputs, outer, start, DATA, batch_size=4)
-    if needed is MultiObjective:
-
-        def losses(x, batch):
-            return jnp.stack([loss(x, batch), jnp.mean(x["w"] ** 2)])
-
-        return MultiObjective(losses, start, DATA, names=("fit", "size"), batch_size=4)
-    if needed is Constrained:
-        return Constrained(loss, lambda x: jnp.sum(x["w"], axis=0) - 1, start, DATA, batch_size=4)
-    if issubclass(Federated, needed) and needed is not Minimization and issubclass(needed, Federated):
-        return Federated(loss, start, DATA.reshape(4, 3, 3), batch_size=2)
-    if issubclass(Minimization, needed):
-        return Minimization(loss, start, DATA, batch_size=4)
-    if needed is Game:
-        x, y = jnp.asarray([0.5, -0.3], dtype), jnp.asarray([0.2, 0.1], dtype)
-        return Game.minimax(lambda x, y: jnp.sum(x**2) + x @ y - jnp.sum(y**2), (x, y))
-    if needed is FixedPoint:
-        return FixedPoint(lambda x: 0.5 * jnp.cos(x), jnp.asarray([0.1, 0.2], dtype))
-    if issubclass(needed, Decision):
-        return None  # whole rollouts: tests/rl has an environment small enough for that
-    # A kind of its own: the registered problem that it was made for.
-    return next((p for p in map(build, registry.problems()) if isinstance(p, needed)), None)
+@functools.cache
+def example(needed: type[Problem]) -> Problem:
+    """One instance for all methods of a kind, so that what is compiled of it is compiled once."""
+    return needed.example()
 
 
 @functools.cache
-def build(name):
-    return registry.find_problem(name).factory()
+def metric(needed: type[Problem]) -> tuple[str, Callable]:
+    name, probe = next(iter(example(needed).probes.items()))
+    return name, jax.jit(lambda x: probe(example(needed), x, KEY))
 
 
-def made(name):
-    return METHODS[name].make()
+@dataclass(eq=False)
+class Counted:
+    """A factory that counts how often it is called inside a program that is being compiled."""
+
+    factory: Callable[..., Any]
+    traces: int = 0
+
+    def __call__(self, **hyper: Any) -> Any:
+        self.traces += any(isinstance(value, jax.core.Tracer) for value in hyper.values())
+        return self.factory(**hyper)
 
 
-def fits(name):
-    return sample_problem(kind(made(name))) is not None
+def by_hand(method: Method, problem: Problem, steps: int) -> list[PyTree]:
+    """The points that ``run`` measures under seed 0, one operation after another: no jit, no vmap, no loop."""
+    init_key, step_key, _ = _keys(jnp.asarray(0))
+    x = problem.init(init_key)
+    state = arrays(method.init(problem, x, jr.fold_in(init_key, 1)))
+    points = [method.readout(x, state)]
+    for t in range(steps):
+        x, state = method.step(problem, x, state, jr.fold_in(step_key, t))
+        points.append(method.readout(x, state))
+    return points
 
 
-GENERAL = [name for name in METHODS if fits(name)]
+def configurations(entry: registry.MethodEntry) -> list[dict[str, Any]]:
+    """Two that differ in their continuous hyper-parameters alone; the same twice where there are none."""
+    one, *rest = registry.sample(entry.space, 2)
+    two = {k: v if isinstance(v, float) else one[k] for k, v in rest[0].items()} if rest else one
+    return [{**config, **entry.example} for config in (one, two)]
 
 
-def steps(method: Method, problem, n=3, key=KEY):
-    x = problem.init(key)
-    carry = (x, method.init(problem, x, key))
-    for t in range(n):
-        carry = method.step(problem, *carry, jr.fold_in(key, t))
-    return carry
+def arrays(state: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, state)
 
 
-def types(tree):
-    return jax.tree.map(lambda a: (jnp.shape(a), jnp.asarray(a).dtype), eqx.filter(tree, eqx.is_array_like))
+def flat(problem: Problem, x: PyTree, key: jax.Array) -> jax.Array:
+    return ravel_pytree(x)[0]
 
 
-def close(a, b, rtol=2e-4):
+def shapes(tree: PyTree) -> list[tuple[tuple[int, ...], Any]]:
+    return [(jnp.shape(a), jnp.result_type(a)) for a in jax.tree.leaves(tree) if hasattr(a, "shape") or np.isscalar(a)]
+
+
+def close(a: PyTree, b: PyTree, rtol: float = 2e-4, atol: float = 1e-6) -> None:
     for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(np.asarray(left, float), np.asarray(right, float), rtol=rtol, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(left, float), np.asarray(right, float), rtol=rtol, atol=atol)
 
 
-def test_only_methods_with_a_problem_of_their_own_are_left_out():
-    assert {METHODS[name].kind for name in set(METHODS) - set(GENERAL)} <= {"Decision"}
-    assert len(GENERAL) >= 15
+@pytest.mark.parametrize("name", METHODS)
+def test_keeps_structure_and_dtype(name: str, subtests: pytest.Subtests):
+    method = METHODS[name].make()
+    for dtype in (jnp.float32, jnp.bfloat16):
+        with subtests.test(dtype=dtype.__name__):
+            problem = kind(method).example(dtype)
+            assert isinstance(problem, kind(method))
+            x = problem.init(KEY)
+            state = eqx.filter_eval_shape(method.init, problem, x, KEY)
+            new, after = eqx.filter_eval_shape(method.step, problem, x, state, KEY)
+            assert jax.tree.structure(new) == jax.tree.structure(x)
+            assert shapes(new) == shapes(x)
+            assert shapes(after) == shapes(state)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("name", GENERAL)
-def test_keeps_structure_and_dtype(name, dtype):
-    method = made(name)
-    problem = sample_problem(kind(method), dtype)
-    x = problem.init(KEY)
-    state = method.init(problem, x, KEY)
-    step = eqx.filter_eval_shape(method.step, problem, x, state, KEY)
-    assert jax.tree.structure(step[0]) == jax.tree.structure(x)
-    shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(step[0])]
-    assert shapes == [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(x)]
-    before, after = eqx.filter(state, eqx.is_array_like), eqx.filter(step[1], lambda a: hasattr(a, "shape"))
-    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert (jnp.shape(a), jnp.asarray(a).dtype) == (b.shape, b.dtype)
-
-
-@pytest.mark.parametrize("name", GENERAL)
-def test_is_deterministic_in_its_key_and_the_same_when_compiled(name):
-    method = made(name)
-    problem = sample_problem(kind(method))
-    plain, again = steps(method, problem, 1), steps(method, problem, 1)
-    compiled = eqx.filter_jit(steps)(method, problem, 1)
-    close(plain[0], again[0], rtol=0)
-    close(plain[0], compiled[0])
-
-
-@pytest.mark.parametrize("name", [n for n in GENERAL if METHODS[n].space])
-def test_vmaps_over_its_continuous_hyperparameters(name):
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_alike_however_it_is_run(name: str, subtests: pytest.Subtests):
     entry = METHODS[name]
-    configs = registry.sample(entry.space, 2)
-    configs = [
-        {**c, **entry.example, **{k: v for k, v in configs[0].items() if not isinstance(v, float)}} for c in configs
-    ]
-    problem = sample_problem(kind(made(name)))
-    both = run(problem, entry.factory, steps=3, every=1, sweep=configs)
-    metric = both.metrics[0]
-    alone = run(problem, entry.factory(**configs[1]), steps=3, every=1)
-    np.testing.assert_allclose(both[metric].values[1], alone[metric].values[0], rtol=1e-3, atol=1e-5)
+    needed = kind(entry.make())
+    problem, (recorded, measure) = example(needed), metric(needed)
+    first, config = configurations(entry)
+    factory = Counted(entry.factory)
+    both = run(problem, factory, steps=3, every=1, sweep=[first, config], probes=problem.probes | {"point": flat})
+    compiled = factory.traces
+    points = by_hand(as_method(entry.factory(**config)), problem, 3)
+
+    with subtests.test("a configuration that is compiled, looped and swept beside another gives what it gives alone"):
+        if needed is Decision:  # its metric draws fresh episodes
+            expected = np.stack([flat(problem, x, KEY) for x in points])
+            np.testing.assert_allclose(both["point"].values[1, 0], expected, rtol=1e-3, atol=1e-4)
+        else:
+            np.testing.assert_allclose(both[recorded].values[1, 0], list(map(measure, points)), rtol=1e-3, atol=1e-5)
+    with subtests.test("and its first step, parameter by parameter"):
+        expected = [np.asarray(flat(problem, x, KEY)) for x in points[:2]]
+        # Rounding goes with the size of the whole vector, of which some entries are small.
+        close(list(both["point"].values[1, 0, :2]), expected, atol=2e-6 * float(np.linalg.norm(expected[1])))
+    with subtests.test("the same key gives the same step"):
+        again = by_hand(as_method(entry.factory(**config)), problem, 1)
+        close(points[:2], again, rtol=0, atol=0)
+    with subtests.test("a new value of a continuous hyper-parameter, or a new seed, compiles nothing"):
+        other = [{k: 0.9 * v if isinstance(v, float) else v for k, v in config.items()}, first]
+        run(problem, factory, steps=3, every=1, seeds=[5], sweep=other, probes=problem.probes | {"point": flat})
+        assert factory.traces == compiled
 
 
-@pytest.mark.parametrize("name", [n for n in GENERAL if METHODS[n].kind == "Minimization"])
-def test_survives_a_zero_gradient_and_a_scalar_parameter(name):
-    method = made(name)
+@pytest.mark.parametrize("name", METHODS)
+def test_survives_a_zero_gradient_and_a_scalar_parameter(name: str):
+    method = METHODS[name].make()
+    if kind(method) is not Minimization:
+        return  # the others have no flat problem
     flat = Minimization(lambda x: jnp.asarray(0.0) * jnp.sum(x), init=jnp.asarray(2.0))
-    x, _ = steps(method, flat)
+    x = flat.init(KEY)
+    state = arrays(method.init(flat, x, KEY))
+    step = eqx.filter_jit(method.step)
+    for t in range(3):
+        x, state = step(flat, x, state, jr.fold_in(KEY, t))
     assert x.shape == ()
     assert math.isfinite(float(x))
 
 
-@pytest.mark.parametrize(("name", "hyper"), [(n, h) for n, m in METHODS.items() for h in m.bad])
-def test_rejects_bad_hyperparameters_by_name(name, hyper):
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.bad])
+def test_rejects_bad_hyperparameters_by_name(name: str, subtests: pytest.Subtests):
     entry = METHODS[name]
     good = {**{k: d.at(0.5) for k, d in entry.space.items()}, **entry.example}
     as_method(entry.factory(**good))
-    with pytest.raises(ValueError, match=hyper):
-        entry.factory(**{**good, hyper: entry.bad[hyper]})
+    for hyper, value in entry.bad.items():
+        with subtests.test(hyper=hyper), pytest.raises(ValueError, match=hyper):
+            entry.factory(**{**good, hyper: value})
 
 
 def test_our_own_methods_all_say_what_they_reject():
@@ -176,3 +162,18 @@ def test_our_own_methods_all_say_what_they_reject():
     assert ours
     for name in ours:
         assert METHODS[name].bad or not METHODS[name].space, name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_two_buffers_of_its_start_are_one(name):
+    """So that a training loop may donate them."""
+    method = METHODS[name].make()
+    problems = [example(kind(method))]
+    if kind(method) is Minimization:  # where flattening changes nothing
+        problems.append(Minimization(lambda x: jnp.sum(x**2), jnp.ones(3)))
+    for problem in problems:
+        x = problem.init(KEY)
+        leaves = jax.tree.leaves((x, method.init(problem, x, jr.key(1))))
+        arrays = [a for a in leaves if isinstance(a, jax.Array) and a.size]
+        raw = [jr.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a for a in arrays]
+        assert len({a.unsafe_buffer_pointer() for a in raw}) == len(raw)

@@ -196,3 +196,68 @@ def test_errors_say_what_is_wrong():
         Optimizer([w], optax.sgd(0.1)).load_state_dict(saved)
     with pytest.raises(ValueError, match="groups"):
         Optimizer([w, torch.nn.Parameter(torch.ones(3))], optax.adam(0.1)).load_state_dict(saved)
+
+
+def averaging():
+    return optax.chain(optax.clip(1e9), optax.contrib.schedule_free_sgd(0.1))
+
+
+def test_eval_moves_to_the_averaged_point_and_train_back_to_the_bit():
+    model, straight = network(), network()
+    optimizer = Optimizer(model.parameters(), averaging())
+    train(model, optimizer, BATCHES[:20])
+    there = [p.detach().clone() for p in model.parameters()]
+    places = [p.data_ptr() for p in model.parameters()]
+    (state,) = optimizer._states
+    b1, z = float(state[1].b1), state[1].z
+    optimizer.eval()
+    optimizer.eval()
+    for i, (y, x) in enumerate(zip(there, model.parameters(), strict=True)):
+        assert not torch.equal(x, y)
+        np.testing.assert_allclose(b1 * x.detach().numpy() + (1 - b1) * np.asarray(z[str(i)]), y.numpy(), atol=1e-6)
+    optimizer.train()
+    optimizer.train()
+    assert all(torch.equal(p, y) for p, y in zip(model.parameters(), there, strict=True))
+    assert places == [p.data_ptr() for p in model.parameters()]
+    train(model, optimizer, BATCHES[20:])
+    train(straight, Optimizer(straight.parameters(), averaging()))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), straight.parameters(), strict=True))
+
+
+def test_only_the_averaging_group_moves_in_eval():
+    model = network()
+    groups = [{"params": model[0].parameters(), "transformation": averaging()}, {"params": model[2].parameters()}]
+    optimizer = Optimizer(groups, optax.adam(1e-2))
+    train(model, optimizer, BATCHES[:5])
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.eval()
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert moved == [True, True, False, False]
+
+
+def test_training_goes_on_from_the_training_point_only():
+    model = network()
+    optimizer = Optimizer(model.parameters(), averaging())
+    train(model, optimizer, BATCHES[:2])
+    state = optimizer.state_dict()
+    optimizer.eval()
+    for forbidden in (optimizer.step, optimizer.state_dict, lambda: optimizer.load_state_dict(state)):
+        with pytest.raises(RuntimeError, match=r"call train\(\) first"):
+            forbidden()
+    optimizer.train()
+    optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "transformation",
+    [
+        optax.MultiSteps(optax.adam(1e-2), 2),
+        optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01)),
+        optax.chain(optax.clip(1e9), optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.01))),
+    ],
+)
+def test_transformations_get_what_they_accept(transformation):
+    model = network()
+    before = [p.detach().clone() for p in model.parameters()]
+    train(model, Optimizer(model.parameters(), transformation), BATCHES[:4])
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attractor.comparison import Comparison, compare
+    from attractor.decision import Decision
     from attractor.engine import run
     from attractor.method import Gradient, Method
     from attractor.objectives import Composite, Constrained, MultiObjective
     from attractor.papers import check
     from attractor.probe import Probe
-    from attractor.problem import Decision, Federated, FixedPoint, Game, Minimization, Problem
+    from attractor.problem import Federated, FixedPoint, Game, Minimization, Problem
     from attractor.registry import Choice, LogUniform, Uniform
     from attractor.trace import Trace
 
@@ -23,7 +24,8 @@ _WHERE = {
     "attractor.objectives": ("Composite", "Constrained", "MultiObjective"),
     "attractor.papers": ("check",),
     "attractor.probe": ("Probe",),
-    "attractor.problem": ("Decision", "Federated", "FixedPoint", "Game", "Minimization", "Problem"),
+    "attractor.decision": ("Decision",),
+    "attractor.problem": ("Federated", "FixedPoint", "Game", "Minimization", "Problem"),
     "attractor.registry": ("Choice", "LogUniform", "Uniform"),
     "attractor.engine": ("run",),
     "attractor.trace": ("Trace",),

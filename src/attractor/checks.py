@@ -1,10 +1,15 @@
-"""Checks of arguments: errors that name the argument and the accepted range."""
+"""Checks of arguments: errors that name the argument and the accepted range; the type of what is checked most."""
 
 import math
 from typing import Any
 
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+# A hyper-parameter: a plain number in a call, an array when a sweep is compiled.
+Scalar = float | Float[Array, ""]
+Count = int | Int[Array, ""]
 
 
 def in_range(

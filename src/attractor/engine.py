@@ -10,7 +10,7 @@ import itertools
 import operator
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 from jax import lax
 from jax.extend.core.primitives import convert_element_type_p
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -31,8 +30,10 @@ from attractor.method import Method, as_method, name_of, require
 from attractor.probe import Probe, as_probe
 from attractor.problem import Problem
 from attractor.trace import Timing, Trace, build
+from attractor.transformations import Transformation, is_transformation
 
 FINITE = "__finite__"  # recorded beside the probes: are all of x's numbers finite?
+RESERVED = {"config", "seed", "step", "diverged_at", FINITE}  # names in a trace that no probe may have
 STEPS_PER_CALL = 64  # at least so many steps a program call, which hides the cost of calling from Python
 
 Config = Mapping[str, Any]
@@ -41,16 +42,17 @@ Sweep = Mapping[str, Sequence[Any]] | Sequence[Config]
 
 def run(
     problem: Problem,
-    method: Method | optax.GradientTransformation | Callable[..., Any],
+    method: Method | Transformation | Callable[..., Any],
     *,
-    steps: int,
-    seeds: int | Sequence[int] = 1,
+    steps: int | np.integer,
+    seeds: int | np.integer | Sequence[int] = 1,
     sweep: Sweep | None = None,
     probes: Mapping[str, Any] | None = None,
-    every: int | None = None,
-    lanes: int | None = None,
+    every: int | np.integer | None = None,
+    lanes: int | np.integer | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    static: Sequence[str] = (),
 ) -> Trace:
     """Iterate ``method`` on ``problem`` for every configuration and seed, and record the probes.
 
@@ -63,43 +65,55 @@ def run(
             ``[{"learning_rate": 0.1}, …]``. Floats are continuous: one program serves all their values. Anything else
             (integers, strings, functions) is structural: each distinct combination compiles a program of its own.
         probes: Measurements by name, each a `Probe` or a function ``(problem, x, key) -> array``; default: the
-            problem's own.
+            problem's own. With a fourth argument, the function gets the method's state too.
         every: Steps between recordings; default: about 100 recordings. Step 0 and the last step are always recorded.
         lanes: Run at most so many lanes at a time, in programs of exactly that width; default: all at once. With
             ``lanes``, calls that differ in their numbers of configurations and seeds share one compiled program.
         checkpoint: A folder. State is saved there after every program call; the same call again resumes from it and
             gives the very same trace.
         progress: Show a progress bar on standard error; `None`: if that is a terminal and it takes over two seconds.
+        static: Names of floats in ``sweep`` to treat as structural all the same, because Python code branches on their
+            values, as the peak of `optax.warmup_cosine_decay_schedule` does.
 
     Returns:
         A `Trace` with dims ``config``, ``seed``, ``step``.
 
     Raises:
-        TypeError: if the method does not fit the problem, or is none.
-        ValueError: for an argument out of range, or a hyper-parameter that the method refuses.
+        TypeError: if the method does not fit the problem, or is none; if a swept float has to be ``static``.
+        ValueError: for an argument out of range, a probe with the name of an axis, or a hyper-parameter that the method
+            refuses.
         CheckpointError: if ``checkpoint`` holds the state of another run, or a damaged file.
     """
     for name, count in (("steps", steps), ("every", every), ("lanes", lanes)):
         if count is not None and (not isinstance(count, int | np.integer) or count < 1):
             raise ValueError(f"{name}: expected a whole number >= 1, got {count!r}")
+    # NumPy's integers cannot be written into a file's header.
+    steps, lanes = int(steps), None if lanes is None else int(lanes)
     make, configs = _factory(method, sweep), _configurations(sweep)
+    if isinstance(static, str) or not set(static) <= set(configs[0]):
+        raise ValueError(f"static: expected a list of names among {sorted(configs[0])}, got {static!r}")
     seed_list = _seeds(seeds)
     for config in configs:  # once in plain Python, where a bad value can still be named
         require(problem, as_method(make(**config)))
     measured = {k: as_probe(p) for k, p in (problem.probes if probes is None else probes).items()}
     if not measured:
         raise ValueError("probes: there is nothing to record; pass probes={'name': function, …}")
-    if taken := {"config", "seed", "step", "diverged_at", *measured} & set(configs[0]):
+    if taken := RESERVED & set(measured):
+        raise ValueError(f"probes: {sorted(taken)[0]!r} is the name of an axis or of a record; rename the probe")
+    if taken := (RESERVED | set(measured)) & set(configs[0]):
         raise ValueError(f"sweep: {sorted(taken)[0]!r} is also the name of an axis or of a probe; rename the probe")
-    every = min(every or max(steps // 100, 1), steps)
+    every = min(int(every or max(steps // 100, 1)), steps)
     _keep_compiled_programs()
 
-    jobs = _jobs(make, configs, seed_list, lanes)
+    jobs = _jobs(make, configs, seed_list, lanes, frozenset(static))
     results: list[_Result | None] = [None] * len(jobs)
     with _progress.task(name_of(method), steps * len(jobs), "step", progress) as advance:
         for i, job in enumerate(jobs):
             saved = None if checkpoint is None else Checkpoint(Path(checkpoint) / f"part-{i}.ckpt")
-            results[i] = _execute(problem, job, measured, steps, every, saved, advance)
+            try:
+                results[i] = _execute(problem, job, measured, steps, every, saved, advance)
+            except jax.errors.ConcretizationTypeError as error:
+                raise _name_the_static(problem, job, error) from error
     trace = _assemble(problem, method, configs, seed_list, jobs, results, list(measured), steps, every)
     for name, probe in measured.items():
         trace.dataset[name].attrs["goal"] = probe.goal
@@ -246,9 +260,10 @@ def _advance(call: tuple[_Setup, Array, Array, Array, int], carry: PyTree) -> tu
         def record(moving: PyTree, index: Array) -> tuple[PyTree, dict[str, Array]]:
             begin, end = jnp.maximum(index - 1, 0) * every, jnp.minimum(index * every, steps)
             moving = lax.fori_loop(jnp.minimum(begin, steps), end, step, moving)
-            x = method.readout(*eqx.combine(moving, fixed))
+            inner, state = eqx.combine(moving, fixed)
+            x = method.readout(inner, state)
             key = jr.fold_in(probe_key, index)
-            values = {name: jnp.asarray(probe(setup.problem, x, key)) for name, probe in setup.probes.items()}
+            values = {name: jnp.asarray(probe(setup.problem, x, key, state)) for name, probe in setup.probes.items()}
             leaves = jax.tree.leaves(eqx.filter(x, eqx.is_inexact_array))
             values[FINITE] = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves] or [jnp.asarray(True)]).all()
             return moving, values
@@ -267,9 +282,46 @@ def _readout(setup: _Setup, carry: PyTree) -> PyTree:
     return _over_lanes(lane, setup, carry)
 
 
+def _name_the_static(problem: Problem, job: _Job, error: Exception) -> Exception:
+    """The error to raise where Python code branched on a traced value: it names the hyper-parameter, if it was one."""
+
+    def fails(traced: Collection[str]) -> bool:
+        """Whether one step does, with only these hyper-parameters traced."""
+        given = {**job.structural, **{k: float(v[0]) for k, v in job.continuous.items() if k not in traced}}
+        key = jr.key(0)
+
+        def step(hyper: dict[str, Array]) -> None:
+            method = as_method(job.make(**given, **hyper))
+            x = problem.init(key)
+            state = method.init(problem, x, key)
+            method.readout(*method.step(problem, x, state, key))
+
+        try:
+            jax.eval_shape(step, {name: jnp.zeros(()) for name in traced})
+        except jax.errors.ConcretizationTypeError:
+            return True
+        return False
+
+    names = [] if fails(()) else [name for name in job.continuous if fails((name,))]
+    if not names:
+        return error
+    listed = "".join(f"{name!r}, " for name in names)
+    return TypeError(
+        f"sweep: Python code branches on the value of {listed[:-2]}, which is not known while one program is compiled "
+        f"for all values; pass static=({listed.strip()}) to compile a program for each value"
+    )
+
+
 def _join(parts: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Concatenate recordings along their record axis, (C, S, records, …)."""
-    return {k: np.concatenate([np.asarray(p[k]) for p in parts], axis=2) for k in parts[0]}
+    return {k: np.concatenate([_widened(p[k]) for p in parts], axis=2) for k in parts[0]}
+
+
+def _widened(values: Any) -> np.ndarray:
+    """Recordings in bfloat16 and the 8-bit formats as float32, which files and NumPy's functions know."""
+    values = np.asarray(values)
+    foreign = values.dtype.kind not in "biufc" and jnp.issubdtype(values.dtype, jnp.floating)
+    return values.astype(np.float32) if foreign else values
 
 
 def _placement(width: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -290,7 +342,7 @@ def _placement(width: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def _factory(method: Any, sweep: Sweep | None) -> Callable[..., Any]:
-    if isinstance(method, Method | optax.GradientTransformation):
+    if isinstance(method, Method) or is_transformation(method):
         if sweep is not None:
             raise TypeError(
                 "sweep: needs a function of the hyper-parameters (such as optax.adam), "
@@ -327,21 +379,26 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0 else value
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    listed = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+def _seeds(seeds: int | np.integer | Sequence[int]) -> list[int]:
+    listed = list(range(seeds)) if isinstance(seeds, int | np.integer) else [int(s) for s in seeds]
     if not listed or len(set(listed)) < len(listed) or min(listed) < 0 or max(listed) >= 2**31:
         raise ValueError(f"seeds: expected a number >= 1, or distinct seeds in 0 … 2³¹-1, got {seeds!r}")
     return listed
 
 
-def _jobs(make: Callable, configs: list[dict[str, Any]], seeds: list[int], lanes: int | None) -> list[_Job]:
+def _jobs(
+    make: Callable, configs: list[dict[str, Any]], seeds: list[int], lanes: int | None, static: frozenset[str]
+) -> list[_Job]:
+    def is_continuous(name: str, value: Any) -> bool:
+        return isinstance(value, float) and name not in static
+
     groups: dict[tuple, list[int]] = {}
     for i, config in enumerate(configs):
-        structural = tuple((k, v) for k, v in config.items() if not isinstance(v, float))
+        structural = tuple((k, v) for k, v in config.items() if not is_continuous(k, v))
         groups.setdefault(structural, []).append(i)
     jobs = []
     for structural, members in groups.items():
-        names = [k for k, v in configs[members[0]].items() if isinstance(v, float)]
+        names = [k for k, v in configs[members[0]].items() if is_continuous(k, v)]
 
         def continuous(chosen: Sequence[int], names: list[str] = names) -> dict[str, np.ndarray]:
             return {k: np.asarray([configs[i][k] for i in chosen]) for k in names}
@@ -399,7 +456,36 @@ def _lower(compiled: Any, *arguments: Any) -> Any:
     return compiled.lower(*arguments).lowered
 
 
-def flops_per_step(problem: Problem, method: Method | optax.GradientTransformation) -> float:
+def lowered(
+    problem: Problem,
+    method: Method | Transformation | Callable[..., Any],
+    *,
+    steps: int,
+    seeds: int | Sequence[int] = 1,
+    sweep: Sweep | None = None,
+    probes: Mapping[str, Any] | None = None,
+    every: int | None = None,
+    lanes: int | None = None,
+) -> str:
+    """The text of the programs that `run` would compile with the same arguments, before the compiler changes them."""
+    measured = {k: as_probe(p) for k, p in (problem.probes if probes is None else probes).items()}
+    every = min(every or max(steps // 100, 1), steps)
+    texts = []
+    for job in _jobs(_factory(method, sweep), _configurations(sweep), _seeds(seeds), lanes, frozenset()):
+        width = len(job.seeds) if job.seeds.ndim == 2 else len(job.places) // len(job.seeds)
+        continuous = {k: jnp.asarray(v, dtype=float) for k, v in job.continuous.items()}
+        lane, seed = jnp.arange(width), jnp.asarray(job.seeds)
+        setup = _Setup(problem, job.make, job.structural, continuous, measured, seed, lane)
+        records = len([*range(0, steps, every), steps])
+        stride = min(max(STEPS_PER_CALL // every, 1), records)
+        call = (setup, jnp.asarray(0), jnp.asarray(every), jnp.asarray(steps), stride)
+        carry = _start(setup)
+        texts += [_lower(_start, setup).as_text(), _lower(_advance, call, carry).as_text()]
+        texts.append(_lower(_readout, setup, carry).as_text())
+    return "\n".join(texts)
+
+
+def flops_per_step(problem: Problem, method: Method | Transformation) -> float:
     """Floating-point operations of one step, by XLA's cost analysis of the step's program.
 
     Loops inside a step whose length the compiler does not know are counted once; NaN where a backend cannot say.

@@ -5,13 +5,16 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
+from attractor.gradients import adjoint, conjugate, grad
+from attractor.masks import operator_on_parts
 from attractor.probe import Probe
-from attractor.problem import Minimization, model_init, norm, with_batch
+from attractor.problem import Minimization, Problem, model_init, near_one, small_regression, with_batch
+from attractor.trees import as_vector, norm
 
 
 class Composite(Minimization):
@@ -33,8 +36,8 @@ class Composite(Minimization):
         ```
     """
 
-    inner: Callable[[PyTree, PyTree], Float[Array, "..."]]
-    outer: Callable[[Float[Array, "..."], PyTree], Float[Array, ""]]
+    inner: Callable[[PyTree, PyTree], Inexact[Array, "..."]]
+    outer: Callable[[Inexact[Array, "..."], PyTree], Float[Array, ""]]
 
     def __init__(self, inner: Callable, outer: Callable, init: PyTree, data: PyTree = None, **kwargs: Any):
         inner, outer = with_batch(inner), with_batch(outer)
@@ -65,20 +68,28 @@ class Composite(Minimization):
         _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
         return cls(eqx.Partial(_model_outputs, static), loss, eqx.Partial(model_init, build), data, **kwargs)
 
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A regression, outputs apart from their loss; see `Problem.example`."""
+        outputs, start, data = small_regression(dtype)
+        return Composite(outputs, near_one, start, data, batch_size=4)
+
     def ggn(self, x: PyTree, batch: PyTree) -> Callable[[PyTree], PyTree]:
-        r"""Products with the generalized Gauss-Newton matrix $J^\top \nabla^2 h\, J$ at ``x``: ``v -> Gv``."""
+        r"""Products with the generalized Gauss-Newton matrix $J^* \nabla^2 h\, J$ at ``x``: ``v -> Gv``."""
         outputs, push = jax.linearize(lambda x: self.inner(x, batch), x)
-        pull = jax.linear_transpose(push, x)
-        outer_hvp = jax.linearize(jax.grad(lambda z: self.outer(z, batch)), outputs)[1]
-        return lambda v: pull(outer_hvp(push(v)))[0]
+        pull = adjoint(push, x)
+        outer_hvp = jax.linearize(grad(lambda z: self.outer(z, batch)), outputs)[1]
+        return lambda v: pull(outer_hvp(push(v)))
 
     def oracles(self, x: PyTree, batch: PyTree) -> dict[str, Any]:
         """`Minimization.oracles`, and ``ggn``: a function ``v -> Gv``, products with the Gauss-Newton matrix."""
-        return super().oracles(x, batch) | {"ggn": lambda v: self.ggn(x, batch)(v)}
+        return super().oracles(x, batch) | {"ggn": operator_on_parts(lambda v: self.ggn(x, batch)(v), x)}
 
 
-def half_square(residuals: Float[Array, "..."], batch: PyTree = None) -> Float[Array, ""]:
-    """Half the squared norm."""
+def half_square(residuals: Inexact[Array, "..."], batch: PyTree = None) -> Float[Array, ""]:
+    """Half the squared norm, of complex residuals too."""
+    if jnp.iscomplexobj(residuals):
+        return 0.5 * jnp.sum(residuals.real**2 + residuals.imag**2)
     return 0.5 * jnp.sum(residuals**2)
 
 
@@ -134,13 +145,23 @@ class MultiObjective(Minimization):
         )
         self.terms, self.weights, self.names = losses, coefficients, tuple(names)
 
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A regression whose weights should be small as well; see `Problem.example`."""
+        outputs, start, data = small_regression(dtype)
+
+        def losses(x: PyTree, batch: PyTree) -> tuple[Array, Array]:
+            return near_one(outputs(x, batch)), jnp.mean(x["w"] ** 2)
+
+        return MultiObjective(losses, start, data, names=("fit", "size"), batch_size=4)
+
     def losses(self, x: PyTree, batch: PyTree) -> Float[Array, " m"]:
         """Every loss at ``x`` on a batch."""
         return jnp.asarray(self.terms(x, batch))
 
     def gradients(self, x: PyTree, batch: PyTree) -> PyTree:
         """The gradient of every loss at ``x``: leaves ``(m, …)``."""
-        return jax.jacrev(lambda x: self.losses(x, batch))(x)
+        return conjugate(jax.jacrev(lambda x: self.losses(x, batch))(x))
 
     def oracles(self, x: PyTree, batch: PyTree) -> dict[str, Any]:
         """`Minimization.oracles`, and ``losses`` ``(m,)`` and ``gradients`` (leaves ``(m, …)``), both unweighted."""
@@ -185,14 +206,29 @@ class Constrained(Minimization):
         super().__init__(loss, init, data, probes=own | dict(probes or {}), **kwargs)
         self.constraint = constraint
 
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A regression whose columns of weights sum to 1; see `Problem.example`."""
+        outputs, start, data = small_regression(dtype)
+        return Constrained(
+            lambda x, batch: near_one(outputs(x, batch)),
+            lambda x: jnp.sum(x["w"], axis=0) - 1,
+            start,
+            data,
+            batch_size=4,
+        )
+
 
 def _violation(problem: Constrained, x: PyTree, key: PRNGKeyArray) -> Array:
     return norm(problem.constraint(x))
 
 
 def _kkt(problem: Constrained, x: PyTree, key: PRNGKeyArray) -> Array:
-    flat, unravel = jax.flatten_util.ravel_pytree(x)
-    gradient = jax.grad(lambda z: problem.loss(unravel(z), problem.full))(flat)
+    flat, unravel = as_vector(x)
+    slope = jax.grad(lambda z: problem.loss(unravel(z), problem.full))(flat)
+    constraint = problem.constraint(x)
+    if not constraint.size:  # then the conditions are those of the loss alone, and there is no system to solve
+        return norm(slope)
     jacobian = jax.jacrev(lambda z: problem.constraint(unravel(z)))(flat)
-    multipliers = jnp.linalg.lstsq(jacobian.T, -gradient)[0]
-    return norm((gradient + jacobian.T @ multipliers, problem.constraint(x)))
+    multipliers = jnp.linalg.lstsq(jacobian.T, -slope)[0]
+    return norm((slope + jacobian.T @ multipliers, constraint))

@@ -2,29 +2,47 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax import lax
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from attractor.gradients import grad, value_and_grad
+from attractor.masks import fill, mask_like, of_parts, operator_on_parts
 from attractor.probe import Probe, as_probe
+from attractor.trees import difference, norm
 
 
 def _constant(value: PyTree, key: PRNGKeyArray) -> PyTree:
     return value
 
 
-def _as_init(init: PyTree) -> Callable[[PRNGKeyArray], PyTree]:
+def as_init(init: PyTree) -> Callable[[PRNGKeyArray], PyTree]:
     """A starting point, or a function of a key that draws one, as a function of a key."""
-    if callable(init):
+    # A model is a tree first, although it can be called: with an input, not with a key.
+    if callable(init) and not _is_model(init):
         return init
+    for leaf in jax.tree.leaves(init):
+        if not eqx.is_array_like(leaf):
+            wanted = (
+                "use Minimization.of_model(build, loss, data), where build(key) -> model; its arrays are trained"
+                if any(map(_is_model, jax.tree.leaves(init, is_leaf=_is_model)))
+                else "expected a pytree of arrays, or a function of a key that draws one"
+            )
+            raise TypeError(f"init: {type(init).__name__} holds {leaf!r}, which is not an array; {wanted}")
     # A Partial keeps the arrays as leaves, so that they are program arguments and not baked-in constants.
     return eqx.Partial(_constant, jax.tree.map(jnp.asarray, init))
+
+
+def _is_model(tree: PyTree) -> bool:
+    """Whether this is an Equinox module with leaves, and not one of those that Equinox wraps functions in."""
+    wraps = isinstance(tree, eqx.Partial) or hasattr(tree, "__wrapped__")
+    return isinstance(tree, eqx.Module) and not wraps and bool(jax.tree.leaves(tree))
 
 
 def _forget_batch(function: Callable, x: PyTree, batch: PyTree = None) -> Any:
@@ -42,7 +60,8 @@ def with_batch(function: Callable) -> Callable:
     return function if takes_two else eqx.Partial(_forget_batch, function)
 
 
-def _as_probes(probes: Mapping[str, Any]) -> dict[str, Probe]:
+def as_probes(probes: Mapping[str, Any]) -> dict[str, Probe]:
+    """Measurements by name, each a `Probe` or a function ``(problem, x, key) -> array``, as probes."""
     return {name: as_probe(probe) for name, probe in probes.items()}
 
 
@@ -56,6 +75,34 @@ class Problem(eqx.Module):
 
     init: eqx.AbstractVar[Callable[[PRNGKeyArray], PyTree]]
     probes: eqx.AbstractVar[dict[str, Probe]]
+
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> "Problem":
+        """A small instance of this kind, on which the contract tests try every method that needs it.
+
+        Arguments:
+            dtype: Of the iterate's floating-point leaves.
+
+        Raises:
+            NotImplementedError: if the kind has none.
+        """
+        raise NotImplementedError(f"{cls.__name__}: write the class method example(dtype), a small instance")
+
+
+def small_regression(dtype: DTypeLike) -> tuple[Callable[[PyTree, PyTree], Array], PyTree, Array]:
+    """``(outputs(x, batch), start, data)`` of the examples: a matrix, a vector and a scalar, 12 samples of 3 inputs."""
+    start = {"w": jnp.full((3, 4), 0.5, dtype), "b": jnp.zeros((4,), dtype), "scale": jnp.asarray(1.5, dtype)}
+    data = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+
+    def outputs(x: PyTree, batch: Array) -> Array:
+        return x["scale"] * jnp.tanh(batch.astype(dtype) @ x["w"] + x["b"])
+
+    return outputs, start, jnp.asarray(data)
+
+
+def near_one(outputs: Array, batch: PyTree = None) -> Float[Array, ""]:
+    """The outer loss of the examples."""
+    return jnp.mean((outputs - 1) ** 2)
 
 
 class Minimization(Problem):
@@ -102,7 +149,7 @@ class Minimization(Problem):
         constants: Mapping[str, float] | None = None,
     ):
         self.loss = with_batch(loss)
-        self.init = _as_init(init)
+        self.init = as_init(init)
         self.full = jax.tree.map(jnp.asarray, data)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.full)}
         if len(sizes) > 1 or () in sizes:
@@ -111,7 +158,7 @@ class Minimization(Problem):
             known = f"1 … {min(sizes)[0]} (the number of samples)" if sizes else "None, as there is no data"
             raise ValueError(f"batch_size: expected {known}, got {batch_size}")
         self.batch_size = batch_size
-        self.probes = {"loss": Probe(_full_loss)} | _as_probes(probes or {})
+        self.probes = {"loss": Probe(_full_loss)} | as_probes(probes or {})
         self.optimum = optimum
         self.solution = solution
         self.constants = _Frozen(constants or {})
@@ -131,6 +178,12 @@ class Minimization(Problem):
         _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
         return cls(eqx.Partial(_model_loss, loss, static), eqx.Partial(model_init, build), data, **kwargs)
 
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A regression with minibatches; see `Problem.example`."""
+        outputs, start, data = small_regression(dtype)
+        return Minimization(lambda x, batch: near_one(outputs(x, batch)), start, data, batch_size=4)
+
     def sample(self, key: PRNGKeyArray) -> PyTree:
         """A minibatch, uniformly with replacement; the full data when ``batch_size`` is `None`."""
         if self.batch_size is None:
@@ -143,8 +196,10 @@ class Minimization(Problem):
         """What may be asked at ``x`` on one minibatch; an optax transformation gets these as extra arguments.
 
         ``value`` and ``grad`` of the minibatch loss; ``value_fn`` and ``obj_fn``, that loss as a function of the
-        parameters; ``hvp``, a function ``v -> Hv``; ``per_example``, a function that gives the gradient of every
-        example (leaves ``(B, …)``; needs data). What a transformation does not use is compiled away.
+        parameters; ``grad_fn``, its gradient as one; ``hvp``, a function ``v -> Hv``; ``per_example``, a function that
+        gives the gradient of every example (leaves ``(B, …)``; needs data). What a transformation does not use is
+        compiled away. Gradients of complex parameters point uphill, see `attractor.gradients`. The functions take the
+        parts of a tree that `optax.masked` and `optax.partition` leave, too.
         """
 
         def loss(params: PyTree) -> Array:
@@ -152,15 +207,16 @@ class Minimization(Problem):
 
         def per_example() -> PyTree:
             single = jax.tree.map(lambda leaf: leaf[:, None], batch)
-            return jax.vmap(jax.grad(self.loss), in_axes=(None, 0))(x, single)
+            return jax.vmap(grad(self.loss), in_axes=(None, 0))(x, single)
 
-        value, grad = jax.value_and_grad(loss)(x)
+        value, slope = value_and_grad(loss)(x)
         return {
             "value": value,
-            "grad": grad,
-            "value_fn": loss,
-            "obj_fn": loss,
-            "hvp": lambda v: jax.jvp(jax.grad(loss), (x,), (v,))[1],
+            "grad": slope,
+            "value_fn": of_parts(loss, x),
+            "obj_fn": of_parts(loss, x),
+            "grad_fn": lambda part, *_: mask_like(grad(loss)(fill(part, x)), part),
+            "hvp": operator_on_parts(lambda v: jax.jvp(grad(loss), (x,), (v,))[1], x),
             "per_example": per_example,
         }
 
@@ -174,6 +230,7 @@ def _model_loss(loss: Callable, static: PyTree, params: PyTree, batch: PyTree) -
 
 
 def model_init(build: Callable, key: PRNGKeyArray) -> PyTree:
+    """The floating-point arrays of the model that ``build(key)`` gives."""
     return eqx.filter(build(key), eqx.is_inexact_array)
 
 
@@ -211,6 +268,12 @@ class Federated(Minimization):
         self.batch_size = batch_size
         self.client_loss = loss
 
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A regression by four clients; see `Problem.example`."""
+        outputs, start, data = small_regression(dtype)
+        return Federated(lambda x, batch: near_one(outputs(x, batch)), start, data.reshape(4, 3, 3), batch_size=2)
+
     def sample(self, key: PRNGKeyArray) -> PyTree:
         """One independent minibatch per client: leaves ``(n_clients, batch_size, …)``."""
         if self.batch_size is None:
@@ -221,7 +284,7 @@ class Federated(Minimization):
 
     def client_gradients(self, x: PyTree, batches: PyTree) -> PyTree:
         """Gradients of every client's loss at ``x``: leaves ``(n_clients, …)``."""
-        return jax.vmap(jax.grad(self.client_loss), in_axes=(None, 0))(x, batches)
+        return jax.vmap(grad(self.client_loss), in_axes=(None, 0))(x, batches)
 
 
 def _client_mean(client_loss: Callable, x: PyTree, batches: PyTree) -> Array:
@@ -261,17 +324,23 @@ class Game(Problem):
         probes: Mapping[str, Any] | None = None,
     ):
         self.field = with_batch(field)
-        self.init = _as_init(init)
+        self.init = as_init(init)
         self.noise = noise
         self.payoff = payoff
         self.solution = jax.tree.map(jnp.asarray, solution)
         known = {} if solution is None else {"distance": Probe(_distance)}
-        self.probes = {"residual": Probe(_field_norm)} | known | _as_probes(probes or {})
+        self.probes = {"residual": Probe(_field_norm)} | known | as_probes(probes or {})
 
     @classmethod
     def minimax(cls, payoff: Callable[[PyTree, PyTree], Array], init: PyTree, **kwargs: Any) -> "Game":
         """``min over x, max over y`` of ``payoff(x, y)``; the iterate is ``(x, y)``."""
         return cls(eqx.Partial(_minimax_field, payoff), init, payoff=payoff, **kwargs)
+
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A saddle between two vectors; see `Problem.example`."""
+        start = jnp.asarray([0.5, -0.3], dtype), jnp.asarray([0.2, 0.1], dtype)
+        return Game.minimax(lambda x, y: jnp.sum(x**2) + x @ y - jnp.sum(y**2), start)
 
     def sample(self, key: PRNGKeyArray) -> PyTree:
         """What the stochastic field takes as its batch; `None` when the field is exact."""
@@ -279,7 +348,7 @@ class Game(Problem):
 
 
 def _minimax_field(payoff: Callable, z: PyTree, batch: PyTree = None) -> PyTree:
-    for_x, for_y = jax.grad(payoff, argnums=(0, 1))(*z)
+    for_x, for_y = grad(payoff, argnums=(0, 1))(*z)
     return for_x, jax.tree.map(jnp.negative, for_y)
 
 
@@ -307,32 +376,15 @@ class FixedPoint(Problem):
         probes: Mapping[str, Any] | None = None,
     ):
         self.operator = operator
-        self.init = _as_init(init)
+        self.init = as_init(init)
         self.solution = jax.tree.map(jnp.asarray, solution)
         known = {} if solution is None else {"distance": Probe(_distance)}
-        self.probes = {"residual": Probe(_residual)} | known | _as_probes(probes or {})
+        self.probes = {"residual": Probe(_residual)} | known | as_probes(probes or {})
 
-
-def norm(tree: PyTree) -> Float[Array, ""]:
-    """Euclidean norm of all the array leaves of a pytree together."""
-    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
-    return jnp.sqrt(sum((jnp.sum(jnp.abs(leaf) ** 2) for leaf in leaves), start=jnp.zeros(())))
-
-
-def as_vector(x: PyTree) -> tuple[Float[Array, " d"], Callable[[Float[Array, " d"]], PyTree]]:
-    """A pytree's parameters as one vector, and the way back, for methods that solve dense systems.
-
-    The vector has the leaves' common dtype, but never less than single precision, in which no decomposition works.
-
-    Arguments:
-        x: Pytree of floating-point arrays.
-    """
-    flat, unravel = ravel_pytree(x)
-    return flat.astype(jnp.promote_types(flat.dtype, jnp.float32)), lambda z: unravel(z.astype(flat.dtype))
-
-
-def _difference(a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(jnp.subtract, a, b)
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A contraction of two numbers; see `Problem.example`."""
+        return FixedPoint(lambda x: 0.5 * jnp.cos(x), jnp.asarray([0.1, 0.2], dtype))
 
 
 def _field_norm(problem: Game, z: PyTree, key: PRNGKeyArray) -> Array:
@@ -340,144 +392,8 @@ def _field_norm(problem: Game, z: PyTree, key: PRNGKeyArray) -> Array:
 
 
 def _distance(problem: Game | FixedPoint, x: PyTree, key: PRNGKeyArray) -> Array:
-    return norm(_difference(x, problem.solution))
+    return norm(difference(x, problem.solution))
 
 
 def _residual(problem: FixedPoint, x: PyTree, key: PRNGKeyArray) -> Array:
-    return norm(_difference(problem.operator(x), x))
-
-
-class Distribution(Protocol):
-    """What a policy gives for one observation: a pytree of arrays with these methods, such as an `eqx.Module`."""
-
-    def sample(self, key: PRNGKeyArray) -> Array:
-        """Draw an action."""
-        ...
-
-    def log_prob(self, action: Array) -> Array:
-        """Log-probability, or log-density, of an action."""
-        ...
-
-    def divergence(self, other: Any) -> Array:
-        """Kullback-Leibler divergence KL(self || other)."""
-        ...
-
-
-class Episode(NamedTuple):
-    """An environment in the middle of an episode: its state, and the steps taken since its reset."""
-
-    state: PyTree
-    elapsed: Int[Array, "..."]
-
-
-class Transition(NamedTuple):
-    """One step of an environment, or arrays of them.
-
-    ``next_observation`` is seen before any reset, so that a cut-off episode can still be valued where it stopped.
-    """
-
-    observation: Array
-    action: Array
-    reward: Array
-    next_observation: Array
-    terminated: Bool[Array, "..."]
-    truncated: Bool[Array, "..."]
-
-
-class Decision(Problem):
-    """Choose actions in an environment whose transitions are pure functions of a state and a key.
-
-    The iterate is a pair ``(actor, critic)`` of parameter pytrees. The environment's functions are traced, so that
-    whole rollouts compile and batch; `attractor.problems.control` has gymnasium's environments in this form.
-    Always recorded: ``return``, the mean undiscounted return of 16 fresh episodes.
-
-    Arguments:
-        reset: ``key -> state``.
-        step: ``(state, action, key) -> (state, reward, terminated)``.
-        observe: ``state -> observation``, an array.
-        policy: ``(actor, observation) -> Distribution`` of actions.
-        value: ``(critic, observation) -> scalar``: the discounted return to be expected from there.
-        init: Starting pair ``(actor, critic)``, or a function ``key -> pair``.
-        horizon: Steps after which an episode is cut off (truncated, not terminated).
-        probes: Extra measurements by name.
-
-    Raises:
-        ValueError: if ``horizon < 1``.
-    """
-
-    reset: Callable[[PRNGKeyArray], PyTree]
-    step: Callable[[PyTree, Array, PRNGKeyArray], tuple[PyTree, Array, Array]]
-    observe: Callable[[PyTree], Array]
-    policy: Callable[[PyTree, Array], Distribution]
-    value: Callable[[PyTree, Array], Array]
-    init: Callable[[PRNGKeyArray], PyTree]
-    horizon: int = eqx.field(static=True)
-    probes: dict[str, Probe]
-
-    def __init__(
-        self,
-        *,
-        reset: Callable,
-        step: Callable,
-        observe: Callable,
-        policy: Callable,
-        value: Callable,
-        init: PyTree,
-        horizon: int,
-        probes: Mapping[str, Any] | None = None,
-    ):
-        if horizon < 1:
-            raise ValueError(f"horizon: expected a number of steps >= 1, got {horizon}")
-        self.reset, self.step, self.observe = reset, step, observe
-        self.policy, self.value, self.init = policy, value, _as_init(init)
-        self.horizon = horizon
-        self.probes = {"return": Probe(_mean_return, "max")} | _as_probes(probes or {})
-
-    @classmethod
-    def of_model(cls, build: Callable[[PRNGKeyArray], tuple[Any, Any]], **kwargs: Any) -> "Decision":
-        """Policy and critic as a pair of `equinox.Module`: ``build(key) -> (actor, critic)``.
-
-        ``actor(observation)`` is a `Distribution`, ``critic(observation)`` a scalar; ``kwargs`` are the rest of
-        `Decision`'s arguments. The iterate is the modules' floating-point arrays.
-        """
-        _, (actor, critic) = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-        policy, value = eqx.Partial(_apply_model, actor), eqx.Partial(_apply_model, critic)
-        return cls(policy=policy, value=value, init=eqx.Partial(model_init, build), **kwargs)
-
-    def start(self, key: PRNGKeyArray) -> Episode:
-        """A fresh episode."""
-        return Episode(self.reset(key), jnp.zeros((), int))
-
-    def rollout(self, actor: PyTree, episode: Episode, key: PRNGKeyArray, steps: int) -> tuple[Episode, Transition]:
-        """Follow the policy for ``steps`` steps from ``episode``, starting a fresh one wherever one ends.
-
-        Returns:
-            Where it stopped, and the transitions, leaves ``(steps, …)``.
-        """
-
-        def advance(episode: Episode, keys: Array) -> tuple[Episode, Transition]:
-            for_action, for_step, for_reset = keys
-            observation = self.observe(episode.state)
-            action = self.policy(actor, observation).sample(for_action)
-            state, reward, terminated = self.step(episode.state, action, for_step)
-            going = Episode(state, episode.elapsed + 1)
-            truncated = (going.elapsed >= self.horizon) & ~terminated
-            seen = Transition(observation, action, reward, self.observe(state), terminated, truncated)
-            ended = terminated | truncated
-            return jax.tree.map(lambda a, b: jnp.where(ended, a, b), self.start(for_reset), going), seen
-
-        return lax.scan(advance, episode, jr.split(key, (steps, 3)))
-
-
-def _apply_model(static: PyTree, params: PyTree, observation: Array) -> Any:
-    return eqx.combine(params, static)(observation)
-
-
-def _mean_return(problem: Decision, x: PyTree, key: PRNGKeyArray) -> Array:
-    def episode_return(key: PRNGKeyArray) -> Array:
-        for_start, for_rollout = jr.split(key)
-        _, seen = problem.rollout(x[0], problem.start(for_start), for_rollout, problem.horizon)
-        ended = seen.terminated | seen.truncated
-        return jnp.sum(seen.reward, where=jnp.cumsum(ended) - ended == 0)
-
-    return jnp.mean(jax.vmap(episode_return)(jr.split(key, 16)))
+    return norm(difference(problem.operator(x), x))

@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import optax
 from scipy.stats import qmc
 
-from attractor.method import Method, as_method, kind
+from attractor.method import Method, as_method, kind, ranges
 from attractor.names import unknown
 
 # Modules that register methods; imported on first use, so that the core does not depend on the rooms.
@@ -156,8 +156,33 @@ class ProblemEntry:
         return (inspect.getdoc(self.factory) or "").split("\n", 1)[0]
 
 
+PART_KINDS = ("layer", "activation", "operator", "integrator", "forecaster", "sampler", "solver")
+
+
+@dataclass(frozen=True)
+class PartEntry:
+    """A registered part that is no method: see `part`."""
+
+    kind: str
+    name: str
+    part: Any
+    example: Callable[[], Any]
+
+
 _methods: dict[str, MethodEntry] = {}
+_parts: dict[str, PartEntry] = {}
 _problems: dict[str, ProblemEntry] = {}
+
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+def _outside(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Values just outside of what a `Method` declares to accept; none for other factories."""
+    if not (isinstance(factory, type) and issubclass(factory, Method)):
+        return {}
+    values = {name: accepted.outside() for name, accepted in ranges(factory).items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def method(
@@ -168,8 +193,8 @@ def method(
     room: str = "",
     example: Mapping[str, Any] | None = None,
     bad: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a factory of methods; use as a decorator, or call the result on a library's factory.
+) -> Callable[[Factory], Factory]:
+    """Register a factory of methods, or a `Method` itself; as a decorator, or called on a library's factory.
 
     Arguments:
         name: Lower case, words joined by hyphens.
@@ -177,17 +202,19 @@ def method(
         paper: Slug of its catalogue row.
         room: Package it belongs to; default: read off the factory's module.
         example: Hyper-parameters without a default that are not searched either.
-        bad: Values the factory must refuse, by hyper-parameter.
+        bad: Values the factory must refuse, by hyper-parameter; those that a `Method` declares with
+            `attractor.method.hyper` are known.
 
     Raises:
         ValueError: if the name is taken by another factory.
     """
 
-    def register(factory: Callable[..., Any]) -> Callable[..., Any]:
+    def register(factory: Factory) -> Factory:
         if name in _methods and _methods[name].factory is not factory:
             raise ValueError(f"name: a method called {name!r} is already registered")
         where = room or getattr(factory, "__module__", "").removeprefix("attractor.").split(".")[0]
-        _methods[name] = MethodEntry(name, factory, space or {}, paper, where, example or {}, bad or {})
+        refused = _outside(factory) | dict(bad or {})
+        _methods[name] = MethodEntry(name, factory, space or {}, paper, where, example or {}, refused)
         return factory
 
     return register
@@ -203,6 +230,39 @@ def problem(
             raise ValueError(f"name: a problem called {name!r} is already registered")
         _problems[name] = ProblemEntry(name, factory, metric, steps, target)
         return factory
+
+    return register
+
+
+def part(kind: str, name: str, *, example: Callable[[], Any]) -> Callable[[Any], Any]:
+    """Register a part that is no method, with an example that its contract tests try; use it as a decorator.
+
+    | kind | what ``example()`` gives | what the part promises |
+    |---|---|---|
+    | layer | ``(module, arguments)`` | dtype, `jax.vmap`, `jax.jit`, finite gradients, half precision |
+    | activation | ``(function, arguments)`` | the same |
+    | operator | ``(module, input)``, ``input(n)`` a periodic function on n points, ``(channels, n)`` | the same function on another grid |
+    | integrator | ``(step, order)``, ``step(field, x, dt)`` | its order on a known equation |
+    | forecaster | ``forecast(history, horizon)`` | shape, determinism, equivariance to shifts |
+    | sampler | ``draw(key, n)``, ``(n, d)`` | shape, determinism in the key, finite |
+    | solver | ``solve() -> (error, tolerance)`` on a small generic instance | an error within the tolerance |
+
+    Arguments:
+        kind: One of the above.
+        name: Lower case, words joined by hyphens.
+        example: Called by the tests only.
+
+    Raises:
+        ValueError: for an unknown kind, or a name that is taken.
+    """  # noqa: E501
+    if kind not in PART_KINDS:
+        raise unknown("kind", kind, PART_KINDS, f"kind is one of {', '.join(PART_KINDS)}")
+
+    def register(what: Any) -> Any:
+        if name in _parts and _parts[name].part is not what:
+            raise ValueError(f"name: a part called {name!r} is already registered")
+        _parts[name] = PartEntry(kind, name, what, example)
+        return what
 
     return register
 
@@ -225,6 +285,12 @@ def problems() -> dict[str, ProblemEntry]:
     return dict(sorted(_problems.items()))
 
 
+def parts(kind: str | None = None) -> dict[str, PartEntry]:
+    """All registered parts by name, or those of one kind."""
+    _load()
+    return {name: entry for name, entry in sorted(_parts.items()) if kind in (None, entry.kind)}
+
+
 def find_method(name: str) -> MethodEntry:
     """The method of that name; a `ValueError` with a suggestion when there is none."""
     if name not in methods():
@@ -241,7 +307,7 @@ def find_problem(name: str) -> ProblemEntry:
 
 def costs() -> dict[str, dict[str, Any]]:
     """What ``benchmarks/optimizers.py`` has measured, by method; none where nothing is on record."""
-    path = Path(__file__).with_name("optim") / "measured.json"
+    path = Path(__file__).with_name("data") / "measured.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 

@@ -11,9 +11,10 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
+from attractor.plots import COLORS, add_curve
 from attractor.stats import Interval
 from attractor.store import write_atomically
-from attractor.trace import COLORS, add_curve, describe
+from attractor.trace import describe
 
 if TYPE_CHECKING:
     from attractor.comparison import Comparison
@@ -39,11 +40,12 @@ def render(comparison: "Comparison") -> str:
 <title>{html.escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>
 <h1>{html.escape(title)}</h1>
 <div class="soft">{len(comparison.entries)} methods · {settings["steps"]:,} steps · tuned over
-{settings["budget"]} configurations each on {len(settings["tuning_seeds"])} tuning seeds, then measured on
+{settings["budget"]} configurations each on {len(settings["tuning_seeds"])} tuning seeds by
+{html.escape(_tuned_by(comparison))}, then measured on
 {settings["seeds"]} fresh seeds that all methods share · {comparison.seconds:.0f} s</div>
 <p class="lead">{html.escape(sentence(comparison))}</p>
 <div class="scroll">{_table(comparison)}</div>
-<p class="soft">Brackets are 95 % bootstrap intervals over the fresh seeds; differences are paired.
+<p class="soft">Brackets are 95 % intervals over the fresh seeds; differences and ratios are paired.
 FLOPs are XLA's count for one step, seconds are wall time per step in the compiled program on this machine.</p>
 <h2>Convergence</h2>
 <p class="soft">Median over fresh seeds, band between the quartiles. The menu changes the horizontal axis.</p>
@@ -63,27 +65,38 @@ A best value at the edge of its range says that the search space was too narrow.
 def sentence(comparison: "Comparison") -> str:
     """What was found, in words a reader can quote."""
     best, *others = comparison.ranking
-    chance = comparison.probability_best()[best]
-    value = comparison[best].final.mean()
-    text = f"{best} is best at a final {comparison.metric} of {value:.4g}, with probability {chance:.0%}."
-    close = []
-    for name in others:
-        low, high = (d := comparison.difference(name, best)).low, d.high
-        if low <= 0 <= high:
-            close.append(name)
+    n, by_steps = comparison.settings["seeds"], comparison.criterion == "steps_to_target"
+    entry = comparison[best]
+    if not any(np.isfinite(e.final).any() for e in comparison.entries.values()):
+        where = comparison.settings.get("not_finite")
+        return f"Nothing finite was measured: every run of every method diverged{f'; {where}' if where else ''}."
+    if by_steps:
+        value = f"reaching a {comparison.metric} of {comparison.target:g} in {np.median(entry.steps_to_target):g} steps"
+        value += (
+            f" (median; {int(entry.reached.sum())} of {n} runs reach it)" if not entry.reached.all() else " (median)"
+        )
+    else:
+        value = f"at a final {comparison.metric} of {entry.final.mean():.4g}"
+    missed = "" if by_steps or comparison.target is None else f" No method reaches {comparison.target:g}."
+    if n == 1:
+        return f"{best} is ahead, {value}, on one seed, which says nothing about others: take seeds=3 or more.{missed}"
+    text = f"{best} is best, {value}, with probability {comparison.probability_best()[best]:.0%}."
+    close = [name for name in others if not _behind(comparison, name, best)]
     if close:
-        text += f" {' and '.join(close)} cannot be told apart from it with {comparison.settings['seeds']} seeds."
+        text += f" {' and '.join(close)} cannot be told apart from it with {n} seeds."
     elif others:
         text += " Its lead over every other method is outside the 95 % interval."
-    if comparison.target is not None:
-        steps = {n: float(np.median(e.steps_to_target)) for n, e in comparison.entries.items()}
-        first = min(steps, key=lambda n: steps[n])
-        text += (
-            f" {first} reaches {comparison.target:g} first, in {steps[first]:.0f} steps (median)."
-            if np.isfinite(steps[first])
-            else f" No method reaches {comparison.target:g} in half of its runs."
-        )
-    return text
+    if by_steps:
+        text += f" Methods were tuned for steps to the target, not for the final {comparison.metric}."
+    return text + missed
+
+
+def _behind(comparison: "Comparison", name: str, best: str) -> bool:
+    """Whether the interval of a method's distance from the best excludes none."""
+    if comparison.criterion == "steps_to_target":
+        return comparison.ratio("steps_to_target", name, best).low > 1
+    difference = comparison.difference(name, best)
+    return difference.low > 0 if comparison.goal == "min" else difference.high < 0
 
 
 def reproduce(comparison: "Comparison") -> str:
@@ -96,6 +109,13 @@ def reproduce(comparison: "Comparison") -> str:
         f"compare(problem, [{names}], steps={s['steps']}, seeds={s['seeds']}, budget={s['budget']}, "
         f"metric={s['metric']!r}, target={s['target']!r})"
     )
+
+
+def _tuned_by(comparison: "Comparison") -> str:
+    """What chose the configurations."""
+    metric = comparison.settings["tuned_on"]
+    by = f"final {metric}" if comparison.target is None else f"steps to {metric} {comparison.target:g}"
+    return by if metric == comparison.metric else f"{by}, on data that do not grade them"
 
 
 def _winners(comparison: "Comparison") -> dict[str, dict[str, Any]]:
@@ -176,23 +196,25 @@ def _tuning(comparison: "Comparison") -> list[go.Figure]:
         numeric = all(isinstance(v, float) for v in values)
         figure.update_layout(
             template="plotly_white", height=320, margin={"l": 70, "r": 20, "t": 20, "b": 50}, xaxis_title=hyper,
-            yaxis_title=f"final {comparison.metric}", legend={"orientation": "h", "y": 1.12},
+            yaxis_title=_tuned_by(comparison), legend={"orientation": "h", "y": 1.12},
         )  # fmt: skip
         wide = numeric and min(values) > 0 and max(values) / min(values) > 30
         figure.update_xaxes(type="log" if wide else "linear" if numeric else "category")
         results = np.concatenate([np.asarray(t.y, dtype=float) for t in figure.data])  # pyright: ignore
-        figure.update_yaxes(type="log" if comparison.goal == "min" and (results > 0).all() else "linear")
+        figure.update_yaxes(
+            type="log" if (results > 0).all() and comparison.target is None and comparison.goal == "min" else "linear"
+        )
         figures.append(figure)
     return figures
 
 
 def _add_tuning(figure: go.Figure, comparison: "Comparison", name: str, hyper: str) -> None:
-    entry = comparison[name]
+    entry, result = comparison[name], comparison.tuning_scores(name)
     values = entry.tuning.dataset[hyper].values.tolist()
-    result = entry.tuning.last(comparison.metric).values.mean(1)
     finite = np.isfinite(result)
     # A diverged configuration still has its place on the axis: just beyond the worst that did not.
-    edge = (np.max(result[finite]) if comparison.goal == "min" else np.min(result[finite])) if finite.any() else 1.0
+    smaller_is_better = comparison.goal == "min" or comparison.target is not None
+    edge = (np.max(result[finite]) if smaller_is_better else np.min(result[finite])) if finite.any() else 1.0
     symbols = ["star" if i == entry.chosen else "circle" if ok else "x" for i, ok in enumerate(finite)]
     sizes = [15 if i == entry.chosen else 8 for i in range(len(values))]
     figure.add_scatter(

@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 Law = Literal["linear", "power"]
 
@@ -33,6 +35,43 @@ class Interval:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
+SMALL = 8  # below so many samples resampling has too few values to draw from
+
+
+def mean(sample: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The mean with its t-interval: exact coverage for normal data of any size, from two values on.
+
+    One value bounds nothing: its interval is infinite. A sample with an infinite value has an infinite mean; the bound
+    on the other side is that of its finite values.
+
+    Arguments:
+        sample: One-dimensional, at least one value.
+        confidence: Coverage of the interval, in (0, 1).
+
+    Raises:
+        ValueError: if the sample is empty or not one-dimensional.
+    """
+    (values,) = _samples(sample)
+    with np.errstate(all="ignore"):
+        value = float(values.mean())
+    if math.isnan(value):
+        return Interval(value, -math.inf, math.inf)
+    low, high = _t_bounds(values[np.isfinite(values)], confidence)
+    if math.isinf(value):
+        constant = bool((values == value).all())
+        return Interval(value, value if value < 0 or constant else low, value if value > 0 or constant else high)
+    return Interval(value, low, high)
+
+
+def _t_bounds(values: Float[np.ndarray, " n"], confidence: float) -> tuple[float, float]:
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = (
+        float(student.ppf((1 + confidence) / 2, len(values) - 1)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    )
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
 def bootstrap(
     statistic: Callable[..., Float[np.ndarray, " draws"]],
     *samples: ArrayLike,
@@ -40,7 +79,11 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of a statistic of paired samples.
+    """Interval of any statistic of paired samples; for a mean, a ratio or a proportion use the functions of that name.
+
+    From `SMALL` samples on a percentile bootstrap, expanded so that it covers as a t-interval would (Hesterberg, "What
+    teachers should know about the bootstrap", 2015: the plain one is too narrow by the factor sqrt((n-1)/n) z/t).
+    Below, the jackknife's standard error and Student's quantile; one sample bounds nothing.
 
     Arguments:
         statistic: Takes one array ``(draws, n)`` per sample and reduces the last axis.
@@ -52,32 +95,47 @@ def bootstrap(
     Raises:
         ValueError: if the samples are empty or of unequal length.
     """
-    arrays = [np.asarray(s, dtype=float) for s in samples]
-    lengths = {a.shape for a in arrays}
-    if len(lengths) != 1 or arrays[0].ndim != 1 or arrays[0].size == 0:
-        raise ValueError(f"samples: expected one-dimensional arrays of one length >= 1, got shapes {sorted(lengths)}")
-    index = np.random.default_rng(seed).integers(0, arrays[0].size, (draws, arrays[0].size))
+    arrays = _samples(*samples)
+    n = arrays[0].size
     with np.errstate(all="ignore"):
         value = float(statistic(*(a[None] for a in arrays))[0])
+        if n == 1:
+            return Interval(value, -math.inf, math.inf)
+        quantile = float(student.ppf((1 + confidence) / 2, n - 1))
+        if n < SMALL:
+            without = ~np.eye(n, dtype=bool)
+            left_out = np.asarray(statistic(*(np.stack([a[row] for row in without]) for a in arrays)), dtype=float)
+            half = quantile * math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+            if not math.isfinite(half):
+                return Interval(value, -math.inf, math.inf)
+            return Interval(value, value - half, value + half)
+        index = np.random.default_rng(seed).integers(0, n, (draws, n))
         drawn = np.asarray(statistic(*(a[index] for a in arrays)), dtype=float)
     if np.isnan(drawn).any():
         # 0/0 or inf - inf in a resample: nothing bounds the statistic.
         return Interval(value, -math.inf, math.inf)
-    tail = (1 - confidence) / 2
+    tail = float(normal.cdf(-math.sqrt(n / (n - 1)) * quantile))
     # 'lower'/'higher' never interpolate, so that an infinite draw stays infinite instead of turning into a NaN.
     low = float(np.quantile(drawn, tail, method="lower"))
     high = float(np.quantile(drawn, 1 - tail, method="higher"))
     return Interval(value, min(low, value), max(high, value))
 
 
-def mean(sample: ArrayLike) -> Interval:
-    """Bootstrap interval of the mean."""
-    return bootstrap(lambda s: s.mean(-1), sample)
+def median(sample: ArrayLike, confidence: float = 0.95) -> Interval:
+    """The median with the sign test's interval: two order statistics, at least the coverage asked for, for any law.
 
-
-def median(sample: ArrayLike) -> Interval:
-    """Bootstrap interval of the median."""
-    return bootstrap(lambda s: np.median(s, -1), sample)
+    Fewer than six values cannot bound a median with 95 %: the interval is infinite.
+    """
+    (values,) = _samples(sample)
+    unknown = np.isnan(values)
+    with np.errstate(all="ignore"):
+        value = float(np.median(values))
+    # A value that is not a number may be anything: it counts against both bounds.
+    low, high = (np.sort(np.where(unknown, filler, values)) for filler in (-math.inf, math.inf))
+    cut = int(binom.ppf((1 - confidence) / 2, values.size, 0.5))  # values to leave out on either side
+    if cut == 0:
+        return Interval(value, -math.inf, math.inf)
+    return Interval(value, float(low[cut - 1]), float(high[-cut]))
 
 
 def proportion(hits: int, trials: int) -> Interval:
@@ -87,13 +145,42 @@ def proportion(hits: int, trials: int) -> Interval:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> Interval:
-    """Bootstrap interval of ``mean(a - b)``, pairs kept together."""
-    return bootstrap(lambda x, y: (x - y).mean(-1), a, b)
+    """``mean(a - b)`` with its t-interval, pairs kept together."""
+    x, y = _samples(a, b)
+    with np.errstate(invalid="ignore"):
+        return mean(x - y)
 
 
 def paired_ratio(a: ArrayLike, b: ArrayLike) -> Interval:
-    """Bootstrap interval of ``median(a) / median(b)``, pairs kept together."""
-    return bootstrap(lambda x, y: np.median(x, -1) / np.median(y, -1), a, b)
+    """How many times ``b`` is ``a``, typically: the geometric mean of ``a / b``, with the t-interval of its logarithm.
+
+    Where a ratio is zero, infinite or not a number (a run that diverged, or never reached its target) there is no
+    logarithm: then the median of the ratios, with the interval of `median`, which bounds both sides by values that
+    were measured.
+    """
+    x, y = _samples(a, b)
+    with np.errstate(all="ignore"):
+        ratios = x / y
+    if (np.isfinite(ratios) & (ratios > 0)).all():
+        logs = mean(np.log(ratios))
+        with np.errstate(over="ignore"):
+            return Interval(*(float(np.exp(v)) for v in (logs.value, logs.low, logs.high)))
+    if (ratios == ratios[0]).all():  # always 0 or always infinite: as sure as it gets, if there is more than one
+        return median(ratios) if ratios.size == 1 else Interval.exact(ratios[0])
+    return median(ratios)
+
+
+def ratio_of_means(a: ArrayLike, b: ArrayLike) -> Interval:
+    """``mean(a) / mean(b)``, pairs kept together, by `bootstrap`."""
+    return bootstrap(lambda x, y: x.mean(-1) / y.mean(-1), a, b)
+
+
+def _samples(*samples: ArrayLike) -> list[Float[np.ndarray, " n"]]:
+    arrays = [np.asarray(s, dtype=float) for s in samples]
+    shapes = {a.shape for a in arrays}
+    if len(shapes) != 1 or arrays[0].ndim != 1 or arrays[0].size == 0:
+        raise ValueError(f"samples: expected one-dimensional arrays of one length >= 1, got shapes {sorted(shapes)}")
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -119,7 +206,7 @@ class Rate:
 def fit_rate(steps: ArrayLike, values: ArrayLike) -> Rate:
     """Fit both laws to n curves by least squares on ``log(values)``.
 
-    The interval is over curves (a bootstrap of the mean slope) when there are several, and from the regression's
+    The interval is over curves (the t-interval of the mean slope) when there are several, and from the regression's
     standard error when there is one. Step 0 and values that are not positive and finite are left out.
 
     Raises:
@@ -127,6 +214,7 @@ def fit_rate(steps: ArrayLike, values: ArrayLike) -> Rate:
     """
     t, curves = np.asarray(steps, float), np.atleast_2d(np.asarray(values, float))
     slopes: dict[Law, list[tuple[float, float, float]]] = {"linear": [], "power": []}
+    usable = t > 0
     for curve in curves:
         usable = (t > 0) & np.isfinite(curve) & (curve > 0)
         if usable.sum() < 3:
@@ -149,7 +237,8 @@ def fit_rate(steps: ArrayLike, values: ArrayLike) -> Rate:
         slope = mean([s for s, _, _ in fits])
     else:
         s, error, _ = fits[0]
-        slope = Interval(s, s - 1.96 * error, s + 1.96 * error)
+        half = error * float(student.ppf(0.975, int(usable.sum()) - 2))
+        slope = Interval(s, s - half, s + half)
     if law == "linear":
         return Rate(law, Interval(math.exp(slope.value), math.exp(slope.low), math.exp(slope.high)), residuals)
     return Rate(law, Interval(-slope.value, -slope.high, -slope.low), residuals)

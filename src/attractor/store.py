@@ -1,6 +1,7 @@
 """Results on disk: traces as Parquet under ``.attractor/`` or ``$ATTRACTOR_HOME``, readable by anything, atomically
 written."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -9,10 +10,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import duckdb
 import fsspec
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from attractor.trace import Trace
+
+FORMAT = "attractor-trace-1"
 
 
 def home() -> str:
@@ -42,6 +50,55 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write(trace: "Trace", path: str | os.PathLike[str]) -> None:
+    """Write a trace as one Parquet file, atomically; a local path or any fsspec URL."""
+    header = {
+        "format": FORMAT,
+        "settings": dict(trace.dataset.attrs),
+        "hyperparameters": trace.hyperparameters,
+        "shapes": {m: list(trace[m].shape[3:]) for m in trace.metrics},
+        "goals": {m: trace[m].attrs.get("goal", "min") for m in trace.metrics},
+        "dtypes": {m: str(trace[m].dtype) for m in trace.metrics},
+        "timing": vars(trace.timing),
+    }
+    table = pa.Table.from_pandas(trace.frame(), preserve_index=False)
+    table = table.replace_schema_metadata({"attractor": json.dumps(header)})
+    write_atomically(path, lambda file: pq.write_table(table, file))
+
+
+def read(path: str | os.PathLike[str], dataset: Callable[..., "xr.Dataset"]) -> tuple["xr.Dataset", dict[str, Any]]:
+    """Read what `write` wrote: the data, and the fields of the run's `Timing`.
+
+    Arguments:
+        path: A local path or any fsspec URL.
+        dataset: Lays arrays out as a trace does: ``(values, diverged_at, steps, configs, seeds, settings) -> dataset``.
+
+    Raises:
+        ValueError: if the file is not a trace.
+    """
+    with fsspec.open(str(path), "rb") as file:
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"path: {path} is no Parquet file, or a damaged one ({error})") from error
+    header = json.loads((table.schema.metadata or {}).get(b"attractor", b"{}"))
+    if header.get("format") != FORMAT:
+        raise ValueError(f"path: {path} is a Parquet file but no trace (expected format {FORMAT})")
+    frame = table.to_pandas()
+    steps, seeds = frame["step"].unique().tolist(), frame["seed"].unique().tolist()
+    sizes = (frame["config"].nunique(), len(seeds), len(steps))
+    configs = [{k: frame[k].iloc[c * sizes[1] * sizes[2]] for k in header["hyperparameters"]} for c in range(sizes[0])]
+    values = {
+        m: np.asarray(frame[m].tolist(), dtype=header["dtypes"][m]).reshape(*sizes, *shape)
+        for m, shape in header["shapes"].items()
+    }
+    diverged_at = frame["diverged_at"].to_numpy().reshape(sizes)[:, :, 0]
+    data = dataset(values, diverged_at, steps, configs, seeds, header["settings"])
+    for metric, goal in header["goals"].items():
+        data[metric].attrs["goal"] = goal
+    return data, header["timing"]
 
 
 def save(trace: "Trace", name: str) -> str:

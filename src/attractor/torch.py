@@ -28,6 +28,8 @@ import torch
 from jaxtyping import PRNGKeyArray, PyTree
 from torch import Tensor
 
+from attractor.transformations import as_transformation, averaged, is_transformation, update
+
 
 class Optimizer(torch.optim.Optimizer):
     """Run an optax transformation inside a PyTorch training loop.
@@ -35,6 +37,9 @@ class Optimizer(torch.optim.Optimizer):
     Parameters, gradients and updates cross between the libraries over DLPack, without a copy; each group's update is
     one compiled JAX program. The transformation sees a dict of arrays, under the parameters' names if
     ``model.named_parameters()`` is given, so that masks may go by name, and else under "0", "1", ….
+
+    Schedule-free transformations take gradients at one point and are to be judged at another: call `eval` before an
+    evaluation, and `train` before the next step. For other transformations both do nothing.
 
     A parameter that has no gradient in some step is not moved by it; to the transformation its gradient is zero.
 
@@ -68,15 +73,17 @@ class Optimizer(torch.optim.Optimizer):
         self._key = jr.key(seed)
         self._steps = 0
         self._states: list[PyTree] = []
+        self._training: list[tuple[Tensor, Tensor]] | None = None  # in `eval`: parameters, and their values in training
         self._updates: list[Callable[..., tuple[PyTree, PyTree]]] = []
         super().__init__(params, {"transformation": transformation})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, with a transformation of its own or the default one; its state starts here."""
+        self._require_training("add_param_group")
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         transformation = group["transformation"]
-        if not isinstance(transformation, optax.GradientTransformation):
+        if not is_transformation(transformation):
             self.param_groups.pop()
             raise TypeError(
                 f"transformation: expected an optax.GradientTransformation, got {type(transformation).__name__}; "
@@ -89,7 +96,7 @@ class Optimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
         self._states.append(jax.tree.map(jnp.asarray, transformation.init(initial)))
-        self._updates.append(_compiled(optax.with_extra_args_support(transformation)))
+        self._updates.append(_compiled(as_transformation(transformation)))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -101,7 +108,11 @@ class Optimizer(torch.optim.Optimizer):
 
         Returns:
             What the closure returns; `None` without one.
+
+        Raises:
+            RuntimeError: after `eval`, if `train` has not been called since.
         """
+        self._require_training("step")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -124,11 +135,44 @@ class Optimizer(torch.optim.Optimizer):
             torch._foreach_add_([p for p, _ in moved], [u for _, u in moved])  # pyright: ignore[reportPrivateImportUsage]
         return loss
 
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Move the parameters to the averaged point, wherever a schedule-free transformation keeps one.
+
+        Until `train`, evaluate or save the model for use; to save it for more training, call `train` first.
+        """
+        if self._training is not None:
+            return
+        self._training = []
+        for group, state in zip(self.param_groups, self._states, strict=True):
+            params = {name: jnp.array(_to_jax(name, p), copy=True) for name, p in _named(group)}
+            points = averaged(params, state)
+            for name, p in _named(group):
+                if points[name] is not params[name]:
+                    self._training.append((p, p.clone()))
+                    p.copy_(_to_torch(points[name]))
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Move the parameters back to where `eval` found them, to the bit."""
+        for p, value in self._training or ():
+            p.copy_(value)
+        self._training = None
+
+    def _require_training(self, what: str) -> None:
+        if self._training is not None:
+            raise RuntimeError(f"{what}: the parameters are at the averaged point; call train() first")
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only, so that ``torch.load(…, weights_only=True)`` reads it back.
 
         The transformations themselves are code, and not part of it.
+
+        Raises:
+            RuntimeError: after `eval`, if `train` has not been called since: the model's parameters, saved beside it,
+                would not be those that training goes on from.
         """
+        self._require_training("state_dict")
         states = {
             i: {"leaves": [_to_torch(leaf).clone() for leaf in _leaves(state)]} for i, state in enumerate(self._states)
         }
@@ -164,13 +208,13 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _compiled(transformation: optax.GradientTransformationExtraArgs) -> Callable[..., tuple[PyTree, PyTree]]:
-    def update(params: PyTree, grads: PyTree, state: PyTree, key: PRNGKeyArray, extra: dict[str, Any]) -> Any:
+    def step(params: PyTree, grads: PyTree, state: PyTree, key: PRNGKeyArray, extra: dict[str, Any]) -> Any:
         # The barrier keeps a state that merely stores what it is given from sharing memory with PyTorch.
         params, grads = jax.lax.optimization_barrier((params, grads))
-        updates, state = transformation.update(grads, state, params, key=key, **extra)
+        updates, state = update(transformation, grads, state, params, {"key": key, **extra})
         return jax.tree.map(lambda u, p: u.astype(p.dtype), updates, params), state
 
-    return jax.jit(update, donate_argnums=2)
+    return jax.jit(step, donate_argnums=2)
 
 
 def _named(group: dict[str, Any]) -> list[tuple[str, Tensor]]:

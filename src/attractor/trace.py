@@ -1,27 +1,21 @@
 """Traces: what a run recorded, as an `xarray.Dataset` with dims ``config``, ``seed`` and ``step``."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 import pandas as pd
-import plotly.colors
-import plotly.graph_objects as go
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xarray as xr
 from jaxtyping import PyTree
 
+from attractor import store
 from attractor.stats import Interval, Rate, fit_rate
 from attractor.stats import mean as interval_of_mean
-from attractor.store import write_atomically
 
-FORMAT = "attractor-trace-1"
-COLORS = plotly.colors.qualitative.D3
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -146,33 +140,19 @@ class Trace:
         """Mean over seeds of the last value, with its interval, for every configuration."""
         return [interval_of_mean(row) for row in self.last(metric).values]
 
-    def plot(self, metric: str | None = None, log: bool = True) -> go.Figure:
+    def label(self, config: int) -> str:
+        """A configuration in one line, for a legend."""
+        return describe(self.configuration(config)) or "run"
+
+    def plot(self, metric: str | None = None, log: bool = True) -> "go.Figure":
         """Curves of a metric: the median over seeds and, for several seeds, the band between the quartiles."""
-        metric = self.metrics[0] if metric is None else self._known(metric)
-        figure = go.Figure()
-        for config in range(self.dataset.sizes["config"]):
-            label = describe(self.configuration(config)) or "run"
-            add_curve(figure, self.dataset["step"].values, self[metric].values[config], label, config)
-        figure.update_layout(xaxis_title="step", yaxis_title=metric, template="plotly_white")
-        return figure.update_yaxes(type="log" if log and bool((self[metric] > 0).all()) else "linear")
+        from attractor import plots  # the plotting library takes long to import, and few runs need it
+
+        return plots.curves(self, self.metrics[0] if metric is None else self._known(metric), log)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one Parquet file, atomically; a local path or any fsspec URL."""
-        shapes = {m: list(self.dataset[m].shape[3:]) for m in self.metrics}
-        goals = {m: self.dataset[m].attrs.get("goal", "min") for m in self.metrics}
-        dtypes = {m: str(self.dataset[m].dtype) for m in self.metrics}
-        header = {
-            "format": FORMAT,
-            "settings": dict(self.dataset.attrs),
-            "hyperparameters": self.hyperparameters,
-            "shapes": shapes,
-            "goals": goals,
-            "dtypes": dtypes,
-            "timing": vars(self.timing),
-        }
-        table = pa.Table.from_pandas(self.frame(), preserve_index=False)
-        table = table.replace_schema_metadata({"attractor": json.dumps(header)})
-        write_atomically(path, lambda file: pq.write_table(table, file))
+        store.write(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Trace":
@@ -181,29 +161,8 @@ class Trace:
         Raises:
             ValueError: if the file is not a trace.
         """
-        with fsspec.open(str(path), "rb") as file:
-            try:
-                table = pq.read_table(file)
-            except pa.ArrowInvalid as error:
-                raise ValueError(f"path: {path} is no Parquet file, or a damaged one ({error})") from error
-        header = json.loads((table.schema.metadata or {}).get(b"attractor", b"{}"))
-        if header.get("format") != FORMAT:
-            raise ValueError(f"path: {path} is a Parquet file but no trace (expected format {FORMAT})")
-        frame = table.to_pandas()
-        steps, seeds = frame["step"].unique().tolist(), frame["seed"].unique().tolist()
-        sizes = (frame["config"].nunique(), len(seeds), len(steps))
-        configs = [
-            {k: frame[k].iloc[c * sizes[1] * sizes[2]] for k in header["hyperparameters"]} for c in range(sizes[0])
-        ]
-        values = {
-            m: np.asarray(frame[m].tolist(), dtype=header["dtypes"][m]).reshape(*sizes, *shape)
-            for m, shape in header["shapes"].items()
-        }
-        diverged_at = frame["diverged_at"].to_numpy().reshape(sizes)[:, :, 0]
-        dataset = _dataset(values, diverged_at, steps, configs, seeds, header["settings"])
-        for metric, goal in header["goals"].items():
-            dataset[metric].attrs["goal"] = goal
-        return cls(dataset, timing=Timing(**header["timing"]))
+        dataset, timing = store.read(path, _dataset)
+        return cls(dataset, timing=Timing(**timing))
 
     def _known(self, metric: str) -> str:
         if metric not in self.metrics:
@@ -214,24 +173,6 @@ class Trace:
 def describe(config: Mapping[str, Any]) -> str:
     """A configuration in one line."""
     return ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in config.items())
-
-
-def add_curve(
-    figure: go.Figure, x: np.ndarray, curves: np.ndarray, name: str, color: int, visible: bool = True
-) -> None:
-    """Add the median over seeds of ``curves`` (seeds, points) and a band between the quartiles to a figure."""
-    shade = COLORS[color % len(COLORS)]
-    curves = np.where(np.isfinite(curves), curves, np.nan)
-    with np.errstate(all="ignore"):
-        low, middle, high = np.nanquantile(curves, [0.25, 0.5, 0.75], axis=0)
-    group = {"legendgroup": name, "visible": visible}
-    if len(curves) > 1:
-        band = np.concatenate([high, low[::-1]])
-        figure.add_scatter(
-            x=np.concatenate([x, x[::-1]]), y=band, fill="toself", fillcolor=shade, opacity=0.15, mode="lines",
-            line_width=0, hoverinfo="skip", showlegend=False, **group,
-        )  # fmt: skip
-    figure.add_scatter(x=x, y=middle, name=name, mode="lines", line_color=shade, **group)
 
 
 def _dataset(

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.blackbox import consensus_based_optimization, consensus_hopping, consensus_point
+from attractor.blackbox import ConsensusBasedOptimization, ConsensusHopping, consensus_point
 from attractor.engine import run
 from attractor.problem import Minimization
 from attractor.problems import rastrigin
@@ -38,7 +38,7 @@ def test_particles_without_a_value_have_no_weight():
 def test_ten_steps_match_a_numpy_loop(diffusion):
     with jax.enable_x64(True):
         problem = rastrigin(dim=3)
-        method = consensus_based_optimization(
+        method = ConsensusBasedOptimization(
             2.0, noise=0.7, spread=1.5, particles=5, drift=0.8, time_step=0.05, diffusion=diffusion
         )
         x = problem.init(jr.key(0))
@@ -62,7 +62,7 @@ def test_ten_steps_match_a_numpy_loop(diffusion):
 def test_hopping_is_the_consensus_of_a_cloud():
     with jax.enable_x64(True):
         problem, x, key = rastrigin(dim=2), jnp.asarray([0.3, -1.0]), jr.key(4)
-        method = consensus_hopping(0.5, spread=0.2, particles=50)
+        method = ConsensusHopping(0.5, spread=0.2, particles=50)
         hop, state = method.step(problem, x, None, key)
         copies = jnp.zeros((50, 2))
         cloud = np.asarray(x + 0.2 * optax.tree.random_like(jr.fold_in(key, 1), copies))
@@ -72,14 +72,14 @@ def test_hopping_is_the_consensus_of_a_cloud():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-@pytest.mark.parametrize("make", [consensus_based_optimization, consensus_hopping])
+@pytest.mark.parametrize("make", [ConsensusBasedOptimization, ConsensusHopping])
 def test_any_pytree_keeps_its_shapes_and_types(make, dtype):
     def loss(x):
         return x["a"].astype(jnp.float32) ** 2 + jnp.sum(x["b"].astype(jnp.float32) ** 2)
 
     problem = Minimization(loss, {"a": jnp.ones((), dtype), "b": jnp.ones((2, 3), dtype)})
     x = problem.init(jr.key(0))
-    for diffusion in ("componentwise", "isotropic") if make is consensus_based_optimization else (None,):
+    for diffusion in ("componentwise", "isotropic") if make is ConsensusBasedOptimization else (None,):
         method = make(particles=4) if diffusion is None else make(particles=4, diffusion=diffusion)
         state = method.init(problem, x, jr.key(1))
         after = jax.eval_shape(lambda s, m=method: m.step(problem, x, s, jr.key(2)), state)
@@ -89,7 +89,7 @@ def test_any_pytree_keeps_its_shapes_and_types(make, dtype):
 
 def test_never_asks_for_a_gradient():
     problem = Minimization(lambda x: jnp.sum(jnp.floor(jnp.abs(x) * 10)), jnp.full(2, 3.0))
-    trace = run(problem, consensus_based_optimization(spread=1.0), steps=200)
+    trace = run(problem, ConsensusBasedOptimization(spread=1.0), steps=200)
     assert trace.last("loss").item() < 2
 
 
@@ -102,7 +102,7 @@ def test_never_asks_for_a_gradient():
 )  # fmt: skip
 def test_bad_arguments_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
-        consensus_based_optimization(**bad)
+        ConsensusBasedOptimization(**bad)
 
 
 def test_bad_problem_arguments_are_named():

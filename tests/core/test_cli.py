@@ -1,15 +1,22 @@
 """The command line as a script and as a person meets it."""
 
+import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from core.test_record import verdict
 from typer.testing import CliRunner
 
-from attractor.cli import app, load_problem, main
-from attractor.papers import Verdict, catalogue
+from attractor.cli import app, main
+from attractor.cli.compare import load_problem
+from attractor.papers import catalogue, record, sources
+from attractor.papers.record import STATUSES, Record
+
+check_module = importlib.import_module("attractor.cli.check")
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +35,12 @@ def failing(monkeypatch, capsys, *arguments):
 def test_papers_as_json_has_the_promised_keys():
     rows = json.loads(invoke("papers", "--json").stdout)
     assert len(rows) == len(catalogue()) == 405
-    assert set(rows[0]) == {"slug", "title", "room", "kind", "status"}
+    assert set(rows[0]) == {"slug", "title", "room", "kind", "status", "claims", "replicated"}
+    assert set(rows[0]["claims"]) == {"holds", "fails", "inconclusive", "void", "error"}
+    assert {r["status"] for r in rows} <= set(STATUSES)
+    tried = [r for r in rows if r["status"] != "missing"]
+    assert all(sum(r["claims"].values()) > 0 for r in tried)
+    assert all(sum(r["claims"].values()) == 0 for r in rows if r["status"] == "missing")
     rows = json.loads(invoke("papers", "vector field that is not a gradient", "--json").stdout)
     assert {r["slug"] for r in rows[:3]} == {"qcsbm", "diffusion-gauge-freedom", "diffusion-wasserstein-flow"}
 
@@ -89,37 +101,87 @@ def test_problems_and_methods_list_the_registry():
     assert all(m["summary"] for m in rows.values())
 
 
-def fake(slug, outcome):
-    broken = [{"name": "damaged", "verdict": "fails", "value": 2.0}]
-    return [Verdict(slug, "small", "it is small", outcome, 1.0, 0.9, 1.1, 1.5, "at most", broken, 0.1)]
+def fake(slug, outcome, **changes):
+    return [verdict(outcome, slug=slug, high=1.1, given={"solved": True}, cases={"a": [1.0, 0.9, 1.1]}, **changes)]
 
 
-@pytest.mark.parametrize(("outcome", "code"), [("holds", 0), ("fails", 1), ("error", 1)])
-def test_check_prints_json_and_exits_by_the_verdict(monkeypatch, tmp_path, outcome, code):
-    monkeypatch.setattr("attractor.cli.check", lambda slug, scale: fake(slug, outcome))
+@pytest.mark.parametrize(
+    ("outcome", "code"), [("holds", 0), ("fails", 1), ("inconclusive", 1), ("void", 1), ("error", 1)]
+)
+def test_check_prints_json_and_exits_by_the_verdict(monkeypatch, outcome, code):
+    monkeypatch.setattr(check_module, "check", lambda slug, **how: fake(slug, outcome))
     result = invoke("check", "adahessian", "--json")
     assert result.exit_code == code
     assert json.loads(result.stdout) == [
         {
             "slug": "adahessian", "claim": "small", "verdict": outcome, "value": 1.0, "low": 0.9, "high": 1.1,
-            "threshold": 1.5, "direction": "at most", "broken": [{"name": "damaged", "verdict": "fails"}],
-            "seconds": 0.1,
+            "threshold": 1.5, "direction": "at most", "source": "ours", "given": {"solved": True},
+            "cases": {"a": [1.0, 0.9, 1.1]}, "seconds": 0.1,
+            "broken": [{"name": "damaged", "verdict": "fails", "informative": True}],
         }
     ]  # fmt: skip
-    recorded = json.loads((tmp_path / "home" / "verdicts.json").read_text())
-    assert recorded["adahessian"]["small"]["verdict"] == outcome
+    assert record.read("adahessian", record.local()).quick["small"].verdict == outcome
     assert outcome in invoke("show", "adahessian").stdout
 
 
 def test_a_stale_check_fails_only_when_a_verdict_got_worse(monkeypatch):
-    known = {"adahessian": {"small": fake("adahessian", "fails")[0]}}
-    monkeypatch.setattr("attractor.cli.record.read", lambda *path: known)
-    monkeypatch.setattr(
-        "attractor.cli.record.status", lambda slug, before: "stale" if slug == "adahessian" else "holds"
-    )
-    for outcome, code in (("holds", 0), ("fails", 0), ("error", 1)):
-        monkeypatch.setattr("attractor.cli.check", lambda slug, scale, outcome=outcome: fake(slug, outcome))
+    def known(slug, *root):
+        return Record(slug, quick={"small": fake(slug, "inconclusive")[0]})
+
+    monkeypatch.setattr(record, "read", known)
+    monkeypatch.setattr(record, "status", lambda slug, *known: "stale" if slug == "adahessian" else "holds")
+    for outcome, code in (("holds", 0), ("inconclusive", 0), ("fails", 1), ("error", 1)):
+        monkeypatch.setattr(check_module, "check", lambda slug, outcome=outcome, **how: fake(slug, outcome))
         assert invoke("check", "--stale").exit_code == code
+
+
+def test_replications_are_numbered_recorded_and_shown(monkeypatch):
+    asked = []
+
+    def ran(slug, *, scale, replication, more_seeds):
+        asked.append((replication, more_seeds))
+        return fake(slug, "holds", replication=replication)
+
+    monkeypatch.setattr(check_module, "check", ran)
+    for arguments in ([], ["--replication", "1"], ["--replication", "3"]):
+        assert invoke("check", "adahessian", *arguments).exit_code == 0
+    assert asked == [(0, False), (1, False), (3, False)]
+    known = record.read("adahessian", record.local())
+    assert set(known.replications["small"]) == {1, 3}
+    assert known.replicated_share == "2/2"
+    assert "replicated 2 of 2" in invoke("show", "adahessian").stdout
+    invoke("check", "adahessian", "--more-seeds")
+    assert asked[-1] == (0, True)
+    official = record.read("adahessian")
+    known = max([0, *(r for runs in official.replications.values() for r in runs)]) if official else 0
+    invoke("check", "adahessian", "--replication", "next")
+    assert asked[-1] == (known + 1, False)
+
+
+def test_no_further_paper_begins_after_the_minutes_given(monkeypatch):
+    monkeypatch.setattr(check_module, "check", lambda slug, **how: fake(slug, "holds"))
+    result = invoke("check", "adahessian", "fno", "--minutes", "0")
+    assert "2 papers were left" in result.stderr
+    assert invoke("check", "adahessian", "fno", "--minutes", "5").exit_code == 0
+
+
+def test_check_since_a_revision_runs_what_the_change_touches(monkeypatch, tmp_path):
+    """In a repository of its own, where only what AdaHessian uses is changed."""
+    package = tmp_path / "attractor"
+    shutil.copytree(sources.ROOT, package, ignore=shutil.ignore_patterns("__pycache__", "*.npz", "*.json"))
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "then"]):
+        subprocess.run([*git, *command], check=True)
+    path = package / "second_order" / "diagonal.py"
+    path.write_text(path.read_text().replace("def scale_by_adahessian(", "X = 1\n\n\ndef scale_by_adahessian(x=X, *, "))
+    monkeypatch.setattr(check_module, "ROOT", package)
+    ran = []
+    monkeypatch.setattr(check_module, "check", lambda slug, **how: ran.append(slug) or fake(slug, "holds"))
+    invoke("check", "--since", "HEAD")
+    assert "adahessian" in ran
+    assert "fno" not in ran
+    with pytest.raises(ValueError, match="--since"):
+        invoke("check", "--since", "nowhere")
 
 
 def test_compare_a_problem_of_the_users_own(tmp_path):

@@ -1,9 +1,12 @@
 """Comparisons: equal budgets, fresh paired seeds, honest statistics, a report that works offline."""
 
+import dataclasses
 import functools
 import json
+import math
 import re
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -11,9 +14,10 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
-from attractor.comparison import TUNING_SEEDS, Interrupted
+from attractor.comparison import TUNING_SEEDS, Interrupted, tune
 from attractor.report import render, sentence
 
 
@@ -58,7 +62,9 @@ def test_statistics_and_their_units(found):
     assert np.isinf(found.statistic("steps_to_target", "frozen")).all()
     assert found.ratio("steps_to_target", "sgd", "frozen").high == 0
     assert found.ratio("steps_to_target", "sgd", "sgd").value == 1
-    assert found.difference("frozen", "sgd").low > 0
+    difference = found.difference("frozen", "sgd")
+    assert difference.value == pytest.approx((found["frozen"].final - found["sgd"].final).mean())
+    assert difference.low < difference.value < difference.high
     assert found.ranking[-1] == "frozen"
     assert sum(found.probability_best().values()) == pytest.approx(1)
     assert found.probability_best()["frozen"] == 0
@@ -157,3 +163,99 @@ def test_an_interruption_keeps_what_was_measured():
     assert caught.value.missing == ["second", "third"]
     with pytest.raises(KeyboardInterrupt):
         compare(bowl(), {"only": stopped}, steps=5, seeds=2, budget=2)
+
+
+def test_what_is_tuned_is_what_is_ranked():
+    """A method that reaches the target first is the best, whatever its final loss."""
+
+    def jumps(learning_rate):  # at the target in one step, and then away from the minimum
+        def update(updates, state, params=None):
+            return jax.tree.map(lambda x: jnp.where(state == 0, 0.001 - x, learning_rate), params), state + 1
+
+        return optax.GradientTransformation(lambda params: jnp.zeros((), int), update)
+
+    methods = {"jumps": (jumps, {"learning_rate": LogUniform(0.1, 0.2)}), "sgd": "sgd"}
+    c = compare(bowl(), methods, steps=100, seeds=4, budget=4, target=1e-3)
+    assert c["jumps"].final.mean() > 10 * c["sgd"].final.mean()
+    assert c.criterion == "steps_to_target"
+    assert c.ranking == ["jumps", "sgd"]
+    assert c.probability_best()["jumps"] > 0.95
+    assert "final loss (not tuned for)" in c.table().columns
+    assert re.match(r"jumps is best, reaching a loss of 0.001 in 1 steps", sentence(c))
+    assert "not for the final loss" in sentence(c)
+    unreachable = compare(bowl(), methods, steps=20, seeds=3, budget=4, target=-1.0)
+    assert unreachable.criterion == "final"
+    assert unreachable.ranking == ["sgd", "jumps"]
+    assert "No method reaches -1" in sentence(unreachable)
+
+
+def test_a_missed_target_counts_ten_times_the_steps():
+    """One lucky seed does not win over a method that always arrives."""
+    entry = compare(bowl(), {"sgd": "sgd"}, steps=50, seeds=3, budget=2, target=1e-3)["sgd"]
+    entry = dataclasses.replace(entry, steps_to_target=np.array([1.0, np.inf, 5.0]))
+    assert entry.penalized_steps.tolist() == [1, 500, 5]
+    assert entry.reached.tolist() == [True, False, True]
+
+
+def test_one_seed_gives_no_probability_and_no_verdict():
+    c = compare(bowl(), {"sgd": "sgd", "adam": "adam"}, steps=20, seeds=1, budget=2)
+    assert all(math.isnan(p) for p in c.probability_best().values())
+    assert "on one seed, which says nothing" in sentence(c)
+    assert "probability" not in sentence(c)
+    assert math.isinf(c.difference("sgd", "adam").low)
+    assert math.isinf(c.difference("sgd", "adam").high)
+    assert "–" in render(c) or "—" in render(c)
+
+
+def test_probabilities_are_those_of_the_paired_t_distribution(found):
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=(2, 5))
+    entries = {n: dataclasses.replace(found["sgd"], final=v) for n, v in (("a", a), ("b", b), ("c", b + 100))}
+    c = dataclasses.replace(found, entries=entries, target=None)
+    d = a - b
+    expected = student.cdf(-d.mean() / (d.std(ddof=1) / math.sqrt(5)), 4)
+    assert c.probability_best()["a"] == pytest.approx(expected, abs=0.02)
+    assert c.probability_best()["c"] == 0
+
+
+def test_nothing_finite_is_said_and_located():
+    data = np.ones((6, 2), np.float32)
+    data[4, 1] = np.nan
+    problem = Minimization(lambda x, b: jnp.mean((b["rows"] @ x) ** 2), jnp.ones(2), {"rows": data})
+    c = compare(problem, ["sgd", "adam"], steps=3, seeds=2, budget=2)
+    assert sentence(c) == (
+        "Nothing finite was measured: every run of every method diverged; "
+        "data['rows'] is nan at [4, 1] (1 such entries)."
+    )
+    assert render(c)
+
+
+def test_configurations_are_chosen_on_validation_data_where_there_are_some():
+    """The validation loss prefers the smallest rate, the test loss the largest."""
+
+    def size(problem, x, key):
+        return jnp.sum(x**2)
+
+    probes = {"test_loss": size, "validation_loss": lambda problem, x, key: -size(problem, x, key)}
+    space = {"sgd": (optax.sgd, {"learning_rate": LogUniform(1e-4, 1e-2)})}
+    how = {"steps": 20, "seeds": 2, "budget": 4, "probes": probes, "metric": "test_loss"}
+    chosen = {on: compare(bowl(), space, tuned_on=on, **how)["sgd"] for on in (None, "test_loss")}
+    rates = chosen["test_loss"].tuning.dataset["learning_rate"].values
+    assert chosen[None].winner["learning_rate"] == rates.min()
+    assert chosen["test_loss"].winner["learning_rate"] == rates.max()
+    assert "validation_loss, on data that do not grade them" in render(compare(bowl(), space, **how))
+    with pytest.raises(ValueError, match="tuned_on"):
+        compare(bowl(), space, tuned_on="nothing", **how)
+
+
+def test_tune_is_one_method_of_a_comparison(found):
+    alone = tune(bowl(), optax.sgd, steps=200, seeds=5, budget=8, target=1e-3)
+    assert alone.name == "sgd"
+    assert alone.winner == found["sgd"].winner
+    np.testing.assert_array_equal(alone.final, found["sgd"].final)
+    named = tune(bowl(), "sgd", steps=5, seeds=[7, 9], budget=2, tuning_seeds=[3], name="mine")
+    assert named.name == "mine"
+    assert named.trace.dataset["seed"].values.tolist() == [7, 9]
+    assert named.tuning.dataset["seed"].values.tolist() == [3]
+    with pytest.raises(ValueError, match="tuning_seeds"):
+        tune(bowl(), "sgd", steps=5, seeds=3, budget=2, tuning_seeds=[2])

@@ -185,11 +185,79 @@ def test_a_wrong_kind_of_problem_is_refused_by_both_names():
         ({"sweep": {"learning_rate": []}}, r"sweep\['learning_rate'\]"),
         ({"sweep": []}, "sweep"),
         ({"probes": {}}, "probes"),
+        ({"static": ["momentum"]}, "static"),
+        ({"static": "learning_rate"}, "static"),
     ],
 )
 def test_bad_arguments_are_named(change, named):
     with pytest.raises(ValueError, match=named):
         run(bowl(), optax.sgd, **({"steps": 3, "sweep": {"learning_rate": [0.1]}} | change))
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tmp_path):
+    three, two = np.int64(3), np.int32(2)
+    trace = run(bowl(), optax.sgd(0.01), steps=three, seeds=three, every=two, lanes=two)
+    assert trace["loss"].shape == (1, 3, 3)
+    trace.save(tmp_path / "trace.parquet")
+    plain = run(bowl(), optax.sgd(0.01), steps=3, seeds=3, every=2, lanes=2)
+    np.testing.assert_array_equal(trace["loss"].values, plain["loss"].values)
+
+
+def with_warmup(peak, b1=0.9):
+    return optax.adam(optax.warmup_cosine_decay_schedule(0.0, peak, 5, 20), b1)
+
+
+def test_a_float_that_python_branches_on_is_named_and_can_be_made_static():
+    sweep = {"b1": [0.9, 0.8], "peak": [0.1, 0.3]}
+    with pytest.raises(TypeError, match=r"sweep: .*'peak', which.*static=\('peak',\)"):
+        run(bowl(), with_warmup, steps=20, sweep=sweep)
+    trace = run(bowl(), with_warmup, steps=20, sweep=sweep, static=["peak"])
+    for i in range(4):
+        alone = run(bowl(), with_warmup(**trace.configuration(i)), steps=20)
+        np.testing.assert_allclose(trace["loss"].values[i], alone["loss"].values[0], rtol=1e-5)
+
+
+def test_a_loss_that_branches_on_the_iterate_keeps_its_own_error():
+    problem = Minimization(lambda x: jnp.sum(x) if x[0] > 0 else jnp.sum(x**2), jnp.zeros(2))
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        run(problem, optax.sgd, steps=1, sweep={"learning_rate": [0.1]})
+
+
+def test_a_model_as_a_start_points_to_of_model():
+    model = eqx.nn.MLP(2, 1, 4, 1, key=jr.key(0))
+    for start in (model, {"net": model}, eqx.nn.Sequential([model])):
+        with pytest.raises(TypeError, match=r"init: .*of_model\(build, loss, data\)"):
+            Minimization(lambda x: jnp.zeros(()), start)
+    with pytest.raises(TypeError, match=r"init: dict holds 'zero'"):
+        Minimization(lambda x: jnp.zeros(()), {"a": "zero"})
+
+
+class Start(eqx.Module):
+    center: jax.Array
+
+    def draw(self, key):
+        return self.center + jr.normal(key, self.center.shape)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        Start(jnp.ones(2)).draw,
+        eqx.Partial(Start.draw, Start(jnp.ones(2))),
+        eqx.filter_jit(lambda key: 1 + jr.normal(key, (2,))),
+        functools.partial(Start.draw, Start(jnp.ones(2))),
+    ],
+)
+def test_functions_in_any_wrapping_draw_the_start(start):
+    problem = Minimization(lambda x: jnp.sum(x**2), start)
+    np.testing.assert_allclose(problem.init(jr.key(3)), 1 + jr.normal(jr.key(3), (2,)), rtol=1e-6)
+
+
+def test_a_tree_that_can_be_called_is_a_point_and_is_not_called():
+    layer = eqx.nn.Linear(2, 1, key=jr.key(0))
+    problem = Minimization(lambda layer: jnp.sum((layer(jnp.ones(2)) - 3) ** 2), layer)
+    trace = run(problem, optax.sgd(0.1), steps=30)
+    assert float(trace["loss"][0, 0, -1]) < 1e-6
 
 
 def test_a_factory_without_a_sweep_says_what_to_do():

@@ -1,5 +1,8 @@
 """Traces: rates with known answers, best configurations, frames, files, queries."""
 
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -110,7 +113,7 @@ def test_frame_and_plot():
         trace["accuracy"]
 
 
-@given(st.lists(st.floats(0.1, 10), min_size=2, max_size=12))
+@given(st.lists(st.floats(0.1, 10), min_size=8, max_size=12))
 def test_bootstrap_bounds_enclose_the_estimate(sample):
     interval = bootstrap(lambda s: s.mean(-1), sample, draws=200)
     assert interval.low <= interval.value <= interval.high
@@ -127,3 +130,8 @@ def test_ratios_with_runs_that_never_arrive():
     assert paired_ratio(never, never).high == np.inf
     with pytest.raises(ValueError, match="samples"):
         paired_ratio([1, 2], [1])
+
+
+def test_a_run_does_not_wait_for_the_plotting_library():
+    loaded = "import sys, attractor.engine, attractor.trace; sys.exit('plotly' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.distributed import econtrol, ef21, error_compensation, identity, rand_k, top_k
+from attractor.distributed import EControl, ef21, error_compensation, identity, rand_k, top_k
 from attractor.engine import run
 from attractor.problem import Federated
 from attractor.problems import federated_digits
@@ -35,7 +35,7 @@ def numpy_top(vector, k):
 @pytest.mark.parametrize(
     ("method", "feedback", "shifted"),
     [
-        (econtrol(0.1, feedback=0.3, compressor=top_k(1 / 3)), 0.3, True),
+        (EControl(0.1, feedback=0.3, compressor=top_k(1 / 3)), 0.3, True),
         (error_compensation(0.1, top_k(1 / 3)), 1.0, False),
         (ef21(0.1, top_k(1 / 3)), 0.0, True),
     ],
@@ -65,7 +65,7 @@ def test_ten_steps_match_a_numpy_loop_over_clients(method, feedback, shifted):
         np.testing.assert_allclose(np.c_[state.shift["c"], state.shift["w"]], shift, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [econtrol, error_compensation, ef21])
+@pytest.mark.parametrize("make", [EControl, error_compensation, ef21])
 def test_without_compression_all_are_stochastic_gradient_descent(make):
     problem = federated_digits(n_clients=5, batch_size=4)
     ours = run(problem, make(0.2, compressor=identity), steps=20)["loss"].values
@@ -96,7 +96,7 @@ def test_rand_k_leaves_out_the_expected_share():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-@pytest.mark.parametrize("make", [econtrol, error_compensation, ef21])
+@pytest.mark.parametrize("make", [EControl, error_compensation, ef21])
 def test_any_pytree_keeps_its_shapes_and_types(make, dtype):
     def loss(x, batch):
         return jnp.sum(batch.astype(dtype)) * (x["a"] + jnp.sum(x["b"]))
@@ -120,9 +120,9 @@ def test_clients_compress_with_their_own_random_numbers():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: econtrol(-1.0), "learning_rate"),
-        (lambda: econtrol(0.1, feedback=0.0), "feedback"),
-        (lambda: econtrol(0.1, feedback=1.5), "feedback"),
+        (lambda: EControl(-1.0), "learning_rate"),
+        (lambda: EControl(0.1, feedback=0.0), "feedback"),
+        (lambda: EControl(0.1, feedback=1.5), "feedback"),
         (lambda: ef21(0.0), "learning_rate"),
         (lambda: error_compensation(0.0), "learning_rate"),
         (lambda: top_k(0.0), "fraction"),

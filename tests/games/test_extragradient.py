@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attractor.engine import run
-from attractor.games import extragradient, gradient_descent_ascent, two_timescale_extragradient
+from attractor.games import Extragradient, GradientDescentAscent, TwoTimescaleExtragradient
 from attractor.problem import Game
 from attractor.problems import bilinear_game, degenerate_minimax, minimax_quadratic
 
@@ -23,10 +23,10 @@ def steps(method, game, z, count):
 @pytest.mark.parametrize(
     ("method", "ahead", "timescale"),
     [
-        (gradient_descent_ascent(0.2), False, 1.0),
-        (gradient_descent_ascent(0.2, timescale=5.0), False, 5.0),
-        (extragradient(0.2), True, 1.0),
-        (two_timescale_extragradient(0.2, timescale=7.0), True, 7.0),
+        (GradientDescentAscent(0.2), False, 1.0),
+        (GradientDescentAscent(0.2, timescale=5.0), False, 5.0),
+        (Extragradient(0.2), True, 1.0),
+        (TwoTimescaleExtragradient(0.2, timescale=7.0), True, 7.0),
     ],
 )
 def test_ten_steps_are_the_matrix_power(method, ahead, timescale):
@@ -44,16 +44,16 @@ def test_ten_steps_are_the_matrix_power(method, ahead, timescale):
 
 def test_extragradient_contracts_where_descent_ascent_spirals_out():
     kwargs = {"steps": 200, "sweep": {"learning_rate": [0.3]}, "seeds": 3}
-    inward = run(bilinear_game(3), extragradient, **kwargs)["distance"].values
-    outward = run(bilinear_game(3), gradient_descent_ascent, **kwargs)["distance"].values
+    inward = run(bilinear_game(3), Extragradient, **kwargs)["distance"].values
+    outward = run(bilinear_game(3), GradientDescentAscent, **kwargs)["distance"].values
     assert (inward[..., -1] < 1e-2 * inward[..., 0]).all()
     assert (outward[..., -1] > 1e2 * outward[..., 0]).all()
 
 
 def test_step_size_must_exceed_the_threshold_of_the_degenerate_point():
     game, start = degenerate_minimax(bend=0.2, coupling=1.0), (jnp.ones(1), jnp.ones(1))
-    near = steps(two_timescale_extragradient(0.5, 4.0), game, start, 400)
-    far = steps(two_timescale_extragradient(0.1, 4.0), game, start, 400)
+    near = steps(TwoTimescaleExtragradient(0.5, 4.0), game, start, 400)
+    far = steps(TwoTimescaleExtragradient(0.1, 4.0), game, start, 400)
     assert max(abs(float(p[0])) for p in near) < 0.1
     assert max(abs(float(p[0])) for p in far) > 1.0
 
@@ -62,7 +62,7 @@ def test_step_size_must_exceed_the_threshold_of_the_degenerate_point():
 def test_players_may_be_any_pytrees_and_more_than_two(dtype):
     game = Game(lambda z: z, ({"a": jnp.ones((), dtype)}, jnp.ones(2, dtype), (jnp.ones(1, dtype),)))
     z = game.init(jr.key(0))
-    moved, _ = two_timescale_extragradient(0.5, timescale=2.0).step(game, z, None, jr.key(0))
+    moved, _ = TwoTimescaleExtragradient(0.5, timescale=2.0).step(game, z, None, jr.key(0))
     assert jax.tree.map(lambda p: (p.shape, p.dtype), moved) == jax.tree.map(lambda p: (p.shape, p.dtype), z)
     np.testing.assert_allclose(moved[0]["a"], 1 - 0.25 * (1 - 0.25), rtol=1e-2)
     np.testing.assert_allclose(moved[2][0], 1 - 0.5 * (1 - 0.5), rtol=1e-2)
@@ -70,24 +70,24 @@ def test_players_may_be_any_pytrees_and_more_than_two(dtype):
 
 def test_both_fields_see_the_same_noise():
     game = Game(lambda z, batch: (batch,), (jnp.zeros(()),), noise=lambda key: jr.normal(key))
-    (moved,), _ = extragradient(1.0).step(game, (jnp.zeros(()),), None, jr.key(3))
+    (moved,), _ = Extragradient(1.0).step(game, (jnp.zeros(()),), None, jr.key(3))
     assert float(moved) == -float(jr.normal(jr.key(3)))
 
 
 def test_a_sweep_compiles_and_matches_single_runs():
     sweep = [{"learning_rate": 0.3, "timescale": 2.0}, {"learning_rate": 0.5, "timescale": 8.0}]
-    together = run(degenerate_minimax(), two_timescale_extragradient, steps=20, sweep=sweep)["distance"].values
+    together = run(degenerate_minimax(), TwoTimescaleExtragradient, steps=20, sweep=sweep)["distance"].values
     for i, config in enumerate(sweep):
-        alone = run(degenerate_minimax(), two_timescale_extragradient(**config), steps=20)["distance"].values
+        alone = run(degenerate_minimax(), TwoTimescaleExtragradient(**config), steps=20)["distance"].values
         np.testing.assert_allclose(together[i], alone[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gradient_descent_ascent(0.0), "learning_rate"),
-        (lambda: extragradient(-1.0), "learning_rate"),
-        (lambda: two_timescale_extragradient(0.1, timescale=0.0), "timescale"),
+        (lambda: GradientDescentAscent(0.0), "learning_rate"),
+        (lambda: Extragradient(-1.0), "learning_rate"),
+        (lambda: TwoTimescaleExtragradient(0.1, timescale=0.0), "timescale"),
         (lambda: minimax_quadratic([[1.0]], [[1.0, 2.0]], [[1.0]]), "shapes"),
         (lambda: degenerate_minimax(coupling=0.0), "coupling"),
     ],

@@ -6,11 +6,11 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from attractor.linalg import soft_threshold
 from attractor.optim import (
     image_gradient,
     operator_norm,
     primal_dual_hybrid_gradient,
-    soft_threshold,
     total_variation,
     tv_objective,
     tv_reconstruction,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
 
-from attractor.optim import admm, fista, soft_threshold
+from attractor.linalg import soft_threshold
+from attractor.optim import admm, fista
 
 RNG = np.random.default_rng(0)
 A, B, LAM = RNG.standard_normal((20, 6)), RNG.standard_normal(20), 3.0

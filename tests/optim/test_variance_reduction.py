@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from attractor import Minimization, run
-from attractor.optim import CyclicBlockDescent, PrivateSpider, lasso, page, proximal_sgd, zcdp_budget
+from attractor.linalg import lasso
+from attractor.optim import CyclicBlockDescent, PrivateSpider, page, proximal_sgd, zcdp_budget
 
 RNG = np.random.default_rng(0)
 ROWS, Y = RNG.standard_normal((30, 5)).astype(np.float32), RNG.standard_normal(30).astype(np.float32)

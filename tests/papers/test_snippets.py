@@ -4,10 +4,10 @@ import importlib
 
 import pytest
 
-from attractor.cli import claims_exist, snippet_of
-from attractor.papers import catalogue
+from attractor.cli.papers import snippet_of
+from attractor.papers import catalogue, written
 
-WRITTEN = [slug for slug in catalogue() if claims_exist(slug)]
+WRITTEN = [slug for slug in catalogue() if written(slug)]
 
 
 @pytest.mark.parametrize("slug", WRITTEN)

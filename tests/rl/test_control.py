@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from attractor import problems
-from attractor.problem import Decision
-from attractor.problems.control import Categorical, Gaussian
+from attractor.decision import Categorical, Decision, Gaussian
 
 gymnasium = pytest.importorskip("gymnasium")
 

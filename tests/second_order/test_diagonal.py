@@ -11,9 +11,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from attractor import run
+from attractor.linalg import hvp, rademacher_like
 from attractor.problems import diagonal_quadratic, digits_logistic
 from attractor.registry import find_method
-from attractor.second_order import adahessian, hvp, rademacher_like, scale_by_adahessian, spatial_average
+from attractor.second_order import adahessian, scale_by_adahessian, spatial_average
 
 SHAPES = {"bias": (3,), "kernel": (2, 1, 3), "matrix": (3, 4), "scalar": ()}  # in the order JAX flattens them
 

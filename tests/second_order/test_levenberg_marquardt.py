@@ -33,6 +33,14 @@ def test_small_singular_values_are_not_lost():
         np.testing.assert_allclose(damped_step(jacobian, jacobian.T @ jnp.ones(2), 0.0), [-1, -1e12], rtol=1e-8)
 
 
+def test_repeated_samples_give_the_shortest_step_and_not_rounding():
+    jacobian = np.random.default_rng(0).standard_normal((5, 17)).astype(np.float32)[[0, 1, 2, 3, 4, 4, 2, 0]]
+    residuals = np.arange(1.0, 9.0, dtype=np.float32)[[0, 1, 2, 3, 4, 4, 2, 0]]
+    found = damped_step(jnp.asarray(jacobian), jnp.asarray(jacobian.T @ residuals), 0.0)
+    expected = np.linalg.lstsq(jacobian.astype(float), -residuals.astype(float), rcond=1e-6)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_no_curvature_and_no_damping_means_no_step():
     for diagonal in (False, True):
         np.testing.assert_array_equal(damped_step(jnp.zeros((2, 3)), jnp.zeros(3), 0.0, diagonal), np.zeros(3))

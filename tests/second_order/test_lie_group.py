@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from attractor.second_order import hvp, psgd, scale_by_psgd
+from attractor.linalg import hvp
+from attractor.second_order import psgd, scale_by_psgd
 from attractor.second_order.lie_group import CrossShaped, LowRank, Triangular
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 
 from attractor import Minimization, run
+from attractor.linalg import hvp
 from attractor.problems import rosenbrock
-from attractor.second_order import hvp, line_search_newton, scale_by_newton
+from attractor.second_order import line_search_newton, scale_by_newton
 
 
 def test_direction_solves_the_absolute_hessian():

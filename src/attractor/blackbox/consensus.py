@@ -1,17 +1,16 @@
 """Consensus-based optimization: particles that agree on a minimizer, from function values alone."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.method import Method, hyper
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, Uniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def consensus_point(
@@ -35,14 +34,9 @@ def consensus_point(
 class _Particles(Method):
     """What the methods below share: how many particles, how they agree, and how far around x they are drawn."""
 
-    particles: int
-    alpha: Scalar
-    spread: Scalar
-
-    def __check_init__(self) -> None:
-        in_range("particles", self.particles, 1)
-        in_range("alpha", self.alpha, 0.0, open_low=True)
-        in_range("spread", self.spread, 0.0, open_low=True)
+    alpha: eqx.AbstractVar[Scalar]
+    spread: eqx.AbstractVar[Scalar]
+    particles: eqx.AbstractVar[int]
 
     def cloud(self, x: PyTree, key: PRNGKeyArray) -> PyTree:
         """Particles drawn from $N(x, spread^2 I)$."""
@@ -55,20 +49,44 @@ class _Particles(Method):
         return consensus_point(positions, values, self.alpha)
 
 
+@method(
+    "consensus-based-optimization",
+    {"alpha": LogUniform(1.0, 1e4), "noise": Uniform(0.1, 2.0), "spread": LogUniform(0.1, 10.0)},
+    paper="cbo-as-stochastic-gd",
+)
 class ConsensusBasedOptimization(_Particles):
-    """See `consensus_based_optimization`."""
+    r"""Particles drift to their consensus point and diffuse the more, the further they are from it.
 
-    drift: Scalar
-    noise: Scalar
-    time_step: Scalar
-    diffusion: str
+    $$
+    x_\alpha = \sum_i w_i X^i,\ w_i \propto e^{-\alpha f(X^i)}, \qquad
+    X^i \leftarrow X^i - \lambda\,\Delta t\,(X^i - x_\alpha) + \sigma\sqrt{\Delta t}\, D(X^i - x_\alpha)\, \xi^i
+    $$
 
-    def __check_init__(self) -> None:
-        in_range("drift", self.drift, 0.0, open_low=True)
-        in_range("noise", self.noise, 0.0)
-        in_range("time_step", self.time_step, 0.0, open_low=True)
-        if self.diffusion not in ("componentwise", "isotropic"):
-            raise ValueError(f"diffusion: expected 'componentwise' or 'isotropic', got {self.diffusion!r}")
+    with $\xi^i \sim N(0, I)$, and D(v) the diagonal matrix of v (componentwise) or $\|v\| I$ (isotropic).
+    Function values only. The particles are the state; the iterate is the consensus point they were last drawn to.
+
+    Arguments:
+        alpha: Inverse temperature α > 0 of the consensus point, in 1 / units of f.
+        noise: σ >= 0. The particles contract while 2λ > σ² (componentwise) or 2λ > σ² dim (isotropic).
+        spread: The particles start from $N(x_0, spread^2 I)$; > 0.
+        particles: How many, at least 1; each step evaluates f once per particle.
+        drift: λ > 0.
+        time_step: Δt > 0.
+        diffusion: ``"componentwise"``, which scales to many dimensions, or ``"isotropic"``.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Paper: Gradient is All You Need? (Riedl, Klock, Geldhauser and Fornasier, 2023)
+    """
+
+    alpha: Scalar = hyper(100.0, low=0.0, open_low=True)
+    noise: Scalar = hyper(1.4, low=0.0)
+    spread: Scalar = hyper(3.0, low=0.0, open_low=True)
+    particles: int = hyper(200, low=1, kw_only=True)
+    drift: Scalar = hyper(1.0, low=0.0, open_low=True, kw_only=True)
+    time_step: Scalar = hyper(0.1, low=0.0, open_low=True, kw_only=True)
+    diffusion: str = hyper("componentwise", choices=("componentwise", "isotropic"), kw_only=True)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> PyTree:
         return self.cloud(x, key)
@@ -86,63 +104,12 @@ class ConsensusBasedOptimization(_Particles):
         return agreed, moved
 
 
-class ConsensusHopping(_Particles):
-    """See `consensus_hopping`."""
-
-    def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        return self.consensus(problem, self.cloud(x, jr.fold_in(key, 1)), key), state
-
-
-@method(
-    "consensus-based-optimization",
-    {"alpha": LogUniform(1.0, 1e4), "noise": Uniform(0.1, 2.0), "spread": LogUniform(0.1, 10.0)},
-    paper="cbo-as-stochastic-gd",
-    bad={"particles": 0, "alpha": 0.0, "drift": 0.0, "noise": -1.0, "time_step": 0.0, "spread": 0.0, "diffusion": "no"},
-)  # fmt: skip
-def consensus_based_optimization(
-    alpha: Scalar = 100.0,
-    noise: Scalar = 1.4,
-    spread: Scalar = 3.0,
-    *,
-    particles: int = 200,
-    drift: Scalar = 1.0,
-    time_step: Scalar = 0.1,
-    diffusion: str = "componentwise",
-) -> Method:
-    r"""Particles drift to their consensus point and diffuse the more, the further they are from it.
-
-    $$
-    x_\alpha = \sum_i w_i X^i,\ w_i \propto e^{-\alpha f(X^i)}, \qquad
-    X^i \leftarrow X^i - \lambda\,\Delta t\,(X^i - x_\alpha) + \sigma\sqrt{\Delta t}\, D(X^i - x_\alpha)\, \xi^i
-    $$
-
-    with $\xi^i \sim N(0, I)$, and D(v) the diagonal matrix of v (componentwise) or $\|v\| I$ (isotropic).
-    Function values only. The particles are the state; the iterate is the consensus point they were last drawn to.
-
-    Arguments:
-        alpha: Inverse temperature α > 0 of the consensus point, in 1 / units of f.
-        noise: σ >= 0. The particles contract while 2λ > σ² (componentwise) or 2λ > σ² dim (isotropic).
-        spread: The particles start from $N(x_0, spread^2 I)$; > 0.
-        particles: How many; each step evaluates f once per particle.
-        drift: λ > 0.
-        time_step: Δt > 0.
-        diffusion: ``"componentwise"``, which scales to many dimensions, or ``"isotropic"``.
-
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Paper: Gradient is All You Need? (Riedl, Klock, Geldhauser and Fornasier, 2023)
-    """
-    return ConsensusBasedOptimization(particles, alpha, spread, drift, noise, time_step, diffusion)
-
-
 @method(
     "consensus-hopping",
     {"alpha": LogUniform(1.0, 1e4), "spread": LogUniform(0.01, 10.0)},
     paper="cbo-as-stochastic-gd",
-    bad={"particles": 0, "alpha": 0.0, "spread": 0.0},
 )
-def consensus_hopping(alpha: Scalar = 100.0, spread: Scalar = 0.1, *, particles: int = 100) -> Method:
+class ConsensusHopping(_Particles):
     r"""Hop to the consensus point of a fresh Gaussian cloud: a stochastic gradient step that sees no gradient.
 
     $$
@@ -156,11 +123,17 @@ def consensus_hopping(alpha: Scalar = 100.0, spread: Scalar = 0.1, *, particles:
     Arguments:
         alpha: Inverse temperature α > 0, in 1 / units of f.
         spread: Standard deviation s > 0 of the cloud, in units of x.
-        particles: How many; each step evaluates f once per particle.
+        particles: How many, at least 1; each step evaluates f once per particle.
 
     Raises:
         ValueError: for an argument out of its range.
 
     Paper: Gradient is All You Need? (Riedl, Klock, Geldhauser and Fornasier, 2023)
     """
-    return ConsensusHopping(particles, alpha, spread)
+
+    alpha: Scalar = hyper(100.0, low=0.0, open_low=True)
+    spread: Scalar = hyper(0.1, low=0.0, open_low=True)
+    particles: int = hyper(100, low=1, kw_only=True)
+
+    def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        return self.consensus(problem, self.cloud(x, jr.fold_in(key, 1)), key), state

@@ -16,20 +16,3 @@ from attractor.categories.boolean import (
     truth_table,
     xor,
 )
-
-__all__ = [
-    "CircuitLearning",
-    "ReverseDerivativeAscent",
-    "boolean_difference",
-    "conjunction",
-    "error_rate",
-    "lut_circuit",
-    "modulo2",
-    "negation",
-    "parity",
-    "rda_step",
-    "reverse_derivative",
-    "reverse_derivative_ascent",
-    "truth_table",
-    "xor",
-]

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from attractor import registry
 from attractor.method import Method
-from attractor.problem import Minimization
+from attractor.problem import Minimization, Problem
 
 Circuit = Callable[[PyTree, Array], Array]
 Reverse = Callable[..., Callable[..., tuple]]
@@ -150,6 +151,11 @@ class CircuitLearning(Minimization):
             raise ValueError("data: expected Boolean arrays (inputs, outputs)")
         super().__init__(eqx.Partial(error_rate, circuit), init, data, **kwargs)
         self.circuit = circuit
+
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """A table of 8 rows; bits have no dtype to choose. See `Problem.example`."""
+        return truth_table(n_in=3, batch_size=4)
 
 
 def error_rate(

@@ -9,13 +9,3 @@ from attractor.credit.forward import (
     forward_gradient_descent,
     value_and_forward_gradient,
 )
-
-__all__ = [
-    "EstimatorStats",
-    "ForwardGradient",
-    "directional_gradient",
-    "estimator_stats",
-    "forward_gradient",
-    "forward_gradient_descent",
-    "value_and_forward_gradient",
-]

@@ -6,15 +6,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar
 from attractor.distributed.compressors import Compressor, top_k
-from attractor.method import Method
+from attractor.method import Method, hyper
 from attractor.problem import Federated
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 STEP = LogUniform(1e-3, 1.0)
 TENTH = top_k(0.1)
 
@@ -26,22 +25,48 @@ class Memory(NamedTuple):
     shift: PyTree  # h: running estimate of the client's gradient, known to the server too
 
 
-class ErrorFeedback(Method):
-    """See `econtrol`; ``feedback=None`` keeps no error, ``shifted=False`` keeps no gradient estimate."""
+@method(
+    "econtrol",
+    {"learning_rate": STEP, "feedback": LogUniform(0.01, 1.0)},
+    paper="econtrol",
+    example={"learning_rate": 0.1},
+)
+class EControl(Method):
+    r"""Error control: clients send compressed gradient differences, into which a share of their past error is mixed.
 
-    learning_rate: Scalar
-    compressor: Compressor
-    feedback: Scalar | None
-    shifted: bool
+    With g the clients' gradients, e their errors and h their gradient estimates, client by client
 
-    def __check_init__(self) -> None:
-        in_range("learning_rate", self.learning_rate, 0.0, open_low=True)
-        if self.feedback is not None:
-            in_range("feedback", self.feedback, 0.0, 1.0, open_low=True)
+    $$
+    \Delta = C(\eta e + g - h), \qquad e \leftarrow e + g - h - \Delta, \qquad h \leftarrow h + \Delta, \qquad
+    x \leftarrow x - \gamma\, \mathrm{mean}(h)
+    $$
+
+    with the new h in the last step. The point $x - \gamma\,\mathrm{mean}(e)$ does plain gradient steps, whatever
+    C. We start from e = h = 0. Without the shift (h = 0, η = 1) this is `error_compensation`, without the error `ef21`.
+
+    Arguments:
+        learning_rate: Step size γ > 0.
+        feedback: Strength of control η in (0, 1], of the order of the compressor's δ (0.1 for ``top_k(0.1)``).
+            `None`: clients keep no error.
+        compressor: ``(vector, key) -> vector``, applied to each client's whole message; any contraction.
+        shifted: Whether clients keep the estimate h, and send differences to it.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Paper: EControl: Fast Distributed Optimization with Compression and Error Control (Gao, Islamov and Stich, 2024)
+    """
+
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    feedback: Scalar | None = hyper(0.1, low=0.0, high=1.0, open_low=True, optional=True)
+    compressor: Compressor = hyper(TENTH)
+    shifted: bool = True
 
     def init(self, problem: Federated, x: PyTree, key: PRNGKeyArray) -> Memory:
-        zeros = jax.tree.map(lambda leaf: jnp.zeros((problem.n_clients, *leaf.shape), leaf.dtype), x)
-        return Memory(None if self.feedback is None else zeros, zeros if self.shifted else None)
+        def zeros() -> PyTree:
+            return jax.tree.map(lambda leaf: jnp.zeros((problem.n_clients, *leaf.shape), leaf.dtype), x)
+
+        return Memory(None if self.feedback is None else zeros(), zeros() if self.shifted else None)
 
     def step(self, problem: Federated, x: PyTree, state: Memory, key: PRNGKeyArray) -> tuple[PyTree, Memory]:
         error, shift = state
@@ -66,45 +91,12 @@ class ErrorFeedback(Method):
 
 
 @method(
-    "econtrol",
-    {"learning_rate": STEP, "feedback": LogUniform(0.01, 1.0)},
-    paper="econtrol",
-    example={"learning_rate": 0.1},
-    bad={"learning_rate": -1.0, "feedback": 0.0},
-)
-def econtrol(learning_rate: Scalar, feedback: Scalar = 0.1, compressor: Compressor = TENTH) -> Method:
-    r"""Error control: clients send compressed gradient differences, into which a share of their past error is mixed.
-
-    With g the clients' gradients, e their errors and h their gradient estimates, client by client
-
-    $$
-    \Delta = C(\eta e + g - h), \qquad e \leftarrow e + g - h - \Delta, \qquad h \leftarrow h + \Delta, \qquad
-    x \leftarrow x - \gamma\, \mathrm{mean}(h)
-    $$
-
-    with the new h in the last step. The point $x - \gamma\,\mathrm{mean}(e)$ does plain gradient steps, whatever
-    C. We start from e = h = 0. Without the shift (h = 0, η = 1) this is `error_compensation`, without the error `ef21`.
-
-    Arguments:
-        learning_rate: Step size γ > 0.
-        feedback: Strength of control η in (0, 1], of the order of the compressor's δ (0.1 for ``top_k(0.1)``).
-        compressor: ``(vector, key) -> vector``, applied to each client's whole message; any contraction.
-
-    Raises:
-        ValueError: for an argument out of its range.
-
-    Paper: EControl: Fast Distributed Optimization with Compression and Error Control (Gao, Islamov and Stich, 2024)
-    """
-    return ErrorFeedback(learning_rate, compressor, feedback, shifted=True)
-
-
-@method(
     "error-compensation",
     {"learning_rate": STEP},
     example={"learning_rate": 0.1},
     bad={"learning_rate": -1.0},
 )
-def error_compensation(learning_rate: Scalar, compressor: Compressor = TENTH) -> Method:
+def error_compensation(learning_rate: Scalar, compressor: Compressor = TENTH) -> EControl:
     r"""Classical error feedback (EF14): what compression leaves out is added to the next message.
 
     $$ \Delta = C(e + g), \qquad e \leftarrow e + g - \Delta, \qquad x \leftarrow x - \gamma\, \mathrm{mean}(\Delta) $$
@@ -121,11 +113,11 @@ def error_compensation(learning_rate: Scalar, compressor: Compressor = TENTH) ->
     Paper: 1-bit stochastic gradient descent and its application to data-parallel distributed training of speech DNNs
     (Seide, Fu, Droppo, Li and Yu, 2014)
     """
-    return ErrorFeedback(learning_rate, compressor, feedback=1.0, shifted=False)
+    return EControl(learning_rate, 1.0, compressor, shifted=False)
 
 
 @method("ef21", {"learning_rate": STEP}, example={"learning_rate": 0.1}, bad={"learning_rate": -1.0})
-def ef21(learning_rate: Scalar, compressor: Compressor = TENTH) -> Method:
+def ef21(learning_rate: Scalar, compressor: Compressor = TENTH) -> EControl:
     r"""EF21: clients send compressed differences to their gradient estimates, and forget what was left out.
 
     $$ h \leftarrow h + C(g - h), \qquad x \leftarrow x - \gamma\, \mathrm{mean}(h) $$
@@ -142,4 +134,4 @@ def ef21(learning_rate: Scalar, compressor: Compressor = TENTH) -> Method:
     Paper: EF21: A New, Simpler, Theoretically Better, and Practically Faster Error Feedback (Richtárik, Sokolov and
     Fatkhullin, 2021)
     """
-    return ErrorFeedback(learning_rate, compressor, feedback=None, shifted=True)
+    return EControl(learning_rate, None, compressor)

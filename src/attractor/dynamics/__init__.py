@@ -17,19 +17,3 @@ from attractor.dynamics.forecasting import (
     smape,
 )
 from attractor.dynamics.lyapunov import lyapunov_spectrum
-
-__all__ = [
-    "ChaoticSystem",
-    "chaos_registry",
-    "chaotic_system",
-    "esn_forecast",
-    "forecast_benchmark",
-    "jax_field",
-    "lyapunov_spectrum",
-    "mean_forecast",
-    "nvar_forecast",
-    "rk4_step",
-    "sample_systems",
-    "smape",
-    "trajectory",
-]

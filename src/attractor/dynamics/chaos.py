@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attractor.checks import in_range
-from attractor.registry import unknown
+from attractor.registry import part, unknown
 
 Field = Callable[[Float[Array, "*batch d"]], Float[Array, "*batch d"]]
 
@@ -171,3 +171,6 @@ def trajectory(
         return x, x
 
     return lax.scan(advance, x0, length=points)[1]
+
+
+part("integrator", "rk4", example=lambda: (rk4_step, 4))(rk4_step)

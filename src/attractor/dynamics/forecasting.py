@@ -4,6 +4,7 @@ A forecaster is a function ``(history (t, d), horizon) -> forecast (horizon, d)`
 standardized coordinates, the increment from a point to the next one, and forecast by feeding back what they predict.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 
 from attractor.checks import in_range
 from attractor.dynamics.chaos import ChaoticSystem, trajectory
+from attractor.registry import part
 
 Forecaster = Callable[[Float[Array, "t d"], int], Float[Array, "horizon d"]]
 
@@ -215,3 +217,10 @@ def _ridge(features: Float[Array, "n f"], targets: Float[Array, "n d"], ridge: f
     in_range("ridge", ridge, 0, open_low=True)
     gram = features.T @ features / len(features) + ridge * jnp.eye(features.shape[1], dtype=features.dtype)
     return jnp.linalg.solve(gram, features.T @ targets / len(features))
+
+
+part("forecaster", "mean", example=lambda: mean_forecast)(mean_forecast)
+part("forecaster", "nvar", example=lambda: functools.partial(nvar_forecast, ridge=1e-3))(nvar_forecast)
+part("forecaster", "esn", example=lambda: functools.partial(esn_forecast, units=20, washout=10, ridge=1e-3))(
+    esn_forecast
+)

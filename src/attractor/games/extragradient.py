@@ -1,56 +1,19 @@
 """Descent-ascent and extragradient, with one step size or with a slow first player."""
 
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.method import Method, hyper
 from attractor.problem import Game
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 STEP = LogUniform(1e-3, 1.0)
 TIMESCALE = LogUniform(1.0, 100.0)
 
 
+@method("gradient-descent-ascent", {"learning_rate": STEP, "timescale": TIMESCALE}, example={"learning_rate": 0.1})
 class GradientDescentAscent(Method):
-    """See `gradient_descent_ascent`."""
-
-    learning_rate: Scalar
-    timescale: Scalar = 1.0
-
-    def __check_init__(self) -> None:
-        in_range("learning_rate", self.learning_rate, 0.0, open_low=True)
-        in_range("timescale", self.timescale, 0.0, open_low=True)
-
-    def step(self, problem: Game, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        return self.follow(problem.field(x, problem.sample(key)), x), state
-
-    def follow(self, field: PyTree, start: PyTree) -> PyTree:
-        """Each player against its part of the field, the first one ``timescale`` times slower."""
-        rates = (self.learning_rate / self.timescale, *[self.learning_rate] * (len(start) - 1))
-        return tuple(
-            jax.tree.map(lambda p, g, rate=rate: p - rate * g, player, part)
-            for rate, player, part in zip(rates, start, field, strict=True)
-        )
-
-
-class Extragradient(GradientDescentAscent):
-    """See `two_timescale_extragradient`."""
-
-    def step(self, problem: Game, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        batch = problem.sample(key)
-        ahead = self.follow(problem.field(x, batch), x)
-        return self.follow(problem.field(ahead, batch), x), state
-
-
-@method(
-    "gradient-descent-ascent",
-    {"learning_rate": STEP, "timescale": TIMESCALE},
-    example={"learning_rate": 0.1},
-    bad={"learning_rate": -1.0, "timescale": 0.0},
-)
-def gradient_descent_ascent(learning_rate: Scalar, timescale: Scalar = 1.0) -> Method:
     r"""All players take a gradient step at once.
 
     $$ z_{k+1} = z_k - \eta \Lambda_\tau F(z_k), \qquad \Lambda_\tau = \mathrm{diag}(I/\tau, I, …) $$
@@ -64,26 +27,20 @@ def gradient_descent_ascent(learning_rate: Scalar, timescale: Scalar = 1.0) -> M
     Raises:
         ValueError: for an argument out of its range.
     """
-    return GradientDescentAscent(learning_rate, timescale)
 
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    timescale: Scalar = hyper(1.0, low=0.0, open_low=True)
 
-@method("extragradient", {"learning_rate": STEP}, example={"learning_rate": 0.1}, bad={"learning_rate": -1.0})
-def extragradient(learning_rate: Scalar) -> Method:
-    r"""Step from where you are with the field of where a plain step would lead.
+    def step(self, problem: Game, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        return self.follow(problem.field(x, problem.sample(key)), x), state
 
-    $$ w_k = z_k - \eta F(z_k), \qquad z_{k+1} = z_k - \eta F(w_k) $$
-
-    On a `Game` with noise both fields see the same sample.
-
-    Arguments:
-        learning_rate: Step size η > 0, below 1/L for a field with Lipschitz constant L.
-
-    Raises:
-        ValueError: if ``learning_rate`` is not positive.
-
-    Paper: The extragradient method for finding saddle points and other problems (Korpelevich, 1976)
-    """
-    return Extragradient(learning_rate)
+    def follow(self, field: PyTree, start: PyTree) -> PyTree:
+        """Each player against its part of the field, the first one ``timescale`` times slower."""
+        rates = (self.learning_rate / self.timescale, *[self.learning_rate] * (len(start) - 1))
+        return tuple(
+            jax.tree.map(lambda p, g, rate=rate: p - rate * g, player, part)
+            for rate, player, part in zip(rates, start, field, strict=True)
+        )
 
 
 @method(
@@ -91,9 +48,8 @@ def extragradient(learning_rate: Scalar) -> Method:
     {"learning_rate": STEP, "timescale": TIMESCALE},
     paper="two-timescale-extragradient-minimax",
     example={"learning_rate": 0.1},
-    bad={"learning_rate": -1.0, "timescale": 0.0},
 )
-def two_timescale_extragradient(learning_rate: Scalar, timescale: Scalar = 10.0) -> Method:
+class TwoTimescaleExtragradient(GradientDescentAscent):
     r"""Extragradient whose first (minimizing) player is slow, so that it sees nearly a best response.
 
     $$
@@ -116,4 +72,31 @@ def two_timescale_extragradient(learning_rate: Scalar, timescale: Scalar = 10.0)
 
     Paper: Two-timescale Extragradient for Finding Local Minimax Points (Chae, Kim and Kim, 2024)
     """
-    return Extragradient(learning_rate, timescale)
+
+    timescale: Scalar = hyper(10.0, low=0.0, open_low=True)
+
+    def step(self, problem: Game, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        batch = problem.sample(key)
+        ahead = self.follow(problem.field(x, batch), x)
+        return self.follow(problem.field(ahead, batch), x), state
+
+
+@method("extragradient", {"learning_rate": STEP}, example={"learning_rate": 0.1})
+class Extragradient(TwoTimescaleExtragradient):
+    r"""Step from where you are with the field of where a plain step would lead.
+
+    $$ w_k = z_k - \eta F(z_k), \qquad z_{k+1} = z_k - \eta F(w_k) $$
+
+    On a `Game` with noise both fields see the same sample.
+
+    Arguments:
+        learning_rate: Step size η > 0, below 1/L for a field with Lipschitz constant L.
+        timescale: τ > 0, as in `TwoTimescaleExtragradient`, whose case 1 this is.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Paper: The extragradient method for finding saddle points and other problems (Korpelevich, 1976)
+    """
+
+    timescale: Scalar = hyper(1.0, low=0.0, open_low=True)

@@ -12,16 +12,3 @@ from attractor.generative.rectified_flow import (
     transport,
     velocity_matching,
 )
-
-__all__ = [
-    "Cost",
-    "TimeMLP",
-    "c_rectified_flow",
-    "gradient_velocity",
-    "potential_matching",
-    "power_cost",
-    "rectified_flow",
-    "reflow",
-    "transport",
-    "velocity_matching",
-]

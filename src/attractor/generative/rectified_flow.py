@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.problem import Minimization
+from attractor.registry import part
 
 Coupling = tuple[Float[Array, "n d"], Float[Array, "n d"]]
 Paths = tuple[Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]  # both ends, and a time on each line
@@ -227,3 +228,19 @@ def reflow(fit: Callable[[Coupling], Velocity], coupling: Coupling, rounds: int,
         x0, _ = couplings[-1]
         couplings.append((x0, transport(fit(couplings[-1]), x0, **kwargs)))
     return couplings
+
+
+def _spiral(x: Float[Array, " d"], t: Float[Array, ""]) -> Float[Array, " d"]:
+    return (1 - t) * x - x[::-1]
+
+
+def _carried(key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+    return transport(_spiral, jax.random.normal(key, (n, 2)), steps=4)
+
+
+part("sampler", "rectified-flow", example=lambda: _carried)(transport)
+part(
+    "layer",
+    "time-mlp",
+    example=lambda: (TimeMLP(2, 2, width=4, key=jax.random.key(0)), (jnp.array([0.5, -1.0]), jnp.asarray(0.3))),
+)(TimeMLP)

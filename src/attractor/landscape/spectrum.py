@@ -1,78 +1,14 @@
 """The top of the Hessian's spectrum, and how much of the gradient lies there."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-
-class Eigenpairs(NamedTuple):
-    """The k largest eigenvalues of a symmetric operator, largest first, with orthonormal eigenvectors as columns."""
-
-    values: Float[Array, " k"]
-    vectors: Float[Array, "p k"]
-
-
-def top_eigenpairs(
-    matvec: Callable[[Float[Array, " p"]], Float[Array, " p"]],
-    dim: int,
-    k: int,
-    key: PRNGKeyArray,
-    *,
-    iterations: int | None = None,
-    dtype: jnp.dtype | None = None,
-) -> Eigenpairs:
-    r"""The k (algebraically) largest eigenpairs of a symmetric operator, by Lanczos with full reorthogonalization.
-
-    $A Q_m = Q_m T_m + \beta_m q_{m+1} e_m^\top$; the Ritz pairs are those of the tridiagonal $T_m$. The
-    basis $Q_m$ is kept, m vectors of length p. It can be compiled, vmapped and used as a probe of a run.
-
-    Arguments:
-        matvec: ``v -> A v`` with A symmetric, p x p.
-        dim: p.
-        k: How many pairs, 1 … p.
-        key: Draws the starting vector.
-        iterations: m, the number of products with A, k … p; default: ``min(p, 4 k + 40)``. Where m = p the
-            result is exact up to rounding.
-        dtype: Of the basis; default: JAX's default float.
-
-    Raises:
-        ValueError: if ``k`` or ``iterations`` is out of range.
-    """
-    m = min(dim, 4 * k + 40) if iterations is None else iterations
-    if not 1 <= k <= dim:
-        raise ValueError(f"k: expected a whole number in 1 … {dim} (the dimension), got {k}")
-    if not k <= m <= dim:
-        raise ValueError(f"iterations: expected a whole number in {k} … {dim}, got {m}")
-    dtype = jnp.zeros(()).dtype if dtype is None else dtype
-    starts = jr.normal(key, (m, dim), dtype)
-
-    def orthogonal(basis: Array, v: Array) -> Array:
-        for _ in range(2):  # twice is enough (Kahan and Parlett)
-            v = v - basis.T @ (basis @ v)
-        return v
-
-    def extend(basis: Array, j: Array) -> tuple[Array, tuple[Array, Array]]:
-        image = matvec(basis[j])
-        alpha = basis[j] @ image
-        rest = orthogonal(basis, image)
-        beta = jnp.linalg.norm(rest)
-        # An invariant subspace is found when nothing is left: go on from a fresh direction, decoupled (beta = 0).
-        lost = beta <= 10 * jnp.finfo(dtype).eps * jnp.linalg.norm(image)
-        fresh = orthogonal(basis, starts[j])
-        following = jnp.where(lost, fresh / jnp.linalg.norm(fresh), rest / jnp.where(lost, 1, beta))
-        return basis.at[j + 1].set(following, mode="drop"), (alpha, jnp.where(lost, 0, beta))
-
-    first = jnp.zeros((m, dim), dtype).at[0].set(starts[-1] / jnp.linalg.norm(starts[-1]))
-    basis, (alpha, beta) = lax.scan(extend, first, jnp.arange(m))
-    values, coordinates = jnp.linalg.eigh(jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1))
-    top = slice(None, -k - 1, -1)
-    return Eigenpairs(values[top], basis.T @ coordinates[:, top])
+from attractor.linalg.lanczos import Eigenpairs, top_eigenpairs
 
 
 def top_hessian_eigs(

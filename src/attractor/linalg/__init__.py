@@ -1,6 +1,30 @@
-"""Linear systems, fixed points and optimal transport."""
+"""Numerics that all rooms share: products with curvature, Krylov spaces, proximal maps, trust regions, transport."""
 
 from attractor.linalg.amplification import Amplified, amplified_sampling, rotations_needed
+from attractor.linalg.curvature import (
+    empirical_fisher_product,
+    fisher,
+    ggn,
+    hvp,
+)
+from attractor.linalg.hutchinson import (
+    block_average,
+    hutchinson_diagonal,
+    rademacher_like,
+)
+from attractor.linalg.lanczos import (
+    Eigenpairs,
+    krylov_basis,
+    top_eigenpairs,
+)
+from attractor.linalg.proximal import (
+    group_envelope,
+    group_soft_threshold,
+    lasso,
+    prox_group_envelope,
+    prox_group_lasso,
+    soft_threshold,
+)
 from attractor.linalg.sinkhorn import (
     Transport,
     ot_dual_potential,
@@ -8,14 +32,6 @@ from attractor.linalg.sinkhorn import (
     sinkhorn_newton_sparse,
     sparse_dual_hessian,
 )
-
-__all__ = [
-    "Amplified",
-    "Transport",
-    "amplified_sampling",
-    "ot_dual_potential",
-    "rotations_needed",
-    "sinkhorn",
-    "sinkhorn_newton_sparse",
-    "sparse_dual_hessian",
-]
+from attractor.linalg.trust_region import (
+    trust_region_step,
+)

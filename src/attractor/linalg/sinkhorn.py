@@ -4,6 +4,8 @@ Both solvers work in float64 (NumPy and SciPy, on the host) whatever JAX's ``ena
 potential that is off by one float32 rounding changes the plan in the fourth digit.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from scipy.sparse.linalg import cg
 from scipy.special import logsumexp
 
 from attractor.checks import in_range
+from attractor.registry import part
 
 _TINY = 1e-290  # smaller numbers become denormal when scaled, which makes a product many times slower
 _DRIFT = 1e40  # scalings beyond this are absorbed into the potentials before they can overflow
@@ -255,3 +258,16 @@ def _newton_step(problem: _Problem, now: Transport, density: float) -> Transport
             if problem.dual(x, y, found.plan) >= before + _ARMIJO * size * slope - rounding:
                 return found
     return None
+
+
+def _example(solve: Callable[..., Transport]) -> tuple[float, float]:
+    random = np.random.default_rng(0)
+    cost, r, c = random.random((6, 5)), random.random(6) + 0.5, random.random(5) + 0.5
+    plan = solve(cost, r, c * r.sum() / c.sum(), 10.0).plan
+    return float(np.abs(plan.sum(1) - r).sum() + np.abs(plan.sum(0) - c * r.sum() / c.sum()).sum()), 1e-6
+
+
+part("solver", "sinkhorn", example=lambda: functools.partial(_example, sinkhorn))(sinkhorn)
+part("solver", "sinkhorn-newton-sparse", example=lambda: functools.partial(_example, sinkhorn_newton_sparse))(
+    sinkhorn_newton_sparse
+)

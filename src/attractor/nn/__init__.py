@@ -1,6 +1,6 @@
 """Layers, units and activations: equinox Modules and plain functions."""
 
-from attractor.nn.arithmetic import (
+from attractor.nn.arithmetic.units import (
     NALU,
     NAU,
     NMU,
@@ -10,21 +10,6 @@ from attractor.nn.arithmetic import (
     sparsity,
     sparsity_error,
 )
-from attractor.nn.attacks import pgd_attack
-from attractor.nn.recurrent import ElmanCell, unroll
-from attractor.nn.residual import ResidualConvNet
-
-__all__ = [
-    "NALU",
-    "NAU",
-    "NMU",
-    "ArithmeticUnit",
-    "ElmanCell",
-    "ResidualConvNet",
-    "add_sparsity_gradient",
-    "keep_in_range",
-    "pgd_attack",
-    "sparsity",
-    "sparsity_error",
-    "unroll",
-]
+from attractor.nn.recurrent.cells import ElmanCell, unroll
+from attractor.nn.residual.convolutional import ResidualConvNet
+from attractor.nn.robust.attacks import pgd_attack

@@ -1,5 +1,3 @@
 """Neural operators: learned maps between functions."""
 
 from attractor.operators.fourier import FNO, SpectralConv
-
-__all__ = ["FNO", "SpectralConv"]

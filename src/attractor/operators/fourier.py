@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import in_range
+from attractor.registry import part
 
 
 class SpectralConv(eqx.Module):
@@ -156,3 +157,19 @@ def _modes(modes: int | Sequence[int]) -> tuple[int, ...]:
     if not kept or any(m < 1 for m in kept):
         raise ValueError(f"modes: expected whole numbers >= 1, one per axis, got {modes!r}")
     return kept
+
+
+def _wave(channels: int, n: int) -> Float[Array, "channels n"]:
+    """Band-limited, and without symmetry."""
+    x = 2 * jnp.pi * jnp.arange(n) / n
+    return jnp.stack([jnp.cos(x + c) + 0.5 * jnp.sin(2 * x) + 0.3 for c in range(channels)])
+
+
+part("operator", "spectral-conv", example=lambda: (SpectralConv(2, 3, 4, key=jr.key(0)), eqx.Partial(_wave, 2)))(
+    SpectralConv
+)
+part(
+    "operator",
+    "fno",
+    example=lambda: (FNO(1, 2, modes=4, width=5, depth=2, hidden=6, key=jr.key(0)), eqx.Partial(_wave, 1)),
+)(FNO)

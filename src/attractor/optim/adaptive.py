@@ -8,10 +8,8 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LEARNING_RATE, method
-
-Scalar = float | Float[Array, ""]
 
 
 def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule:
@@ -56,8 +54,7 @@ class MomentsState(NamedTuple):
 
 
 def _no_moments(params: PyTree) -> MomentsState:
-    zeros = optax.tree.zeros_like(params)
-    return MomentsState(jnp.zeros((), jnp.int32), zeros, zeros)
+    return MomentsState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params), optax.tree.zeros_like(params))
 
 
 def _check(b1: Scalar, b2: Scalar, eps: Scalar) -> None:

@@ -7,12 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.method import Method, hyper
 from attractor.problem import FixedPoint
 from attractor.registry import Uniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def open_loop(count: Int[Array, ""]) -> Float[Array, ""]:
@@ -20,6 +18,7 @@ def open_loop(count: Int[Array, ""]) -> Float[Array, ""]:
     return 2 / (count + 2.0)
 
 
+@method("averaged-iteration", {"weight": Uniform(0.05, 1.0)}, paper="iterate-to-accelerate")
 class AveragedIteration(Method):
     r"""Krasnoselskii-Mann iteration: $x_{t+1} = (1 - \alpha_t) x_t + \alpha_t T(x_t)$.
 
@@ -36,12 +35,7 @@ class AveragedIteration(Method):
     Paper: Iterate to Accelerate: A Unified Framework for Iterative Reasoning and Feedback Convergence.
     """
 
-    weight: Any
-
-    def __init__(self, weight: Scalar | Callable[[Array], Array] = open_loop):
-        if not callable(weight):
-            in_range("weight", weight, 0.0, 1.0, open_low=True)
-        self.weight = weight
+    weight: Scalar | Callable[[Array], Array] = hyper(open_loop, low=0.0, high=1.0, open_low=True)
 
     def init(self, problem: FixedPoint, x: PyTree, key: PRNGKeyArray) -> Int[Array, ""]:
         return jnp.zeros((), jnp.int32)
@@ -50,8 +44,3 @@ class AveragedIteration(Method):
         weight: Any = self.weight(state) if callable(self.weight) else self.weight
         mix = jax.tree.map(lambda a, b: ((1 - weight) * a + weight * b).astype(a.dtype), x, problem.operator(x))
         return mix, state + 1
-
-
-method("averaged-iteration", {"weight": Uniform(0.05, 1.0)}, paper="iterate-to-accelerate", bad={"weight": 1.5})(
-    AveragedIteration
-)

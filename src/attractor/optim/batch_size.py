@@ -8,13 +8,12 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.gradients import grad
+from attractor.method import Method, hyper
 from attractor.optim.adaptive import scale_by_adagrad_norm
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 class AdaptiveBatchState(NamedTuple):
@@ -53,25 +52,14 @@ class AdaptiveBatch(Method):
     """
 
     base: optax.GradientTransformation
-    eta: Scalar
-    initial: int
-    largest: int | None
-    coordinatewise: bool
+    eta: Scalar = hyper(0.5, low=0.0, high=1.0, open_low=True, open_high=True)
+    initial: int = hyper(8, low=2)
+    largest: int | None = None
+    coordinatewise: bool = False
 
-    def __init__(
-        self,
-        base: optax.GradientTransformation,
-        eta: Scalar = 0.5,
-        initial: int = 8,
-        largest: int | None = None,
-        coordinatewise: bool = False,
-    ):
-        in_range("eta", eta, 0.0, 1.0, open_low=True, open_high=True)
-        in_range("initial", initial, 2.0)
-        if largest is not None:
-            in_range("largest", largest, initial)
-        self.base, self.eta, self.initial = base, eta, initial
-        self.largest, self.coordinatewise = largest, coordinatewise
+    def __check_init__(self) -> None:
+        if self.largest is not None:
+            in_range("largest", self.largest, self.initial)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> AdaptiveBatchState:
         return AdaptiveBatchState(self.base.init(x), jnp.asarray(self.initial, jnp.int32), jnp.zeros((), jnp.int32))
@@ -81,7 +69,7 @@ class AdaptiveBatch(Method):
     ) -> tuple[PyTree, AdaptiveBatchState]:
         samples = problem.sample(key)
         if not jax.tree.leaves(samples):  # a loss without data has no noise to test
-            mean, batch = jax.grad(problem.loss)(x, samples), state.batch
+            mean, batch = grad(problem.loss)(x, samples), state.batch
         else:
             mean, batch = self._test(problem, x, samples, state.batch, jr.fold_in(key, 1))
         updates, base = self.base.update(mean, state.base, x)

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.optim.splitting import fista
 
-Scalar = float | Float[Array, ""]
 Factor = Float[Array, "_ rank"]
 Factors = tuple[Factor, ...]
 Solve = Callable[[tuple[PyTree, ...], Int[Array, ""]], PyTree]

@@ -8,11 +8,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from attractor.checks import in_range
-from attractor.optim.proximal import group_soft_threshold, soft_threshold
+from attractor.checks import Scalar, in_range
+from attractor.linalg.proximal import group_soft_threshold, soft_threshold
 from attractor.optim.splitting import Admm, admm, fista
-
-Scalar = float | Float[Array, ""]
 
 
 class ReluNetwork(NamedTuple):

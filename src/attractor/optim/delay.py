@@ -5,12 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, Uniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 class DelayGradientsState(NamedTuple):

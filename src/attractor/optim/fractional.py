@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from attractor.checks import in_range
-from attractor.optim.proximal import soft_threshold
+from attractor.checks import Scalar, in_range
+from attractor.linalg.proximal import soft_threshold
 from attractor.optim.splitting import fista
 
-Scalar = float | Float[Array, ""]
 Vector = Float[Array, " n"]
 OnLine = Callable[[Array], Array]
 

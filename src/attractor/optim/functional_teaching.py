@@ -10,9 +10,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 
-Scalar = float | Float[Array, ""]
 Loss = Callable[[Array, Array], Array]
 
 

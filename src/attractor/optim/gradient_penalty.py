@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
+from attractor.gradients import grad
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def penalize_gradient_norm(
@@ -54,7 +53,7 @@ def penalize_gradient_norm(
             return optax.tree.add_scale(updates, gamma, hvp(updates)), state
         if obj_fn is None or params is None:
             raise ValueError("obj_fn, params: expected the loss and the parameters; call update(…, params, obj_fn=…)")
-        there = jax.grad(obj_fn)(optax.tree.add_scale(params, sign * eps, updates))
+        there = grad(obj_fn)(optax.tree.add_scale(params, sign * eps, updates))
         return jax.tree.map(lambda g, h: (g + sign * gamma / eps * (h - g)).astype(g.dtype), updates, there), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)  # pyright: ignore[reportArgumentType]

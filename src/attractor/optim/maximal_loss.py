@@ -1,7 +1,6 @@
 """Minimize the largest of many losses: the softmax instead of the max, in balls where its weights hardly change."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +8,13 @@ import jax.random as jr
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.linalg.amplification import amplified_sampling
-from attractor.method import Method
-from attractor.problem import Minimization, as_vector
+from attractor.method import Method, hyper
+from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Sampler = Callable[[PRNGKeyArray, Float[Array, " n"], int], Int[Array, " draws"]]
 
 
@@ -44,6 +43,11 @@ def amplified_categorical(key: PRNGKeyArray, logits: Float[Array, " n"], draws: 
     return jr.categorical(key, jnp.log(found.probabilities), shape=(draws,))
 
 
+@method(
+    "ball-descent",
+    {"smoothing": LogUniform(1e-3, 1.0), "radius": LogUniform(1e-3, 1.0)},
+    paper="quantum-minimize-maximal-loss",
+)
 class BallDescent(Method):
     r"""Minimize $\max_i f_i(x)$ over the problem's examples by stochastic steps that see one example each.
 
@@ -73,18 +77,10 @@ class BallDescent(Method):
     Paper: Near-Optimal Quantum Algorithm for Minimizing the Maximal Loss.
     """
 
-    smoothing: Any
-    radius: Any
-    draws: int
-    sampler: Sampler
-
-    def __init__(
-        self, smoothing: Scalar = 1e-2, radius: Scalar = 1e-2, draws: int = 64, sampler: Sampler = categorical
-    ):
-        in_range("smoothing", smoothing, 0.0, open_low=True)
-        in_range("radius", radius, 0.0, open_low=True)
-        in_range("draws", draws, 1)
-        self.smoothing, self.radius, self.draws, self.sampler = smoothing, radius, draws, sampler
+    smoothing: Scalar = hyper(1e-2, low=0.0, open_low=True)
+    radius: Scalar = hyper(1e-2, low=0.0, open_low=True)
+    draws: int = hyper(64, low=1)
+    sampler: Sampler = hyper(categorical)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> None:
         return None
@@ -108,11 +104,3 @@ class BallDescent(Method):
 
         chosen = self.sampler(key, values / self.smoothing, self.draws)
         return unravel(lax.scan(descend, center, chosen)[0]), None
-
-
-method(
-    "ball-descent",
-    {"smoothing": LogUniform(1e-3, 1.0), "radius": LogUniform(1e-3, 1.0)},
-    paper="quantum-minimize-maximal-loss",
-    bad={"smoothing": 0.0, "radius": -1.0, "draws": 0},
-)(BallDescent)

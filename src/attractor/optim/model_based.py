@@ -9,13 +9,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Vector = Float[Array, " d"]
 Model = Literal["subgradient", "prox_linear", "prox_point"]
 BISECTIONS = 45
@@ -74,6 +73,7 @@ def _descend(model: Callable[[Vector], Array], x: Vector, steps: int) -> Vector:
     return lax.fori_loop(0, steps, step, (x, solver.init(x)))[0]
 
 
+@method("model-based", {"learning_rate": LogUniform(1e-3, 10.0)}, paper="stochastic-model-based-weakly-convex")
 class ModelBased(Method):
     r"""Minimize a model of the sampled loss $h(c(x, \xi))$, which is good near the iterate, plus a proximal term.
 
@@ -99,24 +99,10 @@ class ModelBased(Method):
     Paper: Stochastic model-based minimization of weakly convex functions.
     """
 
-    learning_rate: Scalar
-    power: Scalar
-    model: Model
-    inner_steps: int
-
-    def __init__(
-        self,
-        learning_rate: Scalar = 0.1,
-        model: str = "prox_linear",
-        power: Scalar = 0.5,
-        inner_steps: int = 10,
-    ):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("power", power, 0.0, 1.0)
-        in_range("inner_steps", inner_steps, 1.0)
-        if model not in ("subgradient", "prox_linear", "prox_point"):
-            raise ValueError(f"model: expected subgradient, prox_linear or prox_point, got {model!r}")
-        self.learning_rate, self.power, self.model, self.inner_steps = learning_rate, power, model, inner_steps
+    learning_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
+    model: str = hyper("prox_linear", choices=("subgradient", "prox_linear", "prox_point"))
+    power: Scalar = hyper(0.5, low=0.0, high=1.0)
+    inner_steps: int = hyper(10, low=1)
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> Int[Array, ""]:
         return jnp.zeros([], jnp.int32)
@@ -153,11 +139,3 @@ class ModelBased(Method):
             return value + jnp.sum((y - x) ** 2) / (2 * rate)
 
         return _descend(model, x, self.inner_steps)
-
-
-method(
-    "model-based",
-    {"learning_rate": LogUniform(1e-3, 10.0)},
-    paper="stochastic-model-based-weakly-convex",
-    bad={"learning_rate": -1.0, "power": 1.5, "model": "linear", "inner_steps": 0},
-)(ModelBased)

@@ -5,12 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 SPACE = {"learning_rate": LogUniform(1e-4, 10.0), "condition": LogUniform(1.0, 1e5)}
 BAD = {"learning_rate": -1.0, "condition": 0.5}
 
@@ -42,7 +41,8 @@ def two_step_momentum(learning_rate: Scalar, momentum: Scalar, lookahead: Scalar
     in_range("lookahead", lookahead, 0.0)
 
     def init(params: PyTree) -> TwoStepState:
-        return TwoStepState(jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.asarray, params))
+        # Copies, as an argument's buffer can be donated only once.
+        return TwoStepState(jax.tree.map(jnp.array, params), jax.tree.map(jnp.array, params))
 
     def update(updates: PyTree, state: TwoStepState, params: PyTree = None) -> tuple[PyTree, TwoStepState]:
         if params is None:

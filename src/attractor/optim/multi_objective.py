@@ -9,13 +9,12 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Gradient, Method
+from attractor.checks import Scalar, in_range
+from attractor.method import Gradient, Method, hyper
 from attractor.objectives import MultiObjective
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Rows = Float[Array, "m d"]
 Vector = Float[Array, " d"]
 
@@ -151,6 +150,7 @@ class MomentumConfigState(NamedTuple):
     square: Vector
 
 
+@method("m-config", {"learning_rate": LogUniform(1e-4, 0.1)}, paper="config")
 class MomentumConfig(Method):
     r"""M-ConFIG: the conflict-free direction of the gradients' moving averages, one gradient a step.
 
@@ -180,22 +180,15 @@ class MomentumConfig(Method):
     Paper: ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks.
     """
 
-    learning_rate: Any
-    b1: Any
-    b2: Any
-    eps: Any
-
-    def __init__(self, learning_rate: optax.ScalarOrSchedule, b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8):
-        if not callable(learning_rate):
-            in_range("learning_rate", learning_rate, 0.0)
-        in_range("b1", b1, 0.0, 1.0, open_high=True)
-        in_range("b2", b2, 0.0, 1.0, open_high=True)
-        in_range("eps", eps, 0.0, open_low=True)
-        self.learning_rate, self.b1, self.b2, self.eps = learning_rate, b1, b2, eps
+    learning_rate: optax.ScalarOrSchedule = hyper(low=0.0)
+    b1: Scalar = hyper(0.9, low=0.0, high=1.0, open_high=True)
+    b2: Scalar = hyper(0.999, low=0.0, high=1.0, open_high=True)
+    eps: Scalar = hyper(1e-8, low=0.0, open_low=True)
 
     def init(self, problem: MultiObjective, x: PyTree, key: PRNGKeyArray) -> MomentumConfigState:
-        zero = jnp.zeros_like(as_vector(x)[0])
-        return MomentumConfigState(jnp.zeros((), jnp.int32), jnp.zeros((len(problem.names), zero.size)), zero, zero)
+        pseudo, square = (jnp.zeros_like(as_vector(x)[0]) for _ in range(2))
+        means = jnp.zeros((len(problem.names), pseudo.size))
+        return MomentumConfigState(jnp.zeros((), jnp.int32), means, pseudo, square)
 
     def step(
         self, problem: MultiObjective, x: PyTree, state: MomentumConfigState, key: PRNGKeyArray
@@ -219,14 +212,6 @@ class MomentumConfig(Method):
             jnp.where(moving, a, b) for a, b in ((new, flat), (pseudo, state.pseudo), (square, state.square))
         )
         return unravel(new), MomentumConfigState(state.steps + 1, means, pseudo, square)
-
-
-method(
-    "m-config",
-    {"learning_rate": LogUniform(1e-4, 0.1)},
-    paper="config",
-    bad={"learning_rate": -1.0, "b1": 1.5, "b2": 1.0, "eps": 0.0},
-)(MomentumConfig)
 
 
 def project_auxiliary(strength: Scalar = 1.0, rho: Scalar = 0.01) -> optax.GradientTransformationExtraArgs:

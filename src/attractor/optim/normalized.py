@@ -5,12 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, Uniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def scale_by_norm_power(beta: Scalar = 1.0) -> optax.GradientTransformation:

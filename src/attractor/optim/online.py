@@ -8,10 +8,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 class OnlineToNonconvexState(NamedTuple):

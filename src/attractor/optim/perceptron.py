@@ -1,14 +1,12 @@
 """Linear classification beyond small steps: the perceptron loss, and gradients normalized in output space."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import LogUniform, method
 
@@ -34,6 +32,7 @@ def perceptron_loss(margins: Float[Array, " n"], batch: PyTree = None) -> Float[
     return jnp.mean(jnp.maximum(-margins, 0))
 
 
+@method("output-normalized-gradient", {"learning_rate": LogUniform(1e-3, 100.0)}, paper="normalized-lr-perceptron")
 class OutputNormalized(Method):
     r"""Gradient descent on h(c(x)), divided by the size of the gradient that arrives at the outputs.
 
@@ -52,24 +51,13 @@ class OutputNormalized(Method):
     Paper: From Logistic Regression to the Perceptron Algorithm: Exploring Gradient Descent with Large Step Sizes.
     """
 
-    learning_rate: Any
-
-    def __init__(self, learning_rate: float | Float[Array, ""]):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        self.learning_rate = learning_rate
+    learning_rate: float | Float[Array, ""] = hyper(low=0.0, open_low=True)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
+        refuse_complex("the output-normalized gradient", x)
         batch = problem.sample(key)
         outputs, pull = jax.vjp(lambda x: problem.inner(x, batch), x)
         arriving = jax.grad(lambda z: problem.outer(z, batch))(outputs)
         size = jnp.sum(jnp.abs(arriving))
         (direction,) = pull(arriving / jnp.where(size > 0, size, 1))
         return optax.tree.add_scale(x, -self.learning_rate, direction), state
-
-
-method(
-    "output-normalized-gradient",
-    {"learning_rate": LogUniform(1e-3, 100.0)},
-    paper="normalized-lr-perceptron",
-    bad={"learning_rate": -1.0},
-)(OutputNormalized)

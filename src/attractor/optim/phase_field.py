@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 
 Field = Float[Array, "..."]
-Scalar = float | Float[Array, ""]
 
 
 class GinzburgLandau(eqx.Module):

@@ -6,12 +6,11 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def zcdp_budget(epsilon: Scalar, delta: Scalar) -> Float[Array, ""]:
@@ -88,6 +87,7 @@ def normalized_mean(gradients: PyTree, bound: Scalar = 1.0) -> PyTree:
     return jax.tree.map(lambda g: jnp.tensordot(weights.astype(g.dtype), g, 1) / len(g), gradients)
 
 
+@method("m-ngp", {"learning_rate": LogUniform(1e-2, 10.0)}, paper="dp-m-ngp")
 class PrivateDescent(Method):
     r"""Gradient descent under differential privacy, with gradients normalized sample by sample.
 
@@ -112,29 +112,12 @@ class PrivateDescent(Method):
     Paper: Sharper Utility Bounds for Differentially Private Models.
     """
 
-    learning_rate: Scalar
-    epsilon: Scalar
-    delta: Scalar
-    steps: int
-    bound: Scalar
-    normalize: bool
-
-    def __init__(
-        self,
-        learning_rate: Scalar,
-        epsilon: Scalar = 1.0,
-        delta: Scalar = 1e-5,
-        steps: int = 100,
-        bound: Scalar = 1.0,
-        normalize: bool = True,
-    ):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("epsilon", epsilon, 0.0, open_low=True)
-        in_range("delta", delta, 0.0, 1.0, open_low=True, open_high=True)
-        in_range("steps", steps, 1.0)
-        in_range("bound", bound, 0.0, open_low=True)
-        self.learning_rate, self.epsilon, self.delta = learning_rate, epsilon, delta
-        self.steps, self.bound, self.normalize = steps, bound, normalize
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    epsilon: Scalar = hyper(1.0, low=0.0, open_low=True)
+    delta: Scalar = hyper(1e-5, low=0.0, high=1.0, open_low=True, open_high=True)
+    steps: int = hyper(100, low=1)
+    bound: Scalar = hyper(1.0, low=0.0, open_low=True)
+    normalize: bool = True
 
     def noise(self, samples: int) -> Float[Array, ""]:
         """Standard deviation of the noise in one gradient of that many samples."""
@@ -146,6 +129,7 @@ class PrivateDescent(Method):
     def step(
         self, problem: Minimization, x: PyTree, state: Int[Array, ""], key: PRNGKeyArray
     ) -> tuple[PyTree, Int[Array, ""]]:
+        refuse_complex("this privacy", x)
         oracles = problem.oracles(x, problem.full)
         if jax.tree.leaves(problem.full):
             gradients = oracles["per_example"]()
@@ -158,14 +142,6 @@ class PrivateDescent(Method):
         deviation = self.noise(samples)
         moved = jax.tree.map(lambda p, g, b: (p - rate * (g + deviation * b)).astype(p.dtype), x, mean, noise)
         return moved, state + 1
-
-
-method(
-    "m-ngp",
-    {"learning_rate": LogUniform(1e-2, 10.0)},
-    paper="dp-m-ngp",
-    bad={"learning_rate": -1.0, "epsilon": 0.0, "delta": 1.0, "steps": 0, "bound": -1.0},
-)(PrivateDescent)
 
 
 def _mean(gradients: Float[Array, "n ..."]) -> Float[Array, "..."]:

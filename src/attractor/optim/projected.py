@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LEARNING_RATE, LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def _looks_invariant(

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.gradients import grad, value_and_grad
+from attractor.method import Method, hyper
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def quasar_convexity(
@@ -36,7 +35,7 @@ def quasar_convexity(
     least = loss(solution) if optimum is None else optimum
 
     def ratio(x: PyTree) -> Array:
-        value, gradient = jax.value_and_grad(loss)(x)
+        value, gradient = value_and_grad(loss)(x)
         away = jax.tree.map(jnp.subtract, x, solution)
         return jnp.where(value > least, optax.tree.vdot(gradient, away) / (value - least), jnp.inf)
 
@@ -92,7 +91,8 @@ def quasar_accelerated(learning_rate: Scalar = 0.1, gamma: Scalar = 1.0) -> opta
         return (gamma * learning_rate + jnp.sqrt((gamma * learning_rate) ** 2 + 4 * learning_rate * total)) / 2
 
     def init(params: PyTree) -> QuasarState:
-        return QuasarState(jnp.zeros([], float), params, params)
+        # Copies, so that a loop may donate parameters and state.
+        return QuasarState(jnp.zeros([], float), jax.tree.map(jnp.array, params), jax.tree.map(jnp.array, params))
 
     def update(updates: PyTree, state: QuasarState, params: PyTree = None) -> tuple[PyTree, QuasarState]:
         if params is None:
@@ -134,20 +134,17 @@ class VarianceReduced(Method):
     """
 
     transformation: optax.GradientTransformation
-    period: int
-
-    def __init__(self, transformation: optax.GradientTransformation, period: int = 100):
-        in_range("period", period, 1)
-        self.transformation, self.period = transformation, period
+    period: int = hyper(100, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> StagedState:
-        full = jax.grad(problem.loss)(x, problem.full)
-        return StagedState(jnp.zeros((), jnp.int32), x, full, self.transformation.init(x))
+        full = grad(problem.loss)(x, problem.full)
+        snapshot = jax.tree.map(jnp.array, x)  # a copy: no two buffers are one
+        return StagedState(jnp.zeros((), jnp.int32), snapshot, full, self.transformation.init(x))
 
     def step(
         self, problem: Minimization, x: PyTree, state: StagedState, key: PRNGKeyArray
     ) -> tuple[PyTree, StagedState]:
-        batch, gradient = problem.sample(key), jax.grad(problem.loss)
+        batch, gradient = problem.sample(key), grad(problem.loss)
         now, before = gradient(x, batch), gradient(state.snapshot, batch)
         corrected = jax.tree.map(lambda a, b, c: a - b + c, now, before, state.gradient)
         updates, inner = self.transformation.update(corrected, state.inner, x)

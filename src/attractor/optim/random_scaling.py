@@ -8,10 +8,9 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 Sampler = Callable[[PRNGKeyArray], Float[Array, ""]]
 
 

@@ -9,11 +9,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.names import unknown
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 Steps = Int[np.ndarray, " records"]
 Bound = Float[np.ndarray, " records"]
 Values = Float[np.ndarray, "..."] | Float[Array, "..."]
@@ -212,7 +211,8 @@ def averaging_momentum(learning_rate: Scalar) -> optax.GradientTransformation:
     in_range("learning_rate", learning_rate, 0.0)
 
     def init(params: PyTree) -> AveragingMomentumState:
-        return AveragingMomentumState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, params))
+        # A copy, so that a loop may donate parameters and state.
+        return AveragingMomentumState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.array, params))
 
     def update(
         updates: PyTree, state: AveragingMomentumState, params: PyTree = None

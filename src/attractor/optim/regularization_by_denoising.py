@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.optim.splitting import Admm, admm
 
-Scalar = float | Float[Array, ""]
 Frames = Float[Array, "frames pixels"]
 Operators = Float[Array, "frames bins pixels"]
 Data = Float[Array, "frames bins"]

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
+from attractor.gradients import grad
 
-Scalar = Float[Array, ""]
-Penalty = Callable[[Float[Array, "..."]], Scalar]
+Penalty = Callable[[Float[Array, "..."]], Float[Array, ""]]
 
 
-def cauchy_schwarz_gap(g: Float[Array, "..."], h: Float[Array, "..."]) -> Scalar:
+def cauchy_schwarz_gap(g: Float[Array, "..."], h: Float[Array, "..."]) -> Float[Array, ""]:
     r"""The slack of the Cauchy-Schwarz inequality, zero exactly where ``g`` and ``h`` are parallel.
 
     $$ \lVert g \rVert^2 \lVert h \rVert^2 - \langle g, h \rangle^2 $$
@@ -32,7 +32,7 @@ def cauchy_schwarz_gap(g: Float[Array, "..."], h: Float[Array, "..."]) -> Scalar
     return square * jnp.sum((h - along * g) ** 2)
 
 
-def binary_penalty(x: Float[Array, "..."]) -> Scalar:
+def binary_penalty(x: Float[Array, "..."]) -> Float[Array, ""]:
     r"""Zero exactly where all entries are $\pm a$, for whatever a: $N \sum x^4 - (\sum x^2)^2$.
 
     Arguments:
@@ -43,7 +43,7 @@ def binary_penalty(x: Float[Array, "..."]) -> Scalar:
     return cauchy_schwarz_gap(jnp.ones_like(x), x**2)
 
 
-def one_sided_penalty(x: Float[Array, "..."]) -> Scalar:
+def one_sided_penalty(x: Float[Array, "..."]) -> Float[Array, ""]:
     r"""Zero exactly where all entries are 0 or a, for whatever a: $\sum x^2 \sum x^4 - (\sum x^3)^2$.
 
     Arguments:
@@ -54,7 +54,7 @@ def one_sided_penalty(x: Float[Array, "..."]) -> Scalar:
     return cauchy_schwarz_gap(x, x**2)
 
 
-def ternary_penalty(x: Float[Array, "..."]) -> Scalar:
+def ternary_penalty(x: Float[Array, "..."]) -> Float[Array, ""]:
     r"""Zero exactly where all entries are -a, 0 or a, for whatever a: $\sum x^2 \sum x^6 - (\sum x^4)^2$.
 
     Arguments:
@@ -65,7 +65,7 @@ def ternary_penalty(x: Float[Array, "..."]) -> Scalar:
     return cauchy_schwarz_gap(x, x**3)
 
 
-def eigenvector_penalty(x: Float[Array, " n"], matrix: Float[Array, "n n"]) -> Scalar:
+def eigenvector_penalty(x: Float[Array, " n"], matrix: Float[Array, "n n"]) -> Float[Array, ""]:
     r"""Zero exactly where ``x`` is an eigenvector, or zero: $\lVert x \rVert^2 \lVert Cx \rVert^2 - (x^\top C x)^2$.
 
     Arguments:
@@ -77,7 +77,7 @@ def eigenvector_penalty(x: Float[Array, " n"], matrix: Float[Array, "n n"]) -> S
     return cauchy_schwarz_gap(x, matrix @ x)
 
 
-def orthogonal_penalty(x: Float[Array, "n k"]) -> Scalar:
+def orthogonal_penalty(x: Float[Array, "n k"]) -> Float[Array, ""]:
     r"""Zero exactly where the columns are orthogonal and equally long.
 
     $$ k \lVert X^\top X \rVert_F^2 - (\operatorname{tr} X^\top X)^2 $$
@@ -91,7 +91,7 @@ def orthogonal_penalty(x: Float[Array, "n k"]) -> Scalar:
     return cauchy_schwarz_gap(jnp.eye(x.shape[1], dtype=x.dtype), gram)
 
 
-def add_penalty(penalty: Penalty, weight: float | Scalar = 1.0) -> optax.GradientTransformation:
+def add_penalty(penalty: Penalty, weight: Scalar = 1.0) -> optax.GradientTransformation:
     r"""Add the gradient of a penalty on every matrix (or larger array) to the loss's gradient.
 
     $$ g \leftarrow g + \lambda\, \nabla \ell(W) / (N \lVert W \rVert^2), \qquad N \text{ entries in } W $$
@@ -114,7 +114,7 @@ def add_penalty(penalty: Penalty, weight: float | Scalar = 1.0) -> optax.Gradien
         if w.ndim < 2:
             return g
         square = jnp.sum(w * w)
-        return g + weight * jax.grad(penalty)(w) / (w.size * jnp.where(square > 0, square, 1))
+        return g + weight * grad(penalty)(w) / (w.size * jnp.where(square > 0, square, 1))
 
     def update(updates: PyTree, params: PyTree | None) -> PyTree:
         if params is None:

@@ -4,9 +4,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float
 
-from attractor.checks import in_range
-
-Scalar = float | Float[Array, ""]
+from attractor.checks import Scalar, in_range
 
 
 def inverse_power_schedule(learning_rate: Scalar, power: Scalar = 0.5) -> optax.Schedule:

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def unit_vector(m: PyTree) -> PyTree:
@@ -76,7 +74,7 @@ def scale_by_lion_k(
 )
 def lion_k(
     learning_rate: optax.ScalarOrSchedule,
-    subgradient: Callable[[PyTree], PyTree] = signs,
+    subgradient: Callable[[PyTree], PyTree] | None = None,
     b1: Scalar = 0.9,
     b2: Scalar = 0.99,
     weight_decay: Scalar = 0.0,
@@ -85,7 +83,8 @@ def lion_k(
 
     Arguments:
         learning_rate: A number in (0, inf) or a schedule.
-        subgradient: As in `scale_by_lion_k`.
+        subgradient: As in `scale_by_lion_k`; `None`: `signs`. Name it in ``static_args`` of
+            `optax.inject_hyperparams`, which takes functions for schedules.
         b1: As in `scale_by_lion_k`.
         b2: As in `scale_by_lion_k`.
         weight_decay: The coefficient lambda, in [0, inf).
@@ -98,7 +97,7 @@ def lion_k(
     in_range("learning_rate", learning_rate, 0.0, open_low=True)
     in_range("weight_decay", weight_decay, 0.0)
     return optax.chain(
-        scale_by_lion_k(subgradient, b1, b2),
+        scale_by_lion_k(signs if subgradient is None else subgradient, b1, b2),
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_learning_rate(learning_rate),
     )

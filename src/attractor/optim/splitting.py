@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from attractor.checks import in_range
-from attractor.problem import norm
+from attractor.checks import Scalar, in_range
+from attractor.trees import norm
 
 Map = Callable[[PyTree], PyTree]
 Prox = Callable[[PyTree, Any], PyTree]
-Scalar = float | Float[Array, ""]
 
 
 class Admm(NamedTuple):

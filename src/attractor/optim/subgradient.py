@@ -3,12 +3,10 @@
 from typing import Any
 
 import optax
-from jaxtyping import Array, Float
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 _SPACE: dict[str, Any] = {"learning_rate": LogUniform(1e-3, 1.0)}
 
 

@@ -8,15 +8,20 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.gradients import grad, refuse_complex
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 
-
+@method(
+    "proxy-proximal",
+    {"learning_rate": LogUniform(1e-2, 100.0)},
+    paper="proxyprox",
+    example={"proxy": lambda x: 0.5 * optax.tree.norm(x, squared=True)},
+)
 class ProxyProximal(Method):
     r"""Proximal steps on a cheap proxy $\hat f$, corrected by one true gradient each.
 
@@ -39,26 +44,13 @@ class ProxyProximal(Method):
     """
 
     proxy: Callable[[PyTree], Float[Array, ""]]
-    learning_rate: Scalar
-    inner_rate: Scalar
-    inner_steps: int
-
-    def __init__(
-        self,
-        proxy: Callable[[PyTree], Float[Array, ""]],
-        learning_rate: Scalar = 1.0,
-        inner_rate: Scalar = 0.1,
-        inner_steps: int = 50,
-    ):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("inner_rate", inner_rate, 0.0, open_low=True)
-        in_range("inner_steps", inner_steps, 1.0)
-        self.proxy, self.learning_rate = proxy, learning_rate
-        self.inner_rate, self.inner_steps = inner_rate, inner_steps
+    learning_rate: Scalar = hyper(1.0, low=0.0, open_low=True)
+    inner_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
+    inner_steps: int = hyper(50, low=1)
 
     def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        slope = jax.grad(self.proxy)
-        shift = optax.tree.sub(jax.grad(problem.loss)(x, problem.sample(key)), slope(x))
+        slope = grad(self.proxy)
+        shift = optax.tree.sub(grad(problem.loss)(x, problem.sample(key)), slope(x))
 
         def descend(_: Array, y: PyTree) -> PyTree:
             def move(y: Array, s: Array, g: Array, x: Array) -> Array:
@@ -67,15 +59,6 @@ class ProxyProximal(Method):
             return jax.tree.map(move, y, shift, slope(y), x)
 
         return lax.fori_loop(0, self.inner_steps, descend, x), None
-
-
-method(
-    "proxy-proximal",
-    {"learning_rate": LogUniform(1e-2, 100.0)},
-    paper="proxyprox",
-    example={"proxy": lambda x: 0.5 * optax.tree.norm(x, squared=True)},
-    bad={"learning_rate": -1.0, "inner_rate": 0.0, "inner_steps": 0},
-)(ProxyProximal)
 
 
 def target_surrogate(problem: Composite, x: PyTree, batch: PyTree, eta: Scalar) -> Callable[[PyTree], Float[Array, ""]]:
@@ -98,6 +81,7 @@ def target_surrogate(problem: Composite, x: PyTree, batch: PyTree, eta: Scalar) 
     """
     in_range("eta", eta, 0.0, open_low=True)
     target = problem.inner(x, batch)
+    refuse_complex("the target surrogate", target, "outputs")
     value, slope = jax.value_and_grad(lambda z: problem.outer(z, batch))(target)
 
     def model(y: PyTree) -> Float[Array, ""]:
@@ -107,6 +91,7 @@ def target_surrogate(problem: Composite, x: PyTree, batch: PyTree, eta: Scalar) 
     return model
 
 
+@method("target-surrogate", {"inner_rate": LogUniform(1e-3, 10.0)}, paper="sso-target-surrogate")
 class TargetSurrogate(Method):
     r"""Several gradient steps on the `target_surrogate` for every gradient of the loss with respect to outputs.
 
@@ -124,28 +109,14 @@ class TargetSurrogate(Method):
     Paper: Target-based Surrogates for Stochastic Optimization.
     """
 
-    eta: Scalar
-    inner_rate: Scalar
-    inner_steps: int
-
-    def __init__(self, eta: Scalar = 1.0, inner_rate: Scalar = 0.1, inner_steps: int = 20):
-        in_range("eta", eta, 0.0, open_low=True)
-        in_range("inner_rate", inner_rate, 0.0, open_low=True)
-        in_range("inner_steps", inner_steps, 1.0)
-        self.eta, self.inner_rate, self.inner_steps = eta, inner_rate, inner_steps
+    eta: Scalar = hyper(1.0, low=0.0, open_low=True)
+    inner_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
+    inner_steps: int = hyper(20, low=1)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        slope = jax.grad(target_surrogate(problem, x, problem.sample(key), self.eta))
+        slope = grad(target_surrogate(problem, x, problem.sample(key), self.eta))
 
         def descend(_: Array, y: PyTree) -> PyTree:
             return jax.tree.map(lambda y, g: (y - self.inner_rate * g).astype(y.dtype), y, slope(y))
 
         return lax.fori_loop(0, self.inner_steps, descend, x), None
-
-
-method(
-    "target-surrogate",
-    {"inner_rate": LogUniform(1e-3, 10.0)},
-    paper="sso-target-surrogate",
-    bad={"eta": 0.0, "inner_rate": -1.0, "inner_steps": 0},
-)(TargetSurrogate)

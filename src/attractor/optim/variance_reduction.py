@@ -11,14 +11,15 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.gradients import grad, refuse_complex
+from attractor.linalg.proximal import Prox
+from attractor.method import Method, hyper
 from attractor.optim.private import gaussian_noise, zcdp_budget
-from attractor.optim.proximal import Prox
-from attractor.problem import Minimization, as_vector
+from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Vector = Float[Array, " d"]
 
 
@@ -30,6 +31,7 @@ class CyclicState(NamedTuple):
     gradient: Vector  # the estimate, block by block
 
 
+@method("cyclic-block-descent", {"learning_rate": LogUniform(1e-3, 10.0)}, paper="cyclic-bcd-variance-reduced")
 class CyclicBlockDescent(Method):
     r"""Proximal steps on one block of coordinates after another, with a recursive estimate of each block's gradient.
 
@@ -56,22 +58,14 @@ class CyclicBlockDescent(Method):
     Paper: Cyclic Block Coordinate Descent With Variance Reduction for Composite Nonconvex Optimization.
     """
 
-    learning_rate: Scalar
-    probability: Scalar
-    blocks: int
-    prox: Prox | None
-
-    def __init__(
-        self, learning_rate: Scalar = 0.1, blocks: int = 4, probability: Scalar = 0.1, prox: Prox | None = None
-    ):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("blocks", blocks, 1.0)
-        in_range("probability", probability, 0.0, 1.0, open_low=True)
-        self.learning_rate, self.blocks, self.probability, self.prox = learning_rate, blocks, probability, prox
+    learning_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
+    blocks: int = hyper(4, low=1)
+    probability: Scalar = hyper(0.1, low=0.0, high=1.0, open_low=True)
+    prox: Prox | None = None
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> CyclicState:
-        flat, _ = as_vector(x)
-        return CyclicState(jnp.zeros([], jnp.int32), flat, jnp.zeros_like(flat))
+        flat, _ = as_vector(x)  # of a single vector that vector itself, and copied, as no two buffers should be one
+        return CyclicState(jnp.zeros([], jnp.int32), jnp.array(flat), jnp.zeros_like(flat))
 
     def step(
         self, problem: Minimization, x: PyTree, state: CyclicState, key: PRNGKeyArray
@@ -104,14 +98,6 @@ def _block_gradient(problem: Minimization, unravel: Callable, low: int, high: in
     return jax.grad(lambda block: problem.loss(unravel(x.at[low:high].set(block)), data))(x[low:high])
 
 
-method(
-    "cyclic-block-descent",
-    {"learning_rate": LogUniform(1e-3, 10.0)},
-    paper="cyclic-bcd-variance-reduced",
-    bad={"learning_rate": -1.0, "blocks": 0, "probability": 0.0},
-)(CyclicBlockDescent)
-
-
 @method(
     "page",
     {"learning_rate": LogUniform(1e-3, 10.0)},
@@ -142,6 +128,7 @@ class SpiderState(NamedTuple):
     shortest: Float[Array, ""]
 
 
+@method("dp-spider", {"learning_rate": LogUniform(1e-2, 10.0)}, paper="dp-spider")
 class PrivateSpider(Method):
     r"""Gradient descent under differential privacy, with released changes of the gradient between full releases.
 
@@ -170,13 +157,13 @@ class PrivateSpider(Method):
     Paper: Faster Rates of Convergence to Stationary Points in Differentially Private Optimization.
     """
 
-    lipschitz: Scalar
-    smoothness: Scalar
-    learning_rate: Scalar
-    epsilon: Scalar
-    delta: Scalar
-    steps: int
-    period: int
+    lipschitz: Scalar = hyper(low=0.0, open_low=True)
+    smoothness: Scalar = hyper(low=0.0, open_low=True)
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    epsilon: Scalar = hyper(low=0.0, open_low=True)
+    delta: Scalar = hyper(low=0.0, high=1.0, open_low=True, open_high=True)
+    steps: int = hyper(low=1)
+    period: int = hyper(low=1)
 
     def __init__(
         self,
@@ -188,15 +175,8 @@ class PrivateSpider(Method):
         steps: int = 100,
         period: int = 10,
     ):
-        in_range("lipschitz", lipschitz, 0.0, open_low=True)
-        in_range("smoothness", smoothness, 0.0, open_low=True)
-        rate = 1 / (2 * smoothness) if learning_rate is None else learning_rate
-        in_range("learning_rate", rate, 0.0, open_low=True)
-        in_range("epsilon", epsilon, 0.0, open_low=True)
-        in_range("delta", delta, 0.0, 1.0, open_low=True, open_high=True)
-        in_range("steps", steps, 1.0)
-        in_range("period", period, 1.0)
-        self.lipschitz, self.smoothness, self.learning_rate = lipschitz, smoothness, rate
+        self.lipschitz, self.smoothness = lipschitz, smoothness
+        self.learning_rate = 1 / (2 * smoothness) if learning_rate is None else learning_rate
         self.epsilon, self.delta, self.steps, self.period = epsilon, delta, steps, period
 
     def noise(self, samples: int, moved: Scalar | None = None) -> Float[Array, ""]:
@@ -205,12 +185,14 @@ class PrivateSpider(Method):
         return gaussian_noise(1.0, zcdp_budget(self.epsilon, self.delta), self.steps) * change / samples
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SpiderState:
-        return SpiderState(jnp.zeros([], jnp.int32), x, optax.tree.zeros_like(x), x, jnp.asarray(jnp.inf))
+        before, best = (jax.tree.map(jnp.array, x) for _ in range(2))  # copies: no two buffers are one
+        return SpiderState(jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf))
 
     def step(
         self, problem: Minimization, x: PyTree, state: SpiderState, key: PRNGKeyArray
     ) -> tuple[PyTree, SpiderState]:
-        gradient = jax.grad(problem.loss)
+        refuse_complex("this privacy", x)
+        gradient = grad(problem.loss)
         samples = len((jax.tree.leaves(problem.full) or [jnp.zeros(1)])[0])  # a loss without data counts as one sample
         now, last = gradient(x, problem.full), gradient(state.before, problem.full)
         moved = jnp.asarray(optax.tree.norm(optax.tree.sub(x, state.before)))
@@ -234,17 +216,6 @@ class PrivateSpider(Method):
         return state.best
 
 
-method(
-    "dp-spider",
-    {"learning_rate": LogUniform(1e-2, 10.0)},
-    paper="dp-spider",
-    bad={
-        "lipschitz": 0.0, "smoothness": 0.0, "learning_rate": -1.0, "epsilon": 0.0, "delta": 1.0, "steps": 0,
-        "period": 0,
-    },
-)(PrivateSpider)  # fmt: skip
-
-
 class SvrgState(NamedTuple):
     """State of `Svrg`."""
 
@@ -254,6 +225,7 @@ class SvrgState(NamedTuple):
     total: PyTree  # sum of the points since then
 
 
+@method("svrg", {"learning_rate": LogUniform(1e-3, 10.0)}, paper="gd-methods-unified-recursion")
 class Svrg(Method):
     r"""Stochastic variance-reduced gradient: minibatch steps, corrected by the full gradient at a snapshot.
 
@@ -270,19 +242,16 @@ class Svrg(Method):
         ValueError: for an argument out of range.
     """
 
-    learning_rate: Scalar
-    period: int
-
-    def __init__(self, learning_rate: Scalar = 0.1, period: int = 100):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("period", period, 1)
-        self.learning_rate, self.period = learning_rate, period
+    learning_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
+    period: int = hyper(100, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SvrgState:
-        return SvrgState(jnp.zeros((), jnp.int32), x, jax.grad(problem.loss)(x, problem.full), optax.tree.zeros_like(x))
+        full = grad(problem.loss)(x, problem.full)
+        snapshot = jax.tree.map(jnp.array, x)  # a copy: no two buffers are one
+        return SvrgState(jnp.zeros((), jnp.int32), snapshot, full, optax.tree.zeros_like(x))
 
     def step(self, problem: Minimization, x: PyTree, state: SvrgState, key: PRNGKeyArray) -> tuple[PyTree, SvrgState]:
-        batch, gradient = problem.sample(key), jax.grad(problem.loss)
+        batch, gradient = problem.sample(key), grad(problem.loss)
 
         def corrected(x: Array, now: Array, before: Array, full: Array) -> Array:
             return (x - self.learning_rate * (now - before + full)).astype(x.dtype)
@@ -299,11 +268,3 @@ class Svrg(Method):
             return x, SvrgState(state.steps + 1, state.snapshot, state.gradient, total)
 
         return jax.lax.cond(state.steps + 1 == self.period, renew, keep, x)
-
-
-method(
-    "svrg",
-    {"learning_rate": LogUniform(1e-3, 10.0)},
-    paper="gd-methods-unified-recursion",
-    bad={"learning_rate": -1.0, "period": 0},
-)(Svrg)

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LEARNING_RATE, LogUniform, method
 
-Scalar = float | Float[Array, ""]
 WeightDecayMask = PyTree | Callable[[PyTree], PyTree] | None
 
 
@@ -36,8 +35,8 @@ def add_cautious_decayed_weights(weight_decay: Scalar, mask: WeightDecayMask = N
     """
     in_range("weight_decay", weight_decay, 0.0)
 
-    def decay(u: Float[Array, "..."] | None, x: Float[Array, "..."]) -> Float[Array, "..."] | None:
-        if u is None:  # a leaf that another transformation has masked
+    def decay(u: Float[Array, "..."] | None, x: Float[Array, "..."] | None) -> Float[Array, "..."] | None:
+        if u is None or x is None:  # a leaf that another transformation has masked
             return None
         return u + jnp.where(jnp.sign(u) * jnp.sign(x) >= 0, weight_decay * x, 0)
 

@@ -1,4 +1,4 @@
-"""Write `index.npz` for the search: `python -m attractor.papers.build_index`, when the catalog has changed.
+"""Write `index.npz` for the search: `python -m attractor.papers.build_index`, when the catalogue has changed.
 
 Nothing is random. The index is made of our own words only, those of `catalogue.jsonl`, `keywords.txt` and
 `concepts.txt`, and says from which state of them (`fingerprint`), so that a test can tell when it is stale.
@@ -34,7 +34,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def fingerprint() -> str:
-    """SHA-256, in hexadecimal, of what the index is made from: catalog, keywords, concepts and this code."""
+    """SHA-256, in hexadecimal, of what the index is made from: catalogue, keywords, concepts and this code."""
     digest = hashlib.sha256()
     for path in (PATH, KEYWORDS, _text.CONCEPTS, Path(_text.__file__), Path(__file__)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -45,7 +45,7 @@ def keywords() -> dict[str, str]:
     """What papers may be looked for by, beyond the words of their rows, by slug.
 
     Raises:
-        ValueError: a line of `keywords.txt` has no colon, or names a paper that is not in the catalog.
+        ValueError: a line of `keywords.txt` has no colon, or names a paper that is not in the catalogue.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(KEYWORDS.read_text(encoding="utf-8").splitlines(), start=1):
@@ -113,7 +113,7 @@ def build() -> dict[str, Array]:
 
 
 def main() -> None:
-    """Write the index beside the catalog."""
+    """Write the index beside the catalogue."""
     np.savez_compressed(INDEX, allow_pickle=False, **build())
     print(f"{INDEX}: {INDEX.stat().st_size / 1024:.0f} KiB")
 

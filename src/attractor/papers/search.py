@@ -68,7 +68,7 @@ def _index() -> _Index:
         counts = stored["counts"].astype(np.float64)
         left, values = stored["left"].astype(np.float32), stored["values"].astype(np.float32)
     if len(left) != n:
-        stale = f"{INDEX.name} holds {len(left)} papers and the catalog {n}"
+        stale = f"{INDEX.name} holds {len(left)} papers and the catalogue {n}"
         raise ValueError(f"{stale}: run python -m attractor.papers.build_index")
     idf, tfidf = weigh(vocabulary, pointers, docs, counts, n)
     length = np.bincount(docs, weights=counts, minlength=n)

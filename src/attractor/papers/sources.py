@@ -1,72 +1,224 @@
-"""Which of our definitions a claim depends on, and one hash over them."""
+"""Which of our definitions a claim depends on, and one hash over what they mean.
+
+A definition is a top-level function, class, or assignment; what a claim does not use does not count. Neither does
+what has no meaning for its numbers: comments, formatting, docstrings, annotations, ``raise`` statements and the checks
+before them, notes, reasons, and what a registration says besides a search space.
+
+The core (the loop, problems, comparison, statistics and what shows and stores results) touches every claim, so its
+source does not count at all: golden runs stand in for it, see `attractor.papers.golden`.
+"""
 
 import ast
-import functools
 import hashlib
 import importlib.util
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What shows results and has no part in them.
-IGNORED = {f"attractor.{name}" for name in ("report", "progress", "names", "papers.catalogue")}
+# Modules beside the rooms that only some claims use, and that count as the rooms do.
+FOLLOWED = {"attractor.objectives", "attractor.decision", "attractor.trees"}
+# Of the core, what shows and stores results and has no part in them: not even the golden runs need to look at it.
+SHOWN = ("report", "plots", "progress", "names", "store", "torch", "cli", "backends", "checks")
+REGISTRATIONS = {"method", "problem", "part"}
+RANGES = {"low", "high", "open_low", "open_high", "choices", "optional"}  # of a hyper-parameter: what is refused
+TOLD = {"note", "reason", "paper", "bad", "room", "example"}  # keywords that say something and change nothing
 
 
 def fingerprint(module: str) -> str:
-    """SHA-256 over the code of ``module`` and every definition of ours that it uses, directly or not.
+    """A hash over the meaning of ``module``, of every definition of ours that it uses, and of the core's golden runs.
 
-    A definition is a top-level function, class, or assignment; what is not used does not count, and neither do
-    comments, formatting and docstrings. A module that is imported as a whole counts as a whole. Only names are
-    followed: what is looked up at run time (such as the search spaces of the registry) is not.
+    Only names are followed: what is looked up at run time (such as the search spaces of the registry) is not.
 
     Raises:
         ModuleNotFoundError: if there is no such module.
     """
-    digest = hashlib.sha256()
-    for name, index in sorted(_reached(module)):
-        digest.update(f"{name}\n{_code(name, index)}\n".encode())
-    return digest.hexdigest()[:16]
+    from attractor.papers import golden
+
+    return _digest(ROOT, module, golden.state())
+
+
+@cache
+def _digest(root: Path, module: str, core: str) -> str:
+    return Sources(root).fingerprint(module, core)
 
 
 def path_of(module: str) -> Path:
     """The file of one of our modules, found without importing it; it need not exist."""
-    base = ROOT.joinpath(*module.split(".")[1:])
+    return _file(ROOT, module)
+
+
+def _file(root: Path, module: str) -> Path:
+    base = root.joinpath(*module.split(".")[1:])
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def _reached(module: str) -> set[tuple[str, int]]:
-    """Statements, as (module, index in its body), that running ``module`` can reach."""
-    reached: set[tuple[str, int]] = set()
-    waiting = [(module, i) for i in range(len(_body(module)))]
-    while waiting:
-        statement = waiting.pop()
-        if statement not in reached:
-            reached.add(statement)
-            waiting += _uses(*statement)
-    return reached
+def core_code(root: Path = ROOT) -> str:
+    """A hash over the meaning of the core's modules, those that only show or store results left out."""
+    files = [p for p in sorted(root.glob("*.py")) if p.stem not in SHOWN and f"attractor.{p.stem}" not in FOLLOWED]
+    files += [root / "papers" / f"{name}.py" for name in ("evidence", "setting", "words", "golden")]
+    digest = hashlib.sha256()
+    for path in files:
+        code = ast.dump(meaning(path.read_text(encoding="utf-8"))) if path.exists() else ""
+        digest.update(f"{path.stem}\n{code}\n".encode())
+    return digest.hexdigest()[:16]
 
 
-@functools.cache
-def _body(module: str) -> tuple[ast.stmt, ...]:
-    path = path_of(module)
-    if not path.is_file():
-        raise ModuleNotFoundError(f"no module named {module!r}")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
+def meaning(text: str) -> ast.Module:
+    """A module's syntax tree without all that has no meaning for a claim's numbers."""
+    tree = ast.parse(text)
+    checks = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "attractor.checks"
+        for alias in node.names
+    }
+    return ast.fix_missing_locations(_Strip(checks).visit(tree))
+
+
+class _Strip(ast.NodeTransformer):
+    def __init__(self, checks: set[str]):
+        self.checks = checks
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self._documented(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._documented(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self._documented(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self._documented(node)
+
+    def _documented(self, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return tuple(tree.body)
+        self.generic_visit(node)
+        if not node.body and not isinstance(node, ast.Module):
+            node.body = [ast.Pass()]
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant("")  # a field stays a field, whatever its type is said to be
+        self.generic_visit(node)
+        return node
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        return None
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
+        guards = all(isinstance(s, ast.Raise) for s in node.body)
+        self.generic_visit(node)
+        if guards:  # only refuses something
+            return node.orelse or None
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self.checks:
+            return None
+        self.generic_visit(node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        ranged = isinstance(node.func, ast.Name) and node.func.id == "hyper"
+        node.keywords = [k for k in node.keywords if k.arg not in (RANGES if ranged else TOLD)]
+        return node
 
 
-@functools.cache
-def _bindings(module: str) -> dict[str, list[int]]:
-    """Which statements of a module bind each of its names."""
-    found: dict[str, list[int]] = {}
-    for i, statement in enumerate(_body(module)):
-        for name in _bound(statement):
-            found.setdefault(name, []).append(i)
-    return found
+class Sources:
+    """The definitions below a folder, read once.
+
+    Arguments:
+        root: The folder of the package.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._bodies: dict[str, list[ast.stmt]] = {}
+        self._names: dict[str, dict[str, list[int]]] = {}
+
+    def fingerprint(self, module: str, core: str) -> str:
+        """See `fingerprint`; ``core`` stands for the core."""
+        digest = hashlib.sha256(core.encode())
+        for name, index in sorted(self._reached(module)):
+            digest.update(f"{name}\n{ast.dump(self._body(name)[index])}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def is_core(self, module: str) -> bool:
+        """Whether a module's source does not count, as golden runs stand in for it."""
+        parts = module.split(".")
+        if parts[:2] == ["attractor", "papers"]:
+            return len(parts) <= 3 and not (len(parts) == 3 and (self.root / "papers" / parts[2]).is_dir())
+        return len(parts) == 1 or (len(parts) == 2 and module not in FOLLOWED and not (self.root / parts[1]).is_dir())
+
+    def _reached(self, module: str) -> set[tuple[str, int]]:
+        """Statements, as (module, index in its body), that running ``module`` can reach."""
+        reached: set[tuple[str, int]] = set()
+        waiting = [(module, i) for i in range(len(self._body(module)))]
+        while waiting:
+            statement = waiting.pop()
+            if statement not in reached:
+                reached.add(statement)
+                waiting += self._uses(*statement)
+        return reached
+
+    def _body(self, module: str) -> list[ast.stmt]:
+        if module not in self._bodies:
+            path = _file(self.root, module)
+            if not path.is_file():
+                raise ModuleNotFoundError(f"no module named {module!r}")
+            self._bodies[module] = meaning(path.read_text(encoding="utf-8")).body
+        return self._bodies[module]
+
+    def _bindings(self, module: str) -> dict[str, list[int]]:
+        """Which statements of a module bind each of its names; a bare registration belongs to what it registers."""
+        if module not in self._names:
+            found: dict[str, list[int]] = {}
+            for i, statement in enumerate(self._body(module)):
+                for name in _bound(statement) or _registered(statement):
+                    found.setdefault(name, []).append(i)
+            self._names[module] = found
+        return self._names[module]
+
+    def _uses(self, module: str, index: int) -> set[tuple[str, int]]:
+        body = self._body(module)
+        statement = body[index]
+        names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+        local = self._bindings(module)
+        inside = {(module, i) for name in names for i in local.get(name, ())}
+        inside |= {(module, i) for i, other in enumerate(body) if not _bound(other) and not _registered(other)}
+        imports = [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
+        return inside | {place for node in imports for place in self._imported(module, node)}
+
+    def _imported(self, module: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, int]]:
+        """The statements of ours that an import statement brings in."""
+        package = module if _file(self.root, module).name == "__init__.py" else module.rpartition(".")[0]
+        if isinstance(node, ast.Import):
+            base, names = None, [alias.name for alias in node.names]
+        else:
+            relative = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(relative, package) if node.level else node.module or ""
+            names = [alias.name for alias in node.names]
+        for name in names:
+            whole = name if base is None else f"{base}.{name}"
+            if base is not None and base.startswith("attractor.") and self.is_core(base):
+                continue
+            if whole.startswith("attractor.") and _file(self.root, whole).is_file():
+                if not self.is_core(whole):  # a module that is imported as a whole counts as a whole
+                    yield from ((whole, i) for i in range(len(self._body(whole))))
+            elif base and base.split(".")[0] == "attractor" and base != "attractor":
+                yield from ((base, i) for i in self._bindings(base).get(name, ()))
 
 
 def _bound(statement: ast.stmt) -> set[str]:
@@ -79,36 +231,12 @@ def _bound(statement: ast.stmt) -> set[str]:
     return set()  # anything else, such as a call or a condition, runs with the module: see _uses
 
 
-@functools.cache
-def _uses(module: str, index: int) -> tuple[tuple[str, int], ...]:
-    statement = _body(module)[index]
-    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    local = _bindings(module)
-    inside = {(module, i) for name in names for i in local.get(name, ())}
-    inside |= {(module, i) for i, other in enumerate(_body(module)) if not _bound(other)}
-    imports = [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
-    return tuple(inside | {place for node in imports for place in _imported(module, node)})
-
-
-def _imported(module: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, int]]:
-    """The statements of ours that an import statement brings in."""
-    package = module if path_of(module).name == "__init__.py" else module.rpartition(".")[0]
-    if isinstance(node, ast.Import):
-        base, names = None, [alias.name for alias in node.names]
-    else:
-        relative = "." * node.level + (node.module or "")
-        base = importlib.util.resolve_name(relative, package) if node.level else node.module or ""
-        names = [alias.name for alias in node.names]
-    for name in names:
-        whole = name if base is None else f"{base}.{name}"
-        if IGNORED & {base, whole}:
-            continue
-        if whole.startswith("attractor.") and path_of(whole).is_file():
-            yield from ((whole, i) for i in range(len(_body(whole))))
-        elif base and base.split(".")[0] == "attractor" and base != "attractor":
-            yield from ((base, i) for i in _bindings(base).get(name, ()))
-
-
-@functools.cache
-def _code(module: str, index: int) -> str:
-    return ast.dump(_body(module)[index])
+def _registered(statement: ast.stmt) -> set[str]:
+    """What a bare registration, ``method("name", …)(factory)``, registers: its first name."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Call) and isinstance(call.func.func, ast.Name)):
+        return set()
+    if call.func.func.id not in REGISTRATIONS or not call.args:
+        return set()
+    first = next((n for n in ast.walk(call.args[0]) if isinstance(n, ast.Name)), None)
+    return {first.id} if first else set()

@@ -9,15 +9,3 @@ from attractor.physics.taylor import (
     laplacian_slope,
     sparse_tangents,
 )
-
-__all__ = [
-    "BallNetwork",
-    "Collocation",
-    "biharmonic",
-    "contract",
-    "dense_tangents",
-    "laplacian",
-    "laplacian_slope",
-    "poisson_pinn",
-    "sparse_tangents",
-]

@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.nn.arithmetic import NAU, NMU, sparsity_error
+from attractor.nn.arithmetic.units import NAU, NMU, sparsity_error
 from attractor.probe import Probe
 from attractor.problem import Minimization
 from attractor.registry import problem

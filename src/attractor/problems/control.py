@@ -9,53 +9,12 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from attractor.problem import Decision
+from attractor.decision import Categorical, Decision, Gaussian
 from attractor.registry import problem
-
-
-class Categorical(eqx.Module):
-    """One of k actions, with log-probabilities up to a constant."""
-
-    logits: Float[Array, " k"]
-
-    def sample(self, key: PRNGKeyArray) -> Int[Array, ""]:
-        """Draw an action."""
-        return jr.categorical(key, self.logits)
-
-    def log_prob(self, action: Int[Array, ""]) -> Float[Array, ""]:
-        """Log-probability of an action."""
-        return jax.nn.log_softmax(self.logits)[action]
-
-    def divergence(self, other: "Categorical") -> Float[Array, ""]:
-        """KL(self || other)."""
-        mine, theirs = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
-        return jnp.sum(jnp.exp(mine) * (mine - theirs))
-
-
-class Gaussian(eqx.Module):
-    """Real action vectors with independent normal entries."""
-
-    mean: Float[Array, " d"]
-    log_std: Float[Array, " d"]
-
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        """Draw an action."""
-        return self.mean + jnp.exp(self.log_std) * jr.normal(key, self.mean.shape, self.mean.dtype)
-
-    def log_prob(self, action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Log-density of an action."""
-        return jax.scipy.stats.norm.logpdf(action, self.mean, jnp.exp(self.log_std)).sum()
-
-    def divergence(self, other: "Gaussian") -> Float[Array, ""]:
-        """KL(self || other)."""
-        ratio = jnp.exp(2 * (self.log_std - other.log_std))
-        distance = (self.mean - other.mean) ** 2 * jnp.exp(-2 * other.log_std)
-        return 0.5 * jnp.sum(ratio + distance - 1 - jnp.log(ratio))
 
 
 class CategoricalPolicy(eqx.Module):

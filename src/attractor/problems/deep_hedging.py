@@ -10,8 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import in_range
-from attractor.probe import Probe
 from attractor.problem import Minimization
+from attractor.problems.held_out import held_out
 from attractor.registry import problem
 
 SPOT = STRIKE = 100.0
@@ -154,7 +154,7 @@ def deep_hedging(cost: float = 1e-3, width: int = 16, paths: int = 500, batch_si
     which is the least price to ask for the option at unit risk aversion. The stock is worth 100, the option expires at
     the same price in 20 trading days, and every day the position may change: see `heston_paths` and `hedge`. On as
     many paths that are not trained on, ``test_loss``, ``test_variance`` of the profit and mean ``test_cost`` are
-    recorded.
+    recorded, and the same as ``validation_…`` on as many others.
 
     Arguments:
         cost: Share of the value traded, in [0, 1].
@@ -167,13 +167,15 @@ def deep_hedging(cost: float = 1e-3, width: int = 16, paths: int = 500, batch_si
     """
     in_range("cost", cost, 0.0, 1.0)
     in_range("width", width, 1)
-    train, test = map(jax.jit(lambda key: heston_paths(key, paths)), jr.split(jr.key(0)))
+    draw = jax.jit(lambda key: heston_paths(key, paths))
+    train, test = map(draw, jr.split(jr.key(0)))
+    parts = {"validation": draw(jr.key(1)), "test": test}
     build = functools.partial(Hedger, width)
-    measures = {"test_loss": _entropic_risk, "test_variance": _variance, "test_cost": _cost}
+    measures = {"loss": _entropic_risk, "variance": _variance, "cost": _cost}
 
     def of(measure, **options) -> Minimization:
         return Minimization.of_model(
             lambda key: build(key=key), functools.partial(measure, cost), train, batch_size=batch_size, **options
         )
 
-    return of(_entropic_risk, probes={name: Probe.on(test, of(measure).loss) for name, measure in measures.items()})
+    return of(_entropic_risk, probes=held_out(parts, {n: (of(measure).loss, "min") for n, measure in measures.items()}))

@@ -8,9 +8,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.probe import Probe
-from attractor.problem import Federated, norm
+from attractor.problem import Federated
 from attractor.problems.digits import digits
 from attractor.registry import problem
+from attractor.trees import norm
 
 Parameters = dict[str, Float[Array, "..."]]
 Batch = tuple[Float[Array, "n 64"], Int[Array, " n"]]

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.objectives import MultiObjective
-from attractor.probe import Probe
 from attractor.problem import model_init
 from attractor.problems.digits import digits
+from attractor.problems.held_out import halves, held_out
 from attractor.registry import problem
 
 Pairs = tuple[Float[Array, "n 96"], Int[Array, "n 2"]]
@@ -44,8 +44,8 @@ def overlaid(images: np.ndarray, labels: np.ndarray, *, pairs: int, seed: int) -
 def overlaid_digits(width: int = 48, pairs: int = 4_096, batch_size: int | None = 64) -> MultiObjective:
     """Read two handwritten digits that overlap by four of their eight columns, with one shared hidden layer.
 
-    The losses are the cross-entropies of ``left`` and ``right``. Records besides them ``test_loss`` and
-    ``test_accuracy``, means over both tasks on 1,024 pairs of held-out digits.
+    The losses are the cross-entropies of ``left`` and ``right``. Records besides them ``validation_loss``,
+    ``test_loss`` and accuracies, means over both tasks on 1,024 pairs each of held-out digits.
 
     Arguments:
         width: Units of the shared layer.
@@ -73,15 +73,16 @@ def overlaid_digits(width: int = 48, pairs: int = 4_096, batch_size: int | None 
     def accuracy(params: TwoHeads, batch: Pairs) -> Array:
         return jnp.mean(logits(params, batch).argmax(-1) == batch[1])
 
-    held_out = overlaid(*test, pairs=1_024, seed=1)
+    parts = {name: overlaid(*data, pairs=1_024, seed=1) for name, data in halves(test).items()}
+
+    def mean_loss(params: TwoHeads, batch: Pairs) -> Array:
+        return losses(params, batch).mean()
+
     return MultiObjective(
         losses,
         eqx.Partial(model_init, build),
         overlaid(*train, pairs=pairs, seed=0),
         names=("left", "right"),
         batch_size=batch_size,
-        probes={
-            "test_loss": Probe.on(held_out, lambda params, batch: losses(params, batch).mean()),
-            "test_accuracy": Probe.on(held_out, accuracy, goal="max"),
-        },
+        probes=held_out(parts, {"loss": (mean_loss, "min"), "accuracy": (accuracy, "max")}),
     )

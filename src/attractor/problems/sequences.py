@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.objectives import Composite
-from attractor.probe import Probe
+from attractor.problems.held_out import held_out
 from attractor.registry import problem
 
 # A probability and a list of symbols per rule; what is no symbol of the grammar is text. Each text has one derivation.
@@ -132,7 +132,9 @@ class Recurrent(eqx.Module):
 def char_transformer(
     width: int = 16, depth: int = 1, heads: int = 2, context: int = 24, batch_size: int | None = 16
 ) -> Composite:
-    """A small causal transformer on characters of a grammar's sentences; records train and test loss, in nats.
+    """A small causal transformer on characters of a grammar's sentences; losses are in nats.
+
+    Recorded are the losses on text for training, validation and test.
 
     The source's entropy, about 0.30 nats per character, is in ``constants["entropy"]``; a context of 24 does not see
     all of it.
@@ -172,11 +174,12 @@ def _windows(context: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarra
 
 def _language_model(build: Callable[[PRNGKeyArray], Any], context: int, batch_size: int | None) -> Composite:
     in_range("context", context, 1)
-    train, test = _windows(context, 500, 0), _windows(context, 40, 1)
+    train = _windows(context, 500, 0)
+    parts = {"validation": _windows(context, 40, 2), "test": _windows(context, 40, 1)}
     blank = Composite.of_model(
         build, _next_character, train, batch_size=batch_size, constants={"entropy": grammar_entropy()}
     )
-    probes = {"test_loss": Probe.on(jax.tree.map(jnp.asarray, test), blank.loss)}
+    probes = held_out(parts, {"loss": (blank.loss, "min")})
     return eqx.tree_at(lambda p: p.probes, blank, blank.probes | probes)
 
 

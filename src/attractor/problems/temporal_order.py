@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
-from attractor.nn.recurrent import ElmanCell, unroll
-from attractor.probe import Probe
+from attractor.nn.recurrent.cells import ElmanCell, unroll
 from attractor.problem import Minimization
+from attractor.problems.held_out import held_out
 from attractor.registry import problem
 
 SYMBOLS, ORDERS = 6, 4  # A, B and four distractors; AA, BA, AB, BB
@@ -73,7 +73,8 @@ def temporal_order(
 ) -> Minimization:
     """Tell in which order two symbols came by, half a sequence ago: a tanh Elman network, cross-entropy.
 
-    Records train loss and, on 500 other sequences, test accuracy; a network that has forgotten is right in 1 of 4.
+    Records train loss and accuracies on 500 sequences each for validation and test; a network that has forgotten is
+    right in 1 of 4.
 
     Arguments:
         length: Of the sequences, at least 10.
@@ -88,12 +89,12 @@ def temporal_order(
         ValueError: for an argument out of range.
     """
     train = temporal_order_sequences(samples, length)
-    test = jax.tree.map(jnp.asarray, temporal_order_sequences(500, length, seed=1))
+    parts = {name: temporal_order_sequences(500, length, seed=s) for name, s in (("validation", 2), ("test", 1))}
     build = eqx.Partial(_build, width, radius)
     _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-    accuracy = Probe.on(test, eqx.Partial(_accuracy, static), goal="max")
+    probes = held_out(parts, {"accuracy": (eqx.Partial(_accuracy, static), "max")})
     loss = eqx.Partial(_loss, penalty)
-    return Minimization.of_model(build, loss, train, batch_size=batch_size, probes={"test_accuracy": accuracy})
+    return Minimization.of_model(build, loss, train, batch_size=batch_size, probes=probes)
 
 
 def _build(width: int, radius: float, key: PRNGKeyArray) -> _Reader:

@@ -9,13 +9,3 @@ from attractor.representation.resonator import (
     resonator,
     vsa_bind,
 )
-
-__all__ = [
-    "Estimate",
-    "Factorization",
-    "Resonator",
-    "attention_resonator",
-    "bound_products",
-    "resonator",
-    "vsa_bind",
-]

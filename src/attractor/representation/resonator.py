@@ -12,15 +12,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from attractor import registry
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.method import Method
 from attractor.probe import Probe
 from attractor.problem import Problem
-
-Scalar = float | Float[Array, ""]
 
 SETTLED = 1e-2  # relative change of the estimates in a sweep; a single flipped sign in 3 x 512 is 0.05
 
@@ -60,6 +59,12 @@ class Factorization(Problem):
             )
         self.init = eqx.Partial(_superposition, self.codebooks, len(self.products))
         self.probes = {"solved": Probe(_solved, goal="max")}
+
+    @classmethod
+    def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
+        """Three products out of 3 books of 5 codewords; see `Problem.example`."""
+        problem = bound_products(codewords=5, trials=3, size=31)
+        return Factorization(problem.codebooks.astype(dtype), problem.products.astype(dtype))
 
     def decode(self, x: Estimate, up_to_sign: bool = True) -> Int[Array, "t f"]:
         """Each factor's most similar codeword.
@@ -168,7 +173,9 @@ def bound_products(
 
 
 def _outer_product(codebook: Array, query: Array) -> Array:
-    return jnp.where(codebook @ (query @ codebook) < 0, -1.0, 1.0).astype(query.dtype)
+    # A tie counts as positive. Rescaled estimates leave rounding where a sum is zero; it must not decide.
+    rounding = jnp.finfo(query.dtype).eps * jnp.sqrt(codebook.shape[1]) * jnp.abs(query).sum()
+    return jnp.where(codebook @ (query @ codebook) < -rounding, -1.0, 1.0).astype(query.dtype)
 
 
 def _attention(beta: Scalar, codebook: Array, query: Array) -> Array:

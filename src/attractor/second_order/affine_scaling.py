@@ -1,20 +1,20 @@
 """Nonlinear equations with bounds: trust regions shaped by the distance to the bounds, and steps that stay inside."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
 from attractor.second_order.levenberg_marquardt import damped_step
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Vector = Float[Array, " d"]
 Scaling = Callable[[Vector, Vector, Vector, Vector], Vector]
 
@@ -129,6 +129,7 @@ class ScaledTrustRegionState(NamedTuple):
     radius: Float[Array, ""]
 
 
+@method("scaled-trust-region", {"radius": LogUniform(1e-2, 1e2)}, paper="convex-combo-scaling-tr")
 class ScaledTrustRegion(Method):
     r"""Solve $F(x) = 0$, $l \le x \le u$, by dogleg steps in an ellipse that is thin towards near bounds.
 
@@ -155,23 +156,11 @@ class ScaledTrustRegion(Method):
     Paper: A New Class of Scaling Matrices for Scaled Trust Region Algorithms.
     """
 
-    lower: Any
-    upper: Any
-    scaling: Scaling
-    radius: Any
-    interior: Any
-
-    def __init__(
-        self,
-        lower: Scalar | Vector = -jnp.inf,
-        upper: Scalar | Vector = jnp.inf,
-        scaling: Scaling = MixedScaling(),  # noqa: B008
-        radius: Scalar = 1.0,
-        interior: Scalar = 0.99995,
-    ):
-        in_range("radius", radius, 0.0, open_low=True)
-        in_range("interior", interior, 0.0, 1.0, open_low=True, open_high=True)
-        self.lower, self.upper, self.scaling, self.radius, self.interior = lower, upper, scaling, radius, interior
+    lower: Scalar | Vector = -jnp.inf
+    upper: Scalar | Vector = jnp.inf
+    scaling: Scaling = MixedScaling()
+    radius: Scalar = hyper(1.0, low=0.0, open_low=True)
+    interior: Scalar = hyper(0.99995, low=0.0, high=1.0, open_low=True, open_high=True)
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> ScaledTrustRegionState:
         return ScaledTrustRegionState(jnp.asarray(self.radius, as_vector(x)[0].dtype))
@@ -184,7 +173,9 @@ class ScaledTrustRegion(Method):
         lower, upper = (jnp.broadcast_to(jnp.asarray(b, flat.dtype), flat.shape) for b in (self.lower, self.upper))
 
         def residuals(z: Array) -> Array:
-            return problem.inner(unravel(z), batch).ravel().astype(flat.dtype)
+            y = problem.inner(unravel(z), batch)
+            refuse_complex("this least-squares method", y, "outputs")
+            return y.ravel().astype(flat.dtype)
 
         value, jacobian = residuals(flat), jax.jacfwd(residuals)(flat)
         gradient = jacobian.T @ value
@@ -230,11 +221,3 @@ def _dogleg(cauchy: Vector, newton: Vector, radius: Scalar) -> Vector:
     t = -c / (b + jnp.sqrt(jnp.maximum(b**2 - a * c, 0)))
     on_leg = cauchy + jnp.clip(jnp.where(jnp.isfinite(t), t, 1), 0, 1) * leg
     return jnp.where(length < radius, on_leg, cauchy * radius / jnp.where(length > 0, length, 1))
-
-
-method(
-    "scaled-trust-region",
-    {"radius": LogUniform(1e-2, 1e2)},
-    paper="convex-combo-scaling-tr",
-    bad={"radius": 0.0, "interior": 1.0},
-)(ScaledTrustRegion)

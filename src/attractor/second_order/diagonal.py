@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Count, Scalar, in_range
+from attractor.linalg.curvature import MatVec
+from attractor.linalg.hutchinson import block_average, hutchinson_diagonal
 from attractor.registry import LEARNING_RATE, method
-from attractor.second_order.curvature import MatVec, block_average, hutchinson_diagonal
-
-Scalar = float | Float[Array, ""]
 
 
 class ScaleByAdahessianState(NamedTuple):
@@ -22,7 +21,7 @@ class ScaleByAdahessianState(NamedTuple):
     nu: PyTree  # mean of squared Hessian diagonals, like the parameters
 
 
-def spatial_average(diagonal: Float[Array, "..."], block_size: int = 1) -> Float[Array, "..."]:
+def spatial_average(diagonal: Float[Array, "..."], block_size: Count = 1) -> Float[Array, "..."]:
     """Average a leaf's Hessian diagonal over entries that belong together, which lowers the variance of its estimate.
 
     A convolution kernel ``(out, in, *window)``, as Equinox and PyTorch lay it out, is averaged over its window; a
@@ -37,9 +36,9 @@ def spatial_average(diagonal: Float[Array, "..."], block_size: int = 1) -> Float
     if diagonal.ndim > 2:
         window = tuple(range(2, diagonal.ndim))
         return jnp.broadcast_to(diagonal.mean(window, keepdims=True), diagonal.shape)
-    if diagonal.ndim == 2 and block_size > 1:
-        return block_average(diagonal, block_size)
-    return diagonal
+    if diagonal.ndim != 2 or (isinstance(block_size, int) and block_size == 1):
+        return diagonal
+    return block_average(diagonal, block_size)
 
 
 def scale_by_adahessian(
@@ -47,7 +46,7 @@ def scale_by_adahessian(
     b2: Scalar = 0.999,
     eps: Scalar = 1e-4,
     hessian_power: Scalar = 1.0,
-    block_size: int = 1,
+    block_size: Count = 1,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Momentum divided by a root mean square of the Hessian diagonal, estimated by one random probe per step.
 
@@ -62,7 +61,7 @@ def scale_by_adahessian(
     with hats for the bias corrections ``/ (1 - b^t)``. The average is `spatial_average`, of D itself as in the paper's
     formula, which keeps it unbiased (the authors' program averages its absolute value).
 
-    ``update`` takes two extra arguments: ``hvp``, the function ``v -> Hv`` (see `attractor.second_order.hvp`), and
+    ``update`` takes two extra arguments: ``hvp``, the function ``v -> Hv`` (see `attractor.linalg.hvp`), and
     ``key``, a fresh PRNG key. `attractor.run` passes both.
 
     Arguments:
@@ -84,8 +83,8 @@ def scale_by_adahessian(
     in_range("block_size", block_size, 1.0)
 
     def init(params: PyTree) -> ScaleByAdahessianState:
-        zeros = optax.tree.zeros_like(params)
-        return ScaleByAdahessianState(jnp.zeros([], jnp.int32), zeros, zeros)
+        steps = jnp.zeros([], jnp.int32)
+        return ScaleByAdahessianState(steps, optax.tree.zeros_like(params), optax.tree.zeros_like(params))
 
     def update(
         updates: PyTree,
@@ -132,7 +131,7 @@ def adahessian(
     eps: Scalar = 1e-4,
     hessian_power: Scalar = 1.0,
     weight_decay: Scalar = 0.0,
-    block_size: int = 1,
+    block_size: Count = 1,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adam whose denominator follows the Hessian diagonal in place of the squared gradient.
 

@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from attractor.checks import in_range
+from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
 
 
 def euclidean(params: PyTree, gradient: PyTree) -> PyTree:
@@ -62,7 +60,7 @@ class EnergyDescentState(NamedTuple):
 def energy_descent(
     learning_rate: Scalar = 0.1,
     offset: Scalar = 1.0,
-    precondition: Callable[[PyTree, PyTree], PyTree] = euclidean,
+    precondition: Callable[[PyTree, PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Preconditioned gradient descent whose steps are bounded by an energy that never grows, at any learning rate.
 
@@ -79,7 +77,8 @@ def energy_descent(
     Arguments:
         learning_rate: $\eta$, in (0, inf).
         offset: c, in [0, inf), such that $f + c > 0$ everywhere.
-        precondition: ``(x, g) -> v``, linear in g: `euclidean`, `simplex_metric`, `gaussian_metric` or your own.
+        precondition: ``(x, g) -> v``, linear in g: `simplex_metric`, `gaussian_metric` or your own; `None` is
+            `euclidean`. Name it in ``static_args`` of `optax.inject_hyperparams`, which takes functions for schedules.
 
     Raises:
         ValueError: for a hyper-parameter out of range, or an update without ``value`` and the parameters.
@@ -88,6 +87,7 @@ def energy_descent(
     """
     in_range("learning_rate", learning_rate, 0.0, open_low=True)
     in_range("offset", offset, 0.0)
+    metric = euclidean if precondition is None else precondition
 
     def init(params: PyTree) -> EnergyDescentState:
         return EnergyDescentState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.result_type(float)))
@@ -101,7 +101,7 @@ def energy_descent(
         before = jnp.where(state.steps == 0, root, state.energy)
         # At the root's zero the gradient is zero too: there is nowhere to go.
         slope = optax.tree.scale(jnp.where(root > 0, 0.5 / jnp.where(root > 0, root, 1), 0), updates)
-        direction = precondition(params, slope)
+        direction = metric(params, slope)
         energy = before / (1 + 2 * learning_rate * optax.tree.vdot(slope, direction))
         steps = optax.tree.cast_like(optax.tree.scale(-2 * learning_rate * energy, direction), updates)
         return steps, EnergyDescentState(state.steps + 1, energy.astype(state.energy.dtype))

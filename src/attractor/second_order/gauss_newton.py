@@ -1,18 +1,17 @@
 """Gauss-Newton steps for networks, solved exactly in the space of a minibatch's outputs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
+from attractor.trees import as_vector
 
 
 def dual_direction(
@@ -44,6 +43,11 @@ class GaussNewtonState(NamedTuple):
     damping: Float[Array, ""]
 
 
+@method(
+    "gauss-newton",
+    {"learning_rate": LogUniform(0.03, 1.0), "damping": LogUniform(1e-3, 1.0)},
+    paper="egn-exact-gauss-newton",
+)
 class GaussNewton(Method):
     r"""Exact stochastic Gauss-Newton: the minibatch's damped system is solved, not approximated.
 
@@ -68,16 +72,10 @@ class GaussNewton(Method):
     Paper: Exact Gauss-Newton Optimization for Training Deep Neural Networks.
     """
 
-    learning_rate: Any
-    damping: Any
-    momentum: Any
-    adaptive: bool
-
-    def __init__(self, learning_rate: Scalar, damping: Scalar = 1e-2, momentum: Scalar = 0.0, adaptive: bool = False):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("damping", damping, 0.0, open_low=True)
-        in_range("momentum", momentum, 0.0, 1.0, open_high=True)
-        self.learning_rate, self.damping, self.momentum, self.adaptive = learning_rate, damping, momentum, adaptive
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    damping: Scalar = hyper(1e-2, low=0.0, open_low=True)
+    momentum: Scalar = hyper(0.0, low=0.0, high=1.0, open_high=True)
+    adaptive: bool = False
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> GaussNewtonState:
         flat = as_vector(x)[0]
@@ -93,6 +91,7 @@ class GaussNewton(Method):
             return problem.inner(unravel(z), batch).ravel().astype(flat.dtype)
 
         shape = jax.eval_shape(lambda z: problem.inner(unravel(z), batch), flat)
+        refuse_complex("Gauss-Newton with dense factors", shape, "outputs")
 
         def outer(y: Array) -> Array:
             return problem.outer(y.reshape(shape.shape).astype(shape.dtype), batch).astype(flat.dtype)
@@ -108,11 +107,3 @@ class GaussNewton(Method):
             ratio = (outer(y) - outer(outputs(new))) / jnp.where(predicted == 0, 1, predicted)
             damping = damping * jnp.where(ratio > 0.75, 0.5, jnp.where(ratio < 0.25, 2.0, 1.0))
         return unravel(new), GaussNewtonState(velocity, damping)
-
-
-method(
-    "gauss-newton",
-    {"learning_rate": LogUniform(0.03, 1.0), "damping": LogUniform(1e-3, 1.0)},
-    paper="egn-exact-gauss-newton",
-    bad={"learning_rate": -1.0, "damping": 0.0, "momentum": 1.0},
-)(GaussNewton)

@@ -1,7 +1,6 @@
 """Two-stage training: hidden layers by gradients with a gain for every input, the output layer by least squares."""
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import LogUniform, method
 from attractor.second_order.kronecker import layer_statistics, layers_of, map_layers
-
-Scalar = float | Float[Array, ""]
 
 
 def subspace_gauss_newton(
@@ -43,6 +41,7 @@ def subspace_gauss_newton(
         return jax.tree.map(lambda a, d: a + d.astype(a.dtype), x, expand(r))
 
     outputs, push = jax.linearize(lambda r: problem.inner(moved(r), batch), jnp.zeros(size))
+    refuse_complex("the gain of directions", outputs, "outputs")
     slope, bend = jax.linearize(jax.grad(lambda y: problem.outer(y, batch)), outputs)
     pushed = jax.vmap(push)(jnp.eye(size))
     bent, pushed = (y.reshape(size, -1).astype(float) for y in (jax.vmap(bend)(pushed), pushed))
@@ -87,6 +86,7 @@ def gained(
     return (gradient @ transform.T * gains) @ transform
 
 
+@method("two-stage-training", {"damping": LogUniform(1e-6, 1e-2)}, paper="optimal-input-gain")
 class TwoStageTraining(Method):
     r"""Input weights along their gradients with an optimal gain for every input, then the output weights solved for.
 
@@ -116,13 +116,9 @@ class TwoStageTraining(Method):
     Paper: Optimal Input Gain: All You Need to Supercharge a Feed-Forward Neural Network.
     """
 
-    gains: bool
-    whiten: bool
-    damping: Any
-
-    def __init__(self, gains: bool = True, whiten: bool = False, damping: Scalar = 1e-6):
-        in_range("damping", damping, 0.0, open_low=True)
-        self.gains, self.whiten, self.damping = gains, whiten, damping
+    gains: bool = True
+    whiten: bool = False
+    damping: Scalar = hyper(1e-6, low=0.0, open_low=True)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         batch = problem.sample(key)
@@ -153,11 +149,3 @@ def _matrix(layer: eqx.nn.Linear) -> Array:
     """Weights, with the bias as the last column."""
     matrix = layer.weight if layer.bias is None else jnp.column_stack([layer.weight, layer.bias])
     return matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
-
-
-method(
-    "two-stage-training",
-    {"damping": LogUniform(1e-6, 1e-2)},
-    paper="optimal-input-gain",
-    bad={"damping": 0.0},
-)(TwoStageTraining)

@@ -10,12 +10,12 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
 
-Scalar = float | Float[Array, ""]
 Statistic = Callable[[Array, Array], tuple[Array, Array]]  # of one input and one output gradient
 
 
@@ -103,7 +103,11 @@ def layer_statistics(
 
     Returns:
         ``(value, gradient, [(of inputs, of output gradients) per layer])``.
+
+    Raises:
+        TypeError: for complex parameters.
     """
+    refuse_complex("the Kronecker-factored curvature", x)
     nodes, structure = jax.tree.flatten(x, is_leaf=_is_layer)
 
     def slots(layer: eqx.nn.Linear) -> PyTree:
@@ -217,6 +221,7 @@ class KfacState(NamedTuple):
     base: PyTree
 
 
+@method("kfac", {"learning_rate": LogUniform(1e-3, 1.0), "damping": LogUniform(1e-4, 1.0)})
 class Kfac(Method):
     r"""K-FAC: gradients preconditioned layer by layer with Kronecker-factored curvature, then momentum.
 
@@ -237,17 +242,10 @@ class Kfac(Method):
         ValueError: for a hyper-parameter out of range.
     """
 
-    learning_rate: Any
-    damping: Any
-    decay: Any
-    momentum: Any
-
-    def __init__(self, learning_rate: Scalar, damping: Scalar = 1e-2, decay: Scalar = 0.95, momentum: Scalar = 0.9):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("damping", damping, 0.0, open_low=True)
-        in_range("decay", decay, 0.0, 1.0, open_high=True)
-        in_range("momentum", momentum, 0.0, 1.0, open_high=True)
-        self.learning_rate, self.damping, self.decay, self.momentum = learning_rate, damping, decay, momentum
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    damping: Scalar = hyper(1e-2, low=0.0, open_low=True)
+    decay: Scalar = hyper(0.95, low=0.0, high=1.0, open_high=True)
+    momentum: Scalar = hyper(0.9, low=0.0, high=1.0, open_high=True)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> KfacState:
         empty = jax.eval_shape(lambda: layer_statistics(lambda x: problem.loss(x, problem.sample(key)), x, 1)[2])
@@ -270,13 +268,6 @@ class Kfac(Method):
         return new, KfacState(steps, factors, base)
 
 
-method(
-    "kfac",
-    {"learning_rate": LogUniform(1e-3, 1.0), "damping": LogUniform(1e-4, 1.0)},
-    bad={"learning_rate": -1.0, "damping": 0.0, "decay": 1.0, "momentum": 1.0},
-)(Kfac)
-
-
 class MkorState(NamedTuple):
     """State of `Mkor`."""
 
@@ -287,6 +278,7 @@ class MkorState(NamedTuple):
     base: PyTree
 
 
+@method("mkor", {"learning_rate": LogUniform(1e-3, 3.0)}, paper="mkor")
 class Mkor(Method):
     r"""Kronecker-factored preconditioning whose inverse factors are kept current by rank-one updates.
 
@@ -322,43 +314,23 @@ class Mkor(Method):
     Paper: MKOR: Momentum-Enabled Kronecker-Factor-Based Optimizer Using Rank-1 Updates.
     """
 
-    learning_rate: Any
-    decay: Any
-    momentum: Any
-    threshold: Any
-    blend: Any
-    every: int
-    stall: Any
-
-    def __init__(
-        self,
-        learning_rate: Scalar,
-        decay: Scalar = 0.95,
-        momentum: Scalar = 0.9,
-        threshold: Scalar = 2.0,
-        blend: Scalar = 0.9,
-        every: int = 1,
-        stall: Scalar | None = None,
-    ):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("decay", decay, 0.0, 1.0, open_low=True)
-        in_range("momentum", momentum, 0.0, 1.0, open_high=True)
-        in_range("threshold", threshold, 0.0, open_low=True)
-        in_range("blend", blend, 0.0, 1.0)
-        in_range("every", every, 1)
-        if stall is not None:
-            in_range("stall", stall)
-        self.learning_rate, self.decay, self.momentum, self.threshold = learning_rate, decay, momentum, threshold
-        self.blend, self.every, self.stall = blend, every, stall
+    learning_rate: Scalar = hyper(low=0.0, open_low=True)
+    decay: Scalar = hyper(0.95, low=0.0, high=1.0, open_low=True)
+    momentum: Scalar = hyper(0.9, low=0.0, high=1.0, open_high=True)
+    threshold: Scalar = hyper(2.0, low=0.0, open_low=True)
+    blend: Scalar = hyper(0.9, low=0.0, high=1.0)
+    every: int = hyper(1, low=1)
+    stall: Scalar | None = hyper(None)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> MkorState:
         def identities(layer: eqx.nn.Linear) -> tuple[Array, Array]:
             wide, (n, m) = jnp.promote_types(layer.weight.dtype, jnp.float32), layer.weight.shape
             return jnp.eye(m + (layer.bias is not None), dtype=wide), jnp.eye(n, dtype=wide)
 
-        zero = jnp.zeros((), jnp.float32)
+        fast, slow = (jnp.zeros((), jnp.float32) for _ in range(2))
         inverses = [identities(layer) for layer in layers_of(x)]
-        return MkorState(jnp.zeros((), jnp.int32), inverses, (zero, zero), zero + 1, optax.trace(self.momentum).init(x))
+        momentum = optax.trace(self.momentum).init(x)
+        return MkorState(jnp.zeros((), jnp.int32), inverses, (fast, slow), jnp.ones((), jnp.float32), momentum)
 
     def step(self, problem: Minimization, x: PyTree, state: MkorState, key: PRNGKeyArray) -> tuple[PyTree, MkorState]:
         batch = problem.sample(key)
@@ -394,11 +366,3 @@ class Mkor(Method):
         )
         stalled = (state.steps >= 100) & (fast > (1 - self.stall) * slow)
         return (fast, slow), jnp.where(stalled, 0, state.second_order)
-
-
-method(
-    "mkor",
-    {"learning_rate": LogUniform(1e-3, 3.0)},
-    paper="mkor",
-    bad={"learning_rate": -1.0, "decay": 0.0, "momentum": 1.0, "threshold": 0.0, "blend": 1.5, "every": 0},
-)(Mkor)

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.method import Method, hyper
 from attractor.objectives import Constrained
-from attractor.problem import as_vector
 from attractor.registry import method
+from attractor.trees import as_vector
 
 
 def _inverse(matrix: Array) -> Array:
@@ -62,6 +61,7 @@ class LagrangeNewtonState(NamedTuple):
     steps: Int[Array, ""]
 
 
+@method("lagrange-newton", paper="newton-divergence-line-search")
 class LagrangeNewton(Method):
     r"""Newton's method on the Lagrangian $L(x, \lambda) = f(x) + \lambda^\top c(x)$, optionally with a line search.
 
@@ -84,12 +84,8 @@ class LagrangeNewton(Method):
     Paper: Exploring an Alternative Line-Search Method for Lagrange-Newton Optimization.
     """
 
-    search: bool
-    trials: int
-
-    def __init__(self, search: bool = True, trials: int = 6):
-        in_range("trials", trials, 1)
-        self.search, self.trials = search, trials
+    search: bool = True
+    trials: int = hyper(6, low=1)
 
     def init(self, problem: Constrained, x: PyTree, key: PRNGKeyArray) -> LagrangeNewtonState:
         flat, unravel = as_vector(x)
@@ -124,6 +120,3 @@ class LagrangeNewton(Method):
     def _best(self, lagrangian: Callable, points: Float[Array, "k n"]) -> Int[Array, ""]:
         criterion = jnp.abs(points.shape[1] + jax.vmap(lambda z: newton_divergence(lagrangian, z))(points))
         return jnp.argmin(jnp.where(jnp.isfinite(criterion), criterion, jnp.inf))
-
-
-method("lagrange-newton", paper="newton-divergence-line-search", bad={"trials": 0})(LagrangeNewton)

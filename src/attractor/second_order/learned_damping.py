@@ -1,7 +1,7 @@
 """Levenberg-Marquardt whose damping is chosen by a policy, and the environment in which a policy learns to."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.decision import Decision, Gaussian
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
-from attractor.problem import Decision, as_vector
-from attractor.problems.control import Gaussian
 from attractor.registry import method
 from attractor.second_order.levenberg_marquardt import LocalModel
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Rule = Callable[[Float[Array, "4"]], Float[Array, ""]]
 WEAKEST, STRONGEST = -8.0, 6.0  # common logarithms of the damping
 
@@ -39,8 +38,8 @@ class DampingState(NamedTuple):
 
 def first_state(value: Float[Array, ""], log_damping: Scalar = -3.0) -> DampingState:
     """The state before the first step."""
-    zero = jnp.zeros_like(value)
-    return DampingState(value, zero + log_damping, zero, zero, zero)
+    gain, drop, accepted = (jnp.zeros_like(value) for _ in range(3))
+    return DampingState(value, gain + log_damping, gain, drop, accepted)
 
 
 def damped_iteration(
@@ -108,6 +107,7 @@ def _mean_action(policy: Callable[[PyTree, Array], Gaussian], actor: PyTree, obs
     return policy(actor, observation).mean[0]
 
 
+@method("learned-damping", paper="learned-damping-ba", example={"log_damping": -1.0})
 class LearnedDamping(Method):
     r"""Levenberg-Marquardt with a rule that looks at how the last step went and sets the damping of the next.
 
@@ -127,12 +127,8 @@ class LearnedDamping(Method):
     Paper: A Game of Bundle Adjustment -- Learning Efficient Convergence.
     """
 
-    rule: Rule
-    log_damping: Any
-
-    def __init__(self, rule: Rule = tenfold_rule, log_damping: Scalar = -3.0):
-        in_range("log_damping", log_damping, WEAKEST, STRONGEST)
-        self.rule, self.log_damping = rule, log_damping
+    rule: Rule = hyper(tenfold_rule)
+    log_damping: Scalar = hyper(-3.0, low=WEAKEST, high=STRONGEST)
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> DampingState:
         return first_state(problem.loss(x, problem.sample(key)).astype(as_vector(x)[0].dtype), self.log_damping)
@@ -239,8 +235,3 @@ def damping_environment(
     return Decision.of_model(
         build, reset=environment.reset, step=environment.step, observe=environment.observe, horizon=horizon
     )
-
-
-method("learned-damping", paper="learned-damping-ba", example={"log_damping": -1.0}, bad={"log_damping": 10.0})(
-    LearnedDamping
-)

@@ -1,19 +1,18 @@
 """Levenberg-Marquardt: Gauss-Newton steps made short enough by damping, and rules for how much of it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.gradients import refuse_complex
+from attractor.method import Method, hyper
 from attractor.objectives import Composite, half_square
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
+from attractor.trees import as_vector
 
 
 def damped_step(
@@ -22,7 +21,7 @@ def damped_step(
     r"""The step $-(J^\top J + \mu D)^{-1} g$, with D the identity or the diagonal of $J^\top J$.
 
     It is taken from the singular values of J, so that small ones are not lost in the square. Directions without
-    curvature are left alone where there is no damping either.
+    curvature, up to rounding, are left alone where there is no damping either.
 
     Arguments:
         jacobian: J.
@@ -34,7 +33,9 @@ def damped_step(
     scale = jnp.where(weights > 0, 1 / jnp.where(weights > 0, weights, 1), 0)
     finite = jnp.isfinite(jacobian).all()
     _, values, rows = jnp.linalg.svd(jnp.where(finite, jacobian * scale, 0), full_matrices=False)
-    shifted = values**2 + damping
+    # Below this a singular value is rounding: zero on one processor, and on another a step in a random direction.
+    noise = jnp.finfo(values.dtype).eps * max(jacobian.shape) * values.max(initial=0)
+    shifted = jnp.where(values > noise, values, 0) ** 2 + damping
     inverse = jnp.where(shifted > 0, 1 / jnp.where(shifted > 0, shifted, 1), 0)
     return -scale * (rows.T @ (inverse * (rows @ (scale * gradient))))
 
@@ -60,6 +61,7 @@ class LocalModel(NamedTuple):
             return problem.inner(unravel(z), batch).ravel().astype(flat.dtype)
 
         y = jax.eval_shape(lambda z: problem.inner(unravel(z), batch), flat)
+        refuse_complex("a dense Gauss-Newton model", y, "outputs")
         jacobian = (jax.jacfwd if flat.size <= y.size else jax.jacrev)(outputs)(flat)
         if problem.outer is not half_square:  # whose Hessian is the identity
             curvature = jax.hessian(lambda v: problem.outer(v.reshape(y.shape).astype(y.dtype), batch).astype(v.dtype))
@@ -74,6 +76,7 @@ class LevenbergMarquardtState(NamedTuple):
     damping: Float[Array, ""]
 
 
+@method("levenberg-marquardt", {"damping": LogUniform(1e-3, 1e2)})
 class LevenbergMarquardt(Method):
     r"""The classic rule: less damping after a step that lowered the loss, more after one that did not.
 
@@ -92,14 +95,9 @@ class LevenbergMarquardt(Method):
         ValueError: for a hyper-parameter out of range.
     """
 
-    damping: Any
-    factor: Any
-    diagonal: bool
-
-    def __init__(self, damping: Scalar = 1e-3, factor: Scalar = 10.0, diagonal: bool = False):
-        in_range("damping", damping, 0.0, open_low=True)
-        in_range("factor", factor, 1.0, open_low=True)
-        self.damping, self.factor, self.diagonal = damping, factor, diagonal
+    damping: Scalar = hyper(1e-3, low=0.0, open_low=True)
+    factor: Scalar = hyper(10.0, low=1.0, open_low=True)
+    diagonal: bool = False
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> LevenbergMarquardtState:
         return LevenbergMarquardtState(jnp.asarray(self.damping, as_vector(x)[0].dtype))
@@ -117,6 +115,11 @@ class LevenbergMarquardt(Method):
         return model.unravel(jnp.where(accepted, new, model.flat)), LevenbergMarquardtState(damping)
 
 
+@method(
+    "residual-levenberg-marquardt",
+    {"residual_weight": LogUniform(1e-3, 1e1), "gradient_weight": LogUniform(1e-3, 1e1)},
+    paper="lm-holder-subregular",
+)
 class ResidualLevenbergMarquardt(Method):
     r"""Damping by powers of the residual and of the gradient, so that it fades as a solution of $h(x) = 0$ comes near.
 
@@ -139,31 +142,12 @@ class ResidualLevenbergMarquardt(Method):
     Paper: Local convergence of the Levenberg-Marquardt method under Hölder metric subregularity.
     """
 
-    residual_weight: Any
-    gradient_weight: Any
-    power: Any
-
-    def __init__(self, residual_weight: Scalar = 1.0, gradient_weight: Scalar = 1.0, power: Scalar = 1.0):
-        in_range("residual_weight", residual_weight, 0.0)
-        in_range("gradient_weight", gradient_weight, 0.0)
-        in_range("power", power, 0.0)
-        self.residual_weight, self.gradient_weight, self.power = residual_weight, gradient_weight, power
+    residual_weight: Scalar = hyper(1.0, low=0.0)
+    gradient_weight: Scalar = hyper(1.0, low=0.0)
+    power: Scalar = hyper(1.0, low=0.0)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         model = LocalModel.at(problem, x, problem.sample(key))
         residual, gradient = jnp.sqrt(2 * model.value), jnp.linalg.norm(model.gradient)
         damping = self.residual_weight * residual**self.power + self.gradient_weight * gradient**self.power
         return model.unravel(model.flat + damped_step(model.jacobian, model.gradient, damping)), None
-
-
-method(
-    "levenberg-marquardt",
-    {"damping": LogUniform(1e-3, 1e2)},
-    bad={"damping": 0.0, "factor": 1.0},
-)(LevenbergMarquardt)
-method(
-    "residual-levenberg-marquardt",
-    {"residual_weight": LogUniform(1e-3, 1e1), "gradient_weight": LogUniform(1e-3, 1e1)},
-    paper="lm-holder-subregular",
-    bad={"residual_weight": -1.0, "gradient_weight": -1.0, "power": -1.0},
-)(ResidualLevenbergMarquardt)

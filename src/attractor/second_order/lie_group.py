@@ -9,12 +9,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.problem import as_vector
+from attractor.checks import Scalar, in_range
+from attractor.linalg.curvature import MatVec
 from attractor.registry import LogUniform, method
-from attractor.second_order.curvature import MatVec
-
-Scalar = float | Float[Array, ""]
+from attractor.trees import as_vector
 
 
 def _safe(length: Array) -> Array:
@@ -74,7 +72,7 @@ class CrossShaped(NamedTuple):
         b = (p[::-1] * v - q[::-1] * v[::-1]) / (p * p[::-1] - q * q[::-1])
         on, off = a * a - b * b, a * a[::-1] - b * b[::-1]
         off = jnp.where(jnp.arange(v.size) == v.size - 1 - jnp.arange(v.size), 0, off)  # the middle is on the diagonal
-        rate = step / _safe(jnp.max(jnp.abs(on) + jnp.abs(off)))
+        rate = step / _safe(jnp.max(jnp.abs(on) + jnp.abs(off), initial=0))
         return CrossShaped(p - rate * (on * p + off * q[::-1]), q - rate * (on * q + off * p[::-1]))
 
 
@@ -135,7 +133,7 @@ class LowRank(NamedTuple):
             return left, right - step / bound * (change + right @ (left.T @ change))
 
         left, right = lax.cond(jr.bernoulli(key), move_left, move_right)
-        return LowRank(left, right, d - step / _safe(jnp.max(jnp.abs(slope))) * d * slope)
+        return LowRank(left, right, d - step / _safe(jnp.max(jnp.abs(slope), initial=0)) * d * slope)
 
 
 GROUPS = {"triangular": Triangular, "cross": CrossShaped, "low-rank": LowRank}

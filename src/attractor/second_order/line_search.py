@@ -5,14 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from attractor.checks import in_range
-from attractor.problem import as_vector
+from attractor.checks import Count, Scalar, in_range
+from attractor.masks import mask_like
 from attractor.registry import LogUniform, method
 from attractor.second_order.saddle_free import abs_hessian_solve
-
-Scalar = float | Float[Array, ""]
+from attractor.trees import as_vector
 
 
 def scale_by_newton(damping: Scalar = 1e-4) -> optax.GradientTransformationExtraArgs:
@@ -46,7 +45,7 @@ def scale_by_newton(damping: Scalar = 1e-4) -> optax.GradientTransformationExtra
     paper="newton-compressor-matching",
     bad={"damping": 0.0, "halvings": 0},
 )
-def line_search_newton(damping: Scalar = 1e-4, halvings: int = 20) -> optax.GradientTransformationExtraArgs:
+def line_search_newton(damping: Scalar = 1e-4, halvings: Count = 20) -> optax.GradientTransformationExtraArgs:
     r"""Newton-Raphson steps along descent directions, halved until the loss falls enough.
 
     $$ x \leftarrow x - t\, u, \qquad u = (|\nabla^2 f(x)| + \delta I)^{-1} \nabla f(x) $$
@@ -69,8 +68,11 @@ def line_search_newton(damping: Scalar = 1e-4, halvings: int = 20) -> optax.Grad
     search = optax.scale_by_backtracking_linesearch(halvings, decrease_factor=0.5)
 
     def update(updates: PyTree, state: optax.OptState, params: PyTree = None, **oracles: Any):
+        if not jax.tree.leaves(updates):  # optax's search asks for a first leaf
+            return updates, state
         direction, state = newton.update(updates, state, params, **oracles)
-        known = {name: oracles[name] for name in ("value", "grad", "value_fn")}
+        known = {name: oracles[name] for name in ("value", "value_fn")}
+        known["grad"] = mask_like(oracles["grad"], updates)  # inside `optax.masked` it is still that of the whole tree
         # A fresh search: optax's would go on from the last step size, and not recover from one of zero.
         step, _ = search.update(jax.tree.map(jnp.negative, direction), search.init(params), params, **known)
         return step, state

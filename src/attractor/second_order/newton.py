@@ -1,18 +1,17 @@
 """Newton's method made global by regularization, with a Hessian that several steps share."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
-from attractor.problem import Minimization, as_vector
+from attractor.checks import Scalar
+from attractor.method import Method, hyper
+from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
-
-Scalar = float | Float[Array, ""]
+from attractor.trees import as_vector
 
 
 def cubic_step(
@@ -59,6 +58,7 @@ class LazyNewtonState(NamedTuple):
     basis: Float[Array, "d d"]
 
 
+@method("lazy-newton", {"smoothness": LogUniform(1e-2, 1e2)}, paper="lazy-newton")
 class LazyNewton(Method):
     r"""Globally convergent Newton steps that reuse one Hessian m times.
 
@@ -89,14 +89,9 @@ class LazyNewton(Method):
     Paper: Second-order optimization with lazy Hessians.
     """
 
-    smoothness: Any
-    every: int
-    cubic: bool
-
-    def __init__(self, smoothness: Scalar = 1.0, every: int = 1, cubic: bool = False):
-        in_range("smoothness", smoothness, 0.0, open_low=True)
-        in_range("every", every, 1)
-        self.smoothness, self.every, self.cubic = smoothness, every, cubic
+    smoothness: Scalar = hyper(1.0, low=0.0, open_low=True)
+    every: int = hyper(1, low=1)
+    cubic: bool = False
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> LazyNewtonState:
         flat, _ = as_vector(x)
@@ -125,11 +120,3 @@ class LazyNewton(Method):
             return cubic_step(eigenvalues, gradient, self.smoothness)
         shifted = eigenvalues + jnp.sqrt(self.smoothness * jnp.linalg.norm(gradient))
         return -gradient / jnp.where(shifted > 0, shifted, jnp.inf)
-
-
-method(
-    "lazy-newton",
-    {"smoothness": LogUniform(1e-2, 1e2)},
-    paper="lazy-newton",
-    bad={"smoothness": 0.0, "every": 0},
-)(LazyNewton)

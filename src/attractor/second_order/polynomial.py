@@ -8,10 +8,11 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
-from attractor.method import Method
-from attractor.problem import Minimization, as_vector
+from attractor.linalg.lanczos import krylov_basis
+from attractor.method import Method, hyper
+from attractor.problem import Minimization
 from attractor.registry import method
-from attractor.second_order.saddle_free import krylov_basis
+from attractor.trees import as_vector
 
 
 def symmetric_polynomial_preconditioner(matrix: Float[Array, "n n"], degree: int) -> Float[Array, "n n"]:
@@ -48,6 +49,7 @@ def symmetric_polynomial_preconditioner(matrix: Float[Array, "n n"], degree: int
     return polynomials[-1] * trace**degree
 
 
+@method("krylov-gradient", paper="symmetric-polynomial-preconditioning")
 class KrylovGradient(Method):
     r"""A gradient step with the best polynomial preconditioner of its degree, found by a search in a Krylov space.
 
@@ -69,14 +71,9 @@ class KrylovGradient(Method):
     Paper: Polynomial Preconditioning for Gradient Methods.
     """
 
-    matrix: Any
-    degree: int
-    iterations: int
-
-    def __init__(self, matrix: Float[Array, "d d"] | None = None, degree: int = 3, iterations: int = 5):
-        in_range("degree", degree, 0)
-        in_range("iterations", iterations, 1)
-        self.matrix, self.degree, self.iterations = matrix, degree, iterations
+    matrix: Float[Array, "d d"] | None = None
+    degree: int = hyper(3, low=0)
+    iterations: int = hyper(5, low=1)
 
     def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         batch = problem.sample(key)
@@ -104,8 +101,3 @@ class KrylovGradient(Method):
             return jnp.where(values[best] <= loss(c), c + halves[best] * step, c)
 
         return lax.fori_loop(0, self.iterations, newton, jnp.zeros(size, like.dtype))
-
-
-method("krylov-gradient", paper="symmetric-polynomial-preconditioning", bad={"degree": -1, "iterations": 0})(
-    KrylovGradient
-)

@@ -8,20 +8,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar, in_range
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
-from attractor.problem import Minimization, as_vector
+from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 Curvature = Callable[[Any, PyTree, PyTree], Float[Array, "d d"]]
 
 TRIALS = 60  # doublings in one search
 
 
 def exact_hessian(problem: Minimization, x: PyTree, batch: PyTree) -> Float[Array, "d d"]:
-    """The Hessian of the loss on a batch, of the parameters taken as one vector (`attractor.problem.as_vector`)."""
+    """The Hessian of the loss on a batch, of the parameters taken as one vector (`attractor.trees.as_vector`)."""
     flat, unravel = as_vector(x)
     return jax.hessian(lambda z: problem.loss(unravel(z), batch).astype(flat.dtype))(flat)
 
@@ -100,6 +100,7 @@ def _local(problem: Minimization, x: PyTree, key: PRNGKeyArray, curvature: Curva
     return _Local(flat, unravel, value, gradient @ basis, jnp.maximum(eigenvalues, 0), basis, function)
 
 
+@method("gradient-regularized-newton", {"radius": LogUniform(1e-2, 1e2)}, paper="gradient-normalized-smoothness")
 class GradientRegularizedNewton(Method):
     r"""Newton's method with an approximate Hessian, damped in proportion to the gradient over a radius it finds itself.
 
@@ -123,13 +124,9 @@ class GradientRegularizedNewton(Method):
     Paper: Gradient-Normalized Smoothness for Optimization with Approximate Hessians.
     """
 
-    radius: Any
-    adaptive: bool
-    curvature: Curvature
-
-    def __init__(self, radius: Scalar = 1.0, adaptive: bool = True, curvature: Curvature = exact_hessian):
-        in_range("radius", radius, 0.0, open_low=True)
-        self.radius, self.adaptive, self.curvature = radius, adaptive, curvature
+    radius: Scalar = hyper(1.0, low=0.0, open_low=True)
+    adaptive: bool = True
+    curvature: Curvature = hyper(exact_hessian)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> BacktrackingState:
         return BacktrackingState(jnp.asarray(1 / self.radius, as_vector(x)[0].dtype))
@@ -190,6 +187,7 @@ def cubic_stepsize(smoothness: Scalar, decrement: Float[Array, ""]) -> Float[Arr
     return 2 / (1 + jnp.sqrt(1 + 2 * smoothness * decrement))
 
 
+@method("damped-newton", {"smoothness": LogUniform(1e-2, 1e4)}, paper="root-newton")
 class DampedNewton(Method):
     r"""Newton's method with a step size that is a formula of the Newton decrement; no inner solves, affine invariant.
 
@@ -212,18 +210,9 @@ class DampedNewton(Method):
     Paper: Damped Newton Method with Near-Optimal Global O(k^-3) Convergence Rate.
     """
 
-    smoothness: Any
-    stepsize: Callable[..., Float[Array, ""]]
-    backtracking: bool
-
-    def __init__(
-        self,
-        smoothness: Scalar = 1.0,
-        stepsize: Callable[..., Float[Array, ""]] = root_stepsize,
-        backtracking: bool = False,
-    ):
-        in_range("smoothness", smoothness, 0.0, open_low=True)
-        self.smoothness, self.stepsize, self.backtracking = smoothness, stepsize, backtracking
+    smoothness: Scalar = hyper(1.0, low=0.0, open_low=True)
+    stepsize: Callable[..., Float[Array, ""]] = hyper(root_stepsize)
+    backtracking: bool = False
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> BacktrackingState:
         return BacktrackingState(jnp.asarray(self.smoothness, as_vector(x)[0].dtype))
@@ -249,14 +238,3 @@ class DampedNewton(Method):
         smallest = jnp.finfo(smoothness.dtype).tiny ** 0.5
         following = jnp.maximum(smoothness / 2, smallest) if self.backtracking else smoothness
         return at.unravel(at.flat + at.basis @ jnp.where(accepted, step, 0)), BacktrackingState(following)
-
-
-method(
-    "gradient-regularized-newton",
-    {"radius": LogUniform(1e-2, 1e2)},
-    paper="gradient-normalized-smoothness",
-    bad={"radius": 0.0},
-)(GradientRegularizedNewton)
-method("damped-newton", {"smoothness": LogUniform(1e-2, 1e4)}, paper="root-newton", bad={"smoothness": 0.0})(
-    DampedNewton
-)

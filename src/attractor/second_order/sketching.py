@@ -1,6 +1,6 @@
 """Newton steps whose linear systems are solved by random sketches, only as well as the next step needs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,12 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.method import Method, hyper
 from attractor.objectives import Constrained
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
+from attractor.trees import as_vector
 
-Scalar = float | Float[Array, ""]
 TRIALS = 40  # halvings in one line search
 
 
@@ -54,6 +53,7 @@ class SketchedNewtonState(NamedTuple):
     decrease: Float[Array, ""]  # of the merit function by the last step
 
 
+@method("sketched-newton", {"accuracy": LogUniform(0.03, 0.9)}, paper="adasketch-newton")
 class SketchedNewton(Method):
     r"""Newton's method on the Lagrangian, solved inexactly by sketches, made global by an exact augmented Lagrangian.
 
@@ -86,34 +86,13 @@ class SketchedNewton(Method):
     Paper: Constrained Optimization via Exact Augmented Lagrangian and Randomized Iterative Sketching.
     """
 
-    accuracy: Any
-    tightening: Any
-    violation_weight: Any
-    gradient_weight: Any
-    armijo: Any
-    sketch_size: int | None
-    most: int
-
-    def __init__(
-        self,
-        accuracy: Scalar = 0.5,
-        tightening: Scalar = 1.0,
-        violation_weight: Scalar = 1.0,
-        gradient_weight: Scalar = 0.1,
-        armijo: Scalar = 1e-4,
-        sketch_size: int | None = None,
-        most: int = 1_000,
-    ):
-        in_range("accuracy", accuracy, 0.0, 1.0, open_low=True, open_high=True)
-        in_range("tightening", tightening, 0.0)
-        in_range("violation_weight", violation_weight, 0.0, open_low=True)
-        in_range("gradient_weight", gradient_weight, 0.0, open_low=True)
-        in_range("armijo", armijo, 0.0, 0.5, open_low=True, open_high=True)
-        in_range("sketch_size", 1 if sketch_size is None else sketch_size, 1)
-        in_range("most", most, 1)
-        self.accuracy, self.tightening, self.armijo = accuracy, tightening, armijo
-        self.violation_weight, self.gradient_weight = violation_weight, gradient_weight
-        self.sketch_size, self.most = sketch_size, most
+    accuracy: Scalar = hyper(0.5, low=0.0, high=1.0, open_low=True, open_high=True)
+    tightening: Scalar = hyper(1.0, low=0.0)
+    violation_weight: Scalar = hyper(1.0, low=0.0, open_low=True)
+    gradient_weight: Scalar = hyper(0.1, low=0.0, open_low=True)
+    armijo: Scalar = hyper(1e-4, low=0.0, high=0.5, open_low=True, open_high=True)
+    sketch_size: int | None = hyper(None, low=1)
+    most: int = hyper(1_000, low=1)
 
     def init(self, problem: Constrained, x: PyTree, key: PRNGKeyArray) -> SketchedNewtonState:
         dtype = as_vector(x)[0].dtype
@@ -205,19 +184,3 @@ def _convexified(hessian: Float[Array, "n n"], d: int, least: float = 1e-2) -> F
     # Directions that the constraints fix are put out of the way.
     smallest = jnp.linalg.eigvalsh(within + jnp.diag(jnp.where(free, 0, 1 + jnp.linalg.norm(block)))).min()
     return hessian.at[jnp.arange(d), jnp.arange(d)].add(jnp.maximum(least - smallest, 0))
-
-
-method(
-    "sketched-newton",
-    {"accuracy": LogUniform(0.03, 0.9)},
-    paper="adasketch-newton",
-    bad={
-        "accuracy": 1.0,
-        "tightening": -1.0,
-        "violation_weight": 0.0,
-        "gradient_weight": 0.0,
-        "armijo": 0.5,
-        "sketch_size": 0,
-        "most": 0,
-    },
-)(SketchedNewton)

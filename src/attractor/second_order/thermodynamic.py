@@ -1,20 +1,16 @@
 """Natural gradients from a noisy linear system that relaxes to them, as an analog device would."""
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import in_range
-from attractor.method import Method
+from attractor.checks import Scalar
+from attractor.gradients import grad
+from attractor.method import Method, hyper
 from attractor.objectives import Composite
-from attractor.problem import as_vector
 from attractor.registry import LogUniform, method
 from attractor.second_order.regularized_newton import gauss_newton_hessian
-
-Scalar = float | Float[Array, ""]
+from attractor.trees import as_vector
 
 
 def ornstein_uhlenbeck(
@@ -51,6 +47,11 @@ def ornstein_uhlenbeck(
     return basis @ (mean + jnp.sqrt(variance) * jr.normal(key, start.shape, start.dtype))
 
 
+@method(
+    "thermodynamic-natural-gradient",
+    {"learning_rate": LogUniform(0.03, 3.0), "damping": LogUniform(1e-3, 1.0)},
+    paper="thermodynamic-natural-gradient",
+)
 class ThermodynamicNaturalGradient(Method):
     r"""Natural gradient descent whose linear solve is left to a relaxing noisy system, stopped after a given time.
 
@@ -76,26 +77,11 @@ class ThermodynamicNaturalGradient(Method):
     Paper: Thermodynamic Natural Gradient Descent.
     """
 
-    learning_rate: Any
-    time: Any
-    damping: Any
-    temperature: Any
-    warm_start: bool
-
-    def __init__(
-        self,
-        learning_rate: Scalar = 1.0,
-        time: Scalar = 10.0,
-        damping: Scalar = 0.1,
-        temperature: Scalar = 0.0,
-        warm_start: bool = True,
-    ):
-        in_range("learning_rate", learning_rate, 0.0, open_low=True)
-        in_range("time", time, 0.0, open_low=True)
-        in_range("damping", damping, 0.0, open_low=True)
-        in_range("temperature", temperature, 0.0)
-        self.learning_rate, self.time, self.damping = learning_rate, time, damping
-        self.temperature, self.warm_start = temperature, warm_start
+    learning_rate: Scalar = hyper(1.0, low=0.0, open_low=True)
+    time: Scalar = hyper(10.0, low=0.0, open_low=True)
+    damping: Scalar = hyper(0.1, low=0.0, open_low=True)
+    temperature: Scalar = hyper(0.0, low=0.0)
+    warm_start: bool = True
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> Float[Array, " d"]:
         return jnp.zeros_like(as_vector(x)[0])
@@ -105,16 +91,8 @@ class ThermodynamicNaturalGradient(Method):
     ) -> tuple[PyTree, Float[Array, " d"]]:
         batch = problem.sample(key)
         flat, unravel = as_vector(x)
-        gradient = as_vector(jax.grad(problem.loss)(x, batch))[0]
+        gradient = as_vector(grad(problem.loss)(x, batch))[0]
         matrix = gauss_newton_hessian(problem, x, batch) + self.damping * jnp.eye(flat.size, dtype=flat.dtype)
         start = state if self.warm_start else jnp.zeros_like(state)
         v = ornstein_uhlenbeck(matrix, gradient, start, self.time, self.temperature, jr.fold_in(key, 1))
         return unravel(flat - self.learning_rate * v), v.astype(state.dtype)
-
-
-method(
-    "thermodynamic-natural-gradient",
-    {"learning_rate": LogUniform(0.03, 3.0), "damping": LogUniform(1e-3, 1.0)},
-    paper="thermodynamic-natural-gradient",
-    bad={"learning_rate": 0.0, "time": -1.0, "damping": 0.0, "temperature": -1.0},
-)(ThermodynamicNaturalGradient)

@@ -41,13 +41,9 @@ from attractor.categories.boolean import (
     truth_table,
     xor,
 )
-from attractor.engine import run
-from attractor.papers import Evidence, claim
+from attractor.papers.words import Evidence, claim, mean, run, seed, seeds, sizes
 from attractor.probe import Probe
 from attractor.problems.digits import digits
-from attractor.stats import mean
-
-SLUG = "reverse-derivative-ascent"
 
 
 def shuffled(circuit):
@@ -82,8 +78,8 @@ def _evaluate(gates, x):
 
 
 @claim(
-    SLUG,
     "the reverse derivative obeys the chain rule on 200 random circuits: 0 exceptions",
+    source="paper",
     broken={"bits shuffled": {"reverse": shuffled}, "brute-force difference": {"reverse": boolean_difference}},
 )
 def chain_rule(reverse=reverse_derivative, *, scale):
@@ -95,7 +91,7 @@ def chain_rule(reverse=reverse_derivative, *, scale):
         return jnp.any(whole ^ parts)
 
     circuits = 200 if scale == "quick" else 100_000
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed())
     gates = random.integers(0, np.array([3, 8, 8])[:, None, None], (circuits, 3, 6, 8))
     x, change = random.random((2, circuits, 8)) < 0.5
     exceptions = jax.jit(jax.vmap(breaks_rule))(gates, x, change)
@@ -103,57 +99,54 @@ def chain_rule(reverse=reverse_derivative, *, scale):
 
 
 @claim(
-    SLUG,
     "one pass over all 256 inputs teaches a look-up table any of 20 random functions of 8 bits: error rate 0",
+    source="ours",
     broken={"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}},
 )
 def learns_in_one_pass(reverse=reverse_derivative, *, scale):
     functions, n_in = (20, 8) if scale == "quick" else (200, 12)
-    errors = [
-        run(truth_table(n_in, batch_size=None, seed=seed), reverse_derivative_ascent(reverse), steps=1).last("loss")
-        for seed in range(functions)
-    ]
-    return Evidence(float(np.max(errors)), at_most=0.0)
+    method = reverse_derivative_ascent(reverse)
+    tables = [truth_table(n_in, batch_size=None, seed=s) for s in seeds(functions)]
+    return Evidence(max(run(table, method, steps=1).last("loss").item() for table in tables), at_most=0.0)
 
 
-def _iris(seed):
+def _iris(split):
     """Four bits, as in the paper: is the feature in the upper half of its range?"""
     iris: Any = load_iris()
-    train, test, *labels = _split(iris.data, iris.target, 0.5, seed)
+    train, test, *labels = _split(iris.data, iris.target, 0.5, split)
     middle = (train.min(0) + train.max(0)) / 2
     return train > middle, test > middle, *labels
 
 
-def _digits(seed):
+def _digits(split):
     """Ten bits: the pixels, black or white, that depend most on the digit."""
     images, labels = (np.concatenate(parts) for parts in zip(*digits(), strict=True))
-    train, test, *labels = _split(images > 0.5, labels, 0.2, seed)
+    train, test, *labels = _split(images > 0.5, labels, 0.2, split)
     dependence = np.nan_to_num(chi2(train, labels[0])[0])  # a pixel that is never on has none
     pixels = np.argsort(dependence)[-10:]
     return train[:, pixels], test[:, pixels], *labels
 
 
-def _split(inputs, labels, held_out, seed) -> Any:
+def _split(inputs, labels, held_out, split) -> Any:
     labels = labels[:, None] == np.arange(labels.max() + 1)
-    return train_test_split(inputs, labels, test_size=held_out, stratify=labels, random_state=seed)
+    return train_test_split(inputs, labels, test_size=held_out, stratify=labels, random_state=split)
 
 
 @claim(
-    SLUG,
     "on held-out Iris and handwritten digits a table learned in one pass beats the majority class by 30 points",
+    source="ours",
     broken={"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}},
 )
 def learns_from_data(reverse=reverse_derivative, *, scale):
-    splits = 10 if scale == "quick" else 100
-    gains = []
-    for load in (_iris, _digits):
+    gains = {}
+    for name, load in {"Iris": _iris, "digits": _digits}.items():
         gain = []
-        for seed in range(splits):
-            inputs, test_inputs, labels, test_labels = load(seed)
+        for split in seeds(**sizes(scale, n=(10, 100))):
+            inputs, test_inputs, labels, test_labels = load(split)
             circuit, theta = lut_circuit(inputs.shape[1], labels.shape[1])
             probe = Probe.on((test_inputs, test_labels), eqx.Partial(error_rate, circuit))
             problem = CircuitLearning(circuit, theta, (inputs, labels))
             trace = run(problem, reverse_derivative_ascent(reverse), steps=1, probes={"error": probe})
             gain.append(1 - trace.last("error").item() - test_labels.mean(0).max())
-        gains.append(mean(gain))
-    return Evidence(min(gains, key=lambda gain: gain.low), at_least=0.30)
+        gains[name] = mean(gain)
+    return Evidence.of_cases(gains, at_least=0.30)

@@ -24,8 +24,6 @@ print(w)  # near 3, 3, 3
 ```
 """
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -33,17 +31,26 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.comparison import compare
 from attractor.optim.adaptive import half_life_schedule
-from attractor.papers import Evidence, claim
-from attractor.probe import Probe
+from attractor.papers.words import (
+    Evidence,
+    bootstrap,
+    cached,
+    claim,
+    first_step,
+    paired_ratio,
+    seed,
+    seeds,
+    sizes,
+    tune,
+)
 from attractor.problem import Minimization
+from attractor.problems.held_out import held_out
 from attractor.registry import LogUniform
-from attractor.stats import bootstrap, paired_ratio
 
-SLUG = "ademamix"
+STEPS = 4_000
 SPACE = {"learning_rate": LogUniform(3e-4, 3e-2)}
-DECAY, VOCABULARY, CONTEXT = 0.01, 16, 2
+DECAY, VOCABULARY, CONTEXT, HELD_OUT = 0.01, 16, 2, 1_024
 
 
 def _linear_decay(start, end, steps):
@@ -57,51 +64,51 @@ def _next_token(model, batch):
     return optax.softmax_cross_entropy_with_integer_labels(logits, tokens).mean()
 
 
-@functools.cache
+@cached
 def _text():
-    """Contexts and next tokens of a random second-order Markov chain: ``(train, test)``."""
-    rng, size = np.random.default_rng(0), 50_000
+    """Contexts and next tokens of a random second-order Markov chain, by what they serve."""
+    rng, size = np.random.default_rng(seed()), 50_000
     cumulative = rng.dirichlet(np.full(VOCABULARY, 0.3), (VOCABULARY, VOCABULARY)).cumsum(-1)
-    text, draws = [0, 0], rng.random(size)
-    for u in draws:
+    text = [0, 0]
+    for u in rng.random(size + HELD_OUT):
         text.append(min(int(np.searchsorted(cumulative[text[-2], text[-1]], u)), VOCABULARY - 1))
     contexts = np.lib.stride_tricks.sliding_window_view(np.asarray(text[:-1], np.int32), CONTEXT)
-    tokens, cut = np.asarray(text[CONTEXT:], np.int32), size - 1_024
-    return (contexts[:cut], tokens[:cut]), (contexts[cut:], tokens[cut:])
+    tokens = np.asarray(text[CONTEXT:], np.int32)
+    cuts = {"train": slice(size - HELD_OUT), "test": slice(size - HELD_OUT, size), "validation": slice(size, None)}
+    return {name: (contexts[cut], tokens[cut]) for name, cut in cuts.items()}
 
 
-@functools.cache
+@cached
 def _language():
     """A small network learns to predict the next token, 16 at a time."""
-    train, test = _text()
+    parts = dict(_text())
     problem = Minimization.of_model(
-        lambda key: eqx.nn.MLP(CONTEXT * VOCABULARY, VOCABULARY, 32, 1, key=key), _next_token, train, batch_size=16
-    )
-    return eqx.tree_at(lambda p: p.probes, problem, {"test_loss": Probe.on(test, problem.loss)})
+        lambda key: eqx.nn.MLP(CONTEXT * VOCABULARY, VOCABULARY, 32, 1, key=key), _next_token, parts.pop("train"),
+        batch_size=16,
+    )  # fmt: skip
+    return eqx.tree_at(lambda p: p.probes, problem, held_out(parts, {"loss": (problem.loss, "min")}))
 
 
-def _ademamix(learning_rate, steps, alpha=5.0, b3=0.999):
+def _ademamix(learning_rate, steps, alpha):
     return optax.contrib.ademamix(
         learning_rate,
-        b3=half_life_schedule(0.9, b3, steps),
+        b3=half_life_schedule(0.9, 0.999, steps),
         alpha=optax.linear_schedule(0.0, alpha, steps),
         weight_decay=DECAY,
     )
 
 
-def _adamw(learning_rate, steps):
+def _adamw(learning_rate, steps, alpha):
     return optax.adamw(learning_rate, weight_decay=DECAY)
 
 
-NO_SLOW_AVERAGE = {"no slow average": {"ademamix": functools.partial(_ademamix, alpha=0.0)}}
-
-
 @claim(
-    SLUG,
     "the half-life of the slow average grows linearly from that of 0.9 to that of 0.9999 (relative error at most 1e-9)",
+    source="paper",
     broken={"the decay grows linearly": {"schedule": _linear_decay}},
+    deterministic=True,
 )
-def grows_the_half_life_linearly(schedule=half_life_schedule, *, scale):
+def grows_the_half_life_linearly(schedule=half_life_schedule):
     steps, ends = 1_000, np.log(0.5) / np.log([0.9, 0.9999])
     with jax.enable_x64(True):
         decays = np.asarray(jax.vmap(schedule(0.9, 0.9999, steps))(jnp.arange(steps + 1)))
@@ -109,39 +116,38 @@ def grows_the_half_life_linearly(schedule=half_life_schedule, *, scale):
     return Evidence(float(np.max(np.abs(np.log(0.5) / np.log(decays) / expected - 1))), at_most=1e-9)
 
 
-@functools.cache
-def _tuned(method, scale):
-    steps, (seeds, budget) = 4_000, (8, 8) if scale == "quick" else (32, 16)
+def _with_cosine(method, alpha, learning_rate):
+    return method(optax.cosine_decay_schedule(learning_rate, STEPS), STEPS, alpha)
 
-    def with_cosine(learning_rate):
-        return method(optax.cosine_decay_schedule(learning_rate, steps), steps)
 
-    methods = {"it": (with_cosine, SPACE)}
-    return compare(_language(), methods, steps=steps, every=100, seeds=seeds, budget=budget)["it"]
+def _tuned(method, alpha, scale):
+    made = eqx.Partial(_with_cosine, method, jnp.asarray(alpha))  # one program for every alpha
+    size = sizes(scale, seeds=(8, 32), budget=(8, 16), steps=STEPS, every=100)
+    return tune(_language(), (made, SPACE), metric="test_loss", **size)
 
 
 @claim(
-    SLUG,
-    "Markov text, small batches, both tuned, cosine schedule: reaches AdamW's final test loss in at most 0.95 of its "
-    "steps",
-    broken=NO_SLOW_AVERAGE,
+    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
+    source="ours",
+    broken={"no slow average": {"alpha": 0.0}},
+    reason="8 seeds do not decide it: half get there within 0.925 of the steps, but 3 of them never",
 )
-def reaches_the_loss_of_adamw_sooner(ademamix=_ademamix, *, scale):
-    ours, baseline = _tuned(ademamix, scale), _tuned(_adamw, scale)
-    curves, at = ours.trace["test_loss"].values[0], ours.trace.dataset["step"].values
-    reached = curves <= baseline.final[:, None]
-    steps = np.where(reached.any(1), at[reached.argmax(1)], np.inf)
+def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
+    ours, baseline = _tuned(_ademamix, alpha, scale), _tuned(_adamw, 0.0, scale)
+    steps = first_step(ours.trace["test_loss"].values[0], baseline.final, ours.trace.dataset["step"].values)
+    given = {"AdamW learns": bool((baseline.final < baseline.trace["test_loss"].values[0, :, 0]).all())}
     note = f"final test loss {ours.final.mean():.4f} against {baseline.final.mean():.4f}"
-    return Evidence(paired_ratio(steps, np.full(len(steps), at[-1])), at_most=0.95, note=note)
+    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=0.95, given=given, note=note)
 
 
-@functools.cache
-def _memory(method, seeds, injected=2_000, after=1_000):
-    """What one extra batch, shown once, gains on itself: at its peak (of the mean over seeds), and at the end."""
-    problem, optimizer = _language(), method(1e-3, injected)  # warm-ups are over when the batch is shown
+@eqx.filter_jit
+def _gains(problem, method, alpha, starts):
+    """What one extra batch, shown once, gains on itself in the 1,000 steps after it, ``(seeds, steps)``."""
+    injected, after = 2_000, 1_000
+    optimizer = method(1e-3, injected, alpha)  # warm-ups are over when the batch is shown
 
-    def gain(seed):
-        key = jr.key(seed)
+    def gain(start):
+        key = jr.key(start)
 
         def step(carry, t, batch=None):
             x, state = carry
@@ -155,20 +161,28 @@ def _memory(method, seeds, injected=2_000, after=1_000):
 
         shown, x = problem.sample(jr.fold_in(key, injected + after)), problem.init(key)
         carry, _ = jax.lax.scan(step, (x, optimizer.init(x)), jnp.arange(injected))
-        return losses(step(carry, injected)[0]) - losses(step(carry, injected, shown)[0])
+        both = jax.tree.map(lambda *a: jnp.stack(a), step(carry, injected)[0], step(carry, injected, shown)[0])
+        without, with_it = jax.vmap(losses)(both)
+        return without - with_it
 
-    gains = np.asarray(jax.jit(jax.vmap(gain))(jnp.arange(seeds)))
+    return jax.vmap(gain)(starts)
+
+
+@cached
+def _memory(method, alpha, scale):
+    """The gain at its peak (of the mean over seeds), and at the end."""
+    starts = jnp.asarray(seeds(**sizes(scale, n=(16, 256))))
+    gains = np.asarray(_gains(_language(), method, jnp.asarray(alpha), starts))
     return gains[:, gains.mean(0).argmax()], gains[:, -1]
 
 
 @claim(
-    SLUG,
     "a batch shown once: 1,000 steps later a share of its largest gain is left that is 0.01 larger than with AdamW",
-    broken=NO_SLOW_AVERAGE,
+    source="ours",
+    broken={"no slow average": {"alpha": 0.0}},
 )
-def forgets_more_slowly(ademamix=_ademamix, *, scale):
-    seeds = 16 if scale == "quick" else 256
-    ours, baseline = _memory(ademamix, seeds), _memory(_adamw, seeds)
+def forgets_more_slowly(alpha=5.0, *, scale):
+    ours, baseline = _memory(_ademamix, alpha, scale), _memory(_adamw, 0.0, scale)
     shares = bootstrap(lambda a, b, c, d: b.mean(-1) / a.mean(-1) - d.mean(-1) / c.mean(-1), *ours, *baseline)
     note = f"left: {ours[1].mean() / ours[0].mean():.2f} against {baseline[1].mean() / baseline[0].mean():.2f}"
     return Evidence(shares, at_least=0.01, note=note)

@@ -2,7 +2,8 @@
 
 ```python
 from attractor import run
-from attractor.optim import CyclicBlockDescent, lasso
+from attractor.optim import CyclicBlockDescent
+from attractor.linalg import lasso
 from attractor.problems import logistic_regression
 
 problem = logistic_regression(batch_size=24)
@@ -12,25 +13,23 @@ print(trace.last("loss").values)  # each epoch costs as much as 70 of the 569 gr
 ```
 """
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attractor.engine import run
-from attractor.optim.proximal import lasso, soft_threshold
+from attractor.linalg.proximal import lasso, soft_threshold
 from attractor.optim.variance_reduction import CyclicBlockDescent
-from attractor.papers import Evidence, claim
+from attractor.papers.words import Evidence, cached, claim, log_slopes, paired_ratio, run, seed, seeds, sizes, tune
 from attractor.problem import Minimization
 from attractor.problems.convex import logistic_regression
-from attractor.stats import Interval, paired_ratio
+from attractor.registry import LogUniform
 
-SLUG = "cyclic-bcd-variance-reduced"
 L1, BLOCKS, BATCH = 1e-3, 5, 24
 SAMPLES = 569
 TARGET = 1e-6  # well below the square of the penalty's own slope, 31e-6
-RATES = [0.5, 1.0, 2.0]
+RATES = {"learning_rate": LogUniform(0.5, 2.0)}
 PROBABILITY = BATCH / (SAMPLES + BATCH)
 COST = PROBABILITY * SAMPLES + (1 - PROBABILITY) * 2 * BATCH  # expected component gradients of an epoch
 
@@ -46,6 +45,7 @@ def _mapping(problem, x, key):
     return jnp.sum((x - moved) ** 2)
 
 
+@cached
 def _classification():
     """Breast cancer, nonconvex smooth loss; the penalty is left to the methods."""
     data = logistic_regression().full
@@ -76,65 +76,62 @@ def _reversed(*args, prox, **kwargs):
 
 
 @claim(
-    SLUG,
-    "sigmoid loss with L1 on breast cancer, 5 blocks, exact gradients: the smallest squared gradient mapping so far "
-    "falls with the epochs, log-log slope at most -0.9",
+    "sigmoid loss with L1, exact gradients, 5 blocks: the smallest squared mapping has log-log slope at most -0.9",
+    source="scaled",
     broken={"no proximal map": {"method": _no_prox}, "the map reversed": {"method": _reversed}},
+    deterministic=True,
 )
 def finds_stationary_points(method=CyclicBlockDescent, *, scale):
-    steps = 3_000 if scale == "quick" else 30_000
-    trace = run(
-        _classification(), method(1.0, blocks=BLOCKS, probability=1.0, prox=lasso(L1)), steps=steps, every=10,
-        probes={"mapping": _mapping},
-    )  # fmt: skip
-    best = np.minimum.accumulate(trace["mapping"].values[0, 0])[1:]
-    slope = np.polyfit(np.log(trace["mapping"]["step"].values[1:]), np.log(np.maximum(best, 1e-14)), 1)[0]
-    return Evidence(slope, at_most=-0.9, note=f"mapping {best[0]:.1e} to {best[-1]:.1e}")
+    exact = method(1.0, blocks=BLOCKS, probability=1.0, prox=lasso(L1))
+    how = sizes(scale, steps=(3_000, 30_000), every=10)
+    trace = run(_classification(), exact, probes={"mapping": _mapping}, **how)
+    best = np.minimum.accumulate(trace["mapping"].values[0, 0])
+    slope = float(log_slopes(trace["mapping"]["step"].values, np.maximum(best, 1e-14))[0])
+    return Evidence(slope, at_most=-0.9, note=f"mapping {best[1]:.1e} to {best[-1]:.1e}")
 
 
-@functools.cache
+@cached
 def _epochs(method, blocks, probability, scale):
-    """Epochs until the squared gradient mapping is at the target, per seed, with the best step of other seeds."""
-    tuning, measured = (1, 5) if scale == "quick" else (32, 128)
-    trace = run(
-        _classification(), functools.partial(method, blocks=blocks, probability=probability, prox=lasso(L1)),
-        steps=1_200, every=5, probes={"mapping": _mapping}, seeds=tuning + measured,
-        sweep={"learning_rate": RATES},
-    )  # fmt: skip
-    reached = trace["mapping"].values <= TARGET
-    epochs = np.where(reached.any(-1), 5 * reached.argmax(-1), np.inf)  # (rate, seed)
-    return epochs[np.median(epochs[:, :tuning], axis=1).argmin(), tuning:]
+    """Epochs until the squared gradient mapping is at the target, per seed, the step tuned."""
+    fixed = partial(method, blocks=blocks, probability=probability, prox=lasso(L1))
+    how = sizes(scale, seeds=(8, 128), budget=(4, 16), steps=1_200, every=5)
+    return tune(_classification(), (fixed, RATES), probes={"mapping": _mapping}, target=TARGET, **how).steps_to_target
 
 
 @claim(
-    SLUG,
-    "… to a squared mapping of 1e-6, steps tuned: variance-reduced blocks need at most 1.2 times PAGE's gradients",
+    "sigmoid loss with L1, tuned: to 1e-6 variance-reduced blocks need at most 1.2 times the gradients of PAGE",
+    source="ours",
     broken={"the last estimate is dropped": {"method": _Forgetful}},
+    reason="8 seeds do not decide it: on one neither is there after 1,200 epochs, on another PAGE is not, and on the "
+    "other six the ratios are 0.85 to 1.24",
 )
 def costs_no_more_than_page(method=CyclicBlockDescent, *, scale):
     ours, page = _epochs(method, BLOCKS, PROBABILITY, scale), _epochs(CyclicBlockDescent, 1, PROBABILITY, scale)
+    solved = {"PAGE reaches the target on most seeds": np.isfinite(page).mean() > 0.5}
     note = f"epochs: {np.median(ours):.0f}, PAGE {np.median(page):.0f}"
-    return Evidence(paired_ratio(ours, page), at_most=1.2, note=note)
+    return Evidence(paired_ratio(ours, page), at_most=1.2, given=solved, note=note)
 
 
 @claim(
-    SLUG,
-    "… and at most half of the gradients that exact blocks need",
+    "sigmoid loss with L1, tuned: to 1e-6 variance-reduced blocks need at most half the gradients of exact blocks",
+    source="ours",
     broken={"the last estimate is dropped": {"method": _Forgetful}},
+    reason="the median ratio is 0.13, but one of 8 seeds is not there after 1,200 epochs: nothing bounds it above",
 )
 def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
     ours, exact = _epochs(method, BLOCKS, PROBABILITY, scale), _epochs(CyclicBlockDescent, BLOCKS, 1.0, scale)
+    solved = {"exact blocks reach the target": bool(np.isfinite(exact).all())}
     note = f"epochs: {np.median(ours):.0f} at {COST:.0f} gradients, {np.median(exact):.0f} at {SAMPLES}"
-    return Evidence(paired_ratio(COST * ours, SAMPLES * exact), at_most=0.5, note=note)
+    return Evidence(paired_ratio(COST * ours, SAMPLES * exact), at_most=0.5, given=solved, note=note)
 
 
 @claim(
-    SLUG,
     "rank-deficient least squares: the gap falls linearly, R^2 of its logarithm at least 0.98 for each of 5 seeds",
+    source="ours",
     broken={"no correction": {"method": _Plain}},
 )
 def is_linear_under_pl(method=CyclicBlockDescent, *, scale):
-    rng, steps = np.random.default_rng(0), 1_500 if scale == "quick" else 15_000
+    rng = np.random.default_rng(seed())
     rows = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 20)) / 20**0.5
     y = rng.standard_normal(200)
     optimum = np.mean((rows @ np.linalg.lstsq(rows, y)[0] - y) ** 2) / 2
@@ -143,10 +140,10 @@ def is_linear_under_pl(method=CyclicBlockDescent, *, scale):
             lambda x, batch: jnp.mean((batch[0] @ x - batch[1]) ** 2) / 2,
             jnp.zeros(20), (jnp.asarray(rows), jnp.asarray(y)), batch_size=14,
         )  # fmt: skip
-        trace = run(problem, method(0.05, blocks=BLOCKS, probability=0.065), steps=steps, every=10, seeds=5)
-    fits = []
-    for gap in trace["loss"].values[0] - optimum:
+        how = sizes(scale, steps=(1_500, 15_000), every=10)
+        trace = run(problem, method(0.05, blocks=BLOCKS, probability=0.065), seeds=seeds(5), **how)
+    fits = {}
+    for name, gap in zip(trace["loss"]["seed"].values, trace["loss"].values[0] - optimum, strict=True):
         t = np.flatnonzero(gap > 1e-12)
-        fits.append(np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0)
-    worst = min(fits)
-    return Evidence(Interval(float(np.mean(fits)), worst, max(fits)), at_least=0.98, note="bounds: worst and best seed")
+        fits[f"seed {name}"] = np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0
+    return Evidence.of_cases(fits, at_least=0.98)

@@ -23,44 +23,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attractor.engine import run
 from attractor.optim.private import PrivateDescent, zcdp_budget
 from attractor.optim.variance_reduction import PrivateSpider
-from attractor.papers import Evidence, claim
-from attractor.problem import Minimization, norm
-from attractor.stats import mean, paired_ratio
+from attractor.papers.words import Evidence, cached, claim, key, log_slope, paired_ratio, run, seed, seeds, sizes
+from attractor.problem import Minimization
+from attractor.trees import norm
 
-SLUG = "dp-spider"
 DIM, SIZES = 20, (250, 1_000, 4_000)
 LIPSCHITZ, SMOOTHNESS = 0.25, 0.0963  # of the sigmoid, for rows of length 1
 
 
-class _UnderCounted(PrivateSpider):
-    """Noise for one release, whatever their number."""
+def _damaged(deviation):
+    """The method with another noise: ``deviation(noise, samples, moved)``, where ``noise`` is its own."""
 
-    def noise(self, samples, moved=None):
-        return super().noise(samples, moved) / self.steps**0.5
+    class Damaged(PrivateSpider):
+        def noise(self, samples, moved=None):
+            return deviation(super().noise, samples, moved)
 
-
-class _SquaredMove(PrivateSpider):
-    """Noise in proportion to the square of the move."""
-
-    def noise(self, samples, moved=None):
-        return super().noise(samples, moved if moved is None else moved**2)
-
-
-class _SameNoise(PrivateSpider):
-    """Noise that does not know how many samples there are."""
-
-    def noise(self, samples, moved=None):
-        return super().noise(SIZES[0], moved)
-
-
-class _FullNoise(PrivateSpider):
-    """Noise that does not shrink with the move."""
-
-    def noise(self, samples, moved=None):
-        return super().noise(samples, None if moved is None else 1e9)
+    return Damaged
 
 
 def _loss(x, batch):
@@ -69,42 +49,42 @@ def _loss(x, batch):
     return jnp.mean(jax.nn.sigmoid(-labels * (rows @ x))) + 0.05 * jnp.sum(x**2) / 2
 
 
-@functools.cache
+@cached
 def _problem(n):
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed())
     rows = rng.standard_normal((n, DIM))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     labels = np.where(rng.random(n) < 1 / (1 + np.exp(-6 * rows @ np.ones(DIM) / DIM**0.5)), 1.0, -1.0)
     return Minimization(_loss, jnp.zeros(DIM), (jnp.asarray(rows, float), jnp.asarray(labels, float)))
 
 
-def _gradient_norm(problem, x, key):
-    return norm(jax.grad(problem.loss)(x, problem.full))
+def _path(spider, problem):
+    """The points at which it looks at the data, ``(steps, dim)``."""
+
+    def step(carry, k):
+        return spider.step(problem, *carry, k), carry[0]
+
+    x = problem.init(key())
+    keys = jax.vmap(lambda t: jax.random.fold_in(key(1), t))(jnp.arange(spider.steps))
+    return jax.jit(lambda x, state: jax.lax.scan(step, (x, state), keys)[1])(x, spider.init(problem, x, key()))
 
 
 @claim(
-    SLUG,
-    "250 samples, 40 releases: no replacement of one sample among 2,000 hostile ones spends more than the zCDP "
-    "budget of (1, 1e-5)",
+    "40 releases of 250 samples: no one of 2,000 hostile replacements spends more than the zCDP budget of (1, 1e-5)",
+    source="paper",
     broken={
-        "noise for one release": {"method": _UnderCounted},
-        "noise like the squared move": {"method": _SquaredMove},
+        "noise for one release": {"method": _damaged(lambda noise, n, moved: noise(n, moved) / 40**0.5)},
+        "noise like the squared move": {
+            "method": _damaged(lambda noise, n, moved: noise(n, None if moved is None else moved**2))
+        },
     },
 )
 def keeps_the_budget(method=PrivateSpider, *, scale):
-    problem, steps, period = _problem(SIZES[0]), 40, 10
-    spider = method(LIPSCHITZ, SMOOTHNESS, learning_rate=0.5, steps=steps, period=period)
-    x = problem.init(jax.random.key(0))
-    state, points = spider.init(problem, x, jax.random.key(0)), []
-    step = jax.jit(lambda x, state, key: spider.step(problem, x, state, key))
-    for t in range(steps):
-        points.append(x)
-        x, state = step(x, state, jax.random.fold_in(jax.random.key(1), t))
-    path = jnp.stack(points)
-    n = SIZES[0]
-    rows, labels = problem.full
-    count = 2_000 if scale == "quick" else 100_000
-    hostile = jax.random.normal(jax.random.key(2), (count, DIM))
+    problem, n = _problem(SIZES[0]), SIZES[0]
+    spider = method(LIPSCHITZ, SMOOTHNESS, learning_rate=0.5, steps=40, period=10)
+    path, (rows, labels) = _path(spider, problem), problem.full
+    count = sizes(scale, count=(2_000, 100_000))["count"]
+    hostile = jax.random.normal(key(2), (count, DIM))
     hostile = hostile / jnp.linalg.norm(hostile, axis=1, keepdims=True)
     # Half of the replacements flip the label of a sample that is there, which moves its gradient the most.
     index = jnp.arange(count) % n
@@ -115,62 +95,55 @@ def keeps_the_budget(method=PrivateSpider, *, scale):
     change = (then - now) / n  # (step, replacement, dim)
     moved = jnp.linalg.norm(jnp.diff(path, axis=0), axis=1)
     spent = 0.0
-    for t in range(steps):
-        fresh = t % period == 0
+    for t in range(spider.steps):
+        fresh = t % spider.period == 0
         size = jnp.linalg.norm(change[t] - (0 if fresh else change[t - 1]), axis=1)
         deviation = spider.noise(n) if fresh else spider.noise(n, moved[t - 1])
         spent = spent + size**2 / (2 * deviation**2)
     return Evidence(float(jnp.max(spent) / zcdp_budget(1.0, 1e-5)), at_most=1.0, note="of the budget")
 
 
-def _releases(n):
-    return round(40 * (n / SIZES[0]) ** (2 / 3))
-
-
-@functools.cache
-def _norms(make, n, steps, factors, seeds):
+@cached
+def _norms(method, n, steps, factors, count):
     """Per step size (these factors over the smoothness) and seed, the gradient's norm at the end."""
+    if method is PrivateDescent:
+        make = functools.partial(PrivateDescent, steps=steps, bound=LIPSCHITZ, normalize=False)
+    else:
+        make = functools.partial(method, LIPSCHITZ, SMOOTHNESS, steps=steps, period=10)
     trace = run(
-        _problem(n), make(steps), steps=steps, every=steps, seeds=seeds,
+        _problem(n), make, steps=steps, every=steps, seeds=seeds(count),
         sweep={"learning_rate": [factor / SMOOTHNESS for factor in factors]},
-        probes={"gradient": _gradient_norm},
+        probes={"gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full))},
     )  # fmt: skip
     return trace.last("gradient").values
 
 
-@functools.cache
-def _spider(method):
-    return lambda steps: functools.partial(method, LIPSCHITZ, SMOOTHNESS, steps=steps, period=10)
-
-
-def _descent(steps):
-    return functools.partial(PrivateDescent, steps=steps, bound=LIPSCHITZ, normalize=False)
-
-
-def _best(make, n, scale):
-    factors, seeds = (1 / 8, 1 / 4, 1 / 2, 1.0), 8 if scale == "quick" else 100
-    return min(_norms(make, n, 160, factors, seeds), key=np.mean)
-
-
 @claim(
-    SLUG,
     "nonconvex linear model, epsilon 1, n = 250 to 4,000: the gradient's norm falls like n^-0.6 or faster",
-    broken={"noise that ignores n": {"method": _SameNoise}},
+    source="ours",
+    broken={"noise that ignores n": {"method": _damaged(lambda noise, n, moved: noise(SIZES[0], moved))}},
 )
 def falls_with_the_sample(method=PrivateSpider, *, scale):
-    seeds = 20 if scale == "quick" else 100
-    norms = np.stack([_norms(_spider(method), n, _releases(n), (0.5,), seeds)[0] for n in SIZES], 1)
-    slopes = [np.polyfit(np.log(SIZES), np.log(row), 1)[0] for row in norms]
+    releases = {n: round(40 * (n / SIZES[0]) ** (2 / 3)) for n in SIZES}
+    count = sizes(scale, seeds=(20, 100))["seeds"]
+    norms = np.stack([_norms(method, n, releases[n], (0.5,), count)[0] for n in SIZES], 1)
     note = ", ".join(f"n = {n}: {v:.2g}" for n, v in zip(SIZES, norms.mean(0), strict=True))
-    return Evidence(mean(slopes), at_most=-0.6, note=note)
+    return Evidence(log_slope(SIZES, norms), at_most=-0.6, note=note)
 
 
 @claim(
-    SLUG,
-    "… and at n = 4,000 it is at most 1.1 times that of private gradient descent, both at the best of 4 step sizes",
-    broken={"noise for the largest move": {"method": _FullNoise}},
+    "n = 4,000, both at the best of 4 step sizes: its gradient is at most 1.1 times that of private gradient descent",
+    source="ours",
+    broken={
+        "noise for the largest move": {
+            "method": _damaged(lambda noise, n, moved: noise(n, None if moved is None else 1e9))
+        }
+    },
     reason="a well conditioned problem: descent forgets old noise, released changes pile it up",
 )
 def is_as_stationary_as_private_descent(method=PrivateSpider, *, scale):
-    ours, baseline = _best(_spider(method), SIZES[-1], scale), _best(_descent, SIZES[-1], scale)
+    count = sizes(scale, seeds=(8, 100))["seeds"]
+    ours, baseline = (
+        min(_norms(m, SIZES[-1], 160, (1 / 8, 1 / 4, 1 / 2, 1.0), count), key=np.mean) for m in (method, PrivateDescent)
+    )
     return Evidence(paired_ratio(ours, baseline), at_most=1.1, note=f"{ours.mean():.2g} against {baseline.mean():.2g}")

@@ -24,16 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.engine import run
 from attractor.optim.rates import convergence_bound, recursion_slack
 from attractor.optim.splitting import fista
 from attractor.optim.variance_reduction import Svrg
-from attractor.papers import Evidence, claim
+from attractor.papers.words import Evidence, cached, claim, paired_ratio, run, seeds
 from attractor.problem import Minimization
 from attractor.problems.convex import ridge
-from attractor.stats import paired_ratio
 
-SLUG = "gd-methods-unified-recursion"
 STEPS = 300
 
 
@@ -46,7 +43,7 @@ def _x64(function):
     return wrapped
 
 
-@functools.cache
+@cached
 def _squares(batch_size=None, l2=0.01):
     """Ridge regression on the diabetes data in double precision: problem, solution and constants."""
     x, y = (np.asarray(a, float) for a in ridge().full)
@@ -64,7 +61,7 @@ def _squares(batch_size=None, l2=0.01):
     return problem, w, constants | {"distance": float(np.linalg.norm(w)), "gap": gap}
 
 
-def _path(problem, w, method, seeds=1):
+def _path(problem, w, method, seeds=(0,)):
     """Points (seeds, steps + 1, d), and the gaps there."""
     probes = {"w": lambda problem, w, key: w, "loss": problem.probes["loss"]}
     trace = run(problem, method, steps=STEPS, every=1, seeds=seeds, probes=probes)
@@ -81,83 +78,85 @@ def _nesterov(problem, w, step):
     return np.concatenate([np.zeros((1, 10)), x]), gap
 
 
+def _squared_slopes(problem, x):
+    """Of the gradients at points."""
+    return np.asarray(jnp.sum(jax.vmap(lambda x: jax.grad(problem.loss)(x, problem.full))(jnp.asarray(x)) ** 2, 1))
+
+
 @claim(
-    SLUG,
-    "D_k + progress_k <= ω D_{k-1} + E at each of 300 steps of gradient descent (in its convex, strongly convex and "
-    "nonconvex form), Nesterov's method and SGD in expectation, each with its D (smallest slack over D_0, to rounding)",
+    "D_k + progress_k <= ω D_{k-1} + E (to 1e-12 D_0), 300 steps: descent in 3 forms, Nesterov, SGD in expectation",
+    source="paper",
     broken={"three times the largest step": {"factor": 3.0}},
 )
 @_x64
-def one_recursion_for_all(factor=1.0, *, scale):
+def one_recursion_for_all(factor=1.0):
     problem, w, c = _squares()
     step = factor / c["L"]
     x, gap = (a[0] for a in _path(problem, w, optax.sgd(step)))
-    square = np.sum((x - w) ** 2, -1)
-    gradient = np.asarray(jax.vmap(lambda x: jax.grad(problem.loss)(x, problem.full))(jnp.asarray(x)))
-    slopes = np.sum(gradient**2, -1)
-    slacks = [
-        recursion_slack(square[1:] / (2 * step), gap[1:], square[:-1] / (2 * step)) / square[0] * 2 * step,
-        recursion_slack(square[1:], 0.0, square[:-1], 1 - c["mu"] / c["L"]) / square[0],
-        recursion_slack(gap[1:], step / 2 * slopes[:-1], gap[:-1]) / gap[0],
-    ]
+    square, slopes = np.sum((x - w) ** 2, -1), _squared_slopes(problem, x)
+    half = square / (2 * step)
+    slacks = {
+        "descent, convex": recursion_slack(half[1:], gap[1:], half[:-1]) / half[0],
+        "descent, strongly convex": recursion_slack(square[1:], 0.0, square[:-1], 1 - c["mu"] / c["L"]) / square[0],
+        "descent, nonconvex": recursion_slack(gap[1:], step / 2 * slopes[:-1], gap[:-1]) / gap[0],
+    }
 
     x, gap = _nesterov(problem, w, step)
     weight = (np.arange(STEPS) + 2) / 2
     ahead = x[:-1] + weight[:, None] * np.diff(x, axis=0)
     energy = step * weight**2 * gap + 0.5 * np.sum((ahead - w) ** 2, -1)
-    slacks.append(recursion_slack(energy[1:], 0.0, energy[:-1]) / energy[0])
+    slacks["Nesterov"] = recursion_slack(energy[1:], 0.0, energy[:-1]) / energy[0]
 
     stochastic, _, _ = _squares(1)
     step = factor / (2 * c["L_max"])
-    x = _path(stochastic, w, optax.sgd(step), seeds=8)[0].reshape(-1, 10)
+    x = _path(stochastic, w, optax.sgd(step), seeds=seeds(8))[0].reshape(-1, 10)
     rows, targets = (np.asarray(a) for a in problem.full)
     each = (x @ rows.T - targets)[..., None] * rows + 0.01 * x[:, None]  # every example's gradient at every point
     expected = np.mean(np.sum((x[:, None] - step * each - w) ** 2, -1), 1)
     before = np.sum((x - w) ** 2, -1)
     noise = 2 * step**2 * c["noise"]
-    slacks.append(recursion_slack(expected, 0.0, before, 1 - step * c["mu"], noise) / before.max())
-    worst = min(float(np.nan_to_num(slack, nan=-np.inf).min()) for slack in slacks)
-    return Evidence(worst, at_least=-1e-12)
+    slacks["SGD"] = recursion_slack(expected, 0.0, before, 1 - step * c["mu"], noise) / before.max()
+    smallest = {name: float(np.nan_to_num(slack, nan=-np.inf).min()) for name, slack in slacks.items()}
+    return Evidence.of_cases(smallest, at_least=-1e-12)
 
 
 @claim(
-    SLUG,
-    "the rates that follow bound Nesterov's method, SVRG (by snapshots, mean of 20 seeds) and the gradient of gradient "
-    "descent, on real data (the largest ratio of error to bound)",
+    "Nesterov's method, SVRG (mean of 20 seeds) and descent's gradient: error at most 1 times the bound that follows",
+    source="paper",
     broken={"three times the largest step": {"factor": 3.0}},
 )
 @_x64
-def bounds_what_is_measured(factor=1.0, *, scale):
+def bounds_what_is_measured(factor=1.0):
     problem, w, c = _squares(l2=0.3)
     optimum, k = float(problem.loss(jnp.asarray(w), problem.full)), np.arange(1, STEPS + 1)
 
     step = {"step": float(factor / c["L"])}
-    descent = _path(problem, w, optax.sgd(step["step"]))[0][0, :-1]
-    slopes = np.asarray(
-        jnp.sum(jax.vmap(lambda x: jax.grad(problem.loss)(x, problem.full))(jnp.asarray(descent)) ** 2, 1)
-    )
+    slopes = _squared_slopes(problem, _path(problem, w, optax.sgd(step["step"]))[0][0, :-1])
     ratios = {
-        "nesterov": _nesterov(problem, w, step["step"])[1] / convergence_bound("nesterov", "convex", c | step, k),
+        "Nesterov": _nesterov(problem, w, step["step"])[1] / convergence_bound("nesterov", "convex", c | step, k),
         "gradient": np.minimum.accumulate(slopes) / convergence_bound("gradient-descent", "nonconvex", c | step, k),
     }
     period, snapshots = 2_000, 5
     step = {"step": float(factor / (10 * c["L_max"])), "period": period}
-    trace = run(_squares(1, l2=0.3)[0], Svrg(step["step"], period), steps=period * snapshots, every=period, seeds=20)
+    svrg = Svrg(step["step"], period)
+    trace = run(_squares(1, l2=0.3)[0], svrg, steps=period * snapshots, every=period, seeds=seeds(20))
     gap = trace["loss"].values[0, :, 1:].mean(0) - optimum
-    ratios["svrg"] = gap / convergence_bound("svrg", "strongly-convex", c | step, np.arange(1, snapshots + 1))
-    worst = {name: float(np.nan_to_num(r, nan=np.inf).max()) for name, r in ratios.items()}
-    return Evidence(max(worst.values()), at_most=1.0, note=", ".join(f"{n} {r:.2g}" for n, r in worst.items()))
+    ratios["SVRG"] = gap / convergence_bound("svrg", "strongly-convex", c | step, np.arange(1, snapshots + 1))
+    return Evidence.of_cases({n: float(np.nan_to_num(r, nan=np.inf).max()) for n, r in ratios.items()}, at_most=1.0)
 
 
 @claim(
-    SLUG,
     "the same constant step and as many minibatches: SVRG ends at most 1e-3 as far from the minimum as SGD does",
+    source="ours",
     broken={"no correction": {"method": lambda rate, period: optax.sgd(rate)}},
 )
 @_x64
-def does_not_stall(method=Svrg, *, scale):
+def does_not_stall(method=Svrg):
     problem, w, c = _squares(8, l2=0.3)
     optimum, step = float(problem.loss(jnp.asarray(w), problem.full)), float(1 / (10 * c["L_max"]))
-    runs = (run(problem, m, steps=20_000, every=20_000, seeds=12) for m in (method(step, 500), optax.sgd(step)))
+    runs = (run(problem, m, steps=20_000, every=20_000, seeds=seeds(12)) for m in (method(step, 500), optax.sgd(step)))
     ours, sgd = (np.maximum(trace.last("loss").values[0] - optimum, 1e-16) for trace in runs)
-    return Evidence(paired_ratio(ours, sgd), at_most=1e-3)
+    started = float(problem.loss(jnp.zeros(10), problem.full)) - optimum
+    return Evidence(
+        paired_ratio(ours, sgd), at_most=1e-3, given={"SGD gets closer than its start": sgd.max() < started}
+    )

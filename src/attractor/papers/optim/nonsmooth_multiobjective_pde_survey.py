@@ -13,9 +13,6 @@ print(found.x)  # on the Pareto set: 0, and something between 0 and 1
 ```
 """
 
-import functools
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,13 +21,13 @@ from scipy.optimize import minimize
 
 from attractor.optim.common_descent import common_descent
 from attractor.optim.stationarity import min_norm_in_hull
-from attractor.papers import Evidence, claim
+from attractor.papers.words import Evidence, cached, claim, seconds, sizes
 from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
 
-SLUG = "nonsmooth-multiobjective-pde-survey"
 SCALES = np.array([1.0, 1e-3])  # of tracking and cost, which brings their gradients to one size
 TRADES = np.geomspace(1e-4, 3e-2, 18)  # weights of the cost, the tracking's being 1
-ELEMENTS = {"quick": 100, "full": 400}
+ELEMENTS = (100, 400)
+STARTS = ((0.5, 3.0), (-0.3, 2.0), (1.0, -1.5), (-2.0, -3.0))
 
 
 def _kinked(x):
@@ -40,20 +37,21 @@ def _kinked(x):
 
 
 @claim(
-    SLUG,
     "two losses with a common kink: common descent comes to within 1e-3 of the Pareto set from 4 starts",
+    source="ours",
     broken={"no gradients from beyond the kink": {"hull": 2}},
+    deterministic=True,
 )
-def descends_through_kinks(hull=8, *, scale):
-    distances = []
+def descends_through_kinks(hull=8):
+    distances = {}
     with jax.enable_x64(True):
-        for start in ((0.5, 3.0), (-0.3, 2.0), (1.0, -1.5), (-2.0, -3.0)):
+        for start in STARTS:
             x = np.asarray(common_descent(_kinked, jnp.array(start), hull=hull, steps=200).x)
-            distances.append(np.hypot(x[0], x[1] - np.clip(x[1], 0, 1)))
-    return Evidence(max(distances), at_most=1e-3)
+            distances[f"from {start}"] = float(np.hypot(x[0], x[1] - np.clip(x[1], 0, 1)))
+    return Evidence.of_cases(distances, at_most=1e-3)
 
 
-@functools.cache
+@cached
 def _losses(elements, modes=None, kinked_adjoint=True):
     """Tracking and cost, of the full model or of one with some modes of the full one's solutions."""
     basis = None if modes is None else jnp.asarray(_modes(elements)[:, :modes])
@@ -76,25 +74,21 @@ def _losses(elements, modes=None, kinked_adjoint=True):
 def _solve(objective, size, parameters):
     """Minimizers of ``objective(x, parameter)`` from 0, one for each parameter."""
     derivatives = jax.jit(jax.value_and_grad(objective))
+    how = {"jac": True, "method": "L-BFGS-B", "options": {"gtol": 1e-9, "ftol": 0.0, "maxiter": 60}}
 
     def one(parameter):
-        def both(x):
-            value, gradient = derivatives(x, parameter)
-            return float(value), np.asarray(gradient)
-
-        options = {"gtol": 1e-9, "ftol": 0.0, "maxiter": 60}
-        return minimize(both, np.zeros(size), jac=True, method="L-BFGS-B", options=options).x
+        return minimize(lambda x: [np.asarray(a) for a in derivatives(x, parameter)], np.zeros(size), **how).x
 
     return np.stack([one(parameter) for parameter in parameters])
 
 
-@functools.cache
+@cached
 def _weighted_sums(elements, modes=None, kinked_adjoint=True):
     losses = _losses(elements, modes, kinked_adjoint)
     return _solve(lambda x, trade: losses(x) @ jnp.array([1.0, trade]), elements - 1, TRADES)
 
 
-@functools.cache
+@cached
 def _reference_points(elements):
     """The nearest attainable losses to targets that lie 0.02 below the front, in scaled losses."""
     losses = _losses(elements)
@@ -102,7 +96,7 @@ def _reference_points(elements):
     return _solve(lambda x, target: jnp.sum((losses(x) * SCALES - target) ** 2), elements - 1, targets)
 
 
-@functools.cache
+@cached
 def _common_descents(elements, steps=60):
     losses, s = _losses(elements), np.arange(1, elements) / elements
     one, two, three = (np.sin(turns * np.pi * s) for turns in (1, 2, 3))
@@ -111,7 +105,7 @@ def _common_descents(elements, steps=60):
     return np.stack([common_descent(scaled, jnp.asarray(x), tolerance=2e-5, steps=steps).x for x in starts])
 
 
-@functools.cache
+@cached
 def _modes(elements) -> np.ndarray:
     """Principal directions of the states and controls along the front."""
     controls = _weighted_sums(elements).T
@@ -130,13 +124,13 @@ def _off_the_front(elements, points):
 
 
 @claim(
-    SLUG,
-    "control of -y'' + max(0, y) = u on 100 elements: at the points found by weighted sums, reference points and "
-    "common descent the shortest convex combination of the two gradients is at most 1e-4",
+    "-y'' + max(0, y) = u: where the 3 solvers end, the shortest convex combination of the gradients is at most 1e-4",
+    source="ours",
     broken={"adjoint without the kink": {"kinked_adjoint": False}},
+    deterministic=True,
 )
 def points_are_pareto_critical(kinked_adjoint=True, *, scale):
-    elements = ELEMENTS[scale]
+    elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
         found = {
             "weighted sums": _weighted_sums(elements, kinked_adjoint=kinked_adjoint),
@@ -145,56 +139,48 @@ def points_are_pareto_critical(kinked_adjoint=True, *, scale):
         }
         jacobian = jax.jacrev(_losses(elements))
         length = jax.jit(jax.vmap(lambda x: jnp.linalg.norm(min_norm_in_hull(jacobian(x)))))
-        worst = {name: float(length(jnp.asarray(points)).max()) for name, points in found.items()}
-    return Evidence(max(worst.values()), at_most=1e-4, note=", ".join(f"{k}: {v:.1e}" for k, v in worst.items()))
+        longest = {name: float(length(jnp.asarray(points)).max()) for name, points in found.items()}
+    return Evidence.of_cases(longest, at_most=1e-4)
 
 
 @claim(
-    SLUG,
-    "… and the points of the other two lie on the front of the weighted sums, to 1 % of the tracking at equal cost",
+    "-y'' + max(0, y) = u: reference points and common descent meet the weighted sums' front, to 1 % of the tracking",
+    source="ours",
     broken={"common descent stopped after a step": {"steps": 1}},
+    deterministic=True,
 )
 def the_fronts_agree(steps=60, *, scale):
-    elements = ELEMENTS[scale]
+    elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
-        points = np.concatenate([_reference_points(elements), _common_descents(elements, steps=steps)])
-        return Evidence(_off_the_front(elements, points), at_most=0.01)
+        found = {"reference points": _reference_points(elements), "common descent": _common_descents(elements, steps)}
+        off = {name: _off_the_front(elements, points) for name, points in found.items()}
+    return Evidence.of_cases(off, at_most=0.01)
 
 
 @claim(
-    SLUG,
-    "… as do the weighted sums of a reduced model with 10 modes of states and controls along the front",
+    "-y'' + max(0, y) = u: the weighted sums of a model reduced to 10 modes lie on the front, to 1 % of the tracking",
+    source="ours",
     broken={"one mode": {"modes": 1}},
+    deterministic=True,
 )
 def a_reduced_model_suffices(modes=10, *, scale):
-    elements = ELEMENTS[scale]
+    elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
-        points = _weighted_sums(elements, modes)[1:-1]
-        return Evidence(_off_the_front(elements, points), at_most=0.01)
+        return Evidence(_off_the_front(elements, _weighted_sums(elements, modes)[1:-1]), at_most=0.01)
 
 
 @claim(
-    SLUG,
-    "… whose losses and gradients take less time than the full model's",
+    "-y'' + max(0, y) = u: losses and gradients of a model with 10 modes take at most 0.8 of the full model's time",
+    source="ours",
     broken={"as many modes as nodes": {"modes": None}},
+    deterministic=True,
 )
 def the_reduced_model_is_cheaper(modes=10, *, scale):
-    elements = ELEMENTS[scale]
+    elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
         basis = jnp.eye(elements - 1) if modes is None else jnp.asarray(_modes(elements)[:, :modes])
-        reduced = semilinear_control(elements, basis)
         points = jnp.asarray(_weighted_sums(elements))
-        seconds = _seconds((reduced, semilinear_control(elements)), points)
-    return Evidence(seconds[0] / seconds[1], at_most=0.8, note="dense solves in both")
-
-
-def _seconds(models, points):
-    """Least times of the models, measured in turn."""
-    derivatives = [jax.jit(jax.vmap(jax.jacrev(lambda x, m=m: jnp.asarray(m.losses(x, None))))) for m in models]
-    times = []  # the first ones compile, and are not the least
-    for _ in range(15):
-        for function in derivatives:
-            begun = time.perf_counter()
-            function(points).block_until_ready()
-            times.append(time.perf_counter() - begun)
-    return np.min(np.reshape(times, (15, -1)), axis=0)
+        models = semilinear_control(elements, basis), semilinear_control(elements)
+        derivatives = [jax.jit(jax.vmap(jax.jacrev(lambda x, m=m: jnp.asarray(m.losses(x, None))))) for m in models]
+        reduced, full = seconds(*(lambda f=f: f(points) for f in derivatives), rounds=15)
+    return Evidence(reduced.min() / full.min(), at_most=0.8, note="dense solves in both")

@@ -23,17 +23,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
-from attractor.engine import run
 from attractor.objectives import Composite
 from attractor.optim.model_based import ModelBased
 from attractor.optim.stationarity import moreau_gradient
-from attractor.papers import Evidence, claim
-from attractor.stats import mean
+from attractor.papers.words import Evidence, cached, claim, key, log_slopes, mean, run, seed, seeds, sizes
 
-SLUG = "stochastic-model-based-weakly-convex"
 MODELS = ("subgradient", "prox_linear", "prox_point")
 DIM, SAMPLES = 10, 60
 
@@ -48,7 +44,7 @@ def _size(errors):
 
 def _phase_retrieval(outliers, init):
     """Robust phase retrieval, some of its intensities replaced by noise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed(0))
     rows, signal = rng.standard_normal((SAMPLES, DIM)), np.ones(DIM) / DIM**0.5
     intensities = (rows @ signal) ** 2
     wrong = rng.permutation(SAMPLES)[: round(outliers * SAMPLES)]
@@ -57,8 +53,8 @@ def _phase_retrieval(outliers, init):
     return Composite(_errors, _size, start, (rows, intensities), batch_size=1)
 
 
-def _start(signal, spread, key):
-    return signal + spread * jr.normal(key, (DIM,))
+def _start(signal, spread, drawn):
+    return signal + spread * jax.random.normal(drawn, (DIM,))
 
 
 class _ExplicitOuter(ModelBased):
@@ -75,23 +71,25 @@ class _Uphill(ModelBased):
         return x + rate * jax.grad(lambda x: problem.loss(x, batch))(x)
 
 
+EXPLICIT = {"slope at the start of the step": {"method": _ExplicitOuter}}
+
+
 @claim(
-    SLUG,
-    "phase retrieval: proximal steps minimize their model plus proximal term to 1e-8, against a fine search along the "
-    "measurement vector",
-    broken={"slope at the start of the step": {"method": _ExplicitOuter}},
+    "phase retrieval: proximal steps minimize their model plus proximal term to 1e-8, against a fine line search",
+    source="ours",
+    broken=EXPLICIT,
 )
 def solves_its_subproblems(method=ModelBased, *, scale):
+    rate, n = 0.01, sizes(scale, n=(100, 10_000))["n"]
+    rng, excess = np.random.default_rng(seed(0)), {}
+    rows, xs, bs = rng.standard_normal((n, DIM)), rng.standard_normal((n, DIM)), rng.exponential(2.0, n)
     with jax.enable_x64(True):
-        rng, n, rate = np.random.default_rng(0), 100 if scale == "quick" else 10_000, 0.01
-        rows, xs, bs = rng.standard_normal((n, DIM)), rng.standard_normal((n, DIM)), rng.exponential(2.0, n)
-        excess = 0.0
         for model in ("prox_linear", "prox_point"):
             solver = method(rate, model, power=0.0, inner_steps=60)
 
             def gap(row, b, x, solver=solver, model=model):
                 problem = Composite(_errors, _size, x, (row[None], b[None]))
-                moved, _ = solver.step(problem, x, jnp.zeros([], jnp.int32), jr.key(0))
+                moved, _ = solver.step(problem, x, jnp.zeros([], jnp.int32), key(0))
 
                 def value(y):
                     plain = (row @ y) ** 2 - b
@@ -105,21 +103,21 @@ def solves_its_subproblems(method=ModelBased, *, scale):
                 return value(moved) - values.min()
 
             gaps = jax.jit(jax.vmap(gap))(jnp.asarray(rows), jnp.asarray(bs), jnp.asarray(xs))
-            excess = max(excess, float(gaps.max()))
-    return Evidence(excess, at_most=1e-8)
+            excess[model] = float(gaps.max())
+    return Evidence.of_cases(excess, at_most=1e-8)
 
 
 def _iterate(problem, x, key):
     return x
 
 
-@functools.cache
-def _slopes(method, model, scale):
-    """Per seed, the log-log slope of the envelope's gradient at a random iterate in the horizon."""
+@cached
+def _flattening(method, model, scale):
+    """Horizons, and per seed and horizon the envelope's gradient, averaged over iterates spread over the horizon."""
     problem = _phase_retrieval(0.2, 1.0)
-    horizons = (100, 1_000, 10_000) if scale == "quick" else (100, 1_000, 10_000, 100_000)
+    horizons = sizes(scale, all=((100, 1_000, 10_000), (100, 1_000, 10_000, 100_000)))["all"]
     trace = run(
-        problem, functools.partial(method, model=model, power=0.0), steps=horizons[-1], every=20, seeds=16,
+        problem, functools.partial(method, model=model, power=0.0), steps=horizons[-1], every=20, seeds=seeds(16),
         sweep={"learning_rate": [k**-0.5 for k in horizons]}, probes={"x": _iterate},
     )  # fmt: skip
     iterates = trace["x"].values  # (horizon, seed, step, dim)
@@ -129,34 +127,34 @@ def _slopes(method, model, scale):
     def size(x):
         return jnp.linalg.norm(moreau_gradient(lambda y: problem.loss(y, problem.full), x, 1 / 8, steps=4_000))
 
-    sizes = []
-    for i, horizon in enumerate(horizons):
+    found = []
+    for of_seeds, horizon in zip(iterates, horizons, strict=True):
         picked = np.linspace(0, horizon // 20, 6).astype(int)[1:]
-        sizes.append(np.asarray(size(iterates[i][:, picked].reshape(-1, DIM))).reshape(16, -1).mean(1))
-    return np.polyfit(np.log(horizons), np.log(np.stack(sizes)), 1)[0], np.mean(sizes, 1)
+        found.append(np.asarray(size(of_seeds[:, picked].reshape(-1, DIM))).reshape(len(of_seeds), -1).mean(1))
+    return horizons, np.stack(found, 1)
 
 
 @claim(
-    SLUG,
-    "phase retrieval, 20 % outliers, step 1/sqrt(K): the Moreau envelope's gradient at a random iterate falls with the "
-    "horizon K, log-log slope at most -0.2 (theory: -1/4), for all three models",
+    "phase retrieval, outliers, step K^-1/2: the Moreau gradient falls with horizon K, log-log slope at most -0.2",
+    source="ours",
     broken={"wrong sign": {"method": _Uphill}},
-    reason="the mean slopes are steep enough, but the interval of the proximal point method's reaches above -0.2",
+    reason="steep enough on average, but 16 seeds do not decide the proximal point method's: -0.21 [-0.25, -0.18]",
 )
 def the_envelope_flattens(method=ModelBased, *, scale):
-    found = {model: _slopes(method, model, scale) for model in MODELS}
-    slopes = {model: mean(slope) for model, (slope, _) in found.items()}
-    note = "; ".join(f"{m}: {slopes[m]}, sizes {np.array2string(found[m][1], precision=3)}" for m in MODELS)
-    return Evidence(max(slopes.values(), key=lambda slope: slope.high), at_most=-0.2, note=note)
+    """The theory's exponent is -1/4, for all three models."""
+    found = {model: _flattening(method, model, scale) for model in MODELS}
+    slopes = {model: mean(log_slopes(*measured)) for model, measured in found.items()}
+    note = "; ".join(f"{m}: sizes {np.array2string(s.mean(0), precision=3)}" for m, (_, s) in found.items())
+    return Evidence.of_cases(slopes, at_most=-0.2, note=note)
 
 
-@functools.cache
+@cached
 def _tolerance(method, model, scale):
     """Largest over smallest step, of those that solve the problem."""
     rates = np.geomspace(1e-3, 1e3, 25)
     trace = run(
         _phase_retrieval(0.0, 0.3), functools.partial(method, model=model), steps=1_000, every=1_000,
-        seeds=5 if scale == "quick" else 50, sweep={"learning_rate": rates.tolist()},
+        seeds=seeds(**sizes(scale, n=(5, 50))), sweep={"learning_rate": rates.tolist()},
     )  # fmt: skip
     losses = np.nan_to_num(trace.last("loss").values, nan=np.inf)
     good = rates[np.median(losses, 1) <= 1e-3]
@@ -164,13 +162,14 @@ def _tolerance(method, model, scale):
 
 
 @claim(
-    SLUG,
-    "phase retrieval: prox-linear and proximal point steps reach a loss of 1e-3 over a range of step sizes at least 5 "
-    "times wider than subgradient steps",
-    broken={"slope at the start of the step": {"method": _ExplicitOuter}},
+    "phase retrieval: prox-linear and proximal point reach 1e-3 over a range of steps 5 times wider than subgradients",
+    source="ours",
+    broken=EXPLICIT,
+    reason="subgradient steps reach a loss of 1e-3 at no step size, so that there is no range to compare with",
 )
 def proximal_models_tolerate_the_step(method=ModelBased, *, scale):
     ranges = {model: _tolerance(method, model, scale) for model in MODELS}
     note = ", ".join(f"{model}: factor {width:.3g}" for model, width in ranges.items())
-    wider = min(ranges["prox_linear"], ranges["prox_point"]) / max(ranges["subgradient"], 1.0)
-    return Evidence(wider, at_least=5.0, note=note)
+    wider = {model: ranges[model] / max(ranges["subgradient"], 1.0) for model in MODELS[1:]}
+    solved = {"subgradient steps reach it at some step size": ranges["subgradient"] > 0}
+    return Evidence.of_cases(wider, at_least=5.0, given=solved, note=note)

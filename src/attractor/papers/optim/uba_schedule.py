@@ -22,16 +22,14 @@ import numpy as np
 import optax
 from scipy.stats import rankdata
 
-from attractor.engine import run
+from attractor.comparison import TUNING_SEEDS
 from attractor.objectives import Composite
 from attractor.optim.schedules import uba_schedule
-from attractor.papers import Evidence, claim
-from attractor.probe import Probe
+from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seed, seeds, sizes
 from attractor.problems.digits import cross_entropy_of, digits_mlp
+from attractor.problems.held_out import held_out
 from attractor.problems.sequences import ALPHABET, grammar_text
-from attractor.stats import paired_difference
 
-SLUG = "uba-schedule"
 PHIS = (0.5, 2.0, 5.0)
 RATES = (0.01, 1.0)  # searched range of the peak rate; 15 configurations for every schedule
 CONTEXT = 4  # characters that the language model sees
@@ -63,15 +61,16 @@ def _worst(schedule, phi, condition, steps, shift=0.0):
 
 
 @claim(
-    SLUG,
-    "begins at the largest rate and ends at the smallest, is cosine decay at phi = 2, and at midpoints with phi twice "
-    "the condition number contracts quadratics at Chebyshev's rate, all to 1e-9 (relative)",
+    "UBA has its end points, is cosine at phi = 2 and at Chebyshev's rate at phi = 2 u/l, to 1e-9 (relative)",
+    source="paper",
     broken={
         "phi forgotten in the second term": {"schedule": _unbalanced},
         "always cosine": {"schedule": _without_knob},
     },
+    deterministic=True,
 )
-def contains_cosine_and_chebyshev(schedule=uba_schedule, *, scale):
+def contains_cosine_and_chebyshev(schedule=uba_schedule):
+    """At midpoints, with phi twice the condition number, quadratics contract at Chebyshev's rate."""
     errors = []
     with jax.enable_x64(True):
         for phi in PHIS:
@@ -87,18 +86,20 @@ def contains_cosine_and_chebyshev(schedule=uba_schedule, *, scale):
 
 
 @claim(
-    SLUG,
-    "20 steps of gradient descent from rate 1/l to 1/u: the phi that contracts best in the worst case grows with the "
-    "condition number u/l = 4, 16, …, 1024 (by at least 1 % from each to the next)",
+    "20 steps of descent, rates 1/l to 1/u: the best phi grows at least 1 % from each u/l = 4, 16 … 1024 to the next",
+    source="ours",
     broken={"phi ignored": {"schedule": _without_knob}, "phi inverted": {"schedule": _inverted}},
+    deterministic=True,
 )
-def phi_tracks_the_condition_number(schedule=uba_schedule, *, scale):
+def phi_tracks_the_condition_number(schedule=uba_schedule):
+    """The best phi contracts most in the worst case."""
     phis, conditions = np.geomspace(1.0, 1e4, 81), 4.0 ** np.arange(1, 6)
     with jax.enable_x64(True):
         left = [[_worst(schedule, phi, condition, 20) for phi in phis] for condition in conditions]
     best = phis[np.argmin(left, axis=1)]
+    growth = {f"to {k:g}": ratio for k, ratio in zip(conditions[1:], best[1:] / best[:-1], strict=True)}
     note = ", ".join(f"{k:g}: {phi:.3g}" for k, phi in zip(conditions, best, strict=True))
-    return Evidence((best[1:] / best[:-1]).min(), at_least=1.01, note=note)
+    return Evidence.of_cases(growth, at_least=1.01, note=note)
 
 
 def _step(learning_rate, steps):
@@ -113,7 +114,7 @@ def _linear(learning_rate, steps):
     return optax.linear_schedule(learning_rate, 0.0, steps)
 
 
-BASELINES = (optax.cosine_decay_schedule, _linear, _step, _one_cycle)
+BASELINES = {"cosine": optax.cosine_decay_schedule, "linear": _linear, "step": _step, "one-cycle": _one_cycle}
 
 
 class _Characters(eqx.Module):
@@ -131,17 +132,18 @@ class _Characters(eqx.Module):
         return self.network(self.embed[tokens].ravel())
 
 
-def _windows(length, seed):
-    tokens = np.array([ALPHABET.index(c) for c in grammar_text(length, seed)], np.int32)
+def _windows(length, stream):
+    tokens = np.array([ALPHABET.index(c) for c in grammar_text(length, seed(stream))], np.int32)
     views = np.lib.stride_tricks.sliding_window_view(tokens, CONTEXT + 1)
     return jnp.asarray(views[:, :-1]), jnp.asarray(views[:, -1])
 
 
-@functools.cache
+@cached
 def _problems():
     characters = Composite.of_model(_Characters, cross_entropy_of, _windows(4_000, 0), batch_size=64)
-    held_out = {"test_loss": Probe.on(_windows(1_000, 1), characters.loss)}
-    return digits_mlp(width=32), eqx.tree_at(lambda p: p.probes, characters, held_out)
+    parts = {"validation": _windows(1_000, 2), "test": _windows(1_000, 1)}
+    measured = held_out(parts, {"loss": (characters.loss, "min")})
+    return digits_mlp(width=32), eqx.tree_at(lambda p: p.probes, characters, measured)
 
 
 def _momentum(shapes, learning_rate, row):
@@ -150,40 +152,41 @@ def _momentum(shapes, learning_rate, row):
     return optax.sgd(lambda count: learning_rate * shape[count], momentum=0.9)
 
 
-@functools.cache
-def _test_losses(schedule, phis, longest, seeds):
+@cached
+def _test_losses(schedule, phis, longest, n):
     """Test loss of the best of 15 configurations, (problem and budget, seed); two other seeds choose it."""
     losses = []
     rates = np.geomspace(*RATES, 15 // len(phis))
     configs = [{"learning_rate": float(rate), "row": float(i)} for i in range(len(phis)) for rate in rates]
+    tuning_seeds = [s + seeds(1)[0] for s in TUNING_SEEDS]
     for problem in _problems():
-        probes = {"test_loss": problem.probes["test_loss"]}
+        recorded = probes(problem, "test_loss", "validation_loss")
         for steps in (longest // 4, longest // 2, longest):
             made = [schedule(1.0, steps, phi) if phi else schedule(1.0, steps) for phi in phis]
             shapes = jnp.stack([jnp.asarray(jax.vmap(s)(jnp.arange(longest)), float) for s in made])
             shapes = jnp.resize(shapes, (len(PHIS), longest))
             budget = functools.partial(
-                run, problem, eqx.Partial(_momentum, shapes), steps=steps, every=steps, lanes=seeds, probes=probes
+                run, problem, eqx.Partial(_momentum, shapes), steps=steps, every=steps, lanes=n, probes=recorded
             )
-            tuning = budget(sweep=configs, seeds=(1_000_003, 1_000_033)).last("test_loss").values.mean(1)
+            tuning = budget(sweep=configs, seeds=tuning_seeds).last("validation_loss").values.mean(1)
             best = configs[int(np.argmin(np.nan_to_num(tuning, nan=np.inf)))]
-            losses.append(np.nan_to_num(budget(sweep=[best], seeds=seeds).last("test_loss").values[0], nan=np.inf))
+            final = budget(sweep=[best], seeds=seeds(n)).last("test_loss").values[0]
+            losses.append(np.nan_to_num(final, nan=np.inf))
     return np.stack(losses)
 
 
 @claim(
-    SLUG,
-    "digits network and a character model, budgets of 25, 50 and 100 % of 240 steps, 15 configurations each: mean rank "
-    "by test loss at most 0.3 behind the best of cosine, linear, step and one-cycle",
+    "digits, characters, 3 budgets, 15 tries: mean rank by test loss at most 0.3 behind the best of 4 schedules",
+    source="ours",
     broken={"no decay": {"schedule": _constant}},
-    reason="linear decay ranks ahead of it; UBA is ahead of cosine, one-cycle and step",
+    reason="10 seeds do not decide it: 0.38 [-0.07, 0.83] behind linear decay; ahead of cosine, one-cycle and step",
 )
 def ranks_first(schedule=uba_schedule, *, scale):
-    longest, seeds = (240, 10) if scale == "quick" else (4_000, 30)
-    losses = [_test_losses(schedule, PHIS, longest, seeds)]
-    losses += [_test_losses(baseline, (None,), longest, seeds) for baseline in BASELINES]
+    """Budgets of 25, 50 and 100 %; digits and characters; the others are cosine, linear, step and one-cycle."""
+    size = sizes(scale, longest=(240, 4_000), n=(10, 30))
+    losses = [_test_losses(schedule, PHIS, **size)]
+    losses += [_test_losses(baseline, (None,), **size) for baseline in BASELINES.values()]
     ours, *others = rankdata(losses, axis=0).mean(1)  # (method, seed), over problems and budgets
-    gaps = [paired_difference(ours, other) for other in others]
-    names = ("cosine", "linear", "step", "one-cycle")
-    note = f"UBA {ours.mean():.2f}, " + ", ".join(f"{n} {o.mean():.2f}" for n, o in zip(names, others, strict=True))
-    return Evidence(max(gaps, key=lambda gap: gap.high), at_most=0.3, note=note)
+    note = f"UBA {ours.mean():.2f}, " + ", ".join(f"{n} {o.mean():.2f}" for n, o in zip(BASELINES, others, strict=True))
+    gaps = {name: paired_difference(ours, other) for name, other in zip(BASELINES, others, strict=True)}
+    return Evidence.of_cases(gaps, at_most=0.3, note=note)

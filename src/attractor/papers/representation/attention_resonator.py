@@ -12,16 +12,23 @@ for method in (attention_resonator(beta=8.0), resonator()):
 ```
 """
 
-from functools import cache
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.engine import run
-from attractor.papers import Evidence, claim
+from attractor.papers.words import (
+    Evidence,
+    cached,
+    claim,
+    key,
+    paired_difference,
+    ratio_of_means,
+    run,
+    seeds,
+    sizes,
+)
 from attractor.representation.resonator import (
     Estimate,
     Resonator,
@@ -29,13 +36,11 @@ from attractor.representation.resonator import (
     bound_products,
     resonator,
 )
-from attractor.stats import bootstrap, paired_difference
 
-SLUG = "attention-resonator"
 CODEWORDS = (20, 30, 40)
 BETAS = (6.0, 7.0, 8.0, 10.0)
 EVEN, HARD = (0.1, 0.2, 0.3, 0.4), (200.0, 300.0, 400.0, 500.0)
-SWEEPS = 100
+SWEEPS, TUNING = 100, 1_000  # the first of the seeds that beta is chosen on
 ATTENTION = attention_resonator(beta=8.0)
 
 
@@ -49,27 +54,30 @@ def sign_resonator(beta):
     return Resonator(eqx.Partial(_sign_cleanup, beta))
 
 
-@cache
+@eqx.filter_jit
+def _solved(problem, found):
+    return [jax.vmap(lambda x, s=s: problem.solved(x, s))(found) for s in (True, False)]
+
+
+@cached
 def _measured(method, betas, codewords, scale):
     """Per product: whether it was solved, decoding up to sign or not, and in how many sweeps.
 
     ``beta`` is the one that solves most on codebooks and products of their own, up to sign.
     """
-    draws = 4 if scale == "quick" else 40
 
-    def runs(seeds):  # per draw of the codebooks: (betas, products)
-        for seed in seeds:
-            problem = bound_products(codewords, trials=50, seed=seed)
-            final = run(
-                problem, method, steps=SWEEPS, every=SWEEPS, sweep={"beta": list(betas)} if betas else None
-            ).final
+    def runs(draws):  # per draw of the codebooks: (betas, products)
+        for draw in draws:
+            problem = bound_products(codewords, trials=50, seed=draw)
+            sweep = {"beta": list(betas)} if betas else None
+            final = run(problem, method, steps=SWEEPS, every=SWEEPS, sweep=sweep).final
             found = Estimate(*(part[:, 0] for part in final))
-            solved = [np.asarray(jax.vmap(lambda x, s=s, p=problem: p.solved(x, s))(found)) for s in (True, False)]
-            yield *solved, found.sweeps
+            yield *map(np.asarray, _solved(problem, found)), found.sweeps
 
-    tuning, *_ = zip(*runs(range(1_000, 1_002)), strict=True)
+    tuning, *_ = zip(*runs(TUNING + s for s in seeds(2)), strict=True)
     best = np.mean(tuning, axis=(0, 2)).argmax()
-    return tuple(np.concatenate([part[best] for part in parts]) for parts in zip(*runs(range(draws)), strict=True))
+    draws = seeds(sizes(scale, draws=(4, 40))["draws"])
+    return tuple(np.concatenate([part[best] for part in parts]) for parts in zip(*runs(draws), strict=True))
 
 
 def _measured_both(method, betas, scale):
@@ -83,12 +91,13 @@ def _measured_both(method, betas, scale):
 def _gain(method, betas, scale, decoding):
     ours, theirs = (found[decoding] for found in _measured_both(method, betas, scale))
     note = f"solved {ours.mean():.1%}, the standard resonator {theirs.mean():.1%}"
-    return Evidence(paired_difference(ours, theirs), at_least=0.08, note=note)
+    given = {"the standard resonator solves a tenth or more": theirs.mean() >= 0.1}
+    return Evidence(paired_difference(ours, theirs), at_least=0.08, given=given, note=note)
 
 
 @claim(
-    SLUG,
     "the cleanup is the rescaled gradient of the log-sum-exp memory, to 1e-5",
+    source="ours",
     broken={"linear cleanup": {"method": resonator()}},
 )
 def cleans_up_by_log_sum_exp(method=ATTENTION, *, scale):
@@ -100,7 +109,7 @@ def cleans_up_by_log_sum_exp(method=ATTENTION, *, scale):
         wanted = gradient / jnp.linalg.norm(gradient) * jnp.sqrt(512)
         return jnp.max(jnp.abs(method.cleanup(codebook, query) - wanted))
 
-    errors = jax.vmap(error)(jr.split(jr.key(0), 20 if scale == "quick" else 1_000))
+    errors = jax.vmap(error)(jr.split(key(), sizes(scale, draws=(20, 1_000))["draws"]))
     return Evidence(float(errors.max()), at_most=1e-5)
 
 
@@ -108,32 +117,29 @@ DAMAGED = {"almost even attention": {"betas": EVEN}, "winner takes all": {"betas
 
 
 @claim(
-    SLUG,
-    "solves at least 8 points more products than the standard resonator, decoding each estimate to its nearest "
-    "codeword (N = 512, F = 3, M = 20, 30, 40)",
+    "solves 8 points more products than the standard resonator, decoding to the nearest codeword (M = 20, 30, 40)",
+    source="ours",
     broken=DAMAGED,
+    reason="600 products do not decide it: 11.3 points more, the interval is 6.8 to 15.8",
 )
 def solves_more(method=attention_resonator, betas=BETAS, *, scale):
     return _gain(method, betas, scale, decoding=1)
 
 
 @claim(
-    SLUG,
-    "solves no fewer at any of the three sizes, decoding each estimate to its nearest codeword",
+    "solves no fewer products than the standard resonator at M = 20, 30 and 40, decoding to the nearest codeword",
+    source="scaled",
     broken=DAMAGED,
-    reason="at M = 40 it solves 2.5 points more of 200 products, too few to tell: the interval is -5.5 to 10.5",
+    reason="at M = 40 it solves 2.5 points more of 200 products, too few to tell: the interval is -5.8 to 10.8",
 )
 def never_solves_fewer(method=attention_resonator, betas=BETAS, *, scale):
-    gains = [
-        paired_difference(_measured(method, betas, m, scale)[1], _measured(resonator, (), m, scale)[1])
-        for m in CODEWORDS
-    ]
-    return Evidence(min(gains, key=lambda gain: gain.low), at_least=0.0)
+    pairs = {m: (_measured(method, betas, m, scale)[1], _measured(resonator, (), m, scale)[1]) for m in CODEWORDS}
+    return Evidence.of_cases({f"M = {m}": paired_difference(*pair) for m, pair in pairs.items()}, at_least=0.0)
 
 
 @claim(
-    SLUG,
-    "solves at least 8 points more also when both are decoded up to sign",
+    "solves 8 points more products than the standard resonator also when both are decoded up to sign (M = 20, 30, 40)",
+    source="ours",
     broken=DAMAGED,
     reason="the standard resonator often finds the factors with signs that cancel in pairs; once these count as found "
     "it solves 93 % of the products, attention 65 %",
@@ -143,10 +149,10 @@ def solves_more_up_to_sign(method=attention_resonator, betas=BETAS, *, scale):
 
 
 @claim(
-    SLUG,
     "comes to rest in at most 1.1 times the standard resonator's sweeps on average, solved or not",
+    source="ours",
     broken={"signs, not bounded norms": {"method": sign_resonator}},
 )
 def comes_to_rest(method=attention_resonator, betas=BETAS, *, scale):
     (*_, ours), (*_, theirs) = _measured_both(method, betas, scale)
-    return Evidence(bootstrap(lambda a, b: a.mean(-1) / b.mean(-1), ours, theirs), at_most=1.1)
+    return Evidence(ratio_of_means(ours, theirs), at_most=1.1)

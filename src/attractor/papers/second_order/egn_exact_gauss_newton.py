@@ -9,7 +9,6 @@ print(trace.last("test_accuracy").item())
 ```
 """
 
-import functools
 import time
 
 import equinox as eqx
@@ -18,20 +17,26 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from scipy.stats import linregress
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import train_test_split
 
-from attractor.comparison import compare
 from attractor.objectives import Composite
-from attractor.papers import Evidence, claim
-from attractor.probe import Probe
+from attractor.papers.words import (
+    Evidence,
+    cached,
+    claim,
+    first_step,
+    key,
+    log_slopes,
+    median,
+    paired_ratio,
+    sizes,
+    tune,
+)
 from attractor.problems.digits import digits_mlp
+from attractor.problems.held_out import halves, held_out
 from attractor.registry import LogUniform
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
-from attractor.stats import median, paired_ratio
-
-SLUG = "egn-exact-gauss-newton"
 
 
 def _without_curvature(jacobian, hessian, gradient, damping):
@@ -44,89 +49,78 @@ def _primal(jacobian, hessian, gradient, damping):
 
 
 @claim(
-    SLUG,
     "the direction of the small system is that of the full one, for squared error and cross-entropy, to 1e-6",
+    source="paper",
     broken={"no curvature of the loss": {"direction": _without_curvature}},
 )
-def same_direction(direction=dual_direction, *, scale):
-    errors = []
+def same_direction(direction=dual_direction):
+    errors = {}
     with jax.enable_x64(True):
-        labels, targets = jr.randint(jr.key(3), (8,), 0, 5), jr.normal(jr.key(4), (8, 5))
+        labels, targets = jr.randint(key(3), (8,), 0, 5), jr.normal(key(4), (8, 5))
+        jacobian, y = jr.normal(key(1), (40, 300)), jr.normal(key(2), (40,))
         outers = {
             "squared error": lambda y: 0.5 * jnp.mean((y.reshape(8, 5) - targets) ** 2),
             "cross-entropy": lambda y: optax.softmax_cross_entropy_with_integer_labels(y.reshape(8, 5), labels).mean(),
         }
-        for outer in outers.values():
-            jacobian, y = jr.normal(jr.key(1), (40, 300)), jr.normal(jr.key(2), (40,))
+        for name, outer in outers.items():
             parts = (jacobian, jax.hessian(outer)(y), jax.grad(outer)(y), 1e-2)
             found, full = direction(*parts), _primal(*parts)
-            errors.append(float(jnp.linalg.norm(found - full) / jnp.linalg.norm(full)))
-    return Evidence(max(errors), at_most=1e-6)
+            errors[name] = float(jnp.linalg.norm(found - full) / jnp.linalg.norm(full))
+    return Evidence.of_cases(errors, at_most=1e-6)
 
 
-def _seconds(direction, parameters):
-    """CPU seconds of one direction for a batch of 32."""
-    parts = (jr.normal(jr.key(0), (32, parameters)), jnp.eye(32) / 32, jnp.ones(32), jnp.asarray(1e-2))
-    compiled = jax.jit(direction)
+def _cpu_seconds(direction, parameters):
+    """Of one direction for a batch of 32; not wall seconds, so that a busy machine does not change the exponent."""
+    parts = (jr.normal(key(0), (32, parameters)), jnp.eye(32) / 32, jnp.ones(32), jnp.asarray(1e-2))
+    compiled, repeats, times = jax.jit(direction), max(1, 30_000 // parameters), []
     jax.block_until_ready(compiled(*parts))
-    times = []
     for _ in range(5):
         begun = time.process_time()
-        for _ in range(max(1, 30_000 // parameters)):
+        for _ in range(repeats):
             jax.block_until_ready(compiled(*parts))
-        times.append((time.process_time() - begun) / max(1, 30_000 // parameters))
+        times.append((time.process_time() - begun) / repeats)
     return min(times)
 
 
 @claim(
-    SLUG,
     "the direction's time grows with the number of parameters d with an exponent of at most 1.2 (batch 32)",
+    source="ours",
     broken={"the full system": {"direction": _primal}},
 )
-def time_is_linear_in_the_parameters(direction=dual_direction, *, scale):
-    sizes = (1_000, 3_000, 10_000, 30_000, 100_000) if direction is dual_direction else (200, 400, 800)
-    fit = linregress(np.log(sizes), np.log([_seconds(direction, d) for d in sizes]))
-    return Evidence(float(np.asarray(fit)[0]), at_most=1.2)
+def time_is_linear_in_the_parameters(direction=dual_direction):
+    counts = (1_000, 3_000, 10_000, 30_000, 100_000) if direction is dual_direction else (200, 400, 800)
+    times = [_cpu_seconds(direction, d) for d in counts]
+    return Evidence(float(log_slopes(counts, times)[0]), at_most=1.2)
 
 
-@functools.cache
+@cached
 def _diabetes():
     x, y = map(np.asarray, load_diabetes(return_X_y=True))
     x, y = (x - x.mean(0)) / x.std(0), ((y - y.mean()) / y.std())[:, None]
     x, x_test, y, y_test = train_test_split(x.astype(np.float32), y.astype(np.float32), test_size=0.25, random_state=0)
     problem = Composite.of_model(
-        lambda key: eqx.nn.MLP(10, 1, 16, 1, jnp.tanh, key=key),
+        lambda start: eqx.nn.MLP(10, 1, 16, 1, jnp.tanh, key=start),
         lambda outputs, batch: 0.5 * jnp.mean((outputs - batch[1]) ** 2),
         (x, y),
         batch_size=32,
     )
-    test = Probe.on((jnp.asarray(x_test), jnp.asarray(y_test)), problem.loss)
-    return eqx.tree_at(lambda p: p.probes, problem, problem.probes | {"test_loss": test})
+    measures = held_out(halves((x_test, y_test)), {"loss": (problem.loss, "min")})
+    return eqx.tree_at(lambda p: p.probes, problem, problem.probes | measures)
 
 
-@functools.cache
+@cached
 def _digits():
     return digits_mlp(width=16, batch_size=16)
 
 
-SPACE = (("learning_rate", LogUniform(0.03, 1.0)), ("damping", LogUniform(1e-3, 1.0)))
-RATES = (("learning_rate", LogUniform(1e-4, 1.0)),)
+SPACE = {"learning_rate": LogUniform(0.03, 1.0), "damping": LogUniform(1e-3, 1.0)}
+RATES = {"learning_rate": LogUniform(1e-4, 1.0)}
 PROBLEMS = {"diabetes": _diabetes, "digits": _digits}
 
 
-@functools.cache
-def _tuned(problem, method, space, metric, scale):
-    seeds, budget, steps = (8, 8, 150) if scale == "quick" else (32, 32, 1_000)
-    options = {"steps": steps, "every": 5, "seeds": seeds, "budget": budget, "metric": metric}
-    return compare(PROBLEMS[problem](), {"it": (method, dict(space))}, **options)["it"]
-
-
-def _rivals(problem, metric, scale):
-    return [_tuned(problem, m, RATES, metric, scale) for m in (optax.adam, optax.sgd)]
-
-
-def _worst(ratios):
-    return max(ratios, key=lambda r: r.high)
+def _tuned(problem, method, metric, scale):
+    how = sizes(scale, seeds=(8, 32), budget=(8, 32), steps=(150, 1_000), every=5, metric=metric)
+    return tune(PROBLEMS[problem](), (method, RATES if method in (optax.adam, optax.sgd) else SPACE), **how)
 
 
 class Uncurved(GaussNewton):
@@ -137,36 +131,37 @@ class Uncurved(GaussNewton):
         return jax.tree.map(lambda a, g: a - self.learning_rate * g, x, gradient), state
 
 
+UNCURVED = {"no Gauss-Newton matrix": {"method": Uncurved}}
+
+
 @claim(
-    SLUG,
-    "diabetes and digits networks, equal steps: test loss at most 1.02 times the better of tuned SGD and Adam",
-    broken={"no Gauss-Newton matrix": {"method": Uncurved}},
-    reason="better on digits (0.22 against 0.33), 5 % worse on diabetes, where SGD's path overfits less",
+    "diabetes, digits networks, equal steps: Gauss-Newton's test loss at most 1.02 times the better of tuned SGD, Adam",
+    source="ours",
+    broken=UNCURVED,
+    reason="better on digits (0.73 times), but 8 seeds do not decide it on diabetes: 1.01 [1.00, 1.03]",
 )
 def generalizes_as_well(method=GaussNewton, *, scale):
-    ratios, note = [], []
+    ratios, note = {}, []
     for problem in PROBLEMS:
-        ours = _tuned(problem, method, SPACE, "test_loss", scale).final
-        best = min(_rivals(problem, "test_loss", scale), key=lambda e: np.median(e.final))
-        ratios.append(paired_ratio(ours, best.final))
-        note.append(f"{problem}: {np.median(ours):.3g} against {np.median(best.final):.3g}")
-    return Evidence(_worst(ratios), at_most=1.02, note="; ".join(note))
+        ours = _tuned(problem, method, "test_loss", scale).final
+        rivals = (_tuned(problem, rival, "test_loss", scale).final for rival in (optax.adam, optax.sgd))
+        best = min(rivals, key=np.median)
+        ratios[problem] = paired_ratio(ours, best)
+        note.append(f"{problem}: {np.median(ours):.3g} against {np.median(best):.3g}")
+    return Evidence.of_cases(ratios, at_most=1.02, note="; ".join(note))
 
 
 @claim(
-    SLUG,
-    "there, it reaches tuned Adam's final train loss in at most half of Adam's steps",
-    broken={"no Gauss-Newton matrix": {"method": Uncurved}},
-    reason="it takes half of Adam's steps on diabetes and two thirds on digits, with 16 examples a step",
+    "diabetes and digits networks: Gauss-Newton reaches tuned Adam's final train loss in at most half of its steps",
+    source="ours",
+    broken=UNCURVED,
+    reason="it takes half of Adam's steps on diabetes [0.40, 0.77] and two thirds on digits [0.63, 0.70]",
 )
 def halves_adams_steps(method=GaussNewton, *, scale):
-    shares = []
+    shares = {}
     for problem in PROBLEMS:
-        target = np.median(_tuned(problem, optax.adam, RATES, "loss", scale).final)
-        entry = _tuned(problem, method, SPACE, "loss", scale)
-        curves, steps = entry.trace["loss"].values[0], entry.trace.dataset["step"].values
-        hit = curves <= target
-        shares.append(np.where(hit.any(1), steps[hit.argmax(1)], 10 * steps[-1]) / steps[-1])  # never: ten times
-    medians = [median(s) for s in shares]
-    note = ", ".join(f"{p}: {m}" for p, m in zip(PROBLEMS, medians, strict=True))
-    return Evidence(_worst(medians), at_most=0.5, note=note)
+        target = np.median(_tuned(problem, optax.adam, "loss", scale).final)
+        trace = _tuned(problem, method, "loss", scale).trace
+        steps = trace.dataset["step"].values
+        shares[problem] = median(first_step(trace["loss"].values[0], target, steps) / steps[-1])
+    return Evidence.of_cases(shares, at_most=0.5)

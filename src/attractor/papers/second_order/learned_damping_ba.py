@@ -5,19 +5,17 @@ import jax
 import jax.random as jr
 from attractor import run
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
-from attractor.rl import trpo
+from attractor.rl import TRPO
 from attractor.second_order import LearnedDamping, damping_environment, learned_rule
 
 scenes, starts = jax.vmap(lambda key: random_scene(key, points=6))(jr.split(jr.key(0), 50))
 decision = damping_environment(reprojection_residuals, scenes, starts, targets=jax.numpy.full(50, 1e-3), horizon=10)
-trained = run(decision, trpo(gamma=1.0, environments=8, steps=8), steps=5)
+trained = run(decision, TRPO(gamma=1.0, environments=8, steps=8), steps=5)
 actor = jax.tree.map(lambda leaf: leaf[0, 0], trained.final[0])
 method = LearnedDamping(learned_rule(decision, actor))  # for other scenes, and other problems
 print(run(bundle_adjustment(), method, steps=10, every=1)["loss"].values[0, 0])
 ```
 """
-
-import functools
 
 import equinox as eqx
 import jax
@@ -25,11 +23,21 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.engine import run
 from attractor.objectives import Composite
-from attractor.papers import Evidence, claim
+from attractor.papers.words import (
+    Evidence,
+    cached,
+    claim,
+    first_step,
+    key,
+    paired_ratio,
+    ratio_of_means,
+    run,
+    seeds,
+    sizes,
+)
 from attractor.problems.bundle_adjustment import random_scene, reprojection_residuals
-from attractor.rl.trust_region import trpo
+from attractor.rl.online.trust_region import TRPO
 from attractor.second_order.learned_damping import (
     LearnedDamping,
     constant_rule,
@@ -38,18 +46,17 @@ from attractor.second_order.learned_damping import (
     tenfold_rule,
 )
 from attractor.second_order.levenberg_marquardt import LevenbergMarquardt
-from attractor.stats import bootstrap, paired_ratio
 
-SLUG = "learned-damping-ba"
 LIMIT = 60  # iterations; who is not there by then counts as 60
 CONSTANTS = np.arange(-5.0, 0.5, 0.5)
 
 
-@functools.cache
-def _scenes(seed, count, points):
+@cached
+def _scenes(stream, count, points):
     """Measurements, starts, and 1.01 times the least loss there is (found from the truth on)."""
-    measured, starts = jax.vmap(lambda key: random_scene(key, points=points))(jr.split(jr.key(seed), count))
-    truths = jax.vmap(lambda key: random_scene(key, points=points, error=0.0)[1])(jr.split(jr.key(seed), count))
+    keys = jr.split(key(stream), count)
+    measured, starts = jax.vmap(lambda k: random_scene(k, points=points))(keys)
+    truths = jax.vmap(lambda k: random_scene(k, points=points, error=0.0)[1])(keys)
     return measured, starts, 1.01 * _losses(tenfold_rule, measured, truths, 20)[:, -1]
 
 
@@ -80,14 +87,13 @@ BY_GLANCE = LearnedDamping(_glance)
 
 
 @claim(
-    SLUG,
-    "in other units, parameters times 1 to 1,000 and residuals times 50, every one of 20 losses is the same, to 1e-6 "
-    "(relative): what the rule sees and the step it damps have no units",
+    "parameters in units of 1 to 1,000, residuals in units of 50: each of 20 losses is the same to a relative 1e-6",
+    source="ours",
     broken={"damping in the parameters' units": {"method": LevenbergMarquardt()}},
 )
-def needs_no_units(method=BY_GLANCE, *, scale):
+def needs_no_units(method=BY_GLANCE):
     with jax.enable_x64(True):
-        measured, start = random_scene(jr.key(3), points=10)
+        measured, start = random_scene(key(3), points=10)
         units = jnp.geomspace(1.0, 1e3, len(start))
         problems = (
             Composite.least_squares(lambda x: reprojection_residuals(x, measured), start),
@@ -99,31 +105,30 @@ def needs_no_units(method=BY_GLANCE, *, scale):
 
 def _sizes(scale):
     """Points per scene, scenes to learn from and to be tested on, iterations of learning."""
-    return (10, 200, 50, 25) if scale == "quick" else (20, 2_000, 500, 1_000)
+    return sizes(scale, points=(10, 20), trained=(200, 2_000), tested=(50, 500), steps=(25, 1_000))
 
 
-def _iterations(rule, scale, seed=1):
+def _iterations(rule, scale, stream=1):
     """To within 1 % of the least loss, on scenes that nobody has seen."""
-    points, _, tested, _ = _sizes(scale)
-    measured, starts, targets = _scenes(seed, tested, points)
-    met = np.asarray(_losses(rule, measured, starts, LIMIT)) <= np.asarray(targets)[:, None]
-    return np.where(met.any(1), met.argmax(1), LIMIT)
+    size = _sizes(scale)
+    measured, starts, targets = _scenes(stream, size["tested"], size["points"])
+    return np.minimum(first_step(_losses(rule, measured, starts, LIMIT), targets), LIMIT)
 
 
-@functools.cache
+@cached
 def _decision(scale):
-    points, trained, _, _ = _sizes(scale)
-    measured, starts, targets = _scenes(0, trained, points)
+    size = _sizes(scale)
+    measured, starts, targets = _scenes(0, size["trained"], size["points"])
     return damping_environment(reprojection_residuals, measured, starts, jnp.asarray(targets))
 
 
-@functools.cache
+@cached
 def _actor(learned, scale):
-    decision, steps = _decision(scale), _sizes(scale)[-1]
+    decision, steps = _decision(scale), _sizes(scale)["steps"]
     if not learned:
-        return decision.init(jr.key(0))[0]
-    learner = trpo(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
-    trace = run(decision, learner, steps=steps, every=steps)
+        return decision.init(key(0))[0]
+    learner = TRPO(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
+    trace = run(decision, learner, steps=steps, every=steps, seeds=seeds(1))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0, 0], trace.final[0])
 
 
@@ -132,39 +137,52 @@ def _reversed(rule, observation):
     return 2 * tenfold_rule(observation) - rule(observation)
 
 
-@functools.cache
+@cached
 def _learned(learned, reverse, scale):
     with jax.enable_x64(True):
         rule = learned_rule(_decision(scale), _actor(learned, scale))
         return _iterations(eqx.Partial(_reversed, rule) if reverse else rule, scale)
 
 
+@cached
+def _classic(scale):
+    with jax.enable_x64(True):
+        return _iterations(tenfold_rule, scale)
+
+
+@cached
+def _constant(scale):
+    """With the constant that is best on other scenes; its common logarithm, too."""
+    with jax.enable_x64(True):
+        means = [_iterations(constant_rule(jnp.asarray(c)), scale, stream=2).mean() for c in CONSTANTS]
+        best = CONSTANTS[int(np.argmin(means))]
+        return _iterations(constant_rule(jnp.asarray(best)), scale), best
+
+
+def _met(iterations):
+    """The baseline comes within 1 % on most scenes."""
+    return {"the baseline arrives on most scenes": bool((iterations < LIMIT).mean() > 0.5)}
+
+
 @claim(
-    SLUG,
-    "unseen scenes of 3 cameras and 10 points: the learned damping comes within 1 % of the least loss in at most 0.8 "
-    "of the classic rule's iterations (median ratio)",
+    "unseen scenes: learned damping is within 1 % of the least loss in at most 0.8 of the classic rule's iterations",
+    source="ours",
     broken={"policy as it was before learning": {"learned": False}},
     reason="most scenes take 7 iterations, as many as undamped steps need: little is left to save",
 )
 def saves_iterations(learned=True, *, scale):
-    with jax.enable_x64(True):
-        classic = _iterations(tenfold_rule, scale)
-    ours = _learned(learned, False, scale)
+    ours, classic = _learned(learned, False, scale), _classic(scale)
     note = f"medians {np.median(ours):g} and {np.median(classic):g}, means {ours.mean():.1f} and {classic.mean():.1f}"
-    return Evidence(paired_ratio(ours, classic), at_most=0.8, note=note)
+    return Evidence(paired_ratio(ours, classic), at_most=0.8, given=_met(classic), note=note)
 
 
 @claim(
-    SLUG,
-    "there, in no more iterations on average than the best of 11 constant dampings, chosen on other scenes",
+    "unseen scenes: learned damping needs at most the mean iterations of the best of 11 constants, chosen on others",
+    source="scaled",
     broken={"what was learned, reversed": {"reverse": True}},
-    reason="the interval reaches above 1: a few scenes that take 40 or more decide the mean",
+    reason="50 scenes do not decide it: 0.92 [0.83, 1.02]; a few that take 40 or more weigh most in the mean",
 )
 def beats_constant_damping(reverse=False, *, scale):
-    with jax.enable_x64(True):
-        tuning = {c: _iterations(constant_rule(jnp.asarray(c)), scale, seed=2).mean() for c in CONSTANTS}
-        best = min(tuning, key=tuning.__getitem__)
-        constant = _iterations(constant_rule(jnp.asarray(best)), scale)
-    ours = _learned(True, reverse, scale)
-    ratio = bootstrap(lambda a, b: a.mean(-1) / b.mean(-1), ours, constant)
-    return Evidence(ratio, at_most=1.0, note=f"best: 10^{best:g}; means {ours.mean():.1f} and {constant.mean():.1f}")
+    ours, (constant, best) = _learned(True, reverse, scale), _constant(scale)
+    note = f"best: 10^{best:g}; means {ours.mean():.1f} and {constant.mean():.1f}"
+    return Evidence(ratio_of_means(ours, constant), at_most=1.0, given=_met(constant), note=note)

@@ -1,0 +1,174 @@
+"""The command that runs claims: ``check``."""
+
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json
+from attractor.cli.papers import print_verdict
+from attractor.papers import OUTCOMES, Scale, Verdict, catalogue, check, find, module_of, record, written
+from attractor.papers.record import Record
+from attractor.papers.sources import ROOT, Sources
+
+JSON_KEYS = (
+    "slug", "claim", "verdict", "value", "low", "high", "threshold", "direction", "source", "given", "cases",
+    "broken", "seconds",
+)  # fmt: skip
+
+
+@app.command(name="check", epilog="Examples: attractor check fno gae   ·   attractor check --room optim --jobs 2")
+def check_command(
+    slugs: Annotated[list[str] | None, typer.Argument(help="Papers to check.")] = None,
+    room: Annotated[list[str] | None, typer.Option(help="All papers of a room; may be repeated.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every paper that has claims, oldest verdict first.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Papers whose code changed since the record; fails if a verdict got worse.")
+    ] = False,
+    since: Annotated[str | None, typer.Option(help="Papers that a change since this git revision touches.")] = None,
+    scale: Annotated[str, typer.Option(help="quick, or full (an hour on a workstation).")] = "quick",
+    replication: Annotated[
+        str | None, typer.Option(help="Other seeds: 1, 2, 3 …, or next: one more than is on record.")
+    ] = None,
+    more_seeds: Annotated[bool, typer.Option("--more-seeds", help="Four times the seeds, for a narrower interval.")] = (
+        False
+    ),
+    minutes: Annotated[float | None, typer.Option(help="Begin no further paper after so many minutes.", min=0)] = None,
+    jobs: Annotated[int, typer.Option(help="Papers at a time.", min=1)] = 1,
+    save: Annotated[bool, typer.Option("--record", help="Write the project's own record, beside the claims.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run papers' claims, and the broken variants that must fail. Exit code 1 if a claim falls short."""
+    # OpenBLAS' threads wait for each other in a loop, which multiplies the cost of small decompositions.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if scale not in ("quick", "full"):
+        raise ValueError(f"--scale: expected quick or full, got {scale!r}")
+    chosen = _chosen(slugs or [], room or [], every, stale, since)
+    missing = [s for s in chosen if not written(s)]
+    if slugs and missing:
+        err.print(f"no claim has been written yet for {', '.join(missing)}; see CONTRIBUTING.md to add one")
+    chosen = [s for s in chosen if s not in missing]
+    target = record.OFFICIAL if save else record.local()
+    before = {slug: record.read(slug) or Record(slug) for slug in chosen}
+    if replication not in (None, "0") and save:
+        outdated = [s for s in chosen if record.status(s, before[s]) in ("stale", "missing")]
+        if outdated:
+            raise ValueError(f"--replication: first record {', '.join(outdated)} anew, whose code has changed since")
+    units = [(slug, _number(replication, before[slug])) for slug in chosen]
+    verdicts: list[Verdict] = []
+    for found in _run(units, "quick" if scale == "quick" else "full", more_seeds, jobs, minutes):
+        record.write(found, target)  # paper by paper, so that an interruption loses nothing
+        verdicts += found
+        if not as_json:
+            for verdict in found:
+                out.print(f"[bold]{verdict.slug}[/] [dim]{verdict.claim}[/]", highlight=False)
+                print_verdict(verdict)
+    if as_json:
+        print_json([_data(v) for v in verdicts])
+    else:
+        counts = ", ".join(f"{sum(v.verdict == o for v in verdicts)} {o}" for o in OUTCOMES)
+        out.print(f"{counts} · recorded in {target}", highlight=False)
+    left = len(units) - len({(v.slug, v.replication) for v in verdicts})
+    if minutes is not None and left > 0:
+        err.print(f"{left} papers were left for another time (--minutes {minutes:g})")
+    if stale or since:
+        worse = [v for v in verdicts if _worse(v, before[v.slug])]
+        for v in worse:
+            err.print(f"worse than on record: {v.slug} {v.claim}: {v.verdict}", highlight=False)
+        raise typer.Exit(1 if worse else 0)
+    raise typer.Exit(1 if missing and slugs else int(any(v.verdict != "holds" for v in verdicts)))
+
+
+def _data(v: Verdict) -> dict:
+    data = v.asdict()
+    broken = [{k: b[k] for k in ("name", "verdict", "informative")} for b in v.broken]
+    return {k: data[k] for k in JSON_KEYS} | {"broken": broken}
+
+
+def _worse(now: Verdict, before: Record) -> bool:
+    """Whether a verdict is an error, or was better on record."""
+    order = ["holds", "inconclusive", "void", "fails", "error"]
+    then = before.quick.get(now.claim)
+    return now.verdict == "error" or (then is not None and order.index(now.verdict) > order.index(then.verdict))
+
+
+def _number(replication: str | None, known: Record) -> int:
+    if replication is None:
+        return 0
+    if replication == "next":
+        return 1 + max((r for runs in known.replications.values() for r in runs), default=0)
+    if not replication.isdigit():
+        raise ValueError(f"--replication: expected a number >= 0, or next, got {replication!r}")
+    return int(replication)
+
+
+def _chosen(slugs: list[str], rooms: list[str], every: bool, stale: bool, since: str | None) -> list[str]:
+    for slug in slugs:
+        find(slug)
+    known_rooms(rooms)
+    if not (slugs or rooms or every or stale or since):
+        raise ValueError("nothing to check: name papers, or give --room ROOM, --stale, --since REV or --all")
+    named = bool(slugs or rooms or every)
+    chosen = [p.slug for p in catalogue().values() if not named or p.slug in slugs or p.room in rooms or every]
+    if slugs and not (stale or since):
+        return chosen
+    chosen = [s for s in chosen if written(s)]
+    if stale:
+        chosen = [s for s in chosen if record.status(s) in ("stale", "missing")]
+    if since:
+        chosen = _touched(chosen, since)
+    if every:
+        known = record.read_all()
+        chosen.sort(key=lambda s: known[s].oldest if s in known else "")
+    return chosen
+
+
+def _touched(slugs: list[str], revision: str) -> list[str]:
+    """The papers whose hash differs from the one they have at a git revision."""
+    command = ["git", "-C", str(ROOT), "archive", "--prefix=then/", revision, "."]
+    archive = subprocess.run(command, capture_output=True)
+    if archive.returncode:
+        raise ValueError(f"--since: {archive.stderr.decode().strip()}")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+        then, now = Sources(Path(folder) / "then"), Sources(ROOT)
+        golden = [(root / "papers" / "golden.json") for root in (then.root, now.root)]
+        core = [path.read_text(encoding="utf-8") if path.exists() else "" for path in golden]
+
+        def differs(module: str) -> bool:
+            try:
+                return then.fingerprint(module, core[0]) != now.fingerprint(module, core[1])
+            except ModuleNotFoundError:
+                return True
+
+        return [slug for slug in slugs if differs(module_of(slug))]
+
+
+def _run(
+    units: list[tuple[str, int]], scale: Scale, more_seeds: bool, jobs: int, minutes: float | None
+) -> Iterator[list[Verdict]]:
+    """Yield each paper's verdicts as they come, with a bar; several processes when ``jobs`` > 1."""
+    from attractor.backends import spread
+    from attractor.progress import task
+
+    until = None if minutes is None else time.time() + 60 * minutes
+    with task("checking claims", len(units), "paper") as advance:
+        for _, found in spread(partial(_unit, scale, more_seeds, until), units, jobs):
+            yield found
+            advance(1)
+
+
+def _unit(scale: Scale, more_seeds: bool, until: float | None, unit: tuple[str, int]) -> list[Verdict]:
+    if until is not None and time.time() > until:
+        return []
+    slug, replication = unit
+    return check(slug, scale=scale, replication=replication, more_seeds=more_seeds)

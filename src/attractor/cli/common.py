@@ -1,0 +1,66 @@
+"""What all commands share: the application, how errors end it, how things are printed."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from attractor.names import unknown
+from attractor.papers import ROOMS
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Papers on how learning converges, as components and as experiments that can come out false.",
+)
+out, err = Console(), Console(stderr=True)
+COLORS = {
+    "holds": "green", "mixed": "cyan", "fails": "yellow", "not replicated": "yellow", "inconclusive": "blue",
+    "void": "dim", "error": "red", "stale": "magenta", "missing": "dim",
+}  # fmt: skip
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def main() -> None:
+    """Entry point: bad usage prints one line on standard error and exits with 2; Ctrl-C keeps what is done."""
+    try:
+        app()
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        if os.environ.get("ATTRACTOR_TRACEBACK"):
+            raise
+        err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("attractor: interrupted; what was finished is kept")
+        sys.exit(130)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(data, ensure_ascii=False, allow_nan=False))
+
+
+def known_rooms(rooms: list[str]) -> None:
+    """Refuse a room that is none, with a suggestion."""
+    for room in rooms:
+        if room not in ROOMS:
+            raise unknown("room", room, ROOMS, f"rooms: {', '.join(ROOMS)}")
+
+
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Rows as a table, or as JSON."""
+    if as_json:
+        return print_json(rows)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column in ("name", "needs", "searched"), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if v is None else str(v) for v in row.values()))
+    out.print(table)
+    return None

@@ -1,0 +1,215 @@
+"""Commands over the registry: ``compare``, ``problems`` and ``methods``."""
+
+import importlib
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows
+
+if TYPE_CHECKING:
+    from attractor.problem import Problem
+    from attractor.registry import ProblemEntry
+
+
+@app.command(
+    epilog="Examples: attractor compare digits-mlp adam adahessian muon lion --seeds 8   ·   "
+    "attractor compare my_problem.py:problem adam lion --target 0.1"
+)
+def compare(
+    problem: Annotated[str, typer.Argument(help="A registered name, or module:object or file.py:object of your own.")],
+    methods: Annotated[list[str], typer.Argument(help="Registered methods; `attractor methods` lists them.")],
+    steps: Annotated[int | None, typer.Option(help="Iterations per run; default: the problem's own.", min=1)] = None,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds for the final measurement.", min=1)] = 8,
+    budget: Annotated[int, typer.Option(help="Configurations each method may try.", min=1)] = 16,
+    metric: Annotated[str | None, typer.Option(help="Which measurement decides; default: the problem's own.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="A value of the metric to reach; default: the problem's own.")
+    ] = None,
+    report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("comparison.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Tune every method with the same budget, measure the winners on fresh seeds, print a table, write a report."""
+    from attractor import comparison, registry
+
+    _use_all_cores()
+    built, default = load_problem(problem)
+    if target is None and metric in (None, default.metric):
+        target = default.target
+    steps, metric = steps or default.steps, metric or default.metric
+    for name in methods:
+        registry.find_method(name)
+    missing: list[str] = []
+    try:
+        result = comparison.compare(
+            built,
+            methods,
+            steps=steps,
+            seeds=seeds,
+            budget=budget,
+            metric=metric,
+            target=target,
+            label=problem,
+        )
+    except comparison.Interrupted as stop:
+        result, missing = stop.comparison, stop.missing
+    options = {"steps": steps, "seeds": seeds, "budget": budget, "metric": result.metric}
+    flags = " ".join(f"--{k} {v}" for k, v in options.items()) + (f" --target {target:g}" if target is not None else "")
+    result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {flags}"
+    where = Path(result.report(str(report))).resolve()
+    if as_json:
+        rows = json.loads(str(result.table().map(_jsonable).reset_index().to_json(orient="records")))
+        print_json({"settings": result.settings, "table": rows, "report": str(where)})
+    else:
+        _print_comparison(result)
+        out.print(f"report: {where}", highlight=False, soft_wrap=True)
+    if missing:
+        err.print(f"stopped before {', '.join(missing)}; the rest is kept")
+        raise typer.Exit(130)
+
+
+def _use_all_cores() -> None:
+    """One JAX device per core, over which the engine spreads its lanes; on a GPU, or if the user chose, no change."""
+    import jax
+
+    if "device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    except RuntimeError:  # JAX is already at work in this process: its devices stay as they are
+        return
+
+
+def _jsonable(cell: Any) -> Any:
+    if hasattr(cell, "low"):
+        return {k: v if math.isfinite(v) else None for k, v in vars(cell).items()}
+    return cell
+
+
+def _print_comparison(result: Any) -> None:
+    from attractor.report import sentence
+
+    frame = result.table()
+    costs = [c for c in frame.columns if c.split()[0] in ("flops", "seconds", "MFLOP", "ms", "tuned")]
+    for columns in (frame.columns.drop(costs), costs):  # two tables, as one would not fit into 80 columns
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("method", style="bold", no_wrap=True)
+        for column in columns:
+            table.add_column(str(column), justify="left" if column == "tuned" else "right", overflow="fold")
+        for name, row in frame[columns].iterrows():
+            table.add_row(str(name), *(_cell(column, value) for column, value in row.items()))
+        out.print(table, end="\n\n")
+    out.print(f"{sentence(result)}\n", highlight=False)
+
+
+def _cell(column: Any, value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.0%}" if "probability" in str(column) else "never" if math.isinf(value) else f"{value:.3g}"
+    return str(value)
+
+
+def load_problem(name: str) -> "tuple[Problem, ProblemEntry]":
+    """A problem, and its defaults for `compare`, from a registered name, ``module:object`` or ``file.py:object``.
+
+    Raises:
+        ValueError: if the name is unknown, or the object is missing or no problem.
+    """
+    from attractor import registry
+    from attractor.problem import Problem
+
+    if ":" not in name:
+        entry = registry.find_problem(name)
+        return entry.factory(), entry
+    where, _, attribute = name.rpartition(":")
+    path = Path(where) if where.endswith(".py") else None
+    sys.path.insert(0, str(path.parent.resolve() if path else Path.cwd()))
+    if path and not path.exists():
+        raise ValueError(f"PROBLEM: there is no file {where}")
+    try:
+        module = importlib.import_module(path.stem if path else where)
+    except ModuleNotFoundError as error:
+        if error.name not in (where, path and path.stem):
+            raise
+        raise ValueError(f"PROBLEM: there is no module {where!r} here or among the installed ones") from error
+    finally:
+        sys.path.pop(0)
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise ValueError(
+            f"PROBLEM: {where} has no {attribute!r}; it has {', '.join(n for n in vars(module) if n[0] != '_')}"
+        )
+    found = found() if callable(found) and not isinstance(found, Problem) else found
+    if not isinstance(found, Problem):
+        raise ValueError(
+            f"PROBLEM: {name} is a {type(found).__name__}; expected an attractor.Problem or a function making one"
+        )
+    return found, registry.ProblemEntry(name, type(found))
+
+
+@app.command()
+def problems(as_json: AsJson = False) -> None:
+    """The registered problems."""
+    from attractor import registry
+
+    rows = [
+        {"name": p.name, "metric": p.metric, "steps": p.steps, "target": p.target, "summary": p.summary}
+        for p in registry.problems().values()
+    ]
+    print_rows(rows, as_json)
+
+
+@app.command()
+def methods(
+    room: Annotated[list[str] | None, typer.Option(help="Only this room (repeatable).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The registered methods: what they need, what a step costs, what `compare` searches.
+
+    The cost is in gradients of digits-mlp per step, then bytes of state per parameter (float32), as measured by
+    benchmarks/optimizers.py.
+    """
+    from attractor import registry
+
+    known_rooms(room or [])
+    costs = registry.costs()
+    chosen = [m for m in registry.methods().values() if not room or m.room in room]
+    if as_json:
+        return print_json(
+            [
+                {
+                    "name": m.name,
+                    "needs": m.kind,
+                    "space": {k: str(d) for k, d in m.space.items()},
+                    "cost": costs.get(m.name),
+                    "paper": m.paper,
+                    "room": m.room,
+                    "summary": m.summary,
+                }
+                for m in chosen
+            ]
+        )
+    rows = [
+        {
+            "name": m.name,
+            "needs": m.kind,
+            "cost": _cost(costs.get(m.name)),
+            "searched": "\n".join(f"{k} {d}" for k, d in m.space.items()),
+        }
+        for m in chosen
+    ]
+    return print_rows(rows, as_json)
+
+
+def _cost(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return ""
+    gradients, state = measured.get("gradients_per_step"), measured.get("state_bytes_per_parameter")
+    return ", ".join([f"{gradients:.3g} grad"] * (gradients is not None) + [f"{state:.3g} B"] * (state is not None))

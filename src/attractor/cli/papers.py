@@ -1,0 +1,159 @@
+"""Commands that read the catalogue and the record: ``papers``, ``show`` and ``cite``."""
+
+import ast
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from attractor.cli.common import COLORS, AsJson, app, known_rooms, out, print_json
+from attractor.cli.common import err as errors
+from attractor.papers import Verdict, catalogue, find, module_of, record, written
+from attractor.papers.citation import bibtex
+from attractor.papers.record import STATUSES, Record
+from attractor.papers.sources import path_of
+
+
+@app.command(epilog='Example: attractor papers "vector field that is not a gradient" --room generative')
+def papers(
+    query: Annotated[str | None, typer.Argument(help="Words or a sentence; papers are found by meaning.")] = None,
+    room: Annotated[str | None, typer.Option(help="Only this room of the house.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Find papers, by meaning and by word."""
+    known_rooms([room] if room else [])
+    if status is not None and status not in STATUSES:
+        raise ValueError(f"--status: expected one of {', '.join(STATUSES)}, got {status!r}")
+    if query is None:
+        hits = [p for p in catalogue().values() if room in (None, p.room)]
+    else:
+        from attractor.papers.search import search
+
+        hits = [p for p, _ in search(query, limit=len(catalogue()), room=room)]
+    known = record.read_all()
+    states = {p.slug: record.status(p.slug, known[p.slug]) if p.slug in known else "missing" for p in hits}
+    hits = [p for p in hits if status in (None, states[p.slug])]
+    if query is not None:
+        hits = hits[:limit]
+    if as_json:
+        rows = []
+        for p in hits:
+            found = known.get(p.slug, Record(p.slug))
+            row = {"slug": p.slug, "title": p.title, "room": p.room, "kind": p.kind, "status": states[p.slug]}
+            rows.append(row | {"claims": found.counts, "replicated": found.replicated_share})
+        return print_json(rows)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("slug", "room", "status", "gist"):
+        table.add_column(column, no_wrap=column not in ("slug", "gist"), overflow="fold")
+    for p in hits:
+        found, state = known.get(p.slug), states[p.slug]
+        counted = found is not None and state not in ("stale", "error")
+        told = f"{found.counts['holds']} of {len(found.quick)} hold" if found and counted else state
+        table.add_row(p.slug, p.room, f"[{COLORS[state]}]{told}", p.gist)
+    out.print(table)
+    if not hits:
+        errors.print("no paper matches; `attractor papers` lists all")
+    return None
+
+
+@app.command(epilog="Example: attractor show adahessian")
+def show(slug: Annotated[str, typer.Argument(help="The paper's slug.")], as_json: AsJson = False) -> None:
+    """What a paper claims, what was measured, and how to use it."""
+    paper, snippet, known = find(slug), snippet_of(slug), record.with_local(slug)
+    state = record.status(slug)
+    if as_json:
+        row = {"slug": slug, "title": paper.title, "room": paper.room, "kind": paper.kind, "gist": paper.gist}
+        row |= {"link": paper.link, "claim": paper.claim, "headline": paper.headline, "status": state}
+        found = known or Record(slug)
+        verdicts = [{**v.asdict(), "replicated": found.replicated(n)} for n, v in found.quick.items()]
+        row |= {"snippet": snippet, "claims": found.counts, "replicated": found.replicated_share}
+        row |= {"verdicts": verdicts}
+        return print_json({**row, "full": [v.asdict() for v, _ in found.full.values()]})
+    told = f"{paper.slug} · {paper.room} · {paper.kind} · {state}" + (f" · {record.summary(known)}" if known else "")
+    out.print(f"[bold]{paper.title}[/]\n[dim]{told}[/]")
+    out.print(f"[dim]{paper.link}[/]\n" if paper.link else "", highlight=False)
+    out.print(f"{paper.gist}\n\n[bold]It claims[/] {paper.claim}")
+    if paper.headline:
+        out.print(f"[bold]In figures[/] {paper.headline}")
+    if written(slug):
+        out.print(f"[bold]Parts[/] {', '.join(f'attractor.{part}' for part in paper.parts)}", highlight=False)
+    if known is None:
+        out.print("\nNo claim of it has run yet.")
+        return None
+    out.print("\n[bold]Measured[/]")
+    for name, verdict in known.quick.items():
+        print_verdict(verdict, known.outcome(name), known.replicated(name))
+    for verdict, _ in known.full.values():
+        print_verdict(verdict, f"{verdict.verdict}")
+    if snippet:
+        from rich.syntax import Syntax
+
+        out.print("\n[bold]Use it[/]")
+        out.print(Syntax(snippet, "python", background_color="default"))
+    return None
+
+
+def snippet_of(slug: str) -> str:
+    """The usage example in a paper's file (its docstring's fenced block), without importing it; '' if none."""
+    if not written(slug):
+        return ""
+    text = ast.get_docstring(ast.parse(path_of(module_of(slug)).read_text(encoding="utf-8"))) or ""
+    return text.partition("```python\n")[2].partition("```")[0]
+
+
+SOURCES = {"paper": "the paper's", "scaled": "scaled from the paper", "ours": "ours"}
+
+
+def print_verdict(v: Verdict, outcome: str | None = None, replicated: tuple[int, int] | None = None) -> None:
+    """A verdict in a few lines."""
+    outcome = outcome or v.verdict
+    value = "not a finite number" if v.value is None else f"{v.value:.4g}"
+    bounds = "" if v.value is None or v.low == v.high else f" [{_bound(v.low, '-∞')}, {_bound(v.high, '∞')}]"
+    if v.threshold is None:
+        threshold = ""
+    elif isinstance(v.threshold, list):
+        threshold = f", to be within {v.threshold[0]:g} … {v.threshold[1]:g}"
+    else:
+        threshold = f", to be {v.direction} {v.threshold:g}"
+    threshold += f" ({SOURCES[v.source]})" if threshold and v.source in SOURCES else ""
+    again = f" · replicated {replicated[0]} of {replicated[1]}" if replicated else ""
+    kind = " · in full" if v.scale == "full" else " · deterministic" if v.deterministic else ""
+    more = f" · {v.more_seeds} times the seeds" if v.more_seeds > 1 else ""
+    broken = "; ".join(_damage(b) for b in v.broken)
+    unmet = ", ".join(name for name, met in v.given.items() if not met)
+    cases = ", ".join(f"{name}: {'–' if case[0] is None else f'{case[0]:.3g}'}" for name, case in v.cases.items())
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=12, justify="right")
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(outcome, style=COLORS[outcome]), Text(v.statement))
+    details = [
+        f"{value}{bounds}{threshold} · {v.seconds:.1f} s{kind}{more}{again}",
+        f"not met: {unmet}" if unmet else "",
+        f"cases: {cases}" if cases else "",
+        f"broken variants: {broken}",
+        v.note,
+    ]
+    for line in filter(None, details):
+        grid.add_row("", Text(line, style="dim"))
+    out.print(grid)
+
+
+def _bound(value: float | None, infinite: str) -> str:
+    return infinite if value is None else f"{value:.4g}"
+
+
+def _damage(row: dict) -> str:
+    """What became of a broken variant."""
+    at = "" if row["value"] is None else f" at {row['value']:.3g}"
+    if row["verdict"] in ("holds", "error"):
+        return f"{row['name']}: {'NOT CAUGHT' if row['verdict'] == 'holds' else 'ERROR'}{at}"
+    return f"{row['name']}: {'caught' if row['informative'] else 'not informative'}{at}"
+
+
+@app.command(epilog="Example: attractor cite adahessian muon-mla-moe >> references.bib")
+def cite(slugs: Annotated[list[str], typer.Argument(help="Papers.")]) -> None:
+    """Papers as BibTeX."""
+    print("\n\n".join(map(bibtex, map(find, slugs))))

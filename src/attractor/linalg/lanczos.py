@@ -1,0 +1,125 @@
+"""Krylov spaces of a symmetric operator: orthonormal bases, and the top of its spectrum by Lanczos' method."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import jax.random as jr
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from attractor.linalg.curvature import MatVec
+from attractor.registry import part
+
+
+def krylov_basis(matvec: MatVec, start: Float[Array, " n"], size: int) -> Float[Array, "n size"]:
+    r"""Orthonormal basis of $\operatorname{span}\{v, Hv, \dots, H^{k-1} v\}$, reorthogonalized twice at every step.
+
+    Where the space is exhausted earlier, the remaining columns are zero.
+
+    Arguments:
+        matvec: ``v -> Hv``.
+        start: v.
+        size: k, at least 1.
+    """
+
+    def unit(v: Array, reference: Array) -> Array:
+        length = jnp.linalg.norm(v)
+        gone = length <= 10 * jnp.finfo(v.dtype).eps * reference
+        return jnp.where(gone, 0, v / jnp.where(gone, 1, length))
+
+    def grow(basis: Array, i: Array) -> tuple[Array, None]:
+        v = matvec(basis[:, i - 1])
+        rest = v - basis @ (basis.T @ v)
+        rest = rest - basis @ (basis.T @ rest)
+        return basis.at[:, i].set(unit(rest, jnp.linalg.norm(v))), None
+
+    first = jnp.zeros((start.size, size), start.dtype).at[:, 0].set(unit(start, jnp.zeros((), start.dtype)))
+    return lax.scan(grow, first, jnp.arange(1, size))[0]
+
+
+class Eigenpairs(NamedTuple):
+    """The k largest eigenvalues of a symmetric operator, largest first, with orthonormal eigenvectors as columns."""
+
+    values: Float[Array, " k"]
+    vectors: Float[Array, "p k"]
+
+
+def top_eigenpairs(
+    matvec: Callable[[Float[Array, " p"]], Float[Array, " p"]],
+    dim: int,
+    k: int,
+    key: PRNGKeyArray,
+    *,
+    iterations: int | None = None,
+    dtype: jnp.dtype | None = None,
+) -> Eigenpairs:
+    r"""The k (algebraically) largest eigenpairs of a symmetric operator, by Lanczos with full reorthogonalization.
+
+    $A Q_m = Q_m T_m + \beta_m q_{m+1} e_m^\top$; the Ritz pairs are those of the tridiagonal $T_m$. The
+    basis $Q_m$ is kept, m vectors of length p. It can be compiled, vmapped and used as a probe of a run.
+
+    Arguments:
+        matvec: ``v -> A v`` with A symmetric, p x p.
+        dim: p.
+        k: How many pairs, 1 … p.
+        key: Draws the starting vector.
+        iterations: m, the number of products with A, k … p; default: ``min(p, 4 k + 40)``. Where m = p the
+            result is exact up to rounding.
+        dtype: Of the basis; default: JAX's default float.
+
+    Raises:
+        ValueError: if ``k`` or ``iterations`` is out of range.
+    """
+    m = min(dim, 4 * k + 40) if iterations is None else iterations
+    if not 1 <= k <= dim:
+        raise ValueError(f"k: expected a whole number in 1 … {dim} (the dimension), got {k}")
+    if not k <= m <= dim:
+        raise ValueError(f"iterations: expected a whole number in {k} … {dim}, got {m}")
+    dtype = jnp.zeros(()).dtype if dtype is None else dtype
+    starts = jr.normal(key, (m, dim), dtype)
+
+    def orthogonal(basis: Array, v: Array) -> Array:
+        for _ in range(2):  # twice is enough (Kahan and Parlett)
+            v = v - basis.T @ (basis @ v)
+        return v
+
+    def extend(basis: Array, j: Array) -> tuple[Array, tuple[Array, Array]]:
+        image = matvec(basis[j])
+        alpha = basis[j] @ image
+        rest = orthogonal(basis, image)
+        beta = jnp.linalg.norm(rest)
+        # An invariant subspace is found when nothing is left: go on from a fresh direction, decoupled (beta = 0).
+        lost = beta <= 10 * jnp.finfo(dtype).eps * jnp.linalg.norm(image)
+        fresh = orthogonal(basis, starts[j])
+        following = jnp.where(lost, fresh / jnp.linalg.norm(fresh), rest / jnp.where(lost, 1, beta))
+        return basis.at[j + 1].set(following, mode="drop"), (alpha, jnp.where(lost, 0, beta))
+
+    first = jnp.zeros((m, dim), dtype).at[0].set(starts[-1] / jnp.linalg.norm(starts[-1]))
+    basis, (alpha, beta) = lax.scan(extend, first, jnp.arange(m))
+    values, coordinates = jnp.linalg.eigh(jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1))
+    top = slice(None, -k - 1, -1)
+    return Eigenpairs(values[top], basis.T @ coordinates[:, top])
+
+
+def _generic() -> Float[Array, "8 8"]:
+    matrix = jr.normal(jr.key(0), (8, 8))
+    return matrix + matrix.T
+
+
+def _lanczos_error() -> tuple[Array, float]:
+    values, vectors = top_eigenpairs(lambda v: _generic() @ v, 8, 3, jr.key(1))
+    expected = jnp.linalg.eigvalsh(_generic())[:-4:-1]
+    return jnp.abs(values - expected).max() + jnp.abs(_generic() @ vectors - vectors * values).max(), 1e-4
+
+
+def _krylov_error() -> tuple[Array, float]:
+    """The space holds H v and its basis is orthonormal."""
+    start = jnp.arange(8.0) - 2
+    basis = krylov_basis(lambda v: _generic() @ v, start, 3)
+    image = _generic() @ start
+    return jnp.abs(basis.T @ basis - jnp.eye(3)).max() + jnp.abs(basis @ (basis.T @ image) - image).max(), 1e-4
+
+
+part("solver", "lanczos", example=lambda: _lanczos_error)(top_eigenpairs)
+part("solver", "krylov-basis", example=lambda: _krylov_error)(krylov_basis)

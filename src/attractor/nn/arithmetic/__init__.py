@@ -1,0 +1,1 @@
+"""Units that add, multiply and compare, and extrapolate."""

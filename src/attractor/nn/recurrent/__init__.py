@@ -1,0 +1,1 @@
+"""Networks with a state: recurrent cells, state-space layers."""

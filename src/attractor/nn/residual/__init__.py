@@ -1,0 +1,1 @@
+"""Deep stacks: residual and convolutional networks."""

@@ -1,0 +1,169 @@
+"""The vocabulary of claim files: what experiments are made of, each thing said in one way."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+from numpy.typing import ArrayLike
+
+from attractor import comparison
+from attractor.comparison import TUNING_SEEDS, Entry
+from attractor.engine import run
+from attractor.papers.claims import Scale, claim
+from attractor.papers.evidence import Bounded, Evidence, bounds
+from attractor.papers.setting import SHIFT, cached, seed, seeds
+from attractor.probe import Probe
+from attractor.problem import Problem
+from attractor.registry import Space, find_method, space_of
+from attractor.stats import (
+    Interval,
+    bootstrap,
+    mean,
+    median,
+    paired_difference,
+    paired_ratio,
+    proportion,
+    ratio_of_means,
+)
+
+__all__ = [
+    "Entry", "Evidence", "Interval", "Scale", "bootstrap", "cached", "claim", "first_step", "key", "log_slope",
+    "log_slopes", "mean", "median", "paired_difference", "paired_ratio", "probes", "proportion", "ratio_of_means",
+    "run", "seconds", "seed", "seeds", "sizes", "tune", "worst",
+]  # fmt: skip
+
+TRIES = 4  # configurations per searched hyper-parameter, at least
+
+
+def key(stream: int = 0) -> PRNGKeyArray:
+    """A JAX key of this replication; ``jax.random.key(stream)`` at first."""
+    return jr.key(seed(stream))
+
+
+def sizes(scale: Scale, **choices: Any) -> dict[str, Any]:
+    """The sizes of an experiment: ``sizes(scale, seeds=(8, 64), steps=500)`` gives 8 seeds quick and 64 in full.
+
+    A pair is (quick, full); anything else serves both.
+    """
+    which = 0 if scale == "quick" else 1
+    return {name: choice[which] if isinstance(choice, tuple) else choice for name, choice in choices.items()}
+
+
+def tune(problem: Problem, method: Any, *, seeds: int = 8, budget: int = 16, **how: Any) -> Entry:
+    """`attractor.comparison.tune` in a claim: seeds of this replication, computed once, and never with a thin budget.
+
+    Arguments:
+        problem: What to solve; compared by content, so that a second call costs nothing.
+        method: A factory, a registered name, or ``(factory, space)``.
+        seeds: How many fresh seeds.
+        budget: Configurations to try: at least `TRIES` per searched hyper-parameter.
+        **how: As in `attractor.comparison.tune`.
+
+    Raises:
+        ValueError: if the budget is too thin for the space.
+    """
+    # A made optax transformation is a tuple, too.
+    pair: Any = method if isinstance(method, tuple) and len(method) == 2 and isinstance(method[1], Mapping) else None
+    space = pair[1] if pair else space_of(find_method(method).factory if isinstance(method, str) else method)
+    if budget < TRIES * len(space):
+        raise ValueError(
+            f"budget: expected at least {TRIES} configurations per searched hyper-parameter, which is "
+            f"{TRIES * len(space)} for {', '.join(space)}, got {budget}"
+        )
+    if pair:
+        return _tune(problem, pair[0], _Space(pair[1]), seeds, budget, _Space(how))
+    return _tune(problem, method, None, seeds, budget, _Space(how))
+
+
+class _Space(dict):
+    """A dict that is compared by content and hashes by its names."""
+
+    def __hash__(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return hash(tuple(sorted(self)))
+
+
+@cached
+def _tune(problem: Problem, method: Any, space: Space | None, n: int, budget: int, how: Mapping[str, Any]) -> Entry:
+    shift = seeds(1)[0]  # 0 at first, so that replication 0 has the seeds of `compare`
+    tuning = [s + shift for s in TUNING_SEEDS]
+    what = method if space is None else (method, dict(space))
+    return comparison.tune(problem, what, seeds=seeds(n), budget=budget, tuning_seeds=tuning, **how)
+
+
+def probes(problem: Problem, *names: str) -> dict[str, Probe]:
+    """Some of a problem's own probes, by name."""
+    return {name: problem.probes[name] for name in names}
+
+
+def first_step(
+    curves: ArrayLike, level: ArrayLike, steps: ArrayLike | None = None, rising: bool = False
+) -> Float[np.ndarray, "..."]:
+    """Per curve, the first recorded step whose value is at most ``level``; infinite if none is.
+
+    Arguments:
+        curves: Values ``(…, records)``.
+        level: One for all, or one per curve.
+        steps: At which the values were recorded; default: 0, 1, 2 ….
+        rising: Whether the level is to be reached from below instead.
+    """
+    values = np.asarray(curves, float)
+    at = np.arange(values.shape[-1]) if steps is None else np.asarray(steps, float)
+    bar = np.asarray(level, float)[..., None]
+    with np.errstate(invalid="ignore"):
+        hit = values >= bar if rising else values <= bar
+    return np.where(hit.any(-1), at[hit.argmax(-1)], np.inf)
+
+
+def log_slopes(x: ArrayLike, curves: ArrayLike, since: float = 0.0, until: float = np.inf) -> Float[np.ndarray, " n"]:
+    """Per curve, the least-squares slope of log(values) over log(x), for ``since <= x <= until`` and x > 0.
+
+    Arguments:
+        x: Abscissae ``(records,)``.
+        curves: Values ``(records,)`` or ``(n, records)``.
+        since: First x that counts.
+        until: Last x that counts.
+    """
+    at, values = np.asarray(x, float), np.atleast_2d(np.asarray(curves, float))
+    used = (at >= since) & (at <= until) & (at > 0)
+    centered = np.log(at[used]) - np.log(at[used]).mean()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(values[:, used])
+        return logs @ centered / (centered @ centered)
+
+
+def log_slope(x: ArrayLike, curves: ArrayLike, since: float = 0.0, until: float = np.inf) -> Interval:
+    """The mean of `log_slopes` over curves, one a seed, with its interval."""
+    return mean(log_slopes(x, curves, since, until))
+
+
+def worst(cases: Sequence[float | Bounded], *, largest: bool = True) -> float | Bounded:
+    """Of several numbers the one with the largest upper bound, or the smallest lower one."""
+    return max(cases, key=lambda c: bounds(c)[2]) if largest else min(cases, key=lambda c: bounds(c)[1])
+
+
+def seconds(
+    *calls: Callable[[], Any], rounds: int = 9, clock: Callable[[], float] = time.perf_counter
+) -> list[Float[np.ndarray, " rounds"]]:
+    """Wall seconds of calls, one array each, in interleaved rounds after one call of each that may compile.
+
+    Arguments:
+        *calls: Functions without arguments; what they return is waited for.
+        rounds: How often each is timed.
+        clock: `time.process_time` counts processor seconds instead, which a busy machine does not change.
+    """
+    for call in calls:
+        jax.block_until_ready(call())
+    taken = np.zeros((len(calls), rounds))
+    for r in range(rounds):
+        for i, call in enumerate(calls):
+            begun = clock()
+            jax.block_until_ready(call())
+            taken[i, r] = clock() - begun
+    return list(taken)
+
+
+assert max(TUNING_SEEDS) < 2**31 - 1_000 * SHIFT  # a thousand replications stay within the range of seeds
