@@ -138,6 +138,8 @@ def _table(comparison: "Comparison") -> str:
 
 
 def _cell(column: Any, value: Any) -> str:
+    if isinstance(value, Interval) and np.isposinf(value.low):
+        return "never"
     if isinstance(value, Interval):
         return f'{value.value:.4g}<span class="range">[{value.low:.4g}, {value.high:.4g}]</span>'
     if value is None or (isinstance(value, float) and pd.isna(value)):

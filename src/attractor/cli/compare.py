@@ -111,6 +111,8 @@ def _print_comparison(result: Any) -> None:
 def _cell(column: Any, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
+    if getattr(value, "low", None) == math.inf:
+        return "never"
     if isinstance(value, float):
         return f"{value:.0%}" if "probability" in str(column) else "never" if math.isinf(value) else f"{value:.3g}"
     return str(value)
