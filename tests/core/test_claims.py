@@ -265,10 +265,8 @@ WRITTEN = [slug for slug in papers.catalogue() if papers.written(slug)]
 
 # What takes longer than 30 s cold, most of it compiling. No other paper may, and each that is mended leaves the list.
 SLOW = {
-    "adahessian", "cauchy-schwarz-regularizer", "cautious-weight-decay", "config", "econtrol", "egn-exact-gauss-newton",
-    "exadam", "fno", "forward-gradient", "gae", "gradient-tiny-subspace", "kfac-deep-hedging", "learned-damping-ba",
-    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "psgd-lie-group", "rising-tomography", "saddle-free-newton",
-    "stde", "stochastic-model-based-weakly-convex",
+    "cauchy-schwarz-regularizer", "config", "egn-exact-gauss-newton", "fno", "forward-gradient", "gae",
+    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "rising-tomography", "stde",
 }  # fmt: skip
 
 
