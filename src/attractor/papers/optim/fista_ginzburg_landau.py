@@ -71,7 +71,7 @@ def _energies(momentum, step, size, fields):
 
 
 @claim(
-    "128² torus, step eps: to the flow's energy after 50, 100 and 200 steps momentum takes at most 0.67 of them",
+    "128² torus, step eps: to the flow's energy after 25, 50 and 100 steps momentum takes at most 0.67 of them",
     source="ours",
     broken={
         "the counter stands still": {"momentum": lambda t: 1 / 4},
@@ -81,15 +81,18 @@ def _energies(momentum, step, size, fields):
 def momentum_needs_fewer_steps(momentum=_nesterov, *, scale):
     how = sizes(scale, step=EPS, size=(128, 512), fields=(8, 20))
     flow, ours = _energies(0.0, **how), _energies(momentum, **how)
-    at = (50, 100, 200)
+    at = (25, 50, 100)  # many fields come to rest, at energy 0, soon after
     shares = {f"{n} steps": mean(first_step(ours, flow[:, n - 1], np.arange(1, 301)) / n) for n in at}
-    return Evidence.of_cases(shares, at_most=0.67, given={"the flow descends all along": (np.diff(flow) < 0).all()})
+    return Evidence.of_cases(
+        shares, at_most=0.67, given={"the flow still descends": (np.diff(flow[:, :100]) < 0).all()}
+    )
 
 
 @claim(
     "128² torus, a step of 1,000 eps, too large: to the flow's energy after 50 steps momentum takes over 0.9 of them",
     source="ours",
     broken={"a step of eps": {"step": EPS}},
+    reason="no step was too large: the implicit part saturates, and momentum still halves the steps (0.49)",
 )
 def momentum_needs_a_step_that_is_not_too_large(step=1_000 * EPS, *, scale):
     how = sizes(scale, step=step, size=(128, 512), fields=(8, 20))
