@@ -157,10 +157,8 @@ def stays_below_the_bounds(factor=1.0, share=1.0, *, scale):
 
 @claim(
     "with four times the largest step, gradient and proximal descent exceed their bounds at least 100 times",
-    source="ours",
-    broken={"the largest step": {"factor": 1.0}},
-    deterministic=True,
-)
+    source="ours", broken={"the largest step": {"factor": 1.0}}, deterministic=True,
+)  # fmt: skip
 def larger_steps_break_them(factor=4.0):
     ratios = {case: _tightness(case)[FACTORS.index(factor)] for case in ("least squares", "lasso")}
     return Evidence.of_cases(ratios, at_least=100.0, note="error over bound")

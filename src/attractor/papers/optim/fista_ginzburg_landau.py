@@ -40,9 +40,8 @@ class _Explicit(GinzburgLandau):
 
 @claim(
     "64 x 64 torus: without momentum no step of size 1e-3 to 1e3 raises the energy, but for 1e-12 of the initial one",
-    source="ours",
-    broken={"double well explicit": {"domain": _Explicit}},
-)
+    source="ours", broken={"double well explicit": {"domain": _Explicit}},
+)  # fmt: skip
 def the_splitting_lowers_the_energy(domain=GinzburgLandau):
     with jax.enable_x64(True):
         torus, u = domain.torus(64, EPS), jr.uniform(key(), (64, 64), minval=-1, maxval=1)
@@ -90,10 +89,9 @@ def momentum_needs_fewer_steps(momentum=_nesterov, *, scale):
 
 @claim(
     "128² torus, a step of 1,000 eps, too large: to the flow's energy after 50 steps momentum takes over 0.9 of them",
-    source="ours",
-    broken={"a step of eps": {"step": EPS}},
+    source="ours", broken={"a step of eps": {"step": EPS}},
     reason="no step was too large: the implicit part saturates, and momentum still halves the steps (0.49)",
-)
+)  # fmt: skip
 def momentum_needs_a_step_that_is_not_too_large(step=1_000 * EPS, *, scale):
     how = sizes(scale, step=step, size=(128, 512), fields=(8, 20))
     flow, ours = _energies(0.0, **how), _energies(_nesterov, **how)
@@ -118,9 +116,8 @@ def _minimized(graph, momentum):
 
 @claim(
     "digits 4 and 9, 5 % labeled, 10 draws: accuracy at least 0.90, and at most 1 point below the gradient flow's",
-    source="ours",
-    broken={"labels ignored": {"fidelity": 0.0}},
-)
+    source="ours", broken={"labels ignored": {"fidelity": 0.0}},
+)  # fmt: skip
 def labels_spread_over_the_graph(fidelity=10.0, *, scale):
     y, weights = _fours_and_nines()
     accuracy = {"momentum": [], "flow": []}
