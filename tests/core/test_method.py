@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import pytest
 
 from attractor import run
 from attractor.method import when_due
@@ -44,9 +43,8 @@ def test_a_lane_that_is_not_due_keeps_what_it_has():
     np.testing.assert_array_equal(found, 111)  # 100 + the step, and one more for each step since
 
 
-@pytest.mark.parametrize("period", [1, 3])
-def test_a_sweep_gives_what_single_runs_do(period):
-    problem = ridge(batch_size=16)
+def test_a_sweep_gives_what_single_runs_do():
+    problem, period = ridge(batch_size=16), 3
     swept = run(problem, Svrg, steps=7, seeds=2, sweep={"learning_rate": [0.01, 0.1], "period": [period]})
     for i, rate in enumerate((0.01, 0.1)):
         alone = run(problem, Svrg(rate, period), steps=7, seeds=[1])

@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.registry import LEARNING_RATE, LogUniform, method
+
+Weights = Inexact[Array, "..."]
 
 
 def _looks_invariant(
@@ -56,7 +58,7 @@ def project_out_radial(
     in_range("weight_decay", weight_decay, 0.0)
     in_range("wd_ratio", wd_ratio, 0.0, 1.0)
 
-    def project(u: Float[Array, "..."], g: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def project(u: Weights, g: Weights, x: Weights) -> Weights:
         if x.ndim < 2:
             return u + weight_decay * x
         rows, dim = x.reshape(len(x), -1), x.size // len(x)

@@ -1,14 +1,14 @@
 """Steepest descent in the spectral norm: momentum whose matrices are made nearly orthogonal."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Inexact, PyTree
 from optax.contrib import MuonDimensionNumbers
 
 from attractor.checks import Scalar, in_range
@@ -22,8 +22,8 @@ DimensionNumbers = Layout | PyTree | Callable[[PyTree], PyTree]
 
 
 def newton_schulz(
-    matrix: Float[Array, "n m"], steps: int = 5, coefficients: tuple[float, float, float] = QUINTIC
-) -> Float[Array, "n m"]:
+    matrix: Inexact[Array, "n m"], steps: int = 5, coefficients: tuple[float, float, float] = QUINTIC
+) -> Inexact[Array, "n m"]:
     r"""A polynomial of a matrix that takes its singular values to near 1: nearly its orthogonal factor.
 
     $$ X \leftarrow X / \lVert X \rVert_F, \qquad k \text{ times: } X \leftarrow a X + (b A + c A^2) X, A = X X^\top $$
@@ -93,7 +93,7 @@ def scale_by_muon(
     if isinstance(dimension_numbers, str) and dimension_numbers not in get_args(Layout):
         raise ValueError(f"dimension_numbers: expected one of {get_args(Layout)}, got {dimension_numbers!r}")
 
-    def orthogonalize(x: Float[Array, "..."], numbers: MuonDimensionNumbers) -> Float[Array, "..."]:
+    def orthogonalize(x: Inexact[Array, "..."], numbers: MuonDimensionNumbers) -> Inexact[Array, "..."]:
         ins, outs = (_axes(axes, x.ndim) for axes in numbers)
         order = [i for i in range(x.ndim) if i not in (*ins, *outs)] + [*outs, *ins]
         fan_in, fan_out = (math.prod(x.shape[i] for i in axes) for axes in (ins, outs))
@@ -194,7 +194,9 @@ def muon(
         beta, nesterov=nesterov, ns_steps=ns_steps, ns_coeffs=ns_coeffs, dimension_numbers=dimension_numbers,
         b1=b1, b2=b2, eps=eps,
     )  # fmt: skip
-    by_label = {label: optax.scale_by_learning_rate(rate) for label, rate in rates.items()}
+    by_label: dict[Hashable, optax.GradientTransformation] = {
+        label: optax.scale_by_learning_rate(rate) for label, rate in rates.items()
+    }
     scaled = (
         by_label[MATRIX]
         if adam_learning_rate is None

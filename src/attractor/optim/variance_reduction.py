@@ -186,7 +186,9 @@ class PrivateSpider(Method):
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SpiderState:
         before, best = (jax.tree.map(jnp.array, x) for _ in range(2))  # copies: no two buffers are one
-        return SpiderState(jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf))
+        return SpiderState(
+            jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf, float)
+        )
 
     def step(
         self, problem: Minimization, x: PyTree, state: SpiderState, key: PRNGKeyArray

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.optim.spectral import DimensionNumbers, scale_by_muon
@@ -36,7 +36,7 @@ def add_cautious_decayed_weights(weight_decay: Scalar, mask: WeightDecayMask = N
     """
     in_range("weight_decay", weight_decay, 0.0)
 
-    def decay(u: Float[Array, "..."] | None, x: Float[Array, "..."] | None) -> Float[Array, "..."] | None:
+    def decay(u: Inexact[Array, "..."] | None, x: Inexact[Array, "..."] | None) -> Inexact[Array, "..."] | None:
         if u is None or x is None:  # a leaf that another transformation has masked
             return None
         return u + jnp.where(jnp.real(jnp.conj(jnp.sign(u)) * jnp.sign(x)) >= 0, weight_decay * x, 0)

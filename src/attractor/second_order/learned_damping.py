@@ -14,7 +14,7 @@ from attractor.decision import Decision, Gaussian
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import method
-from attractor.second_order.levenberg_marquardt import LocalModel, Solve, known_solve, model_step
+from attractor.second_order.levenberg_marquardt import LocalModel, known_solve, model_step
 from attractor.trees import as_vector
 
 Rule = Callable[[Float[Array, "4"]], Float[Array, ""]]
@@ -49,7 +49,7 @@ def damped_iteration(
     loss: Callable[[Float[Array, " d"]], Float[Array, ""]],
     state: DampingState,
     change: Float[Array, ""],
-    solve: Solve = "cholesky",
+    solve: str = "cholesky",
 ) -> tuple[Float[Array, " d"], DampingState]:
     r"""One step, after the damping is multiplied by a power of ten; a step that does not lower the loss is refused.
 
@@ -123,7 +123,7 @@ class LearnedDamping(Method):
 
     rule: Rule = hyper(tenfold_rule)
     log_damping: Scalar = hyper(-3.0, low=WEAKEST, high=STRONGEST)
-    solve: Solve = eqx.field(static=True, default="cholesky")
+    solve: str = eqx.field(static=True, default="cholesky")
 
     def __check_init__(self) -> None:
         known_solve(self.solve)

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt: Gauss-Newton steps made short enough by damping, and rules for how much of it."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from attractor.objectives import Composite, half_square
 from attractor.registry import LogUniform, method
 from attractor.trees import as_vector
 
-Solve = Literal["svd", "cholesky"]
+SOLVES = ("svd", "cholesky")
 
 
 def model_step(
@@ -23,7 +23,7 @@ def model_step(
     gradient: Float[Array, " d"],
     damping: Scalar,
     diagonal: bool = False,
-    solve: Solve = "svd",
+    solve: str = "svd",
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
     r"""The step $-(J^\top J + \mu D)^{-1} g$, with D the identity or the diagonal of $J^\top J$, and what it promises.
 
@@ -53,7 +53,7 @@ def damped_step(
     gradient: Float[Array, " d"],
     damping: Scalar,
     diagonal: bool = False,
-    solve: Solve = "svd",
+    solve: str = "svd",
 ) -> Float[Array, " d"]:
     """The step of `model_step` alone; arguments as there."""
     return model_step(jacobian, gradient, damping, diagonal, solve)[0]
@@ -83,8 +83,8 @@ def _by_cholesky(jacobian: Float[Array, "m d"], gradient: Float[Array, " d"], da
 
 def known_solve(solve: str) -> None:
     """Raise a `ValueError` for another name than `model_step` knows."""
-    if solve not in get_args(Solve):
-        raise ValueError(f"solve: expected one of {get_args(Solve)}, got {solve!r}")
+    if solve not in SOLVES:
+        raise ValueError(f"solve: expected one of {SOLVES}, got {solve!r}")
 
 
 class LocalModel(NamedTuple):
@@ -146,7 +146,7 @@ class LevenbergMarquardt(Method):
     damping: Scalar = hyper(1e-3, low=0.0, open_low=True)
     factor: Scalar = hyper(10.0, low=1.0, open_low=True)
     diagonal: bool = False
-    solve: Solve = eqx.field(static=True, default="svd")
+    solve: str = eqx.field(static=True, default="svd")
 
     def __check_init__(self) -> None:
         known_solve(self.solve)
