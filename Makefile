@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # The CPU build of torch, where one is at hand: it is wanted by the benchmark and by cross-checks only.
 TORCH  := torch==2.13.0+cpu
+# Other people's programs that tests compare with; without their dependencies, which would bring a second torch.
+PEERS  := torchjd pytorch-optimizer
 
 # Its threads wait for each other in a loop, which multiplies the cost of small decompositions.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -17,6 +19,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH) 2>/dev/null \
 	  || echo "note: no CPU wheel of torch found; what compares with PyTorch is left out (pip install 'attractor[torch]')"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(PEERS) 2>/dev/null \
+	  || echo "note: $(PEERS) not found; the tests that compare with them are left out"
 	@touch $@
 
 demo: env

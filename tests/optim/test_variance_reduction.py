@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -83,6 +84,15 @@ def test_spider_without_noise_is_gradient_descent():
         x -= 0.1 * gradient(x, ROWS, Y)
     np.testing.assert_allclose(path[1:7], losses, rtol=1e-5)  # the best point is at most where it was last released
     np.testing.assert_array_equal(path[6:], path[6])  # the budget is spent
+
+
+def test_a_spiders_step_compiles_once():
+    method, task = PrivateSpider(), problem()
+    x = task.init(jr.key(0))
+    state = method.init(task, x, jr.key(0))
+    after = jax.eval_shape(lambda: method.step(task, x, state, jr.key(0))[1])
+    before = jax.eval_shape(lambda: jax.tree.map(lambda a: a, state))
+    assert jax.tree.map(lambda a: a.weak_type, after) == jax.tree.map(lambda a: a.weak_type, before)
 
 
 def test_spider_noise_follows_the_movement():

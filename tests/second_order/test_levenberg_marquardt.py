@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 from attractor import problems, run
 from attractor.objectives import Composite
 from attractor.second_order import LevenbergMarquardt, ResidualLevenbergMarquardt, damped_step
+from attractor.second_order.levenberg_marquardt import model_step
 
 RNG = np.random.default_rng(0)
 
@@ -72,6 +73,20 @@ def test_power_damping_by_hand():
     np.testing.assert_allclose(found[0, 0], x, rtol=1e-8)
 
 
+@pytest.mark.parametrize("solve", ["svd", "cholesky"])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_a_step_solves_the_damped_system_and_says_what_it_promises(diagonal, solve):
+    jacobian, residuals = RNG.standard_normal((6, 4)) * [1.0, 0.1, 3.0, 0.5], RNG.standard_normal(6)
+    gradient, hessian = jacobian.T @ residuals, jacobian.T @ jacobian
+    weights = np.diag(np.diag(hessian)) if diagonal else np.eye(4)
+    expected = -np.linalg.solve(hessian + 0.3 * weights, gradient)
+    with jax.enable_x64(True):
+        step, promised = model_step(jnp.asarray(jacobian), jnp.asarray(gradient), 0.3, diagonal, solve)
+    np.testing.assert_allclose(step, expected, rtol=1e-9)
+    lower = np.sum((residuals + jacobian @ expected) ** 2) / 2
+    np.testing.assert_allclose(promised, np.sum(residuals**2) / 2 - lower, rtol=1e-9)
+
+
 @pytest.mark.parametrize("diagonal", [False, True])
 def test_classic_rule_by_hand(diagonal):
     x, damping = np.array([-1.2, 1.0]), 1e-3
@@ -127,5 +142,7 @@ def test_refuses_bad_hyperparameters():
             ResidualLevenbergMarquardt(**{name: -1.0})
     with pytest.raises(ValueError, match="factor"):
         LevenbergMarquardt(factor=0.5)
+    with pytest.raises(ValueError, match="solve"):
+        LevenbergMarquardt(solve="lu")
     with pytest.raises(ValueError, match="share"):
         problems.mass_action_network(share=1.5)

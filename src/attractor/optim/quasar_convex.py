@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.gradients import grad, value_and_grad
-from attractor.method import Method, hyper
+from attractor.method import Method, hyper, when_due
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
 
@@ -150,10 +150,10 @@ class VarianceReduced(Method):
         updates, inner = self.transformation.update(corrected, state.inner, x)
         x = optax.apply_updates(x, updates)
 
-        def keep(x: PyTree) -> StagedState:
+        def keep() -> StagedState:
             return StagedState(state.steps + 1, state.snapshot, state.gradient, inner)
 
-        return x, jax.lax.cond(state.steps + 1 == self.period, lambda x: self.init(problem, x, key), keep, x)
+        return x, when_due(state.steps + 1 == self.period, lambda: self.init(problem, x, key), keep)
 
 
 @method(

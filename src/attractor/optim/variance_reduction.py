@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from attractor.checks import Scalar
 from attractor.gradients import grad, refuse_complex
 from attractor.linalg.proximal import Prox
-from attractor.method import Method, hyper
+from attractor.method import Method, hyper, when_due
 from attractor.optim.private import gaussian_noise, zcdp_budget
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
@@ -186,7 +186,9 @@ class PrivateSpider(Method):
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SpiderState:
         before, best = (jax.tree.map(jnp.array, x) for _ in range(2))  # copies: no two buffers are one
-        return SpiderState(jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf))
+        return SpiderState(
+            jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf, float)
+        )
 
     def step(
         self, problem: Minimization, x: PyTree, state: SpiderState, key: PRNGKeyArray
@@ -259,12 +261,12 @@ class Svrg(Method):
         total = jax.tree.map(jnp.add, state.total, x)
         x = jax.tree.map(corrected, x, gradient(x, batch), gradient(state.snapshot, batch), state.gradient)
 
-        def renew(_: PyTree) -> tuple[PyTree, SvrgState]:
+        def renew() -> tuple[PyTree, SvrgState]:
             mean = jax.tree.map(lambda t: (t / self.period).astype(t.dtype), total)
             full = gradient(mean, problem.full)
             return mean, SvrgState(jnp.zeros((), jnp.int32), mean, full, optax.tree.zeros_like(mean))
 
-        def keep(x: PyTree) -> tuple[PyTree, SvrgState]:
+        def keep() -> tuple[PyTree, SvrgState]:
             return x, SvrgState(state.steps + 1, state.snapshot, state.gradient, total)
 
-        return jax.lax.cond(state.steps + 1 == self.period, renew, keep, x)
+        return when_due(state.steps + 1 == self.period, renew, keep)

@@ -27,9 +27,9 @@ def rotated_quadratic(dim: int = 50, condition: float = 1e4, seed: int = 0) -> M
 
 
 @problem("diagonal-quadratic", metric="loss", steps=2_000, target=1e-3)
-def diagonal_quadratic(dim: int = 50, condition: float = 1e4) -> Minimization:
+def diagonal_quadratic(dim: int = 50, condition: float = 1e4, seed: int = 0) -> Minimization:
     """`rotated_quadratic` in its own eigenbasis, where coordinate-wise preconditioning is exact."""
-    return _quadratic(dim, condition, np.eye(dim), 0)
+    return _quadratic(dim, condition, np.eye(dim), seed)
 
 
 def _quadratic(dim: int, condition: float, basis: np.ndarray, seed: int) -> Minimization:

@@ -130,7 +130,7 @@ class Recurrent(eqx.Module):
 
 @problem("char-transformer", metric="test_loss", steps=400, target=0.55)
 def char_transformer(
-    width: int = 16, depth: int = 1, heads: int = 2, context: int = 24, batch_size: int | None = 16
+    width: int = 16, depth: int = 1, heads: int = 2, context: int = 24, batch_size: int | None = 16, seed: int = 0
 ) -> Composite:
     """A small causal transformer on characters of a grammar's sentences; losses are in nats.
 
@@ -145,24 +145,34 @@ def char_transformer(
         heads: Of attention.
         context: Characters seen at once, each of which is predicted from those before it.
         batch_size: Windows per step; `None`: all 500.
+        seed: Of the texts.
     """
     in_range("depth", depth, 1)
     if width % heads:
         raise ValueError(f"width: expected a multiple of heads = {heads}, got {width}")
-    return _language_model(lambda key: Transformer(width, depth, heads, context, key=key), context, batch_size)
+    return _language_model(eqx.Partial(_transformer, width, depth, heads, context), context, batch_size, seed)
+
+
+def _transformer(width: int, depth: int, heads: int, context: int, key: PRNGKeyArray) -> Transformer:
+    return Transformer(width, depth, heads, context, key=key)
 
 
 @problem("char-lstm", metric="test_loss", steps=400, target=0.5)
-def char_lstm(width: int = 32, context: int = 24, batch_size: int | None = 16) -> Composite:
+def char_lstm(width: int = 32, context: int = 24, batch_size: int | None = 16, seed: int = 0) -> Composite:
     """An LSTM on the text of `char_transformer`, trained through 24 steps of time.
 
     Arguments:
         width: Of its state.
         context: As in `char_transformer`.
         batch_size: As in `char_transformer`.
+        seed: As in `char_transformer`.
     """
     in_range("width", width, 1)
-    return _language_model(lambda key: Recurrent(width, key=key), context, batch_size)
+    return _language_model(eqx.Partial(_recurrent, width), context, batch_size, seed)
+
+
+def _recurrent(width: int, key: PRNGKeyArray) -> Recurrent:
+    return Recurrent(width, key=key)
 
 
 @functools.cache
@@ -172,10 +182,10 @@ def _windows(context: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarra
     return tokens[:-1].reshape(count, context), tokens[1:].reshape(count, context)
 
 
-def _language_model(build: Callable[[PRNGKeyArray], Any], context: int, batch_size: int | None) -> Composite:
+def _language_model(build: Callable[[PRNGKeyArray], Any], context: int, batch_size: int | None, seed: int) -> Composite:
     in_range("context", context, 1)
-    train = _windows(context, 500, 0)
-    parts = {"validation": _windows(context, 40, 2), "test": _windows(context, 40, 1)}
+    train = _windows(context, 500, 3 * seed)
+    parts = {"validation": _windows(context, 40, 3 * seed + 2), "test": _windows(context, 40, 3 * seed + 1)}
     blank = Composite.of_model(
         build, _next_character, train, batch_size=batch_size, constants={"entropy": grammar_entropy()}
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,7 @@ from attractor.gradients import refuse_complex
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import LogUniform, method
-from attractor.second_order.kronecker import layer_statistics, layers_of, map_layers
+from attractor.second_order.kronecker import Layer, layer_matrix, layer_statistics, layers_of, map_layers
 
 
 def subspace_gauss_newton(
@@ -145,7 +144,6 @@ class TwoStageTraining(Method):
         return x, state
 
 
-def _matrix(layer: eqx.nn.Linear) -> Array:
-    """Weights, with the bias as the last column."""
-    matrix = layer.weight if layer.bias is None else jnp.column_stack([layer.weight, layer.bias])
+def _matrix(layer: Layer) -> Array:
+    matrix = layer_matrix(layer)
     return matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
