@@ -41,6 +41,33 @@ def test_nvar_equals_numpy():
     np.testing.assert_allclose(found, series.mean(0) + series.std(0) * np.array(window[2:]), rtol=1e-6)
 
 
+def test_esn_equals_numpy():
+    series, units = waves(60), 7
+    options = {"spectral_radius": 0.7, "input_scale": 0.4, "ridge": 1e-3, "washout": 5, "seed": 3}
+    found = esn_forecast(jnp.asarray(series), 4, units=units, **options)
+    for_a, for_b, for_bias = jax.random.split(jax.random.key(3), 3)
+    a = 0.7 * np.asarray(jax.random.normal(for_a, (units, units), float)) / np.sqrt(units)
+    b = 0.4 * np.asarray(jax.random.uniform(for_b, (units, 2), float, -1, 1))
+    bias = 0.4 * np.asarray(jax.random.uniform(for_bias, (units,), float, -1, 1))
+    x = (series - series.mean(0)) / series.std(0)
+    r, rows = np.zeros(units), []
+    for point in x[:-1]:
+        r = np.tanh(a @ r + b @ point + bias)
+        rows.append([1, *point, *r])
+    inputs, targets = np.array(rows)[5:], np.diff(x, axis=0)[5:]
+    gram = inputs.T @ inputs / len(inputs) + 1e-3 * np.eye(units + 3)
+    weights, path = np.linalg.solve(gram, inputs.T @ targets / len(inputs)), [x[-1]]
+    for _ in range(4):
+        r = np.tanh(a @ r + b @ path[-1] + bias)
+        path.append(path[-1] + np.array([1, *path[-1], *r]) @ weights)
+    np.testing.assert_allclose(found, series.mean(0) + series.std(0) * np.array(path[1:]), rtol=1e-6)
+
+
+def test_gaussian_matrices_have_the_spectral_radius_that_is_taken_for_granted():
+    drawn = np.random.default_rng(0).standard_normal((200, 200))
+    assert np.abs(np.linalg.eigvals(drawn)).max() / 200**0.5 == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("forecaster", [nvar_forecast, esn_forecast])
 def test_a_periodic_signal_is_learned(forecaster):
     series = jnp.asarray(waves(700))

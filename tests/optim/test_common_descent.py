@@ -22,6 +22,21 @@ def test_smooth_losses_end_between_their_minimizers():
     assert 0 <= float(found.x[0]) <= 2
 
 
+def test_steps_of_a_smooth_loss_by_hand():
+    curvature, x = np.array([1.0, 3.0]), np.array([3.0, -1.0])
+    start, value = x, lambda x: np.sum(curvature * x**2) / 2
+    for _ in range(3):
+        v = -curvature * x
+        t = 0.1 / np.linalg.norm(v)
+        while value(x + 2 * t * v) <= value(x) - 0.25 * 2 * t * (v @ v):
+            t *= 2
+        x, length = x + t * v, np.linalg.norm(v)
+    found = common_descent(lambda x: jnp.sum(curvature * x**2)[None] / 2, jnp.asarray(start), radius=0.1, steps=3)
+    np.testing.assert_allclose(found.x, x, rtol=1e-8)
+    np.testing.assert_allclose(found.norm, length, rtol=1e-8)
+    assert found.steps == 3
+
+
 def test_no_loss_rises():
     def losses(x):
         return jnp.stack([jnp.abs(x).sum(), jnp.sum((x - 1) ** 2)])

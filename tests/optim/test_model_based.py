@@ -49,6 +49,31 @@ def test_smooth_outer_against_scipy(model):
     np.testing.assert_allclose(found, minimize(value, X, method="BFGS", tol=1e-10).x, atol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["prox_linear", "prox_point"])
+def test_two_outputs_against_scipy(model):
+    other, weight = np.array([0.2, 1.0, -0.6]), np.array([0.5, 2.0])
+
+    def outputs(x):
+        return np.array([(ROW @ x) ** 2 - B, other @ x + (other @ x) ** 3])
+
+    jacobian = np.array([2 * (ROW @ X) * ROW, (1 + 3 * (other @ X) ** 2) * other])
+
+    def value(y):
+        t = outputs(X) + jacobian @ (y - X) if model == "prox_linear" else outputs(y)
+        return np.sum(weight * np.cosh(t)) + np.sum((y - X) ** 2) / (2 * RATE)
+
+    with jax.enable_x64(True):
+        problem = Composite(
+            lambda x: jnp.array([(ROW @ x) ** 2 - B, other @ x + (other @ x) ** 3]),
+            lambda t: jnp.sum(weight * jnp.cosh(t)),
+            jnp.asarray(X),
+        )
+        method = ModelBased(RATE, model, power=0.7, inner_steps=20)
+        found = method.step(problem, jnp.asarray(X), jnp.asarray(0), jr.key(0))
+    np.testing.assert_allclose(found[0], minimize(value, X, method="BFGS", tol=1e-10).x, atol=1e-6)
+    assert found[1] == 1
+
+
 def test_a_vanishing_gradient_stays():
     np.testing.assert_allclose(stepped("prox_linear", x=np.zeros(3)), 0.0)
 

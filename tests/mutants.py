@@ -1,0 +1,261 @@
+"""Plant single-line mistakes in the methods' modules and count how many the tests notice: ``make mutants``.
+
+A seeded sample of the mistakes that a good programmer makes (`mistakes`), spread evenly over rooms and modules, one
+at a time into a copy of the sources. Against each run the tests that name the module or what it offers, its namesake
+first, then the contract of the methods and parts it registers, up to the first failure; taking too long is a failure.
+What survived is listed. ``--claims`` runs the papers of the survivors too: a verdict that gets worse is a catch.
+
+Equivalent changes, which no test can notice, are listed with their reason in ``mutants_equivalent.txt`` and not
+counted. Not sampled: messages, validation, annotations, defaults, examples, and constants beside machine precision.
+
+Why not a kept tool: mutmut has no operators of one's own, and wraps every function, which hides the annotations that
+say what a method needs; cosmic-ray takes operators (from an installed distribution), but has one test command for
+all modules, and writes its mutants into the working tree.
+"""
+
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from queue import Queue
+
+# What every run needs is imported once, and inherited; nothing of it starts a thread, or JAX's backend.
+import diffrax  # noqa: F401
+import equinox  # noqa: F401
+import lineax  # noqa: F401
+import optax.contrib  # noqa: F401
+import optimistix  # noqa: F401
+import pandas  # noqa: F401
+import pytest
+import scipy.optimize
+import scipy.stats  # noqa: F401
+import sklearn.datasets  # noqa: F401
+import xarray  # noqa: F401
+from mistakes import Finder, Mutant
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path("src/attractor")
+ROOMS = (
+    "optim", "second_order", "games", "blackbox", "distributed", "credit", "operators", "physics", "dynamics", "rl",
+    "generative", "categories", "representation", "nn", "linalg", "landscape",
+)  # fmt: skip
+
+
+def mutants(path: Path) -> list[Mutant]:
+    """All mutants of a module that are not known to be equivalent."""
+    known = [line.split(" | ") for line in (ROOT / "tests/mutants_equivalent.txt").read_text().splitlines()]
+    equivalent = {tuple(parts[:3]) for parts in known if len(parts) == 4}
+    inside = path.relative_to(PACKAGE).as_posix()
+    found = dict.fromkeys(Finder(path, (ROOT / path).read_text()).found)
+    return [m for m in found if (inside, m.operator, m.after.strip()) not in equivalent]
+
+
+def sample(seed: int, only: str | None) -> Iterator[Mutant]:
+    """An endless even mixture: a room, a module of it, an operator, a place, none twice."""
+    rng, rooms = random.Random(seed), defaultdict(list)
+    for room in ROOMS:
+        for path in sorted((ROOT / PACKAGE / room).rglob("*.py")):
+            left = mutants(path.relative_to(ROOT)) if only is None or only in path.as_posix() else []
+            if left:
+                rooms[room].append(left)
+    while rooms:
+        # Rooms in proportion to the root of their size: the large ones count more, the small ones are not forgotten.
+        room = rng.choices(list(rooms), [len(modules) ** 0.5 for modules in rooms.values()])[0]
+        left = rooms[room].pop(0 if len(rooms[room]) == 1 else rng.randrange((len(rooms[room]) + 1) // 2))
+        operator = rng.choice(sorted({m.operator for m in left}))
+        yield left.pop(left.index(rng.choice([m for m in left if m.operator == operator])))
+        rooms[room] += [left] if left else []  # to the end of the line: other modules come first
+        if not rooms[room]:
+            del rooms[room]
+
+
+TESTS = ROOT / "tests"
+CONTRACTS = ("test_contract.py", "test_contract_optax.py", "test_contract_parts.py")
+
+
+def tests_of(path: Path) -> list[str]:
+    """The test files that name the module or one of its public names, its namesake and small files first."""
+    source, room = (ROOT / path).read_text(), path.relative_to(PACKAGE).parts[0]
+    public = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    public = {name for name in public if not name.startswith("_")}
+    module = ".".join(path.with_suffix("").parts[1:])
+    chosen = []
+    for test in TESTS.rglob("test_*.py"):
+        text = test.read_text()
+        imports = re.findall(rf"attractor\.{room}\b|from attractor import [^\n]*\b{room}\b", text)
+        if module in text or (imports and public & set(re.findall(r"\w+", text))):
+            chosen.append(test)
+    chosen.sort(key=lambda t: (t.name != f"test_{path.name}", t.stat().st_size))
+    return [t.relative_to(ROOT).as_posix() for t in chosen if t.name not in CONTRACTS]
+
+
+class Chosen:
+    """A pytest plugin: of the contract the named methods and parts alone; remembers what failed."""
+
+    def __init__(self, names: set[str]):
+        self.names, self.failed = names, []
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        mine = lambda item: getattr(item, "callspec", None) and item.callspec.params.get("name") in self.names  # noqa: E731
+        items[:] = [i for i in items if i.path.name not in CONTRACTS or mine(i)]
+
+    def pytest_runtest_logreport(self, report: "pytest.TestReport") -> None:
+        self.failed += [report.nodeid] if report.failed else []
+
+    def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
+        self.failed += [report.nodeid] if report.failed else []
+
+
+def child(copy: Path, groups: list[list[str]], names: set[str]) -> None:
+    """Runs groups of tests on a copy, up to the first failure; writes what failed, and never returns."""
+    code = 3
+    try:
+        os.chdir(copy)
+        sys.path.insert(0, str(copy / "src"))
+        sys.dont_write_bytecode = True
+        log = os.open(copy / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1), os.dup2(log, 2)
+        plugin, options = Chosen(names), ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
+        for group in groups:
+            code = int(pytest.main([*options, *group], plugins=[plugin])) if group else 5
+            if code not in (0, 5):  # 5: no test was found
+                break
+        (copy / "failed").write_text("\n".join(plugin.failed[:1]))
+    finally:
+        os._exit(code)
+
+
+def run(copy: Path, groups: list[list[str]], names: set[str], timeout: float) -> tuple[str, str]:
+    """``(outcome, test)``: survived, caught or slow."""
+    (copy / "failed").write_text("")
+    if not (pid := os.fork()):
+        child(copy, groups, names)
+    until = time.monotonic() + timeout
+    while not (status := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return "slow", ""
+        time.sleep(0.05)
+    code = os.waitstatus_to_exitcode(status[1])
+    return "survived" if code in (0, 5) else "caught", (copy / "failed").read_text()
+
+
+def try_one(copy: Path, mutant: Mutant, timeout: float, claims: bool) -> tuple[str, str]:
+    """Plant one mutant into a copy, run what may notice it, and take it out again."""
+    target, source = copy / mutant.path, (copy / mutant.path).read_text()
+    lines = source.splitlines(keepends=True)
+    lines[mutant.line - 1] = mutant.after + "\n"
+    names = set(re.findall(r"""\b(?:method|part)\(\s*(?:"[^"]*",\s*)?"([a-z0-9.-]+)",""", source))
+    names |= set(re.findall(r"""\bmethod\(\s*"([^"]+)\"""", source))
+    stat = target.stat()
+    try:
+        target.write_text("".join(lines))
+        os.utime(target, (1e9, 1e9))  # no compiled file of another text is taken for it
+        kinds = [k for k in CONTRACTS if re.search(r"\bpart\(" if "parts" in k else r"\bmethod\(", source)]
+        outcome = run(copy, [tests_of(mutant.path), [f"tests/{k}" for k in kinds]], names, timeout)
+        return check(copy, mutant) if outcome[0] == "survived" and claims else outcome
+    finally:
+        target.write_text(source)
+        os.utime(target, (stat.st_atime, stat.st_mtime))
+
+
+def check(copy: Path, mutant: Mutant) -> tuple[str, str]:
+    """Whether a verdict of a paper that uses the module gets worse."""
+    public = {n.name for n in ast.parse((copy / mutant.path).read_text()).body if hasattr(n, "name")}
+    room = mutant.path.relative_to(PACKAGE).parts[0]
+    for paper in sorted((copy / PACKAGE / "papers" / room).glob("[a-z]*.py")):
+        slug = paper.stem.replace("_", "-")
+        if not public & set(re.findall(r"\w+", paper.read_text())):
+            continue
+        command = [sys.executable, "-m", "attractor", "check", slug, "--stale"]
+        environment = os.environ | {"PYTHONPATH": str(copy / "src"), "ATTRACTOR_HOME": str(copy / "home")}
+        if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
+            return "caught", f"claims of {slug}"
+    return "survived", ""
+
+
+def fresh_copy(folder: Path) -> Path:
+    """Sources and tests, which may be edited meanwhile; the rest of the project by links."""
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.name in ("src", "tests"):
+            shutil.copytree(entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not entry.name.startswith("."):
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--number", type=int, default=60, help="mutants to try")
+    parser.add_argument("--skip", type=int, default=0, help="begin later in the sample, where an earlier run ended")
+    parser.add_argument("--module", help="only modules with this in their path")
+    parser.add_argument("--claims", action="store_true", help="try the papers' claims on what survives the tests")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds until a run counts as caught")
+    parser.add_argument("--least", type=float, default=0.95, help="share to be caught; less is exit code 1")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "attractor-mutants"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    chosen = list(islice(sample(arguments.seed, arguments.module), arguments.skip, arguments.skip + arguments.number))
+    table = Table("where", "operator", "change", title="not noticed")
+    outcomes, caught_by = Counter(), {}
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with tempfile.TemporaryDirectory() as folder, Progress(*columns) as bar:
+        copies: Queue[Path] = Queue()
+        for i in range(arguments.jobs):
+            copies.put(fresh_copy(Path(folder) / f"copy{i}"))
+        task = bar.add_task("mutants", total=len(chosen))
+
+        def one(mutant: Mutant) -> tuple[Mutant, tuple[str, str], float]:
+            copy, begun = copies.get(), time.monotonic()
+            try:
+                return mutant, try_one(copy, mutant, arguments.timeout, arguments.claims), time.monotonic() - begun
+            finally:
+                copies.put(copy)
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for mutant, (outcome, test), seconds in pool.map(one, chosen):
+                where = f"{mutant.path.relative_to(PACKAGE)}:{mutant.line}"
+                outcomes[outcome] += 1
+                caught_by.setdefault(test, where)
+                if outcome == "survived":
+                    table.add_row(where, mutant.operator, Text(f"- {mutant.before}\n+ {mutant.after.strip()}"))
+                change = f"{where}  {mutant.operator}: {mutant.after.strip()}"
+                print(f"{seconds:5.0f} s  {outcome:8}  {change}  {test.rpartition('/')[2]}", flush=True)
+                bar.advance(task)
+        # A test that fails anyway has caught nothing.
+        suspects = sorted({t for t in caught_by if "::" in t})
+        names = {t.partition("[")[2].rstrip("]") for t in suspects}
+        sound = not suspects or run(copies.get(), [suspects], names, 20 * arguments.timeout)
+    console = Console()
+    console.print(table)
+    caught = outcomes["caught"] + outcomes["slow"]
+    console.print(f"{caught} of {len(chosen)} caught ({100 * caught / len(chosen):.0f} %); seed {arguments.seed}")
+    if sound is not True and sound[0] != "survived":
+        console.print(f"not to be trusted: {sound[1]} fails without any change, and caught {caught_by.get(sound[1])}")
+        return 2
+    return int(caught < arguments.least * len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
