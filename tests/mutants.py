@@ -1,12 +1,12 @@
 """Plant single-line mistakes in the methods' modules and count how many the tests notice: ``make mutants``.
 
-A seeded sample of the mistakes that a good programmer makes (`mistakes`), spread evenly over rooms and modules, one
-at a time into a copy of the sources. Against each run the tests that name the module or what it offers, its namesake
-first, then the contract of the methods and parts it registers, up to the first failure; taking too long is a failure.
-What survived is listed. ``--claims`` runs the papers of the survivors too: a verdict that gets worse is a catch.
+A seeded sample of the mistakes that a good programmer makes (`mistakes`), spread evenly over rooms and modules, goes
+one at a time into a copy of the sources. Against each run the tests that name the module or what it offers, its
+namesake first, then the contract of the methods and parts it registers, up to the first failure; taking too long is a
+failure. What survived is listed. ``--claims`` tries the papers on it too: a verdict that gets worse is a catch.
 
 Equivalent changes, which no test can notice, are listed with their reason in ``mutants_equivalent.txt`` and not
-counted. Not sampled: messages, validation, annotations, defaults, examples, and constants beside machine precision.
+sampled; nor are messages, validation, annotations, defaults, examples, and constants beside machine precision.
 
 Why not a kept tool: mutmut has no operators of one's own, and wraps every function, which hides the annotations that
 say what a method needs; cosmic-ray takes operators (from an installed distribution), but has one test command for
@@ -15,11 +15,11 @@ all modules, and writes its mutants into the working tree.
 
 import argparse
 import ast
+import multiprocessing
 import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,22 +27,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from queue import Queue
 
-# What every run needs is imported once, and inherited; nothing of it starts a thread, or JAX's backend.
-import diffrax  # noqa: F401
-import equinox  # noqa: F401
-import lineax  # noqa: F401
-import optax.contrib  # noqa: F401
-import optimistix  # noqa: F401
-import pandas  # noqa: F401
 import pytest
-import scipy.optimize
-import scipy.stats  # noqa: F401
-import sklearn.datasets  # noqa: F401
-import xarray  # noqa: F401
 from mistakes import Finder, Mutant
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
@@ -50,16 +39,23 @@ from rich.table import Table
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = Path("src/attractor")
+PACKAGE, TESTS = Path("src/attractor"), ROOT / "tests"
 ROOMS = (
     "optim", "second_order", "games", "blackbox", "distributed", "credit", "operators", "physics", "dynamics", "rl",
     "generative", "categories", "representation", "nn", "linalg", "landscape",
 )  # fmt: skip
+CONTRACTS = ("test_contract.py", "test_contract_optax.py", "test_contract_parts.py")
+STAMPS = count(10**9)
+# What every run needs is imported once, and inherited. Nothing of it starts a thread, or JAX's backend.
+PRELOAD = [
+    "jax", "equinox", "optax.contrib", "diffrax", "lineax", "optimistix", "jaxtyping", "beartype", "pandas", "xarray",
+    "scipy.optimize", "scipy.stats", "sklearn.datasets", "plotly.graph_objects", "pytest",
+]  # fmt: skip
 
 
 def mutants(path: Path) -> list[Mutant]:
     """All mutants of a module that are not known to be equivalent."""
-    known = [line.split(" | ") for line in (ROOT / "tests/mutants_equivalent.txt").read_text().splitlines()]
+    known = [line.split(" | ") for line in (TESTS / "mutants_equivalent.txt").read_text().splitlines()]
     equivalent = {tuple(parts[:3]) for parts in known if len(parts) == 4}
     inside = path.relative_to(PACKAGE).as_posix()
     found = dict.fromkeys(Finder(path, (ROOT / path).read_text()).found)
@@ -67,7 +63,7 @@ def mutants(path: Path) -> list[Mutant]:
 
 
 def sample(seed: int, only: str | None) -> Iterator[Mutant]:
-    """An endless even mixture: a room, a module of it, an operator, a place, none twice."""
+    """All mutants, none twice, in an even mixture: a room, a module of it, an operator, a place."""
     rng, rooms = random.Random(seed), defaultdict(list)
     for room in ROOMS:
         for path in sorted((ROOT / PACKAGE / room).rglob("*.py")):
@@ -77,7 +73,7 @@ def sample(seed: int, only: str | None) -> Iterator[Mutant]:
     while rooms:
         # Rooms in proportion to the root of their size: the large ones count more, the small ones are not forgotten.
         room = rng.choices(list(rooms), [len(modules) ** 0.5 for modules in rooms.values()])[0]
-        left = rooms[room].pop(0 if len(rooms[room]) == 1 else rng.randrange((len(rooms[room]) + 1) // 2))
+        left = rooms[room].pop(rng.randrange((len(rooms[room]) + 1) // 2))
         operator = rng.choice(sorted({m.operator for m in left}))
         yield left.pop(left.index(rng.choice([m for m in left if m.operator == operator])))
         rooms[room] += [left] if left else []  # to the end of the line: other modules come first
@@ -85,24 +81,27 @@ def sample(seed: int, only: str | None) -> Iterator[Mutant]:
             del rooms[room]
 
 
-TESTS = ROOT / "tests"
-CONTRACTS = ("test_contract.py", "test_contract_optax.py", "test_contract_parts.py")
+def public_names(path: Path) -> set[str]:
+    nodes = (n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef | ast.ClassDef))
+    return {n.name for n in nodes if not n.name.startswith("_")}
+
+
+def words(path: Path) -> set[str]:
+    return set(re.findall(r"\w+", path.read_text()))
 
 
 def tests_of(path: Path) -> list[str]:
-    """The test files that name the module or one of its public names, its namesake and small files first."""
-    source, room = (ROOT / path).read_text(), path.relative_to(PACKAGE).parts[0]
-    public = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    public = {name for name in public if not name.startswith("_")}
+    """The test files that name the module or one of its public names: its namesake, then small ones, first."""
+    public, room = public_names(ROOT / path), path.relative_to(PACKAGE).parts[0]
     module = ".".join(path.with_suffix("").parts[1:])
     chosen = []
-    for test in TESTS.rglob("test_*.py"):
+    for test in (t for t in TESTS.rglob("test_*.py") if t.name not in CONTRACTS):
         text = test.read_text()
-        imports = re.findall(rf"attractor\.{room}\b|from attractor import [^\n]*\b{room}\b", text)
-        if module in text or (imports and public & set(re.findall(r"\w+", text))):
+        imports = re.search(rf"attractor\.{room}\b|from attractor import [^\n]*\b{room}\b", text)
+        if module in text or (imports and public & words(test)):
             chosen.append(test)
     chosen.sort(key=lambda t: (t.name != f"test_{path.name}", t.stat().st_size))
-    return [t.relative_to(ROOT).as_posix() for t in chosen if t.name not in CONTRACTS]
+    return [t.relative_to(ROOT).as_posix() for t in chosen]
 
 
 class Chosen:
@@ -112,28 +111,27 @@ class Chosen:
         self.names, self.failed = names, []
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        mine = lambda item: getattr(item, "callspec", None) and item.callspec.params.get("name") in self.names  # noqa: E731
-        items[:] = [i for i in items if i.path.name not in CONTRACTS or mine(i)]
+        named = [getattr(item, "callspec", None) and item.callspec.params.get("name") in self.names for item in items]
+        items[:] = [i for i, mine in zip(items, named, strict=True) if mine or i.path.name not in CONTRACTS]
 
-    def pytest_runtest_logreport(self, report: "pytest.TestReport") -> None:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.failed += [report.nodeid] if report.failed else []
 
-    def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
-        self.failed += [report.nodeid] if report.failed else []
+    pytest_collectreport = pytest_runtest_logreport
 
 
 def child(copy: Path, groups: list[list[str]], names: set[str]) -> None:
-    """Runs groups of tests on a copy, up to the first failure; writes what failed, and never returns."""
+    """Run groups of tests on a copy, up to the first failure, and write which that was; never returns."""
     code = 3
     try:
         os.chdir(copy)
         sys.path.insert(0, str(copy / "src"))
-        sys.dont_write_bytecode = True
         log = os.open(copy / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1), os.dup2(log, 2)
+        for stream in (1, 2):
+            os.dup2(log, stream)
         plugin, options = Chosen(names), ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore"]
-        for group in groups:
-            code = int(pytest.main([*options, *group], plugins=[plugin])) if group else 5
+        for group in filter(None, groups):
+            code = int(pytest.main([*options, *group], plugins=[plugin]))
             if code not in (0, 5):  # 5: no test was found
                 break
         (copy / "failed").write_text("\n".join(plugin.failed[:1]))
@@ -142,19 +140,15 @@ def child(copy: Path, groups: list[list[str]], names: set[str]) -> None:
 
 
 def run(copy: Path, groups: list[list[str]], names: set[str], timeout: float) -> tuple[str, str]:
-    """``(outcome, test)``: survived, caught or slow."""
+    """What became of a copy (survived, caught or slow), and by which test."""
     (copy / "failed").write_text("")
-    if not (pid := os.fork()):
-        child(copy, groups, names)
-    until = time.monotonic() + timeout
-    while not (status := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return "slow", ""
-        time.sleep(0.05)
-    code = os.waitstatus_to_exitcode(status[1])
-    return "survived" if code in (0, 5) else "caught", (copy / "failed").read_text()
+    process = multiprocessing.get_context("forkserver").Process(target=child, args=(copy, groups, names))
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        return "slow", ""
+    return "survived" if process.exitcode in (0, 5) else "caught", (copy / "failed").read_text()
 
 
 def try_one(copy: Path, mutant: Mutant, timeout: float, claims: bool) -> tuple[str, str]:
@@ -162,14 +156,14 @@ def try_one(copy: Path, mutant: Mutant, timeout: float, claims: bool) -> tuple[s
     target, source = copy / mutant.path, (copy / mutant.path).read_text()
     lines = source.splitlines(keepends=True)
     lines[mutant.line - 1] = mutant.after + "\n"
-    names = set(re.findall(r"""\b(?:method|part)\(\s*(?:"[^"]*",\s*)?"([a-z0-9.-]+)",""", source))
-    names |= set(re.findall(r"""\bmethod\(\s*"([^"]+)\"""", source))
+    names = set(re.findall(r'\bmethod\(\s*"([^"]+)"|\bpart\(\s*"[^"]+",\s*"([^"]+)"', source))
+    kinds = [k for k in CONTRACTS if re.search(r"\bpart\(" if "parts" in k else r"\bmethod\(", source)]
     stat = target.stat()
     try:
         target.write_text("".join(lines))
-        os.utime(target, (1e9, 1e9))  # no compiled file of another text is taken for it
-        kinds = [k for k in CONTRACTS if re.search(r"\bpart\(" if "parts" in k else r"\bmethod\(", source)]
-        outcome = run(copy, [tests_of(mutant.path), [f"tests/{k}" for k in kinds]], names, timeout)
+        os.utime(target, (next(STAMPS),) * 2)  # no compiled file of another text is taken for it
+        groups = [tests_of(mutant.path), [f"tests/{k}" for k in kinds]]
+        outcome = run(copy, groups, {name for pair in names for name in pair if name}, timeout)
         return check(copy, mutant) if outcome[0] == "survived" and claims else outcome
     finally:
         target.write_text(source)
@@ -178,16 +172,12 @@ def try_one(copy: Path, mutant: Mutant, timeout: float, claims: bool) -> tuple[s
 
 def check(copy: Path, mutant: Mutant) -> tuple[str, str]:
     """Whether a verdict of a paper that uses the module gets worse."""
-    public = {n.name for n in ast.parse((copy / mutant.path).read_text()).body if hasattr(n, "name")}
-    room = mutant.path.relative_to(PACKAGE).parts[0]
-    for paper in sorted((copy / PACKAGE / "papers" / room).glob("[a-z]*.py")):
-        slug = paper.stem.replace("_", "-")
-        if not public & set(re.findall(r"\w+", paper.read_text())):
-            continue
-        command = [sys.executable, "-m", "attractor", "check", slug, "--stale"]
+    papers = copy / PACKAGE / "papers" / mutant.path.relative_to(PACKAGE).parts[0]
+    for paper in sorted(p for p in papers.glob("[a-z]*.py") if public_names(copy / mutant.path) & words(p)):
+        command = [sys.executable, "-m", "attractor", "check", paper.stem.replace("_", "-"), "--stale"]
         environment = os.environ | {"PYTHONPATH": str(copy / "src"), "ATTRACTOR_HOME": str(copy / "home")}
         if subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode:
-            return "caught", f"claims of {slug}"
+            return "caught", f"claims of {paper.stem}"
     return "survived", ""
 
 
@@ -216,9 +206,11 @@ def main() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "attractor-mutants"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
     chosen = list(islice(sample(arguments.seed, arguments.module), arguments.skip, arguments.skip + arguments.number))
     table = Table("where", "operator", "change", title="not noticed")
-    outcomes, caught_by = Counter(), {}
+    caught_by: dict[str, str] = {}
+    outcomes: Counter[str] = Counter()
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with tempfile.TemporaryDirectory() as folder, Progress(*columns) as bar:
         copies: Queue[Path] = Queue()
@@ -244,17 +236,15 @@ def main() -> int:
                 print(f"{seconds:5.0f} s  {outcome:8}  {change}  {test.rpartition('/')[2]}", flush=True)
                 bar.advance(task)
         # A test that fails anyway has caught nothing.
-        suspects = sorted({t for t in caught_by if "::" in t})
-        names = {t.partition("[")[2].rstrip("]") for t in suspects}
-        sound = not suspects or run(copies.get(), [suspects], names, 20 * arguments.timeout)
-    console = Console()
+        suspects = sorted(test for test in caught_by if "::" in test)
+        names = {test.partition("[")[2].rstrip("]") for test in suspects}
+        failing = run(copies.get(), [suspects], names, 20 * arguments.timeout)[1] if suspects else ""
+    console, caught = Console(), outcomes["caught"] + outcomes["slow"]
     console.print(table)
-    caught = outcomes["caught"] + outcomes["slow"]
     console.print(f"{caught} of {len(chosen)} caught ({100 * caught / len(chosen):.0f} %); seed {arguments.seed}")
-    if sound is not True and sound[0] != "survived":
-        console.print(f"not to be trusted: {sound[1]} fails without any change, and caught {caught_by.get(sound[1])}")
-        return 2
-    return int(caught < arguments.least * len(chosen))
+    if failing:
+        console.print(f"not to be trusted: {failing} fails without any change too, and caught {caught_by[failing]}")
+    return 2 if failing else int(caught < arguments.least * len(chosen))
 
 
 if __name__ == "__main__":
