@@ -52,10 +52,13 @@ class Finder(ast.NodeVisitor):
                 for statement in node.body:
                     self.visit(statement)
             return
-        if isinstance(node, ast.ClassDef | ast.Module):  # constants and registrations in between are left alone
+        if isinstance(node, ast.ClassDef | ast.Module):  # of what stands in between, only formulas in tables
             for child in node.body:
-                if isinstance(child, ast.FunctionDef | ast.ClassDef):
-                    self.visit(child)
+                formulas = [
+                    n.body for n in ast.walk(child) if isinstance(n, ast.Lambda) and isinstance(child, ast.Assign)
+                ]
+                for part in [child] if isinstance(child, ast.FunctionDef | ast.ClassDef) else formulas:
+                    self.visit(part)
             return
         handler = getattr(self, type(node).__name__.lower(), None)
         if handler is not None and node.lineno == node.end_lineno:  # pyright: ignore[reportAttributeAccessIssue]
