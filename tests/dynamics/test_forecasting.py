@@ -85,7 +85,7 @@ def test_a_constant_coordinate_does_no_harm(forecaster):
 
 def test_benchmark_grades_each_model_on_each_system():
     pytest.importorskip("dysts")
-    from attractor.dynamics import chaotic_system, sample_systems
+    from attractor.dynamics import chaotic_system, sample_systems, trajectory
 
     systems = [chaotic_system("Lorenz"), chaotic_system("HyperBao")]
     series = sample_systems(systems, 400)
@@ -93,6 +93,15 @@ def test_benchmark_grades_each_model_on_each_system():
     errors = table.pivot(index="system", columns="model", values="error")
     assert (errors["NVAR"] < 0.5 * errors["mean"]).all()
     assert table["smape"].between(0, 200).all()
+    for row, x in zip(table[table["model"] == "mean"].itertuples(), series, strict=True):
+        mean, actual = x[:-50].mean(0), x[-50:]
+        expected = np.sqrt(np.mean(((mean - actual) / x[:-50].std(0)) ** 2))
+        percent = 200 * np.mean(np.abs(mean - actual) / (np.abs(mean) + np.abs(actual)))
+        np.testing.assert_allclose([row.error, row.smape], [expected, percent], rtol=1e-6)
+    # The series begin five periods after the start, a hundred points to a period, four steps to a point.
+    lorenz = systems[0]
+    whole = trajectory(lorenz.field, jnp.asarray(lorenz.start), lorenz.period / 400, 510, 4)
+    np.testing.assert_allclose(series[0][:10], whole[500:], rtol=1e-6)
     with pytest.raises(ValueError, match="series"):
         forecast_benchmark({"mean": mean_forecast}, systems, series[:1])
 
