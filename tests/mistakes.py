@@ -1,10 +1,19 @@
 """The single-line mistakes that a good programmer makes, found in a module's source by its syntax; see `mutants`."""
 
 import ast
+import random
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE, TESTS = Path("src/attractor"), ROOT / "tests"
+ROOMS = (
+    "optim", "second_order", "games", "blackbox", "distributed", "credit", "operators", "physics", "dynamics", "rl",
+    "generative", "categories", "representation", "nn", "linalg", "landscape",
+)  # fmt: skip
 SWAPS = {"argmin": "argmax", "minimum": "maximum", "min": "max", "any": "all"}
 SWAPS |= {b: a for a, b in SWAPS.items()}
 COMPARED = {
@@ -176,3 +185,31 @@ def name_of(function: ast.expr) -> str:
 def number(node: ast.AST) -> int | float | None:
     value = node.value if isinstance(node, ast.Constant) else None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def mutants(path: Path) -> list[Mutant]:
+    """All mutants of a module that are not known to be equivalent."""
+    known = [line.split(" | ") for line in (TESTS / "mutants_equivalent.txt").read_text().splitlines()]
+    equivalent = {tuple(parts[:3]) for parts in known if len(parts) == 4}
+    inside = path.relative_to(PACKAGE).as_posix()
+    found = dict.fromkeys(Finder(path, (ROOT / path).read_text()).found)
+    return [m for m in found if (inside, m.operator, m.after.strip()) not in equivalent]
+
+
+def sample(seed: int, only: str | None) -> Iterator[Mutant]:
+    """All mutants, none twice, in an even mixture: a room, a module of it, an operator, a place."""
+    rng, rooms = random.Random(seed), defaultdict(list)
+    for room in ROOMS:
+        for path in sorted((ROOT / PACKAGE / room).rglob("*.py")):
+            left = mutants(path.relative_to(ROOT)) if only is None or only in path.as_posix() else []
+            if left:
+                rooms[room].append(left)
+    while rooms:
+        # Rooms in proportion to the root of their size: the large ones count more, the small ones are not forgotten.
+        room = rng.choices(list(rooms), [len(modules) ** 0.5 for modules in rooms.values()])[0]
+        left = rooms[room].pop(rng.randrange((len(rooms[room]) + 1) // 2))
+        operator = rng.choice(sorted({m.operator for m in left}))
+        yield left.pop(left.index(rng.choice([m for m in left if m.operator == operator])))
+        rooms[room] += [left] if left else []  # to the end of the line: other modules come first
+        if not rooms[room]:
+            del rooms[room]

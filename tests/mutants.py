@@ -17,33 +17,25 @@ import argparse
 import ast
 import multiprocessing
 import os
-import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
 from pathlib import Path
 from queue import Queue
 
 import pytest
-from mistakes import Finder, Mutant
+from mistakes import PACKAGE, ROOT, TESTS, Mutant, sample
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE, TESTS = Path("src/attractor"), ROOT / "tests"
-ROOMS = (
-    "optim", "second_order", "games", "blackbox", "distributed", "credit", "operators", "physics", "dynamics", "rl",
-    "generative", "categories", "representation", "nn", "linalg", "landscape",
-)  # fmt: skip
 CONTRACTS = ("test_contract.py", "test_contract_optax.py", "test_contract_parts.py")
 STAMPS = count(10**9)
 # What every run needs is imported once, and inherited. Nothing of it starts a thread, or JAX's backend.
@@ -51,34 +43,6 @@ PRELOAD = [
     "jax", "equinox", "optax.contrib", "diffrax", "lineax", "optimistix", "jaxtyping", "beartype", "pandas", "xarray",
     "scipy.optimize", "scipy.stats", "sklearn.datasets", "plotly.graph_objects", "pytest",
 ]  # fmt: skip
-
-
-def mutants(path: Path) -> list[Mutant]:
-    """All mutants of a module that are not known to be equivalent."""
-    known = [line.split(" | ") for line in (TESTS / "mutants_equivalent.txt").read_text().splitlines()]
-    equivalent = {tuple(parts[:3]) for parts in known if len(parts) == 4}
-    inside = path.relative_to(PACKAGE).as_posix()
-    found = dict.fromkeys(Finder(path, (ROOT / path).read_text()).found)
-    return [m for m in found if (inside, m.operator, m.after.strip()) not in equivalent]
-
-
-def sample(seed: int, only: str | None) -> Iterator[Mutant]:
-    """All mutants, none twice, in an even mixture: a room, a module of it, an operator, a place."""
-    rng, rooms = random.Random(seed), defaultdict(list)
-    for room in ROOMS:
-        for path in sorted((ROOT / PACKAGE / room).rglob("*.py")):
-            left = mutants(path.relative_to(ROOT)) if only is None or only in path.as_posix() else []
-            if left:
-                rooms[room].append(left)
-    while rooms:
-        # Rooms in proportion to the root of their size: the large ones count more, the small ones are not forgotten.
-        room = rng.choices(list(rooms), [len(modules) ** 0.5 for modules in rooms.values()])[0]
-        left = rooms[room].pop(rng.randrange((len(rooms[room]) + 1) // 2))
-        operator = rng.choice(sorted({m.operator for m in left}))
-        yield left.pop(left.index(rng.choice([m for m in left if m.operator == operator])))
-        rooms[room] += [left] if left else []  # to the end of the line: other modules come first
-        if not rooms[room]:
-            del rooms[room]
 
 
 def public_names(path: Path) -> set[str]:
@@ -200,6 +164,7 @@ def main() -> int:
     parser.add_argument("--module", help="only modules with this in their path")
     parser.add_argument("--claims", action="store_true", help="try the papers' claims on what survives the tests")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further mutant after so long")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds until a run counts as caught")
     parser.add_argument("--least", type=float, default=0.95, help="share to be caught; less is exit code 1")
     arguments = parser.parse_args()
@@ -216,17 +181,21 @@ def main() -> int:
         copies: Queue[Path] = Queue()
         for i in range(arguments.jobs):
             copies.put(fresh_copy(Path(folder) / f"copy{i}"))
-        task = bar.add_task("mutants", total=len(chosen))
+        task, until = bar.add_task("mutants", total=len(chosen)), time.monotonic() + 60 * arguments.minutes
 
-        def one(mutant: Mutant) -> tuple[Mutant, tuple[str, str], float]:
+        def one(mutant: Mutant) -> tuple[str, str, float]:
             copy, begun = copies.get(), time.monotonic()
             try:
-                return mutant, try_one(copy, mutant, arguments.timeout, arguments.claims), time.monotonic() - begun
+                if begun > until:
+                    return "left", "", 0.0
+                return *try_one(copy, mutant, arguments.timeout, arguments.claims), time.monotonic() - begun
             finally:
                 copies.put(copy)
 
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            for mutant, (outcome, test), seconds in pool.map(one, chosen):
+            for mutant, (outcome, test, seconds) in zip(chosen, pool.map(one, chosen), strict=True):
+                if outcome == "left":
+                    continue
                 where = f"{mutant.path.relative_to(PACKAGE)}:{mutant.line}"
                 outcomes[outcome] += 1
                 caught_by.setdefault(test, where)
@@ -239,12 +208,12 @@ def main() -> int:
         suspects = sorted(test for test in caught_by if "::" in test)
         names = {test.partition("[")[2].rstrip("]") for test in suspects}
         failing = run(copies.get(), [suspects], names, 20 * arguments.timeout)[1] if suspects else ""
-    console, caught = Console(), outcomes["caught"] + outcomes["slow"]
+    console, caught, tried = Console(), outcomes["caught"] + outcomes["slow"], outcomes.total()
     console.print(table)
-    console.print(f"{caught} of {len(chosen)} caught ({100 * caught / len(chosen):.0f} %); seed {arguments.seed}")
+    console.print(f"{caught} of {tried} caught ({100 * caught / max(tried, 1):.0f} %); seed {arguments.seed}")
     if failing:
         console.print(f"not to be trusted: {failing} fails without any change too, and caught {caught_by[failing]}")
-    return 2 if failing else int(caught < arguments.least * len(chosen))
+    return 2 if failing else int(caught < arguments.least * tried)
 
 
 if __name__ == "__main__":
