@@ -45,18 +45,27 @@ class Finder(ast.NodeVisitor):
         tree = ast.parse(source)
         for node in ast.walk(tree):
             self.parents |= {child: node for child in ast.iter_child_nodes(node)}
+        self.examples: set[str] = set()  # what only registrations use, and what only that uses
+        for _ in range(3):
+            used = [n for n in tree.body if getattr(n, "name", "") not in self.examples and not registers(n)]
+            names = {n.id for statement in used for n in ast.walk(statement) if isinstance(n, ast.Name)}
+            private = {n.name for n in used if isinstance(n, ast.FunctionDef) and n.name.startswith("_")}
+            self.examples |= private - names
         self.keys_by = "jnp.broadcast_to" if "jax.numpy as jnp" in source else "jax.numpy.broadcast_to"
         self.visit(tree)
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr | ast.AnnAssign | ast.Import | ast.ImportFrom):
             return
-        if isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise):
+        if isinstance(node, ast.If) and any(isinstance(statement, ast.Raise) for statement in node.body):
             return
         if isinstance(node, ast.Call) and name_of(node.func) in VALIDATION:
             return
         if isinstance(node, ast.FunctionDef):
-            if not re.search(r"example|^plot|__check_init__|__repr__", node.name):
+            if (
+                not re.search(r"example|_error$|^plot|__check_init__|__repr__", node.name)
+                and node.name not in self.examples
+            ):
                 self.stale(node)
                 for statement in node.body:
                     self.visit(statement)
@@ -117,14 +126,16 @@ class Finder(ast.NodeVisitor):
 
     def constant(self, node: ast.Constant) -> None:
         value, parent = number(node), self.parents[node]
-        if value is None or b"finfo" in self.lines[node.lineno - 1]:
+        if value is None or re.search(rb"finfo|\beps \*|\* eps\b", self.lines[node.lineno - 1]):
             return
+        if value == 1 and isinstance(parent, ast.Call) and name_of(parent.func) == "where":
+            return  # in place of a zero that is divided by and then left out
         reduces = isinstance(parent, ast.Call) and name_of(parent.func) in {"mean", "sum", "norm", "std", "var", "prod"}
         if (reduces and value in (0, 1)) or (isinstance(parent, ast.keyword) and parent.arg == "axis"):
             self.replace("axis", node, "0" if value else "1")
         elif isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Mult | ast.Div) and value:
             self.replace("factor", node, repr(2 * value))
-        elif isinstance(value, float) and value and not isinstance(getattr(parent, "op", None), ast.Pow):
+        elif isinstance(value, float) and 1e-4 < value < 1e4 and not isinstance(getattr(parent, "op", None), ast.Pow):
             self.replace("constant", node, repr(10 * value))
 
     def compare(self, node: ast.Compare) -> None:
@@ -180,6 +191,11 @@ class Finder(ast.NodeVisitor):
 
 def name_of(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def registers(statement: ast.stmt) -> bool:
+    calls = (n for n in ast.walk(statement) if isinstance(n, ast.Call))
+    return isinstance(statement, ast.Expr) and any(name_of(call.func) in {"part", "method"} for call in calls)
 
 
 def number(node: ast.AST) -> int | float | None:

@@ -6,6 +6,7 @@ Programs are traced, not compiled.
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import optax
 import pytest
 from keys import uses_no_key_twice
 
@@ -14,7 +15,7 @@ from attractor.generative import TimeMLP, rectified_flow
 from attractor.linalg import hutchinson_diagonal
 from attractor.nn import NALU, ElmanCell, ResidualConvNet
 from attractor.operators import FNO
-from attractor.optim import functional_teaching, goldstein_norm
+from attractor.optim import functional_teaching, goldstein_norm, random_scaling
 from attractor.optim.convex_networks import sample_relu_arrangements
 from attractor.optim.stochastic_approximation import linear_stochastic_approximation
 from attractor.physics import Collocation, sparse_tangents
@@ -45,6 +46,14 @@ def returns(problem, key):
     return problem.probes["return"](problem, problem.init(jr.key(0)), key)
 
 
+def scaled(key):
+    def update(updates, state, params=None, *, key, **_):
+        return updates + jr.normal(key, updates.shape), state
+
+    noisy_base = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    return random_scaling(noisy_base).update(X[0], None, X[0], key=key)
+
+
 DRAWS = {
     "Collocation.sample": lambda key: collocation().sample(key),
     "Decision.rollout": lambda key: returns(Decision.example(), key),
@@ -58,6 +67,7 @@ DRAWS = {
     "hutchinson_diagonal": lambda key: hutchinson_diagonal(lambda v: 2 * v, X[0], key, probes=3),
     "functional_teaching": lambda key: functional_teaching(X[0], jnp.eye(3), 0.1, 5, key, teacher="random"),
     "linear_stochastic_approximation": lambda key: linear_stochastic_approximation(noisy, X[0], 0.1, 5, key),
+    "random_scaling": scaled,
     "rectified_flow.sample": lambda key: flow().sample(key),
 }
 

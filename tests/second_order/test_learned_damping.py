@@ -72,6 +72,7 @@ def test_a_policy_corrects_the_classic_rule():
     into, out = actor.correction.layers
     expected = -1.0 + out.weight @ jnp.tanh(into.weight @ observed + into.bias) + out.bias
     np.testing.assert_allclose(learned_rule(decision, actor)(observed), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(actor.log_std, [-0.7], rtol=1e-6)
     uses_no_key_twice(jax.make_jaxpr(decision.init)(jr.key(0)).jaxpr)
 
 

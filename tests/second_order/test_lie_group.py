@@ -42,6 +42,15 @@ def test_preconditions_with_its_dense_matrix(group, n):
         np.testing.assert_allclose(dense(preconditioner.scaled(2.0)), 2 * q)
 
 
+def test_all_begin_at_the_identity_or_near():
+    for group in (Triangular, CrossShaped):
+        np.testing.assert_array_equal(dense(group.identity(jnp.ones(4), jr.key(0))), np.eye(4))
+    u, v, d = LowRank.identity(jnp.ones(400), jr.key(0))
+    np.testing.assert_array_equal(d, 1)
+    np.testing.assert_allclose([np.linalg.norm(u), np.linalg.norm(v)], 0.1, rtol=0.05)
+    assert abs(np.sum(u * v)) < 0.1 * np.linalg.norm(u) * np.linalg.norm(v)
+
+
 @pytest.mark.parametrize("n", [4, 5])
 def test_triangular_and_cross_steps_agree_with_numpy(n):
     with jax.enable_x64(True):

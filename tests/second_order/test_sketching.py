@@ -74,6 +74,7 @@ def test_solved_whole_it_is_newton_with_a_line_search():
         problem = _on_the_sphere(jnp.asarray(x0))
         method, key = SketchedNewton(sketch_size=5, violation_weight=0.01, gradient_weight=0.1), jr.key(0)
         at, state = jnp.asarray(x0), method.init(problem, jnp.asarray(x0), key)
+        np.testing.assert_allclose(state[1:], [0.01, 0.1, 1, 1, 0])
         advance = jax.jit(lambda at, state: method.step(problem, at, state, key))
         for _ in range(4):
             value, gradient, penalties, slopes, matrix = parts(x, multipliers)
