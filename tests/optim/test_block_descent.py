@@ -90,9 +90,9 @@ def test_a_factor_of_the_dictionary_solves_its_proximal_transport(block):
     shape, axis = factors[block].shape, 1 - block
     with jax.enable_x64(True):
         arrays, start = (jnp.asarray(tensor), jnp.asarray(cost)), tuple(map(jnp.asarray, factors))
-        found, _ = wasserstein_cp_dictionary(
+        (found,), _ = wasserstein_cp_dictionary(
             *arrays, start, 1, epsilon, weight, 3_000,
-            lambda solvers, blocks, sweeps, measure: (solvers[block](blocks, jnp.asarray(0)), None),
+            lambda solvers, blocks, sweeps, measure: ((solvers[block](blocks, jnp.asarray(0)),), jnp.zeros(1)),
         )  # fmt: skip
 
         @jax.jit
