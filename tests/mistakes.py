@@ -203,22 +203,28 @@ def number(node: ast.AST) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def equivalent() -> set[tuple[str, ...]]:
+    """``(module, operator, changed line)`` of the changes that are known to make no difference."""
+    lines = (TESTS / "mutants_equivalent.txt").read_text().splitlines()[1:]
+    return {tuple(line.split(" | ")[:3]) for line in lines}
+
+
+def key(mutant: Mutant) -> tuple[str, ...]:
+    return mutant.path.relative_to(PACKAGE).as_posix(), mutant.operator, mutant.after.strip()
+
+
 def mutants(path: Path) -> list[Mutant]:
-    """All mutants of a module that are not known to be equivalent."""
-    known = [line.split(" | ") for line in (TESTS / "mutants_equivalent.txt").read_text().splitlines()]
-    equivalent = {tuple(parts[:3]) for parts in known if len(parts) == 4}
-    inside = path.relative_to(PACKAGE).as_posix()
-    found = dict.fromkeys(Finder(path, (ROOT / path).read_text()).found)
-    return [m for m in found if (inside, m.operator, m.after.strip()) not in equivalent]
+    """All mutants of a module."""
+    return list(dict.fromkeys(Finder(path, (ROOT / path).read_text()).found))
 
 
 def sample(seed: int, only: str | None) -> Iterator[Mutant]:
-    """All mutants, none twice, in an even mixture: a room, a module of it, an operator, a place."""
-    rng, rooms = random.Random(seed), defaultdict(list)
+    """All mutants but the equivalent ones, in an even mixture: a room, a module of it, an operator, a place."""
+    rng, rooms, known = random.Random(seed), defaultdict(list), equivalent()
     for room in ROOMS:
         for path in sorted((ROOT / PACKAGE / room).rglob("*.py")):
-            left = mutants(path.relative_to(ROOT)) if only is None or only in path.as_posix() else []
-            if left:
+            left = [m for m in mutants(path.relative_to(ROOT)) if key(m) not in known]
+            if left and (only is None or only in path.as_posix()):
                 rooms[room].append(left)
     while rooms:
         # Rooms in proportion to the root of their size: the large ones count more, the small ones are not forgotten.

@@ -30,7 +30,7 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
-from mistakes import PACKAGE, ROOT, TESTS, Mutant, sample
+from mistakes import PACKAGE, ROOT, TESTS, Mutant, equivalent, key, mutants, sample
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
@@ -156,6 +156,11 @@ def fresh_copy(folder: Path) -> Path:
     return folder
 
 
+def still_there(change: tuple[str, ...]) -> bool:
+    path = PACKAGE / change[0]
+    return (ROOT / path).exists() and change in map(key, mutants(path))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
@@ -210,6 +215,8 @@ def main() -> int:
         failing = run(copies.get(), [suspects], names, 20 * arguments.timeout)[1] if suspects else ""
     console, caught, tried = Console(), outcomes["caught"] + outcomes["slow"], outcomes.total()
     console.print(table)
+    for module, operator, line in sorted(known for known in equivalent() if not still_there(known)):
+        console.print(f"no longer there, see mutants_equivalent.txt: {module} | {operator} | {line}")
     console.print(f"{caught} of {tried} caught ({100 * caught / max(tried, 1):.0f} %); seed {arguments.seed}")
     if failing:
         console.print(f"not to be trusted: {failing} fails without any change too, and caught {caught_by[failing]}")
