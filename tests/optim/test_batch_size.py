@@ -27,16 +27,18 @@ def one_step(method, task):
 
 @pytest.mark.parametrize("coordinatewise", [False, True])
 def test_next_batch_agrees_with_numpy(coordinatewise):
-    method = AdaptiveBatch(optax.sgd(1.0), eta=0.8, initial=64, coordinatewise=coordinatewise)
+    # Few samples and a small η, so that no limit hides the variance: the answer lies between 8 and 256.
+    method = AdaptiveBatch(optax.sgd(1.0), eta=0.2, initial=8, coordinatewise=coordinatewise)
     task = problem(np.tile(DATA, (4, 1)), batch_size=None)
-    used = jr.permutation(jr.fold_in(jr.key(1), 1), 256) < 64
+    used = jr.permutation(jr.fold_in(jr.key(1), 1), 256) < 8
     gradients = 1 - np.tile(DATA, (4, 1))[np.asarray(used)]
     noise, signal = gradients.var(0, ddof=1), gradients.mean(0) ** 2
     needed = (noise / signal).max() if coordinatewise else noise.sum() / signal.sum()
     x, state = one_step(method, task)
     np.testing.assert_allclose(x, 1 - gradients.mean(0), atol=1e-6)
-    assert int(state.batch) == max(64, min(int(np.ceil(needed / 0.8**2)), 256))
-    assert int(state.drawn) == 64
+    assert 16 < needed / 0.2**2 < 220
+    assert int(state.batch) == int(np.ceil(needed / 0.2**2))
+    assert int(state.drawn) == 8
 
 
 def test_batches_never_shrink_and_pass_the_test_once_grown():

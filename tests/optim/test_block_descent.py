@@ -82,6 +82,37 @@ def test_a_dictionary_stays_on_its_simplices_and_improves():
     assert np.all(np.diff(values) < 0)
 
 
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_factor_of_the_dictionary_solves_its_proximal_transport(block):
+    cells = np.linspace(0, 1, 3)
+    cost, epsilon, weight = (cells[:, None] - cells) ** 2, 0.2, 0.3
+    tensor, factors = simplex(2, 3, axis=1), (simplex(2, 2, axis=1), simplex(3, 2, axis=0))
+    shape, axis = factors[block].shape, 1 - block
+    with jax.enable_x64(True):
+        arrays, start = (jnp.asarray(tensor), jnp.asarray(cost)), tuple(map(jnp.asarray, factors))
+        (found,), _ = wasserstein_cp_dictionary(
+            *arrays, start, 1, epsilon, weight, 3_000,
+            lambda solvers, blocks, sweeps, measure: ((solvers[block](blocks, jnp.asarray(0)),), jnp.zeros(1)),
+        )  # fmt: skip
+
+        @jax.jit
+        @jax.value_and_grad
+        def objective(u):
+            u = u.reshape(shape)
+            blocks = (u, start[1]) if block == 0 else (start[0], u)
+            costs = entropic_cost(arrays[0], cp_tensor(blocks), arrays[1], epsilon)
+            return jnp.sum(costs) + weight / 2 * jnp.sum((u - start[block]) ** 2)
+
+        sums = {"type": "eq", "fun": lambda u: u.reshape(shape).sum(axis) - 1}
+        options = {"ftol": 1e-14, "maxiter": 200}
+        best = minimize(
+            objective, factors[block].ravel(), jac=True, bounds=[(1e-9, 1)] * np.prod(shape), constraints=[sums],
+            method="SLSQP", options=options,
+        )  # fmt: skip
+        assert np.abs(best.x.reshape(shape) - factors[block]).max() > 0.02
+        np.testing.assert_allclose(found, best.x.reshape(shape), atol=1e-5)
+
+
 def test_a_rank_one_tensor_is_the_outer_product():
     a, b, c = (RNG.random((n, 1)) for n in (2, 3, 4))
     found = cp_tensor((jnp.asarray(a), jnp.asarray(b), jnp.asarray(c)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from attractor.optim import common_descent
+from attractor.optim.common_descent import _refuting
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,39 @@ def test_smooth_losses_end_between_their_minimizers():
     assert found.norm <= 1e-4
     np.testing.assert_allclose(found.x[0], found.x[1], atol=1e-3)
     assert 0 <= float(found.x[0]) <= 2
+
+
+def test_steps_of_a_smooth_loss_by_hand():
+    curvature, x = np.array([1.0, 3.0]), np.array([3.0, -1.0])
+    start, value = x, lambda x: np.sum(curvature * x**2) / 2
+    for _ in range(3):
+        v = -curvature * x
+        t = 0.1 / np.linalg.norm(v)
+        while value(x + 2 * t * v) <= value(x) - 0.25 * 2 * t * (v @ v):
+            t *= 2
+        x, length = x + t * v, np.linalg.norm(v)
+    found = common_descent(lambda x: jnp.sum(curvature * x**2)[None] / 2, jnp.asarray(start), radius=0.1, steps=3)
+    np.testing.assert_allclose(found.x, x, rtol=1e-8)
+    np.testing.assert_allclose(found.norm, length, rtol=1e-8)
+    assert found.steps == 3
+
+
+@pytest.mark.parametrize("bumps", [(1.0, 2.0), (2.0, 2.5)])
+def test_a_broken_promise_is_refuted_by_a_gradient_on_the_way(bumps):
+    """Slope -0.5, then 2 between the bumps, then -0.2, which is not bad enough: a quarter of -0.25 was promised."""
+
+    def slope(x):
+        return 2.0 if bumps[0] < x < bumps[1] else -0.5 if x < bumps[0] else -0.2
+
+    def value(x):
+        first, second = min(x, bumps[0]), min(max(x - bumps[0], 0), bumps[1] - bumps[0])
+        return -0.5 * first + 2 * second - 0.2 * max(x - bumps[1], 0)
+
+    v, reach = jnp.array([0.5]), 6.0
+    lowered = lambda t: np.array([value(t * 0.5) <= -0.25 * t * 0.25])  # noqa: E731
+    assert not lowered(reach)
+    found = _refuting(lambda x: np.array([[slope(float(x[0]))]]), lowered, jnp.zeros(1), v, 0.5, reach, 0)
+    np.testing.assert_allclose(found, [2.0])
 
 
 def test_no_loss_rises():

@@ -85,6 +85,16 @@ def test_subspace_step_solves_a_linear_problem_in_the_subspace():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_damping_is_relative_to_the_curvature():
+    rows, columns, damping = RNG.standard_normal((6, 4)), RNG.standard_normal((4, 2)), 0.3
+    problem = Composite.least_squares(lambda x: jnp.asarray(rows) @ x - 1, init=jnp.zeros(4))
+    found = subspace_gauss_newton(problem, jnp.zeros(4), None, lambda r: jnp.asarray(columns) @ r, 2, damping)
+    slopes = rows @ columns
+    hessian = slopes.T @ slopes
+    expected = columns @ np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), slopes.T @ np.ones(6))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_deeper_networks_and_linear_models():
     for depth in (0, 2):
         problem = _network(depth=depth)

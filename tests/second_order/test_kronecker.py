@@ -18,7 +18,7 @@ from attractor.second_order import (
     rank_one_inverse_update,
     second_moments,
 )
-from attractor.second_order.kronecker import map_layers, stabilized
+from attractor.second_order.kronecker import MkorState, map_layers, stabilized
 
 RNG = np.random.default_rng(0)
 INPUTS, TARGETS = RNG.standard_normal((12, 3)), RNG.standard_normal((12, 2))
@@ -249,6 +249,22 @@ def test_mkor_falls_back_to_momentum_for_good():
         theirs = optax.apply_updates(theirs, jax.tree.map(lambda d: -0.05 * d, direction))
     for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_mkor_watches_two_averages_of_the_loss():
+    method, fast, slow = Mkor(0.1, stall=0.1), 0.0, 0.0
+    zeros = jnp.zeros((), jnp.float32)
+    state = MkorState(jnp.asarray(0), [], (zeros, zeros), jnp.ones(()), None)
+    for t, value in enumerate([3.0, 1.0, 2.0, 0.5]):
+        fast, slow = (value, value) if t == 0 else (0.9 * fast + 0.1 * value, 0.99 * slow + 0.01 * value)
+        losses, second_order = method._watch(jnp.asarray(value), state)
+        np.testing.assert_allclose(losses, [fast, slow], rtol=1e-6)
+        assert second_order == 1  # however little the loss falls, not before step 100
+        state = state._replace(steps=jnp.asarray(t + 1), losses=losses)
+    for steps, fast, expected in ((99, 0.95, 1), (100, 0.95, 0), (100, 0.85, 1)):
+        averages = (jnp.asarray(fast), jnp.asarray(1.0))
+        state = state._replace(steps=jnp.asarray(steps), losses=averages)
+        assert method._watch(jnp.asarray(fast), state)[1] == expected
 
 
 @pytest.mark.parametrize("method", [Kfac(0.1), Mkor(0.1, stall=0.0)])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from keys import uses_no_key_twice
 
 from attractor import run
 from attractor.problems import bundle_adjustment, random_scene, reprojection_residuals
@@ -16,6 +17,7 @@ from attractor.second_order import (
     learned_rule,
     tenfold_rule,
 )
+from attractor.second_order.learned_damping import damped_iteration, first_state
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +34,47 @@ def test_the_classic_rule_is_levenberg_marquardt(solve, tolerance):
     theirs = run(problem, LevenbergMarquardt(diagonal=True), steps=10, every=1)["loss"].values
     np.testing.assert_allclose(ours, theirs, rtol=tolerance)
     assert (np.diff(ours) == 0).any(), "no step was refused: the test sees half of the rule only"
+
+
+def test_iterations_by_hand():
+    """All that a rule may look at, after steps that are accepted and refused, with every change its own."""
+    rng = np.random.default_rng(1)
+    rows, shift = rng.standard_normal((5, 3)), rng.standard_normal(5)
+
+    def residuals(x, np=np):
+        return rows @ x + np.sin(3 * rows @ x) - shift
+
+    x = 2 * rng.standard_normal(3)
+    value, log_damping, seen = residuals(x) @ residuals(x) / 2, -1.5, []
+    state, at = first_state(jnp.asarray(value), log_damping), jnp.asarray(x)
+    for change in (-0.5, -1.0, 0.7, 1.1, -0.3):
+        j = rows * (1 + 3 * np.cos(3 * rows @ x))[:, None]
+        gradient, hessian = j.T @ residuals(x), j.T @ j
+        log_damping += change
+        step = -np.linalg.solve(hessian + 10**log_damping * np.diag(np.diag(hessian)), gradient)
+        new = residuals(x + step) @ residuals(x + step) / 2
+        gain = (value - new) / -(gradient @ step + step @ hessian @ step / 2)
+        at, state = damped_iteration(
+            at, jnp.asarray(j), jnp.asarray(gradient), lambda x: jnp.sum(residuals(x, jnp) ** 2) / 2, state,
+            jnp.asarray(change),
+        )  # fmt: skip
+        drop, accepted = (np.log10(value / new), 1) if new < value else (0, -1)
+        x, value = (x + step, new) if new < value else (x, value)
+        np.testing.assert_allclose(at, x, rtol=1e-8)
+        np.testing.assert_allclose(state, [value, log_damping, np.clip(gain, -1, 2), drop, accepted], rtol=1e-8)
+        np.testing.assert_allclose(state.observation[0], log_damping / 4)
+        seen.append((accepted, -1 < gain < 2))
+    assert {(1, True), (-1, True)} <= set(seen)
+
+
+def test_a_policy_corrects_the_classic_rule():
+    decision = damping_environment(reprojection_residuals, None, jnp.zeros((1, 2)), jnp.zeros(1))
+    actor, observed = decision.init(jr.key(3))[0], jnp.array([-0.4, 0.3, 0.5, 1.0])
+    into, out = actor.correction.layers
+    expected = -1.0 + out.weight @ jnp.tanh(into.weight @ observed + into.bias) + out.bias
+    np.testing.assert_allclose(learned_rule(decision, actor)(observed), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(actor.log_std, [-0.7], rtol=1e-6)
+    uses_no_key_twice(jax.make_jaxpr(decision.init)(jr.key(0)).jaxpr)
 
 
 def test_a_constant_rule_returns_to_its_damping():

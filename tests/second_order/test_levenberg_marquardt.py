@@ -111,13 +111,15 @@ def test_the_loss_never_rises_and_the_damping_stays_finite():
 def test_other_outer_losses_take_their_gauss_newton_matrix():
     rows, labels = RNG.standard_normal((20, 3)), RNG.integers(0, 2, 20)
 
-    def cross_entropy(z, batch):
-        return jnp.sum(jnp.logaddexp(0.0, z) - batch[1] * z)
+    def cross_entropy(z, batch):  # and a share of the softmax of all, so that its Hessian is not diagonal
+        return jnp.sum(jnp.logaddexp(0.0, z) - batch[1] * z) + 3 * jax.nn.logsumexp(z * jnp.arange(20.0) / 10)
 
     with jax.enable_x64(True):
         problem = Composite(lambda x, batch: batch[0] @ x, cross_entropy, jnp.zeros(3), (rows, labels.astype(float)))
         found = run(problem, LevenbergMarquardt(damping=0.1), steps=1).final[0, 0]
-    gradient, hessian = rows.T @ (0.5 - labels), rows.T @ rows / 4
+    scale = np.arange(20) / 10
+    outer = np.eye(20) / 4 + 3 * (np.diag(scale**2) / 20 - np.outer(scale, scale) / 400)
+    gradient, hessian = rows.T @ (0.5 - labels + 3 * scale / 20), rows.T @ outer @ rows
     np.testing.assert_allclose(found, -np.linalg.solve(hessian + 0.1 * np.eye(3), gradient), rtol=1e-8)
 
 
