@@ -1,23 +1,13 @@
 """EXAdam: Adam with bias corrections that couple both moments, the raw gradient in the step, and a growing rate.
 
 ```python
-import jax
 import jax.numpy as jnp
-import optax
+from attractor import Minimization, run
 from attractor.optim import exadam
 
-optimizer = exadam(1e-2)
-w = jnp.zeros(3)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(lambda w: jnp.sum((w - 3.0) ** 2))(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(500):
-    w, state = step(w, state)
-print(w)  # near 3, 3, 3
+problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
+trace = run(problem, exadam(1e-2), steps=500, every=500)
+print(trace.last("loss").values)  # near 0
 ```
 """
 
