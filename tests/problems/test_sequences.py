@@ -43,8 +43,9 @@ def test_text_is_deterministic_and_in_the_alphabet():
     assert set(grammar_text(500)) <= set(ALPHABET)
 
 
-def test_transformer_does_not_look_ahead():
-    model = Transformer(8, 2, 2, 6, key=jr.key(0))
+@pytest.mark.parametrize("parts", [{}, {"latent": 3, "experts": 4}])
+def test_transformer_does_not_look_ahead(parts):
+    model = Transformer(8, 2, 2, 6, **parts, key=jr.key(0))
     a, b = jnp.array([1, 2, 3, 4, 5, 6]), jnp.array([1, 2, 3, 9, 9, 9])
     np.testing.assert_allclose(model(a)[:3], model(b)[:3], atol=1e-6)
     assert not np.allclose(model(a)[3:], model(b)[3:])

@@ -13,6 +13,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
+from attractor.nn.attention.latent import LatentAttention
+from attractor.nn.moe.experts import MixtureOfExperts
 from attractor.objectives import Composite
 from attractor.problems.held_out import held_out
 from attractor.registry import problem
@@ -78,21 +80,47 @@ def grammar_text(length: int, seed: int = 0) -> str:
 
 
 class Transformer(eqx.Module):
-    """A causal decoder: embeddings, pre-norm blocks of attention and a two-layer network, a linear head."""
+    """A causal decoder: embeddings, pre-norm blocks of attention and a two-layer network, a linear head.
+
+    Arguments:
+        width: Of the embeddings; a multiple of ``heads``.
+        depth: Blocks.
+        heads: Of attention.
+        context: Characters seen at once.
+        latent: Keys and values from so many numbers per position (`LatentAttention`); `None`: multi-head attention.
+        experts: So many networks of half the hidden units, of which a character uses two; `None`: one network.
+        key: Of the weights.
+    """
 
     embed: Float[Array, "characters width"]
     position: Float[Array, "context width"]
-    attention: list[eqx.nn.MultiheadAttention]
-    network: list[eqx.nn.MLP]
+    attention: list[eqx.nn.MultiheadAttention] | list[LatentAttention]
+    network: list[eqx.nn.MLP] | list[MixtureOfExperts]
     norms: list[tuple[eqx.nn.LayerNorm, eqx.nn.LayerNorm]]
     head: eqx.nn.Linear
 
-    def __init__(self, width: int, depth: int, heads: int, context: int, *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        context: int,
+        latent: int | None = None,
+        experts: int | None = None,
+        *,
+        key: PRNGKeyArray,
+    ):
         for_embed, for_position, for_head, *keys = jr.split(key, 3 + 2 * depth)
         self.embed = 0.1 * jr.normal(for_embed, (len(ALPHABET), width))
         self.position = 0.1 * jr.normal(for_position, (context, width))
-        self.attention = [eqx.nn.MultiheadAttention(heads, width, key=k) for k in keys[:depth]]
-        self.network = [eqx.nn.MLP(width, width, 4 * width, 1, jax.nn.gelu, key=k) for k in keys[depth:]]
+        if latent is None:
+            self.attention = [eqx.nn.MultiheadAttention(heads, width, key=k) for k in keys[:depth]]
+        else:
+            self.attention = [LatentAttention(heads, width, latent, key=k) for k in keys[:depth]]
+        if experts is None:
+            self.network = [eqx.nn.MLP(width, width, 4 * width, 1, jax.nn.gelu, key=k) for k in keys[depth:]]
+        else:
+            self.network = [MixtureOfExperts(width, 2 * width, experts, key=k) for k in keys[depth:]]
         self.norms = [(eqx.nn.LayerNorm(width), eqx.nn.LayerNorm(width)) for _ in range(depth)]
         self.head = eqx.nn.Linear(width, len(ALPHABET), key=for_head)
 
@@ -101,7 +129,7 @@ class Transformer(eqx.Module):
         causal = jnp.tril(jnp.ones((len(tokens), len(tokens)), bool))
         for attention, network, (first, second) in zip(self.attention, self.network, self.norms, strict=True):
             y = jax.vmap(first)(x)
-            x = x + attention(y, y, y, mask=causal)
+            x = x + (attention(y) if isinstance(attention, LatentAttention) else attention(y, y, y, mask=causal))
             x = x + jax.vmap(lambda v, f=network, g=second: f(g(v)))(x)
         return jax.vmap(self.head)(x)
 
@@ -130,7 +158,13 @@ class Recurrent(eqx.Module):
 
 @problem("char-transformer", metric="test_loss", steps=400, target=0.55)
 def char_transformer(
-    width: int = 16, depth: int = 1, heads: int = 2, context: int = 24, batch_size: int | None = 16
+    width: int = 16,
+    depth: int = 1,
+    heads: int = 2,
+    context: int = 24,
+    batch_size: int | None = 16,
+    latent: int | None = None,
+    experts: int | None = None,
 ) -> Composite:
     """A small causal transformer on characters of a grammar's sentences; losses are in nats.
 
@@ -145,11 +179,15 @@ def char_transformer(
         heads: Of attention.
         context: Characters seen at once, each of which is predicted from those before it.
         batch_size: Windows per step; `None`: all 500.
+        latent: As in `Transformer`.
+        experts: As in `Transformer`.
     """
     in_range("depth", depth, 1)
     if width % heads:
         raise ValueError(f"width: expected a multiple of heads = {heads}, got {width}")
-    return _language_model(lambda key: Transformer(width, depth, heads, context, key=key), context, batch_size)
+    return _language_model(
+        lambda key: Transformer(width, depth, heads, context, latent, experts, key=key), context, batch_size
+    )
 
 
 @problem("char-lstm", metric="test_loss", steps=400, target=0.5)
