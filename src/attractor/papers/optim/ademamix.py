@@ -122,22 +122,32 @@ def _with_cosine(method, alpha, learning_rate):
 
 def _tuned(method, alpha, scale):
     made = eqx.Partial(_with_cosine, method, jnp.asarray(alpha))  # one program for every alpha
-    size = sizes(scale, seeds=(8, 32), budget=(8, 16), steps=STEPS, every=100)
+    size = sizes(scale, seeds=(16, 32), budget=(8, 16), steps=STEPS, every=100)
     return tune(_language(), (made, SPACE), metric="test_loss", **size)
 
 
-@claim(
-    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
-    source="ours",
-    broken={"no slow average": {"alpha": 0.0}},
-    reason="8 seeds do not decide it: half get there within 0.925 of the steps, but 3 of them never",
-)
-def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
+def _steps_to_the_loss_of_adamw(alpha, scale, at_most):
     ours, baseline = _tuned(_ademamix, alpha, scale), _tuned(_adamw, 0.0, scale)
     steps = first_step(ours.trace["test_loss"].values[0], baseline.final, ours.trace.dataset["step"].values)
     given = {"AdamW learns": bool((baseline.final < baseline.trace["test_loss"].values[0, :, 0]).all())}
     note = f"final test loss {ours.final.mean():.4f} against {baseline.final.mean():.4f}"
-    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=0.95, given=given, note=note)
+    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=at_most, given=given, note=note)
+
+
+@claim(
+    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
+    source="ours", broken={"sign of the slow average": {"alpha": -1.0}},
+)  # fmt: skip
+def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
+    return _steps_to_the_loss_of_adamw(alpha, scale, 0.95)
+
+
+@claim(
+    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.51 of its steps",
+    source="paper", broken={"sign of the slow average": {"alpha": -1.0}},
+)  # fmt: skip
+def halves_the_steps_of_adamw(alpha=5.0, *, scale):
+    return _steps_to_the_loss_of_adamw(alpha, scale, 0.51)
 
 
 @eqx.filter_jit
@@ -179,7 +189,7 @@ def _memory(method, alpha, scale):
 @claim(
     "a batch shown once: 1,000 steps later a share of its largest gain is left that is 0.01 larger than with AdamW",
     source="ours",
-    broken={"no slow average": {"alpha": 0.0}},
+    broken={"sign of the slow average": {"alpha": -1.0}},
 )
 def forgets_more_slowly(alpha=5.0, *, scale):
     ours, baseline = _memory(_ademamix, alpha, scale), _memory(_adamw, 0.0, scale)

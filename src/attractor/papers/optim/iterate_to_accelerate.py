@@ -17,7 +17,7 @@ import jax.random as jr
 import numpy as np
 
 from attractor.optim.averaged_iteration import AveragedIteration, open_loop
-from attractor.papers.words import Evidence, cached, claim, key, log_slopes, run
+from attractor.papers.words import Evidence, cached, claim, first_step, key, log_slopes, run
 from attractor.problem import FixedPoint
 
 FACTORS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # all run at once, a row each
@@ -97,6 +97,20 @@ def is_quadratic_in_time(weight=open_loop):
 )
 def is_quadratic_for_strong_contractions(weight=open_loop):
     return Evidence.of_cases(_by_factor("linear", _exponents(_linear, weight)[:3]), at_most=-1.95)
+
+
+@claim(
+    "linear contractions, g = 0.1 to 0.9: the distance is 1e-3 of the first in at most as many steps as by x <- T(x)",
+    source="ours", broken=HALF, deterministic=True,
+    reason="Picard's iteration is geometric: it needs 3 steps at g = 0.1 and 66 at 0.9, a power of t many more",
+)  # fmt: skip
+def is_faster_than_plain_iteration(weight=open_loop):
+    def steps(weight):
+        run_ = run(_linear(), AveragedIteration(weight), steps=20_000, every=1, probes={"distances": _distances})
+        curves = run_["distances"].values[0, 0].T
+        return first_step(curves / curves[:, :1], 1e-3)
+
+    return Evidence.of_cases(_by_factor("linear", steps(weight) / steps(1.0)), at_most=1.0)
 
 
 @claim(

@@ -111,10 +111,15 @@ def _summed(learning_rate, beta):
     return random_scaling(optax.sgd(learning_rate, beta))
 
 
+def _one_rate(learning_rate, beta):
+    """The rate of the shortest budget for all."""
+    return random_scaled_sgdm(0.1 * 300 ** (-1 / 3), beta)
+
+
 @claim(
     "noisy curved nonsmooth valley: Goldstein's measure (radius 0.1) falls with the budget, log-log slope at most -0.2",
     source="ours",
-    broken={"momentum summed, not averaged": {"sgdm": _summed}},
+    broken={"momentum summed, not averaged": {"sgdm": _summed}, "one rate for all": {"sgdm": _one_rate}},
 )
 def goldstein_measure_falls(sgdm=random_scaled_sgdm, *, scale):
     noise = jr.normal(key(), (4_096, 2))
@@ -149,9 +154,9 @@ def _accuracy(method, scale):
 
 
 @claim(
-    "digits network, both tuned: test accuracy at most 1 point below that of momentum SGD without scaling",
+    "digits network, both tuned: test accuracy within 1 point of that of momentum SGD without scaling",
     source="ours",
     broken={"factor with mean 0": {"sgdm": _normal_scaled}},
 )
 def is_as_accurate_as_sgdm(sgdm=random_scaled_sgdm, *, scale):
-    return Evidence(paired_difference(_accuracy(sgdm, scale), _accuracy(_sgdm, scale)), at_least=-0.01)
+    return Evidence(paired_difference(_accuracy(sgdm, scale), _accuracy(_sgdm, scale)), within=(-0.01, 0.01))
