@@ -85,8 +85,8 @@ def _ends(name, share, scale):
     "scale-invariant loss: steps of SGDP and AdamP are orthogonal to w, and |w|^2 grows by theirs alone, to 1e-8",
     source="paper", broken=HALF,
 )  # fmt: skip
-def grows_by_the_steps_alone(share=1.0):
-    errors = {name: float(_ends(name, share, "quick")[2][2].max()) for name in METHODS}
+def grows_by_the_steps_alone(share=1.0, *, scale):
+    errors = {name: float(_ends(name, share, scale)[2][2].max()) for name in METHODS}
     return Evidence.of_cases(errors, at_most=1e-8)
 
 

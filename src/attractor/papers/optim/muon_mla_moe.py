@@ -155,9 +155,10 @@ def _keys_and_values(layer, x):
     "latent attention decodes as in one pass, keeping at most 0.32 of the numbers that multi-head attention keeps",
     source="paper", broken={"keys and values are kept": {"kept": _keys_and_values}},
 )  # fmt: skip
-def keeps_a_third(kept=_latents):
-    layer, x = LatentAttention(2, WIDTH, LATENT, key=words.key()), jax.random.normal(words.key(1), (CONTEXT, WIDTH))
-    steps = [layer.attend(x[t : t + 1], layer.latents(x[: t + 1])) for t in range(CONTEXT)]
+def keeps_a_third(kept=_latents, *, scale):
+    layer, n = LatentAttention(2, WIDTH, LATENT, key=words.key()), CONTEXT if scale == "quick" else 10 * CONTEXT
+    x = jax.random.normal(words.key(1), (n, WIDTH))
+    steps = [layer.attend(x[t : t + 1], layer.latents(x[: t + 1])) for t in range(n)]
     same = float(jnp.abs(jnp.concatenate(steps) - layer(x)).max())
     return Evidence(kept(layer, x).size / (2 * x.size), at_most=0.32, given={"decodes as in one pass": same < 1e-5})
 
