@@ -120,22 +120,14 @@ def gets_further_when_tuned(share=1.0, *, scale):
     return Evidence.of_cases({n: paired_ratio(best(n, share), best(n, 0.0)) for n in METHODS}, at_most=0.7)
 
 
-class _Normalized(eqx.Module):
-    """A hidden layer whose units are normalized by weight, as batch normalization does, and a linear readout."""
-
-    hidden: eqx.nn.Linear
-    readout: eqx.nn.Linear
-
-    def __init__(self, key):
-        first, second = jr.split(key)
-        self.hidden, self.readout = eqx.nn.Linear(64, 32, key=first), eqx.nn.Linear(32, 10, key=second)
-
-    def __call__(self, x):
-        weight = self.hidden.weight / jnp.linalg.norm(self.hidden.weight, axis=1, keepdims=True)
-        return self.readout(jax.nn.relu(weight @ x + self.hidden.bias))
+def _normalized(key):
+    """A hidden layer whose weights count by their direction alone."""
+    first, second = jr.split(key)
+    hidden = eqx.nn.WeightNorm(eqx.nn.Linear(64, 32, key=first))
+    return eqx.nn.Sequential([hidden, eqx.nn.Lambda(jax.nn.relu), eqx.nn.Linear(32, 10, key=second)])
 
 
-_network = cached(lambda: classifier(_Normalized))
+_network = cached(lambda: classifier(_normalized))
 
 
 def _with_cosine(name, share, learning_rate):
@@ -149,13 +141,23 @@ def _accuracy(name, share, scale):
     return words.tune(problem, made, metric="test_accuracy", probes=recorded, **size).final
 
 
+def _against_plain(name, share, scale):
+    ours, plain = _accuracy(name, share, scale), _accuracy(name, 0.0, scale)
+    note = f"{100 * mean(ours).value:.2f} % against {100 * mean(plain).value:.2f} %"
+    return Evidence(paired_difference(ours, plain), at_least=-0.003, note=note)
+
+
 @claim(
-    "digits, normalized weights, both tuned, cosine decay: at most 0.3 points less accurate than momentum SGD and Adam",
+    "digits, normalized weights, both tuned, cosine decay: test accuracy at most 0.3 points below momentum SGD's",
     source="ours", broken=FLIPPED,
 )  # fmt: skip
 def is_as_accurate_as_momentum(share=1.0, *, scale):
-    found = {name: (_accuracy(name, share, scale), _accuracy(name, 0.0, scale)) for name in METHODS}
-    note = ", ".join(
-        f"{n} {100 * mean(a).value:.2f} % against {100 * mean(b).value:.2f} %" for n, (a, b) in found.items()
-    )
-    return Evidence.of_cases({n: paired_difference(*pair) for n, pair in found.items()}, at_least=-0.003, note=note)
+    return _against_plain("SGDP", share, scale)
+
+
+@claim(
+    "digits, normalized weights, both tuned, cosine decay: AdamP's test accuracy is at most 0.3 points below Adam's",
+    source="ours", broken=FLIPPED,
+)  # fmt: skip
+def is_as_accurate_as_adam(share=1.0, *, scale):
+    return _against_plain("AdamP", share, scale)

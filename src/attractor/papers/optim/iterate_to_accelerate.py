@@ -68,10 +68,8 @@ def _by_factor(name, values):
 
 @claim(
     "linear contractions, g = 0.1 to 0.9: the squared distance falls as t^(-4 (1 - g)), the exponent within 0.05",
-    source="ours",
-    broken=HALF,
-    deterministic=True,
-)
+    source="ours", broken=HALF, deterministic=True,
+)  # fmt: skip
 def the_exponent_depends_on_the_factor(weight=open_loop):
     exponents = _exponents(_linear, weight)
     note = f"exponents {', '.join(f'{e:.2f}' for e in exponents)}"
@@ -92,10 +90,8 @@ def is_quadratic_in_time(weight=open_loop, *, scale):
 
 @claim(
     "linear contractions of factor up to 1/2: the squared distance falls at least as fast as t^-1.95",
-    source="ours",
-    broken=HALF,
-    deterministic=True,
-)
+    source="ours", broken=HALF, deterministic=True,
+)  # fmt: skip
 def is_quadratic_for_strong_contractions(weight=open_loop):
     return Evidence.of_cases(_by_factor("linear", _exponents(_linear, weight)[:3]), at_most=-1.95)
 

@@ -1,23 +1,13 @@
 """Lion-K: sign momentum with decay solves a box-constrained problem, and other functions give other constraints.
 
 ```python
-import jax
 import jax.numpy as jnp
-import optax
+from attractor import Minimization, run
 from attractor.optim import lion_k, unit_vector
 
-optimizer = lion_k(1e-2, unit_vector, weight_decay=1.0)  # stay in the unit ball
-w = jnp.zeros(2)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(lambda w: jnp.sum((w - 3.0) ** 2))(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(1_000):
-    w, state = step(w, state)
-print(w)  # 0.71, 0.71: the point of the unit ball next to 3, 3
+problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(2))
+trace = run(problem, lion_k(1e-2, unit_vector, weight_decay=1.0), steps=1_000, every=1_000)
+print(trace.last("loss").values)  # 10.5, at 0.71, 0.71: the point of the unit ball next to 3, 3
 ```
 """
 

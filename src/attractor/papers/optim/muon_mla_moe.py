@@ -4,20 +4,12 @@
 import jax
 import jax.numpy as jnp
 import optax
+from attractor import Minimization, run
 
 target = jax.random.normal(jax.random.key(0), (8, 8))
 optimizer = optax.contrib.muon(optax.linear_schedule(0.2, 0.0, 200))  # optax keeps the optimizer itself
-w = jnp.zeros((8, 8))
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(lambda w: jnp.sum((w - target) ** 2))(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(200):
-    w, state = step(w, state)
-print(jnp.abs(w - target).max())  # near 0
+problem = Minimization(lambda w: jnp.sum((w - target) ** 2), init=jnp.zeros((8, 8)))
+print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near 0
 ```
 """
 
@@ -46,12 +38,9 @@ def _orthogonalize(matrix, **settings):
     return update
 
 
-CLASSICAL = {
-    "classical Newton-Schulz coefficients": {
-        "orthogonalize": functools.partial(_orthogonalize, ns_coeffs=(1.5, -0.5, 0.0))
-    },
-    "one step": {"orthogonalize": functools.partial(_orthogonalize, ns_steps=1)},
-}
+_classical = functools.partial(_orthogonalize, ns_coeffs=(1.5, -0.5, 0.0))
+_once = functools.partial(_orthogonalize, ns_steps=1)
+CLASSICAL = {"classical coefficients": {"orthogonalize": _classical}, "one step": {"orthogonalize": _once}}
 
 
 @cached
