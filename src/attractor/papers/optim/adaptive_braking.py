@@ -35,7 +35,6 @@ from attractor.registry import LogUniform
 
 DELAY, RHO, SPACE = 32, 2.0, {"learning_rate": LogUniform(1e-4, 0.3)}
 PUSHES = {"pushes": {"rho": -RHO}}
-_network = cached(digits_mlp)  # one object, so that its programs are compiled once
 
 
 def _late(learning_rate, rho):
@@ -47,60 +46,53 @@ def _on_time(learning_rate):
     return optax.sgd(learning_rate, momentum=0.9)
 
 
-def _brakes_velocity(learning_rate, rho):
-    """What is remembered is scaled, and not the gradient."""
-
-    def update(g, state, params=None):
-        v = state.trace
-        cosine = g @ v / jnp.maximum(jnp.linalg.norm(g) * jnp.linalg.norm(v), 1e-30)
-        v = 0.9 * (1 - rho * cosine) * v + g
-        return v, optax.TraceState(v)
-
-    base = optax.GradientTransformation(optax.trace(0.9).init, update)  # pyright: ignore[reportArgumentType]
-    return optax.chain(delay_gradients(DELAY), base, optax.scale_by_learning_rate(learning_rate))
-
-
 RATES = np.geomspace(1e-3, 0.1, 41)
 
 
 @cached
-def _losses(method, rho):
+def _losses(rho):
     """Losses over the first one, ``(rates, records)``, on a quadratic of condition 100 for 5,000 steps."""
     curvature = jnp.logspace(-2, 0, 50)
     problem = Minimization(lambda x: 0.5 * jnp.sum(curvature * x**2), jnp.ones(50))
     sweep = {"learning_rate": RATES.tolist(), "rho": [rho]}
-    loss = run(problem, method, sweep=sweep, steps=5_000, every=50)["loss"].values[:, 0]
+    loss = run(problem, _late, sweep=sweep, steps=5_000, every=50)["loss"].values[:, 0]
     return np.nan_to_num(loss / loss[:, :1], nan=np.inf)
 
 
-def _largest_stable_rate(method, rho):
+def _largest_stable_rate(rho):
     """The largest of 41 rates up to which the loss never exceeds 100 times its start."""
-    stable = _losses(method, rho).max(1) <= 100
+    stable = _losses(rho).max(1) <= 100
     return RATES[np.argmin(stable) - 1] if not stable.all() else RATES[-1]
 
 
 @claim(
     "quadratic of condition 100, gradients 32 steps late: braking allows at least twice the learning rate of momentum",
-    source="ours", broken=PUSHES | {"brakes the velocity": {"method": _brakes_velocity}}, deterministic=True,
+    source="ours", broken=PUSHES, deterministic=True,
 )  # fmt: skip
-def allows_larger_steps(method=_late, rho=RHO):
-    ours, momentum = _largest_stable_rate(method, rho), _largest_stable_rate(_late, 0.0)
-    given = {"momentum is stable at some rate": bool((_losses(_late, 0.0)[0] <= 100).all())}
+def allows_larger_steps(rho=RHO):
+    ours, momentum = _largest_stable_rate(rho), _largest_stable_rate(0.0)
+    given = {"momentum is stable at some rate": bool((_losses(0.0)[0] <= 100).all())}
     return Evidence(ours / momentum, at_least=2.0, given=given, note=f"{ours:.4f} against {momentum:.4f}")
 
 
 @claim(
     "quadratic, 32 steps late, each at its best rate: gets to 1e-3 of the loss in at most 0.9 of momentum's steps",
     source="ours", broken=PUSHES, deterministic=True,
+    reason="13 times the rate is spent on braking: slow directions agree with the velocity for long",
 )  # fmt: skip
-def accelerates(method=_late, rho=RHO):
-    ours, momentum = (first_step(_losses(*m), 1e-3).min() * 50 for m in ((method, rho), (_late, 0.0)))
+def accelerates(rho=RHO):
+    ours, momentum = (first_step(_losses(r), 1e-3).min() * 50 for r in (rho, 0.0))
     given = {"momentum gets there": bool(np.isfinite(momentum))}
     return Evidence(ours / momentum, at_most=0.9, given=given, note=f"{ours:.0f} steps against {momentum:.0f}")
 
 
+@cached
+def _network():
+    return digits_mlp(width=32)
+
+
 def _accuracy(method, scale):
-    """Test accuracy by seed at the best of eight rates."""
+    """Test accuracy by seed at the best of 16 rates."""
     problem, size = (
         _network(),
         sizes(scale, seeds=(8, 32), budget=(8, 16), steps=(1_000, 10_000), every=(1_000, 10_000)),
