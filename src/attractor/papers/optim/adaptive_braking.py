@@ -17,18 +17,8 @@ import numpy as np
 import optax
 
 from attractor.optim.delay import adaptive_braking, delay_gradients
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    first_step,
-    mean,
-    paired_difference,
-    probes,
-    run,
-    sizes,
-    tune,
-)
+from attractor.papers import words
+from attractor.papers.words import Evidence, cached, claim, first_step, mean, paired_difference, probes, run
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -93,12 +83,12 @@ def _network():
 
 def _accuracy(method, scale):
     """Test accuracy by seed at the best of 16 rates."""
-    problem, size = (
-        _network(),
-        sizes(scale, seeds=(8, 32), budget=(8, 16), steps=(1_000, 10_000), every=(1_000, 10_000)),
-    )
-    recorded = probes(problem, "test_accuracy", "validation_accuracy")
-    return tune(problem, (method, SPACE), metric="test_accuracy", probes=recorded, **size).final
+    steps = 1_000 if scale == "quick" else 10_000
+    recorded = probes(_network(), "test_accuracy", "validation_accuracy")
+    return words.tune(
+        _network(), (method, SPACE), metric="test_accuracy", probes=recorded, seeds=32, budget=16, steps=steps,
+        every=steps,
+    ).final  # fmt: skip
 
 
 def _with(rho):

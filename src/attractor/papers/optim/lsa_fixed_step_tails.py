@@ -44,8 +44,8 @@ def bounded(draw):
 
 def calm(draw):
     """A = 1 + 0.75 N(0, 1)."""
-    for_matrix, for_vector = jr.split(draw)
-    return 1 + 0.75 * jr.normal(for_matrix, (1, 1)), jr.normal(for_vector, (1,))
+    matrix, vector = gaussian(draw)
+    return (1 + matrix) / 2, vector
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
