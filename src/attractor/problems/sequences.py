@@ -16,6 +16,7 @@ from attractor.checks import in_range
 from attractor.nn.attention.latent import LatentAttention
 from attractor.nn.moe.experts import MixtureOfExperts
 from attractor.objectives import Composite
+from attractor.problem import Minimization
 from attractor.problems.held_out import held_out
 from attractor.registry import problem
 
@@ -201,6 +202,50 @@ def char_lstm(width: int = 32, context: int = 24, batch_size: int | None = 16) -
     """
     in_range("width", width, 1)
     return _language_model(lambda key: Recurrent(width, key=key), context, batch_size)
+
+
+def markov_text(
+    seed: int = 0, symbols: int = 16, length: int = 50_000, held_out_length: int = 1_024, batch_size: int | None = 16
+) -> Minimization:
+    """A small network predicts the next symbol from the last two, on text of a random second-order Markov chain.
+
+    Each pair of symbols has its own law of the next, drawn from a Dirichlet distribution with parameters 0.3. Recorded
+    are the losses on text held out for validation and test, in nats.
+
+    Arguments:
+        seed: Of the chain and the text.
+        symbols: Size of the alphabet, at least 2.
+        length: Symbols of training and test together, more than ``held_out_length``.
+        held_out_length: Symbols for validation, and as many for test.
+        batch_size: Symbols predicted in a step; `None`: all.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("symbols", symbols, 2)
+    in_range("length", length, held_out_length + 1)
+    rng = np.random.default_rng(seed)
+    cumulative = rng.dirichlet(np.full(symbols, 0.3), (symbols, symbols)).cumsum(-1)
+    text = [0, 0]
+    for u in rng.random(length + held_out_length):
+        text.append(min(int(np.searchsorted(cumulative[text[-2], text[-1]], u)), symbols - 1))
+    contexts = np.lib.stride_tricks.sliding_window_view(np.asarray(text[:-1], np.int32), 2)
+    tokens = np.asarray(text[2:], np.int32)
+    cuts = {"train": slice(length - held_out_length), "test": slice(length - held_out_length, length)}
+    parts = {name: (contexts[cut], tokens[cut]) for name, cut in (cuts | {"validation": slice(length, None)}).items()}
+    problem = Minimization.of_model(
+        lambda key: eqx.nn.MLP(2 * symbols, symbols, 32, 1, key=key),
+        _next_symbol,
+        parts.pop("train"),
+        batch_size=batch_size,
+    )
+    return eqx.tree_at(lambda p: p.probes, problem, held_out(parts, {"loss": (problem.loss, "min")}))
+
+
+def _next_symbol(model: eqx.nn.MLP, batch: tuple[Int[Array, "n 2"], Int[Array, " n"]]) -> Float[Array, ""]:
+    contexts, tokens = batch
+    logits = jax.vmap(model)(jax.nn.one_hot(contexts, int(model.out_size)).reshape(len(contexts), -1))
+    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens).mean()
 
 
 @functools.cache

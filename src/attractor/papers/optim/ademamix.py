@@ -25,13 +25,12 @@ import optax
 from attractor.optim.adaptive import half_life_schedule
 from attractor.papers import words
 from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, paired_ratio, seed, seeds, sizes
-from attractor.problem import Minimization
-from attractor.problems.held_out import held_out
+from attractor.problems.sequences import markov_text
 from attractor.registry import LogUniform
 
 STEPS = 4_000
 SPACE = {"learning_rate": LogUniform(3e-4, 3e-2)}
-DECAY, VOCABULARY, CONTEXT, HELD_OUT = 0.01, 16, 2, 1_024
+DECAY = 0.01
 SIGN = {"sign of the slow average": {"alpha": -1.0}}
 
 
@@ -40,35 +39,9 @@ def _linear_decay(start, end, steps):
     return optax.linear_schedule(start, end, steps)
 
 
-def _next_token(model, batch):
-    contexts, tokens = batch
-    logits = jax.vmap(model)(jax.nn.one_hot(contexts, VOCABULARY).reshape(len(contexts), -1))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens).mean()
-
-
-@cached
-def _text():
-    """Contexts and next tokens of a random second-order Markov chain, by what they serve."""
-    rng, size = np.random.default_rng(seed()), 50_000
-    cumulative = rng.dirichlet(np.full(VOCABULARY, 0.3), (VOCABULARY, VOCABULARY)).cumsum(-1)
-    text = [0, 0]
-    for u in rng.random(size + HELD_OUT):
-        text.append(min(int(np.searchsorted(cumulative[text[-2], text[-1]], u)), VOCABULARY - 1))
-    contexts = np.lib.stride_tricks.sliding_window_view(np.asarray(text[:-1], np.int32), CONTEXT)
-    tokens = np.asarray(text[CONTEXT:], np.int32)
-    cuts = {"train": slice(size - HELD_OUT), "test": slice(size - HELD_OUT, size), "validation": slice(size, None)}
-    return {name: (contexts[cut], tokens[cut]) for name, cut in cuts.items()}
-
-
 @cached
 def _language():
-    """A small network learns to predict the next token, 16 at a time."""
-    parts = dict(_text())
-    problem = Minimization.of_model(
-        lambda key: eqx.nn.MLP(CONTEXT * VOCABULARY, VOCABULARY, 32, 1, key=key), _next_token, parts.pop("train"),
-        batch_size=16,
-    )  # fmt: skip
-    return eqx.tree_at(lambda p: p.probes, problem, held_out(parts, {"loss": (problem.loss, "min")}))
+    return markov_text(seed())
 
 
 def _ademamix(learning_rate, steps, alpha):
@@ -86,10 +59,8 @@ def _adamw(learning_rate, steps, alpha):
 
 @claim(
     "the half-life of the slow average grows linearly from that of 0.9 to that of 0.9999 (relative error at most 1e-9)",
-    source="paper",
-    broken={"the decay grows linearly": {"schedule": _linear_decay}},
-    deterministic=True,
-)
+    source="paper", broken={"the decay grows linearly": {"schedule": _linear_decay}}, deterministic=True,
+)  # fmt: skip
 def grows_the_half_life_linearly(schedule=half_life_schedule):
     steps, ends = 1_000, np.log(0.5) / np.log([0.9, 0.9999])
     with jax.enable_x64(True):
