@@ -28,7 +28,7 @@ from attractor.problem import Minimization
 from attractor.problems.digits import cross_entropy_of, digits, digits_mlp
 from attractor.registry import LEARNING_RATE
 
-WAIT, STEPS = 200, 30_000  # a run stays where it starts until the moments have settled
+WAIT, STEPS = 200, 20_000  # a run stays where it starts until the moments have settled
 MATCHED = (1.9 / 0.1) ** 0.5  # where gradients are noise, its steps are so many times those of Adam at the same rate
 
 
@@ -48,7 +48,7 @@ def _without_root(learning_rate):
     "white-noise gradients: Adam's denominator is sqrt((1 + b1) / (1 - b1)) = 4.36 times this one, within 10 %",
     source="ours",
     broken={
-        "second moment of the surprise, as in AdaBelief": {"scale_by": optax.scale_by_belief},
+        "the surprise, as in AdaBelief": {"scale_by": optax.scale_by_belief},
         "momentum of 0.8": {"scale_by": lambda: scale_by_adamomentum(b1=0.8)},
     },
 )
@@ -78,17 +78,17 @@ def _escape(method, scale):
 
     problem = Minimization(_double_well, jnp.asarray(-1.0), jax.random.normal(words.key(), (10_000,)), batch_size=1)
     trace = words.run(
-        problem, waiting, sweep={"rate": [0.1, 0.1 * MATCHED]}, steps=STEPS, every=1,
+        problem, waiting, sweep={"rate": [0.1, 0.1 * MATCHED]}, steps=STEPS, every=2,
         seeds=words.seeds(**words.sizes(scale, n=(64, 1_000))), probes={"x": lambda problem, x, key: x},
     )  # fmt: skip
-    return first_step(trace["x"].values, 0.5, rising=True) - WAIT
+    return first_step(trace["x"].values, 0.5, trace.dataset["step"].values, rising=True) - WAIT
 
 
 @claim(
     "a noisy double well: leaves the shallow minimum in at most 0.9 of Adam's steps, at its rate and at 4.36 times it",
-    source="ours",
-    broken={"momentum of 0.5": {"adamomentum": functools.partial(adamomentum, b1=0.5)}},
-)
+    source="ours", broken={"momentum of 0.5": {"adamomentum": functools.partial(adamomentum, b1=0.5)}},
+    reason="at equal rates its steps in noise are 4.36 times larger; against Adam with as large steps it gains 2 %",
+)  # fmt: skip
 def leaves_shallow_minima_sooner(adamomentum=adamomentum, *, scale):
     """At the larger rate Adam's steps in noise are as large as these: what is left is due to more than their size."""
     ours, (equal, matched) = _escape(adamomentum, scale)[0], _escape(optax.adam, scale)
@@ -118,9 +118,9 @@ def _accuracy(method, scale):
 
 @claim(
     "digits network with a fifth of the labels random, both tuned: test accuracy at most 0.2 points below Adam's",
-    source="ours",
-    broken={"the root is forgotten": {"adamomentum": _without_root}},
-)
+    source="ours", broken={"the root is forgotten": {"adamomentum": _without_root}},
+    reason="32 seeds on 180 images do not decide it: 0.4 points below, between 0.9 below and 0.01 above",
+)  # fmt: skip
 def is_as_accurate_as_adam(adamomentum=adamomentum, *, scale):
     ours, baseline = _accuracy(adamomentum, scale), _accuracy(optax.adam, scale)
     note = f"{100 * ours.mean():.2f} % against {100 * baseline.mean():.2f} %"
