@@ -20,12 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.objectives import Composite
 from attractor.optim.adaptive import adamomentum, scale_by_adamomentum
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, first_step, paired_difference, paired_ratio, probes
 from attractor.problem import Minimization
-from attractor.problems.digits import cross_entropy_of, digits, digits_mlp
+from attractor.problems.digits import digits_mlp
 from attractor.registry import LEARNING_RATE
 
 WAIT, STEPS = 200, 20_000  # a run stays where it starts until the moments have settled
@@ -101,19 +100,16 @@ def leaves_shallow_minima_sooner(adamomentum=adamomentum, *, scale):
 @cached
 def _mislabeled():
     """The digits network, a fifth of whose training labels are replaced by random ones."""
-    (images, labels), _ = digits()
-    rng = np.random.default_rng(words.seed())
-    labels = np.where(rng.random(len(labels)) < 0.2, rng.integers(0, 10, len(labels)), labels).astype(np.int32)
-    problem = Composite.of_model(
-        lambda key: eqx.nn.MLP(64, 10, 32, 1, key=key), cross_entropy_of, (images, labels), batch_size=64
-    )
-    held_out = probes(digits_mlp(width=32), "test_accuracy", "validation_accuracy")
-    return eqx.tree_at(lambda p: p.probes, problem, held_out)
+    problem, rng = digits_mlp(width=32), np.random.default_rng(words.seed())
+    images, labels = problem.full
+    labels = jnp.where(rng.random(len(labels)) < 0.2, rng.integers(0, 10, len(labels)), labels)
+    return eqx.tree_at(lambda p: p.full, problem, (images, labels))
 
 
 def _accuracy(method, scale):
-    size = words.sizes(scale, seeds=(32, 256), budget=(8, 16), steps=500, every=500)
-    return words.tune(_mislabeled(), (method, {"learning_rate": LEARNING_RATE}), metric="test_accuracy", **size).final
+    problem, size = _mislabeled(), words.sizes(scale, seeds=(32, 256), budget=(8, 16), steps=500, every=500)
+    recorded, space = probes(problem, "test_accuracy", "validation_accuracy"), {"learning_rate": LEARNING_RATE}
+    return words.tune(problem, (method, space), metric="test_accuracy", probes=recorded, **size).final
 
 
 @claim(
