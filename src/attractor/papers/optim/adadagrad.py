@@ -23,25 +23,12 @@ import numpy as np
 
 from attractor.optim.batch_size import adadagrad, adadagrad_norm
 from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, paired_ratio, seed, seeds, sizes
-from attractor.problem import Minimization
+from attractor.problems.noisy import noisy_wells
 
-DIM, ROWS, NOISE, ETA = 50, 40_000, 1.0, 0.5
-SCALES = np.arange(1.0, DIM + 1) ** -1.25
+ROWS, NOISE, ETA = 40_000, 1.0, 0.5
 RATES = (0.5, 1.0, 2.0, 4.0)  # searched
 STEPS, EVERY, FIRST = 200, 2, 20  # slopes are fitted from step FIRST on
-SAMPLES = 2**18  # of the comparison at equal samples
-
-
-@cached
-def _problem(batch_size):
-    """Smooth, nonconvex, 50 unequal scales; a sample adds a linear term, and all of them add up to 0."""
-    rows = np.random.default_rng(seed()).standard_normal((ROWS, DIM)) * (NOISE / DIM) ** 0.5
-    rows = jnp.asarray(rows - rows.mean(0), dtype=jnp.float32)
-
-    def loss(x, batch):
-        return jnp.sum(SCALES * x**2 / (1 + x**2)) + jnp.mean(batch @ x)
-
-    return Minimization(loss, lambda key: jr.normal(key, (DIM,)), rows, batch_size=batch_size)
+SAMPLES = 2**17  # of the comparison at equal samples
 
 
 @eqx.filter_jit
@@ -51,7 +38,7 @@ def _descend(make, problem, rates, starts, records, every):
         x = problem.init(key)
 
         def record(carry, key):
-            exact = jax.grad(problem.loss)(carry[0], jnp.zeros((1, DIM)))
+            exact = jax.grad(problem.loss)(carry[0], jnp.zeros((1, len(x))))
             found = jnp.sum(exact**2), carry[1].batch, carry[1].drawn
             carry, _ = jax.lax.scan(lambda c, k: (method.step(problem, *c, k), None), carry, jr.split(key, every))
             return carry, found
@@ -65,7 +52,8 @@ def _descend(make, problem, rates, starts, records, every):
 def _paths(make, largest, rates, scale, steps=STEPS, every=EVERY):
     """Squared gradient, batch, and samples drawn so far, each ``(rates, seeds, records)``."""
     starts = jnp.asarray(seeds(**sizes(scale, n=(8, 64))))
-    found = _descend(make, _problem(largest), jnp.asarray(rates), starts, steps // every + 1, every)
+    problem = noisy_wells(samples=ROWS, noise=NOISE, seed=seed(), batch_size=largest)
+    found = _descend(make, problem, jnp.asarray(rates), starts, steps // every + 1, every)
     return [np.asarray(a, float) for a in found]
 
 
@@ -79,7 +67,7 @@ def _quarter(rate):
 
 
 # Makers, the most that they may draw, and rates: of several the one with the smallest mean squared gradient counts.
-NORM, QUARTER, COORDINATES = (adadagrad_norm, 32_768, (1.25,)), (_quarter, 8_192, (1.25,)), (adadagrad, 8_192, (0.5,))
+NORM, QUARTER, COORDINATES = (adadagrad_norm, 24_576, (1.25,)), (_quarter, 8_192, (1.25,)), (adadagrad, 4_096, (0.5,))
 SMALL, SMALL_COORDINATES = ((functools.partial(_fixed, size=8, make=m), 8, RATES) for m in (adadagrad_norm, adadagrad))
 
 
@@ -112,14 +100,28 @@ def converges_like_one_over_k(adaptive=NORM, *, scale):
     return Evidence(_mean_slope(adaptive, scale), at_most=-0.85, given=_growing(scale))
 
 
+def _passed(adaptive, scale, allowed):
+    """Share of steps whose noise is at most so much of the gradient, by the exact gradient and variance."""
+    squared, batch = (a[:, FIRST // EVERY :] for a in _curves(adaptive, scale))
+    return mean((NOISE / batch <= allowed**2 * squared).mean(1))
+
+
 @claim(
     "nonconvex sum, steps 20 to 200: noise at most eta = 1/2 of the gradient's norm at nine of ten steps",
     source="paper", broken={"a quarter of the samples": {"adaptive": QUARTER}},
+    reason="only at three of ten: the test sees the batch's own gradient, which its noise makes larger",
 )  # fmt: skip
 def passes_the_norm_test(adaptive=NORM, *, scale):
-    """With the exact gradient and variance, of which the method sees the batch's estimates."""
-    squared, batch = (a[:, FIRST // EVERY :] for a in _curves(adaptive, scale))
-    return Evidence(mean((NOISE / batch <= ETA**2 * squared).mean(1)), at_least=0.9, given=_growing(scale))
+    return Evidence(_passed(adaptive, scale, ETA), at_least=0.9, given=_growing(scale))
+
+
+@claim(
+    "nonconvex sum, steps 20 to 200: noise at most eta / (1 - eta^2)^0.5 of the gradient's norm at nine of ten steps",
+    source="ours", broken={"a quarter of the samples": {"adaptive": QUARTER}},
+)  # fmt: skip
+def passes_the_test_on_its_own_gradient(adaptive=NORM, *, scale):
+    """A batch's squared gradient is larger by its own noise, so that the test passes at 1 / (1 - eta^2) times more."""
+    return Evidence(_passed(adaptive, scale, ETA / (1 - ETA**2) ** 0.5), at_least=0.9, given=_growing(scale))
 
 
 @claim(
@@ -142,7 +144,7 @@ def ends_with_a_smaller_gradient(adaptive=NORM, *, scale):
 
 
 def _after_samples(make, largest, steps, every, scale):
-    """Squared gradient by seed once 2^18 samples are drawn, at the best of four rates."""
+    """Squared gradient by seed once 2^17 samples are drawn, at the best of four rates."""
     squared, _, drawn = _paths(make, largest, RATES, scale, steps, every)
     last = (drawn <= SAMPLES).sum(-1, keepdims=True) - 1
     squared = np.take_along_axis(squared, last, 2)[..., 0]
@@ -150,14 +152,19 @@ def _after_samples(make, largest, steps, every, scale):
 
 
 FULL = (functools.partial(_fixed, size=ROWS), None, SAMPLES // ROWS, 1)
-FIXED = {"8": (*SMALL[:2], SAMPLES // 8, 512), "512": (functools.partial(_fixed, size=512), 512, 512, 8), "all": FULL}
+FIXED = {
+    "8": (*SMALL[:2], SAMPLES // 8, 256),
+    "512": (functools.partial(_fixed, size=512), 512, SAMPLES // 512, 4),
+    "all": FULL,
+}
 
 
 @claim(
-    "nonconvex sum, 2^18 samples drawn, each tuned: squared gradient at most 0.9 of that with batches of 8, 512, all",
+    "nonconvex sum, 2^17 samples drawn, each tuned: squared gradient at most 0.9 of that with batches of 8, 512, all",
     source="ours", broken={"all data at once": {"how": FULL}},
+    reason="batches of 8 spend samples best, 7 times better: late steps cost thousands. All data at once is 80 times worse",
 )  # fmt: skip
-def gains_at_equal_samples(how=(adadagrad_norm, 8_192, 200, 2), *, scale):
+def gains_at_equal_samples(how=(adadagrad_norm, 8_192, 120, 2), *, scale):
     ours, fixed = _after_samples(*how, scale), {k: _after_samples(*f, scale) for k, f in FIXED.items()}
     return Evidence.of_cases({f"against {k}": paired_ratio(ours, f) for k, f in fixed.items()}, at_most=0.9)
 
@@ -171,10 +178,10 @@ def converges_by_coordinates(adaptive=COORDINATES, *, scale):
 
 
 @claim(
-    "AdAdaGrad, tested by coordinate: after 20 steps the batch is at most half of the 8,192 that it may have",
+    "AdAdaGrad, tested by coordinate: after 20 steps the batch is at most half of the 4,096 that it may have",
     source="ours", broken={"any noise is too much": {"make": functools.partial(adadagrad, eta=0.01)}},
     reason="one coordinate whose gradient is near 0 asks for all: the largest answer counts",
 )  # fmt: skip
 def leaves_room_by_coordinates(make=adadagrad, *, scale):
     batch = _paths(make, *COORDINATES[1:], scale)[1][0, :, FIRST // EVERY]
-    return Evidence(mean(batch / 8_192), at_most=0.5)
+    return Evidence(mean(batch / COORDINATES[1]), at_most=0.5)
