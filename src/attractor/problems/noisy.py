@@ -20,7 +20,7 @@ def noisy_wells(
 ) -> Minimization:
     r"""A smooth nonconvex finite sum, whose gradients have the same noise everywhere.
 
-    $$ f(x) = \frac1n \sum_i \Bigl( \sum_j j^{-\text{decay}} \frac{x_j^2}{1 + x_j^2} + \langle \xi_i, x \rangle \Bigr) $$
+    $$ f(x) = \sum_j j^{-\text{decay}} \frac{x_j^2}{1 + x_j^2} + \frac1n \sum_i \langle \xi_i, x \rangle $$
 
     with $\xi_i$ normal and $\sum_i \xi_i = 0$, so that the exact gradient is that of the wells. Starts are standard
     normal; the minimum is 0 at the origin.

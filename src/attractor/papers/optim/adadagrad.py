@@ -162,7 +162,7 @@ FIXED = {
 @claim(
     "nonconvex sum, 2^17 samples drawn, each tuned: squared gradient at most 0.9 of that with batches of 8, 512, all",
     source="ours", broken={"all data at once": {"how": FULL}},
-    reason="batches of 8 spend samples best, 7 times better: late steps cost thousands. All data at once is 80 times worse",
+    reason="batches of 8 spend samples best: late steps cost thousands; all data at once is 80 times worse",
 )  # fmt: skip
 def gains_at_equal_samples(how=(adadagrad_norm, 8_192, 120, 2), *, scale):
     ours, fixed = _after_samples(*how, scale), {k: _after_samples(*f, scale) for k, f in FIXED.items()}
