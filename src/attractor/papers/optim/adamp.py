@@ -130,34 +130,48 @@ def _normalized(key):
 _network = cached(lambda: classifier(_normalized))
 
 
-def _with_cosine(name, share, learning_rate):
-    return _method(name, share, optax.cosine_decay_schedule(learning_rate, STEPS))
+def _with_cosine(method, name, share, learning_rate):
+    return method(name, share, optax.cosine_decay_schedule(learning_rate, STEPS))
 
 
-def _accuracy(name, share, scale):
+def _along_gradient(name, share, learning_rate):
+    """What is removed is the part along the gradient instead of that along the weights."""
+    plain = METHODS[name](learning_rate, delta=0.0)
+
+    def update(updates, state, params=None):
+        steps, state = plain.update(updates, state, params)
+        return jax.tree.map(lambda u, g: u - jnp.sum(u * g) / (jnp.sum(g * g) + 1e-12) * g, steps, updates), state
+
+    return optax.GradientTransformation(plain.init, update)
+
+
+ALONG = {"along the gradient": {"method": _along_gradient}}
+
+
+def _accuracy(method, name, share, scale):
     problem, size = _network(), words.sizes(scale, seeds=(32, 256), budget=8, steps=STEPS, every=STEPS)
-    made = eqx.Partial(_with_cosine, name, jnp.asarray(share)), {"learning_rate": SPACES[name]}  # one program
+    made = eqx.Partial(_with_cosine, method, name, jnp.asarray(share)), {"learning_rate": SPACES[name]}  # one program
     recorded = probes(problem, "test_accuracy", "validation_accuracy")
     return words.tune(problem, made, metric="test_accuracy", probes=recorded, **size).final
 
 
-def _against_plain(name, share, scale):
-    ours, plain = _accuracy(name, share, scale), _accuracy(name, 0.0, scale)
+def _against_plain(method, name, scale):
+    ours, plain = _accuracy(method, name, 1.0, scale), _accuracy(_method, name, 0.0, scale)
     note = f"{100 * mean(ours).value:.2f} % against {100 * mean(plain).value:.2f} %"
     return Evidence(paired_difference(ours, plain), at_least=-0.003, note=note)
 
 
 @claim(
     "digits, normalized weights, both tuned, cosine decay: test accuracy at most 0.3 points below momentum SGD's",
-    source="ours", broken=FLIPPED,
+    source="ours", broken=ALONG,
 )  # fmt: skip
-def is_as_accurate_as_momentum(share=1.0, *, scale):
-    return _against_plain("SGDP", share, scale)
+def is_as_accurate_as_momentum(method=_method, *, scale):
+    return _against_plain(method, "SGDP", scale)
 
 
 @claim(
     "digits, normalized weights, both tuned, cosine decay: AdamP's test accuracy is at most 0.3 points below Adam's",
-    source="ours", broken=FLIPPED,
+    source="ours", broken=ALONG,
 )  # fmt: skip
-def is_as_accurate_as_adam(share=1.0, *, scale):
-    return _against_plain("AdamP", share, scale)
+def is_as_accurate_as_adam(method=_method, *, scale):
+    return _against_plain(method, "AdamP", scale)
