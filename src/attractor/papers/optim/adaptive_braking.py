@@ -74,14 +74,8 @@ def accelerates(rho=RHO):
     return Evidence(ours / momentum, at_most=0.9, given=given, note=f"{ours:.0f} steps against {momentum:.0f}")
 
 
-@cached
-def _network():
-    return digits_mlp(width=16, batch_size=32)
-
-
-@cached
-def _make(delay):
-    return functools.partial(_late, delay=delay)
+_network = cached(lambda: digits_mlp(width=16, batch_size=32))
+_make = cached(lambda delay: functools.partial(_late, delay=delay))
 
 
 def _accuracy(rho, delay, scale):

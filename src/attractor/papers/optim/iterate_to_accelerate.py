@@ -23,11 +23,7 @@ from attractor.problem import FixedPoint
 FACTORS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # all run at once, a row each
 
 
-def _half(t):
-    return 1 / (t + 2.0)
-
-
-HALF = {"half the weight": {"weight": _half}}
+HALF = {"half the weight": {"weight": lambda t: 1 / (t + 2.0)}}
 
 
 def _distances(problem, x, key):
@@ -112,10 +108,8 @@ def is_faster_than_plain_iteration(weight=open_loop):
 
 @claim(
     "a constant error at every step: the distance levels off in proportion to it (exponent within 0.1 of 1)",
-    source="ours",
-    broken={"error that fades": {"lasting": 0.0}},
-    deterministic=True,
-)
+    source="ours", broken={"error that fades": {"lasting": 0.0}}, deterministic=True,
+)  # fmt: skip
 def errors_leave_a_floor(lasting=1.0):
     errors = np.geomspace(1e-4, 1e-1, 4)
     with jax.enable_x64(True):
