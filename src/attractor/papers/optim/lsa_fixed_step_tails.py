@@ -17,7 +17,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.optim import stochastic_approximation as lsa
+from attractor.optim.stochastic_approximation import (
+    averaged_covariance,
+    hill_estimator,
+    kesten_tail_index,
+    linear_stochastic_approximation,
+    stationary_covariance,
+)
 from attractor.papers.words import Evidence, Interval, cached, claim, key, mean, sizes
 
 STEP_SIZES = (0.3, 0.4, 0.6)
@@ -47,7 +53,7 @@ def _stationary(sample, step_size, draw, chains):
     """50 successive iterates of each chain, after 100 steps in which it forgets its start."""
 
     def advance(theta, draw, steps=1):
-        theta, _ = lsa.linear_stochastic_approximation(sample, theta, step_size, steps, draw)
+        theta, _ = linear_stochastic_approximation(sample, theta, step_size, steps, draw)
         return theta, theta[0]
 
     def chain(draw):
@@ -67,9 +73,9 @@ def tails_have_the_predicted_power(sample=gaussian, *, scale):
     chains = 40_000 if scale == "quick" else 2_000_000
     ratios, note = {}, []
     for step_size in STEP_SIZES:
-        predicted = lsa.kesten_tail_index(1 - step_size * (1 + 1.5 * NODES), WEIGHTS / WEIGHTS.sum())
+        predicted = kesten_tail_index(1 - step_size * (1 + 1.5 * NODES), WEIGHTS / WEIGHTS.sum())
         groups = np.asarray(_stationary(sample, step_size, key(), chains)).reshape(8, -1)
-        measured = mean([lsa.hill_estimator(group, k=chains // 160) for group in groups])
+        measured = mean([hill_estimator(group, k=chains // 160) for group in groups])
         ratios[f"step {step_size}"] = Interval(*(v / predicted for v in (measured.value, measured.low, measured.high)))
         note.append(f"step {step_size}: {measured.value:.2f}, predicted {predicted:.2f}")
     return Evidence.of_cases(ratios, within=(0.8, 1.2), note="; ".join(note))
@@ -95,7 +101,7 @@ def _chains(steps, chains):
     """Errors of the last iterate and of the average, per chain; all start at the solution, with step 0.01."""
 
     def chain(draw):
-        return lsa.linear_stochastic_approximation(_sample, jnp.asarray(SOLUTION), 0.01, steps, draw)
+        return linear_stochastic_approximation(_sample, jnp.asarray(SOLUTION), 0.01, steps, draw)
 
     last, average = jax.jit(jax.vmap(chain))(jr.split(key(1), chains))
     return np.asarray(last) - SOLUTION, np.asarray(average) - SOLUTION
@@ -107,7 +113,7 @@ def _chains(steps, chains):
 )  # fmt: skip
 def small_steps_are_gaussian(sigma=SIGMA, *, scale):
     last, _ = _chains(**sizes(scale, **SIZES))
-    predicted = lsa.stationary_covariance(MATRIX, sigma, 0.01)
+    predicted = stationary_covariance(MATRIX, sigma, 0.01)
     return Evidence(float(np.linalg.norm(np.cov(last.T) - predicted) / np.linalg.norm(predicted)), at_most=0.1)
 
 
@@ -118,5 +124,5 @@ def small_steps_are_gaussian(sigma=SIGMA, *, scale):
 def the_average_follows_the_limit_theorem(sigma=SIGMA, *, scale):
     """Of 6,000 steps: an average forgets its start, the solution, with an error of 1 / (step · eigenvalue · n)."""
     size = sizes(scale, **SIZES)
-    expected = np.trace(lsa.averaged_covariance(MATRIX, sigma, size["steps"]))
+    expected = np.trace(averaged_covariance(MATRIX, sigma, size["steps"]))
     return Evidence(mean((_chains(**size)[1] ** 2).sum(1) / expected), within=(0.85, 1.15))
