@@ -17,6 +17,7 @@ from attractor.nn.attention.latent import LatentAttention
 from attractor.nn.moe.experts import MixtureOfExperts
 from attractor.objectives import Composite
 from attractor.problem import Minimization
+from attractor.problems.digits import cross_entropy_of
 from attractor.problems.held_out import held_out
 from attractor.registry import problem
 
@@ -202,6 +203,47 @@ def char_lstm(width: int = 32, context: int = 24, batch_size: int | None = 16) -
     """
     in_range("width", width, 1)
     return _language_model(lambda key: Recurrent(width, key=key), context, batch_size)
+
+
+class Windowed(eqx.Module):
+    """The next character from the last few, by a network on their embeddings."""
+
+    embed: Float[Array, "characters width"]
+    network: eqx.nn.MLP
+
+    def __init__(self, context: int, *, key: PRNGKeyArray):
+        for_embed, for_network = jr.split(key)
+        self.embed = jr.normal(for_embed, (len(ALPHABET), 8)) / 8**0.5
+        self.network = eqx.nn.MLP(8 * context, len(ALPHABET), 32, 1, key=for_network)
+
+    def __call__(self, tokens: Int[Array, " context"]) -> Float[Array, " characters"]:
+        return self.network(self.embed[tokens].ravel())
+
+
+def char_mlp(context: int = 4, length: int = 4_000, seed: int = 0, batch_size: int | None = 64) -> Composite:
+    """A two-layer network that sees the last few characters of the grammar's text; cheaper than `char_transformer`.
+
+    Recorded are the losses on other text for validation and test, a thousand characters each.
+
+    Arguments:
+        context: Characters seen at once, at least 1.
+        length: Characters to train on, more than ``context``.
+        seed: Of the text; the two after it are those of test and validation.
+        batch_size: Characters predicted per step; `None`: all.
+    """
+    in_range("context", context, 1)
+    in_range("length", length, context + 1)
+
+    def windows(length: int, seed: int) -> tuple[Array, Array]:
+        tokens = np.array([ALPHABET.index(c) for c in grammar_text(length, seed)], np.int32)
+        views = np.lib.stride_tricks.sliding_window_view(tokens, context + 1)
+        return jnp.asarray(views[:, :-1]), jnp.asarray(views[:, -1])
+
+    blank = Composite.of_model(
+        lambda key: Windowed(context, key=key), cross_entropy_of, windows(length, seed), batch_size=batch_size
+    )
+    parts = {"validation": windows(1_000, seed + 2), "test": windows(1_000, seed + 1)}
+    return eqx.tree_at(lambda p: p.probes, blank, held_out(parts, {"loss": (blank.loss, "min")}))
 
 
 def markov_text(
