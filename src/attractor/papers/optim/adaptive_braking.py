@@ -98,6 +98,7 @@ def _against_momentum(rho, delay, steps, at_least):
 @claim(
     "digits network, gradients 32 steps late, both tuned: at most 1.5 points less accurate than momentum without delay",
     source="ours", broken=PUSHES,
+    reason="4 points below: of 2,500 steps 32 are more than of the 78,000 that a large network takes",
 )  # fmt: skip
 def hides_the_delay(rho=RHO, *, scale):
     return _against_momentum(rho, 0, LONG[scale], -0.015)
@@ -114,6 +115,7 @@ def outdoes_late_momentum(rho=RHO, *, scale):
 @claim(
     "digits network, 32 steps late, both tuned, only 1,000 steps: test accuracy at least that of momentum",
     source="ours", broken=PUSHES,
+    reason="behind on average, by 4 points, and undecided: from 10 behind to 3 ahead",
 )  # fmt: skip
 def outdoes_late_momentum_in_a_short_run(rho=RHO, *, scale):
     return _against_momentum(rho, DELAY, SHORT[scale], 0.0)

@@ -111,11 +111,12 @@ def _steps_to_the_loss_of_adamw(coefficients, scale, at_most):
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 NOT_ORTHOGONAL = {"no orthogonalization, retuned": {"coefficients": (1.0, 0.0, 0.0)}}
+SIGN = {"sign of a coefficient": {"coefficients": (3.4445, 4.7750, 2.0315)}}
 
 
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.75 of its steps",
-    source="ours", broken=NOT_ORTHOGONAL,
+    source="ours", broken=NOT_ORTHOGONAL | SIGN,
 )  # fmt: skip
 def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of_adamw(coefficients, scale, 0.75)
@@ -124,6 +125,7 @@ def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
     source="paper", broken=NOT_ORTHOGONAL,
+    reason="0.61 of the steps, between 0.53 and 0.69; momentum that is not orthogonalized takes 0.68, undecided",
 )  # fmt: skip
 def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of_adamw(coefficients, scale, 0.52)
@@ -150,6 +152,7 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
 @claim(
     "latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
     source="paper", broken=NOT_ORTHOGONAL,
+    reason="0.98: a cache of a third costs half of what Muon gains, and experts do not bring it back at this size",
 )  # fmt: skip
 def gains_with_latents_and_experts(coefficients=QUINTIC, *, scale):
     ours = _tuned(_with(coefficients), _transformer(LATENT, EXPERTS), scale)
