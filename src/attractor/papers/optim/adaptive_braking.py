@@ -98,7 +98,7 @@ def _against_momentum(rho, delay, steps, at_least):
 @claim(
     "digits network, gradients 32 steps late, both tuned: at most 1.5 points less accurate than momentum without delay",
     source="ours", broken=PUSHES,
-    reason="4 points below: of 2,500 steps 32 are more than of the 78,000 that a large network takes",
+    reason="4 points below, in a run of 2,500 steps, of which 32 are many",
 )  # fmt: skip
 def hides_the_delay(rho=RHO, *, scale):
     return _against_momentum(rho, 0, LONG[scale], -0.015)
