@@ -29,17 +29,24 @@ DIM, STEPS = 20, 500
 METHODS = {"SGDP": sgdp, "AdamP": adamp}
 RATES = np.geomspace(0.002, 2.0, 7)  # searched by both sides; the third, 0.02, is that of "equal rates"
 SPACES = {"SGDP": LogUniform(1e-2, 3.0), "AdamP": LogUniform(1e-3, 0.1)}  # on the digits
-HALF, FLIPPED = {"half of the radial part": {"share": 0.5}}, {"sign of the projection": {"share": -1.0}}
+# Shares: of the method's projection, and of one that removes the part along the gradient by mistake. PLAIN is momentum
+# SGD or Adam. They are numbers, so that one program serves all.
+WHOLE, PLAIN = (1.0, 0.0), (0.0, 0.0)
+HALF, FLIPPED = {"half of the radial part": {"share": (0.5, 0.0)}}, {"sign of the projection": {"share": (-1.0, 0.0)}}
+ALONG = {"along the gradient": {"share": (0.0, 1.0)}}
 
 
 def _method(name, share, learning_rate):
-    """A method that does a share of its projection: 1 is the method, 0 is momentum SGD or Adam."""
     whole, plain = METHODS[name](learning_rate), METHODS[name](learning_rate, delta=0.0)
 
     def update(updates, state, params=None):
-        u, _ = plain.update(updates, state, params)
+        steps, _ = plain.update(updates, state, params)
         projected, state = whole.update(updates, state, params)
-        return jax.tree.map(lambda u, p: (1 - share) * u + share * p, u, projected), state
+
+        def mix(u, p, g):
+            return u + share[0] * (p - u) - share[1] * jnp.sum(u * g) / (jnp.sum(g * g) + 1e-12) * g
+
+        return jax.tree.map(mix, steps, projected, updates), state
 
     return optax.GradientTransformation(whole.init, update)
 
@@ -85,7 +92,7 @@ def _ends(name, share, scale):
     "scale-invariant loss: steps of SGDP and AdamP are orthogonal to w, and |w|^2 grows by theirs alone, to 1e-8",
     source="paper", broken=HALF,
 )  # fmt: skip
-def grows_by_the_steps_alone(share=1.0, *, scale):
+def grows_by_the_steps_alone(share=WHOLE, *, scale):
     errors = {name: float(_ends(name, share, scale)[2][2].max()) for name in METHODS}
     return Evidence.of_cases(errors, at_most=1e-8)
 
@@ -94,8 +101,8 @@ def grows_by_the_steps_alone(share=1.0, *, scale):
     "Rosenbrock on the sphere, equal rates: SGDP and AdamP at least halve the growth of the squared norm",
     source="ours", broken=FLIPPED,
 )  # fmt: skip
-def keeps_norms_small(share=1.0, *, scale):
-    ratios = {n: paired_ratio(_ends(n, 0.0, scale)[1][2], _ends(n, share, scale)[1][2]) for n in METHODS}
+def keeps_norms_small(share=WHOLE, *, scale):
+    ratios = {n: paired_ratio(_ends(n, PLAIN, scale)[1][2], _ends(n, share, scale)[1][2]) for n in METHODS}
     return Evidence.of_cases(ratios, at_least=2.0)
 
 
@@ -103,8 +110,8 @@ def keeps_norms_small(share=1.0, *, scale):
     "Rosenbrock on the sphere, equal rates: the loss after 500 steps is at most 0.7 of that without the projection",
     source="ours", broken=FLIPPED,
 )  # fmt: skip
-def gets_further(share=1.0, *, scale):
-    ratios = {n: paired_ratio(_ends(n, share, scale)[0][2], _ends(n, 0.0, scale)[0][2]) for n in METHODS}
+def gets_further(share=WHOLE, *, scale):
+    ratios = {n: paired_ratio(_ends(n, share, scale)[0][2], _ends(n, PLAIN, scale)[0][2]) for n in METHODS}
     return Evidence.of_cases(ratios, at_most=0.7)
 
 
@@ -112,12 +119,12 @@ def gets_further(share=1.0, *, scale):
     "Rosenbrock on the sphere, both at the best of 7 rates: loss at most 0.7 of that without the projection",
     source="ours", broken=FLIPPED,
 )  # fmt: skip
-def gets_further_when_tuned(share=1.0, *, scale):
+def gets_further_when_tuned(share=WHOLE, *, scale):
     def best(name, share):
         losses = _ends(name, share, scale)[0]
         return losses[np.log(losses).mean(1).argmin()]
 
-    return Evidence.of_cases({n: paired_ratio(best(n, share), best(n, 0.0)) for n in METHODS}, at_most=0.7)
+    return Evidence.of_cases({n: paired_ratio(best(n, share), best(n, PLAIN)) for n in METHODS}, at_most=0.7)
 
 
 def _normalized(key):
@@ -130,33 +137,19 @@ def _normalized(key):
 _network = cached(lambda: classifier(_normalized, batch_size=32))
 
 
-def _with_cosine(method, name, share, learning_rate):
-    return method(name, share, optax.cosine_decay_schedule(learning_rate, STEPS))
+def _with_cosine(name, share, learning_rate):
+    return _method(name, share, optax.cosine_decay_schedule(learning_rate, STEPS))
 
 
-def _along_gradient(name, share, learning_rate):
-    """What is removed is the part along the gradient instead of that along the weights."""
-    plain = METHODS[name](learning_rate, delta=0.0)
-
-    def update(updates, state, params=None):
-        steps, state = plain.update(updates, state, params)
-        return jax.tree.map(lambda u, g: u - jnp.sum(u * g) / (jnp.sum(g * g) + 1e-12) * g, steps, updates), state
-
-    return optax.GradientTransformation(plain.init, update)
-
-
-ALONG = {"along the gradient": {"method": _along_gradient}}
-
-
-def _accuracy(method, name, share, scale):
-    problem, size = _network(), words.sizes(scale, seeds=(16, 256), budget=8, steps=STEPS, every=STEPS)
-    made = eqx.Partial(_with_cosine, method, name, jnp.asarray(share)), {"learning_rate": SPACES[name]}  # one program
+def _accuracy(name, share, scale):
+    problem, size = _network(), words.sizes(scale, seeds=(48, 256), budget=8, steps=STEPS, every=STEPS)
+    made = eqx.Partial(_with_cosine, name, jnp.asarray(share)), {"learning_rate": SPACES[name]}
     recorded = probes(problem, "test_accuracy", "validation_accuracy")
     return words.tune(problem, made, metric="test_accuracy", probes=recorded, **size).final
 
 
-def _against_plain(method, name, scale):
-    ours, plain = _accuracy(method, name, 1.0, scale), _accuracy(_method, name, 0.0, scale)
+def _against_plain(name, share, scale):
+    ours, plain = _accuracy(name, share, scale), _accuracy(name, PLAIN, scale)
     note = f"{100 * mean(ours).value:.2f} % against {100 * mean(plain).value:.2f} %"
     return Evidence(paired_difference(ours, plain), at_least=-0.003, note=note)
 
@@ -165,13 +158,13 @@ def _against_plain(method, name, scale):
     "digits, normalized weights, both tuned, cosine decay: test accuracy at most 0.3 points below momentum SGD's",
     source="ours", broken=ALONG,
 )  # fmt: skip
-def is_as_accurate_as_momentum(method=_method, *, scale):
-    return _against_plain(method, "SGDP", scale)
+def is_as_accurate_as_momentum(share=WHOLE, *, scale):
+    return _against_plain("SGDP", share, scale)
 
 
 @claim(
     "digits, normalized weights, both tuned, cosine decay: AdamP's test accuracy is at most 0.3 points below Adam's",
     source="ours", broken=ALONG,
 )  # fmt: skip
-def is_as_accurate_as_adam(method=_method, *, scale):
-    return _against_plain(method, "AdamP", scale)
+def is_as_accurate_as_adam(share=WHOLE, *, scale):
+    return _against_plain("AdamP", share, scale)
