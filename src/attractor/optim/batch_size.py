@@ -72,7 +72,7 @@ class AdaptiveBatch(Method):
         if not jax.tree.leaves(samples):  # a loss without data has no noise to test
             mean, batch = grad(problem.loss)(x, samples), state.batch
         else:
-            mean, batch = self._test(problem, x, samples, state.batch, jr.fold_in(key, 1))
+            mean, batch = self._test(problem, x, samples, state.batch, key)
         updates, base = self.base.update(mean, state.base, x)
         return optax.apply_updates(x, updates), AdaptiveBatchState(base, batch, state.drawn + state.batch)
 
@@ -86,7 +86,10 @@ class AdaptiveBatch(Method):
         gradients = problem.oracles(x, samples)["per_example"]()
         drawn = len(jax.tree.leaves(gradients)[0])
         count = jnp.minimum(batch, drawn)
-        used = jr.permutation(key, drawn) < count
+        order = jnp.arange(drawn)
+        if problem.batch_size is None:  # the data in their order; samples that were drawn are in a random one already
+            order = jr.permutation(jr.fold_in(key, 1), drawn)
+        used = order < count
 
         def average(values: Float[Array, "n ..."], divisor: Int[Array, ""]) -> Float[Array, "..."]:
             return jnp.tensordot(used.astype(values.dtype), values, 1) / divisor.astype(values.dtype)
