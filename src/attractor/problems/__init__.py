@@ -16,6 +16,7 @@ from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
+from attractor.problems.phase_retrieval import phase_errors, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
