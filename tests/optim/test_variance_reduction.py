@@ -10,7 +10,7 @@ import pytest
 
 from attractor import Minimization, run
 from attractor.linalg import lasso
-from attractor.optim import CyclicBlockDescent, PrivateSpider, page, proximal_sgd, zcdp_budget
+from attractor.optim import CyclicBlockDescent, NormalizedSpider, PrivateSpider, page, proximal_sgd, zcdp_budget
 
 RNG = np.random.default_rng(0)
 ROWS, Y = RNG.standard_normal((30, 5)).astype(np.float32), RNG.standard_normal(30).astype(np.float32)
@@ -115,3 +115,17 @@ def test_seven_private_spider_steps_agree_with_numpy():
         before, here = here, here - 0.2 * kept
         np.testing.assert_allclose(as_array(x), here, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(as_array(method.readout(x, state)), points[int(np.argmin(lengths))], rtol=1e-4)
+
+
+def test_ten_normalized_spider_steps_agree_with_numpy():
+    task, method = problem(batch_size=7), NormalizedSpider(0.2, period=4)
+    x = task.init(jr.key(0))
+    state, here = method.init(task, x, jr.key(0)), as_array(x).astype(float)
+    before, kept = here, np.zeros(5)
+    for t in range(10):
+        rows, y = map(np.asarray, task.sample(jr.key(t)))
+        x, state = method.step(task, x, state, jr.key(t))
+        tracked = kept + gradient(here, rows, y) - gradient(before, rows, y)
+        kept = gradient(here, ROWS, Y) if t % 4 == 0 else tracked
+        before, here = here, here - 0.2 * kept / np.linalg.norm(kept)
+        np.testing.assert_allclose(as_array(x), here, rtol=1e-4, atol=1e-5)

@@ -74,7 +74,7 @@ from attractor.optim.primal_dual import (
 )
 from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
 from attractor.optim.projected import adamp, project_out_radial, sgdp
-from attractor.optim.proximal import apply_prox, proximal_gradient, proximal_sgd
+from attractor.optim.proximal import apply_prox, exponentiated_gradient, proximal_gradient, proximal_sgd
 from attractor.optim.quasar_convex import (
     VarianceReduced,
     quasar_accelerated,
@@ -120,7 +120,7 @@ from attractor.optim.stochastic_approximation import (
 )
 from attractor.optim.subgradient import subgradient_descent
 from attractor.optim.surrogate import ProxyProximal, TargetSurrogate, target_surrogate
-from attractor.optim.variance_reduction import CyclicBlockDescent, PrivateSpider, Svrg, page
+from attractor.optim.variance_reduction import CyclicBlockDescent, NormalizedSpider, PrivateSpider, Svrg, page
 from attractor.optim.weight_decay import (
     add_cautious_decayed_weights,
     cautious_adamw,

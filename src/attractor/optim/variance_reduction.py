@@ -223,6 +223,58 @@ class PrivateSpider(Method):
         return state.best
 
 
+class TrackingState(NamedTuple):
+    """State of `NormalizedSpider`."""
+
+    steps: Int[Array, ""]
+    before: PyTree  # the point of the last estimate
+    estimate: PyTree  # the gradient there, like the parameters
+
+
+@method("normalized-spider", {"learning_rate": LogUniform(1e-4, 1.0)}, paper="generalized-smooth-normalized-gd")
+class NormalizedSpider(Method):
+    r"""Steps of one length along a gradient that is tracked by minibatches, and exact every q steps.
+
+    $$ v_t = \begin{cases} \nabla F(x_t) & t \equiv 0 \bmod q \\
+       v_{t-1} + \nabla f_B(x_t) - \nabla f_B(x_{t-1}) & \text{otherwise} \end{cases} \qquad
+       x_{t+1} = x_t - \eta \frac{v_t}{\lVert v_t \rVert} $$
+
+    Steps of a known length bound the error of the changes, whatever the slope: curvature may grow with it. The cost
+    per step is $n / q + 2 |B|$ component gradients over n samples.
+
+    Arguments:
+        learning_rate: The length eta of a step, in (0, inf), of the order of the gradient that is aimed at.
+        period: q, the steps from one exact gradient to the next, a whole number of at least 1; may be a float.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Generalized-Smooth Nonconvex Optimization is As Efficient As Smooth Nonconvex Optimization.
+    """
+
+    learning_rate: Scalar = hyper(0.01, low=0.0, open_low=True)
+    period: Scalar = hyper(10, low=1)
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> TrackingState:
+        return TrackingState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, x), optax.tree.zeros_like(x))
+
+    def step(
+        self, problem: Minimization, x: PyTree, state: TrackingState, key: PRNGKeyArray
+    ) -> tuple[PyTree, TrackingState]:
+        batch, gradient = problem.sample(key), grad(problem.loss)
+
+        def tracked(_: None) -> PyTree:
+            change = optax.tree.sub(gradient(x, batch), gradient(state.before, batch))
+            return optax.tree.add(state.estimate, change)
+
+        fresh = state.steps % self.period == 0
+        estimate = jax.lax.cond(fresh, lambda _: gradient(x, problem.full), tracked, None)
+        length = optax.tree.norm(estimate)
+        scale = self.learning_rate / jnp.where(length > 0, length, 1)
+        after = jax.tree.map(lambda p, v: (p - scale * v).astype(p.dtype), x, estimate)
+        return after, TrackingState(state.steps + 1, x, estimate)
+
+
 class SvrgState(NamedTuple):
     """State of `Svrg`."""
 

@@ -16,12 +16,13 @@ from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
-from attractor.problems.phase_retrieval import phase_errors, robust_phase_retrieval
+from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
+from attractor.problems.state_space import impulse_response, linear_system
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
 from attractor.problems.tomography import radon_matrix
 from attractor.problems.vision import digits_conv

@@ -54,6 +54,52 @@ def robust_phase_retrieval(
     )
 
 
+def quartic_phase_retrieval(
+    dim: int = 20,
+    samples: int = 100,
+    distance: float = 10.0,
+    noise: float = 0.0,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Composite:
+    r"""Recover a normal signal from squared projections by their squared errors: a quartic, steep far from its minima.
+
+    $$ f(x) = \frac{1}{4m} \sum_i \bigl( \langle a_i, x \rangle^2 - b_i \bigr)^2, \qquad a_i \sim N(0, I) $$
+
+    The curvature grows as the gradient to the power 2/3: not smooth, but generalized smooth. ``constants["L"]`` is the
+    curvature at the signal.
+
+    Arguments:
+        dim: Of the signal, standard normal.
+        samples: Measurements m; some three times ``dim`` are needed.
+        distance: Standard deviation of each entry of the start, which is one point, in [0, inf).
+        noise: Standard deviation of noise added to the $b_i$, in [0, inf).
+        batch_size: Measurements per step; `None`: all.
+        seed: Of measurements, signal, start and noise.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("dim", dim, 1)
+    in_range("samples", samples, 1)
+    in_range("distance", distance, 0.0)
+    in_range("noise", noise, 0.0)
+    rng = np.random.default_rng(seed)
+    rows, signal, start = rng.standard_normal((samples, dim)), rng.standard_normal(dim), rng.standard_normal(dim)
+    intensities = (rows @ signal) ** 2 + noise * rng.standard_normal(samples)
+    slopes = (3 * (rows @ signal) ** 2 - intensities)[:, None] * rows
+    return Composite(
+        phase_errors,
+        _quarter_mean_square,
+        jnp.asarray(distance * start, float),
+        (jnp.asarray(rows, float), jnp.asarray(intensities, float)),
+        batch_size=batch_size,
+        optimum=None if noise else 0.0,
+        solution=None if noise else jnp.asarray(signal, float),
+        constants={"L": float(np.linalg.eigvalsh(rows.T @ slopes / samples)[-1])},
+    )
+
+
 def phase_errors(x: Float[Array, " d"], batch: tuple[Float[Array, "m d"], Float[Array, " m"]]) -> Float[Array, " m"]:
     r"""$\langle a_i, x \rangle^2 - b_i$ for every measurement."""
     rows, intensities = batch
@@ -62,6 +108,10 @@ def phase_errors(x: Float[Array, " d"], batch: tuple[Float[Array, "m d"], Float[
 
 def _mean_size(errors: Float[Array, " m"], batch: None = None) -> Float[Array, ""]:
     return jnp.mean(jnp.abs(errors))
+
+
+def _quarter_mean_square(errors: Float[Array, " m"], batch: None = None) -> Float[Array, ""]:
+    return jnp.mean(errors**2) / 4
 
 
 def _start(signal: Float[Array, " d"], spread: Float[Array, ""], key: PRNGKeyArray) -> Float[Array, " d"]:

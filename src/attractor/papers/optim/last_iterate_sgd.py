@@ -14,43 +14,41 @@ print(trace.last("loss").values - problem.optimum)  # no averaging of iterates
 ```
 """
 
-import functools
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from attractor.linalg.proximal import lasso
+from attractor.optim.proximal import exponentiated_gradient, proximal_sgd
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule
-from attractor.papers.words import Evidence, Interval, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
 from attractor.problem import Minimization
 
-DIM, ROWS = 10, 4_096
-HORIZONS = tuple(2**k for k in range(7, 14))
-RATE = 0.7
+DIM, HORIZONS, RATES = 10, tuple(2**k for k in range(7, 14)), (0.2, 0.7, 2.0, 6.0)
+FAR, SIMPLEX = np.full(DIM, DIM**-0.5), np.arange(1, DIM + 1) / 55  # minimizers
 
 
 def _size(x):
-    return jnp.sum(jnp.abs(x)) / DIM**0.5
+    return jnp.sum(jnp.abs(x - FAR)) / DIM**0.5
+
+
+def _penalized(x):
+    return _size(x) + 0.5 * (jnp.sum(jnp.abs(x)) / DIM**0.5 - 1)
+
+
+def _on_simplex(x):
+    return jnp.sum(jnp.abs(x - SIMPLEX)) / DIM**0.5
 
 
 def _half_square(x):
-    return jnp.sum(x**2) / 2
+    return jnp.sum((x - FAR) ** 2) / 2
 
 
 def _noisy(loss, x, noise):
     """The noise has mean zero over all rows, so that the full loss is the loss itself."""
-    return loss(x - 1 / DIM**0.5) + jnp.mean(noise, 0) @ x
-
-
-@cached
-def _problem(loss, heavy=False):
-    rng = np.random.default_rng(seed())
-    noise = rng.standard_t(1.2, (ROWS, DIM)) if heavy else rng.standard_normal((ROWS, DIM))
-    noise = noise / DIM**0.5
-    return Minimization(
-        functools.partial(_noisy, loss), jnp.zeros(DIM), jnp.asarray(noise - noise.mean(0), float), batch_size=1,
-        probes={"gap": lambda problem, x, key: loss(x - 1 / DIM**0.5)},
-    )  # fmt: skip
+    return loss(x) + jnp.mean(noise, 0) @ x
 
 
 def _constant(learning_rate, steps):
@@ -61,32 +59,41 @@ def _anytime(learning_rate, steps):
     return inverse_power_schedule(learning_rate)
 
 
-def _strongly_convex(learning_rate, steps):
+def _inverse(learning_rate, steps):
     return inverse_power_schedule(1.0, 1.0)  # the modulus is 1
+
+
+def _rising(learning_rate, steps):
+    """The line the wrong way: from zero to the constant step."""
+    return lambda count: learning_rate * jnp.minimum(count + 1, steps) / (steps * jnp.sqrt(steps))
 
 
 def _unscaled(learning_rate, steps):
     return lambda count: 0.05 * learning_rate
 
 
-SCHEDULES = {"constant": _constant, "1/sqrt(t)": _anytime, "linear decay": last_iterate_schedule}
+def _penalized_sgd(schedule):
+    return proximal_sgd(schedule, lasso(0.5 / DIM**0.5))
 
 
 @cached
-def _gaps(schedule, loss, horizons, n, heavy=False):
+def _gaps(schedule, loss, horizons, n, stream=0, rate=0.7, method=optax.sgd, rows=4_096, heavy=False):
     """The gap of the last point, (horizon, seed); all horizons run in one program."""
-
-    def make(horizon):
-        return optax.sgd(schedule(RATE, horizon))
-
+    rng = np.random.default_rng(seed())
+    noise = (rng.standard_t(1.2, (rows, DIM)) if heavy else rng.standard_normal((rows, DIM))) / DIM**0.5
+    gap = _penalized if method is _penalized_sgd else loss
+    problem = Minimization(
+        partial(_noisy, loss), jnp.full(DIM, 0.1) if loss is _on_simplex else jnp.zeros(DIM),
+        jnp.asarray(noise - noise.mean(0), float), batch_size=1, probes={"gap": lambda problem, x, key: gap(x)},
+    )  # fmt: skip
     trace = run(
-        _problem(loss, heavy), make, steps=max(horizons), every=min(horizons), seeds=seeds(n),
-        sweep={"horizon": [float(h) for h in horizons]}, probes={"gap": _problem(loss).probes["gap"]},
+        problem, lambda horizon: method(schedule(rate, horizon)), steps=max(horizons), every=min(horizons),
+        seeds=seeds(n, stream), sweep={"horizon": [float(h) for h in horizons]}, probes={"gap": problem.probes["gap"]},
     )  # fmt: skip
     return np.stack([trace["gap"].sel(step=h).values[i] for i, h in enumerate(horizons)])
 
 
-def _slope(gaps) -> Interval:
+def _slope(gaps):
     """Log-log slope over the horizons of the 95 % quantile over seeds."""
 
     def statistic(*samples):
@@ -95,10 +102,14 @@ def _slope(gaps) -> Interval:
     return bootstrap(statistic, *gaps, draws=500)
 
 
+SCHEDULES = {"constant": _constant, "1/sqrt(t)": _anytime, "linear decay": last_iterate_schedule}
+UNSCALED = {"steps that ignore the horizon": {"schedules": {"neither": _unscaled}}}
+
+
 @claim(
     "mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
     source="ours",
-    broken={"steps that ignore the horizon": {"schedules": {"neither": _unscaled}}},
+    broken=UNSCALED,
 )
 def attains_the_convex_rate(schedules=SCHEDULES, *, scale):
     n = sizes(scale, n=(200, 2_000))["n"]
@@ -107,18 +118,43 @@ def attains_the_convex_rate(schedules=SCHEDULES, *, scale):
 
 
 @claim(
-    "mean |x|, T = 2^13: the gap's 95 % quantile with linear decay is at most 0.8 times that with constant steps",
+    "an L1 penalty by its proximal map, and a simplex with entropy: the quantile's slope is at most -0.45 there, too",
+    source="scaled",
+    broken=UNSCALED,
+)
+def attains_it_with_penalties_and_other_norms(schedules=SCHEDULES, *, scale):
+    cases, n = {"penalty": (_size, _penalized_sgd), "simplex": (_on_simplex, exponentiated_gradient)}, (200, 2_000)
+    return Evidence.of_cases(
+        {
+            f"{case}, {name}": _slope(_gaps(schedule, loss, HORIZONS, method=method, **sizes(scale, n=n)))
+            for case, (loss, method) in cases.items()
+            for name, schedule in list(schedules.items())[-2:]
+        },
+        at_most=-0.45,
+    )
+
+
+def _tuned(schedule, n):
+    """The last gaps at 2^13 steps, at the rate whose 95 % quantile is smallest on other seeds."""
+    last = HORIZONS[-1:]
+    tried = [np.quantile(_gaps(schedule, _size, last, 50, stream=1, rate=rate)[0], 0.95) for rate in RATES]
+    return _gaps(schedule, _size, last, n, rate=RATES[int(np.argmin(tried))])[0]
+
+
+def _quantiles(a, b, upper=0.95, lower=0.95):
+    return np.quantile(a, upper, axis=-1) / np.quantile(b, lower, axis=-1)
+
+
+@claim(
+    "mean |x|, T = 2^13, both tuned: the gap's 95 % quantile with linear decay is at most 0.8 times that with none",
     source="ours",
-    broken={"no decay": {"schedule": _constant}, "steps that ignore the horizon": {"schedule": _unscaled}},
+    broken={"the line rises": {"schedule": _rising}, "steps that ignore the horizon": {"schedule": _unscaled}},
 )
 def decay_beats_constant_steps(schedule=last_iterate_schedule, *, scale):
-    n = sizes(scale, n=(200, 2_000))["n"]
-    ours, constant = (_gaps(s, _size, HORIZONS, n)[-1] for s in (schedule, _constant))
-
-    def ratio(a, b):
-        return np.quantile(a, 0.95, axis=-1) / np.quantile(b, 0.95, axis=-1)
-
-    return Evidence(bootstrap(ratio, ours, constant, draws=500), at_most=0.8)
+    ours, constant = (_tuned(s, sizes(scale, n=(200, 2_000))["n"]) for s in (schedule, _constant))
+    learns = {"constant steps come nearer": float(np.quantile(constant, 0.95)) < 0.1}
+    note = f"{np.quantile(ours, 0.95):.2g} against {np.quantile(constant, 0.95):.2g}"
+    return Evidence(bootstrap(_quantiles, ours, constant, draws=500), at_most=0.8, given=learns, note=note)
 
 
 @claim(
@@ -126,7 +162,7 @@ def decay_beats_constant_steps(schedule=last_iterate_schedule, *, scale):
     source="ours",
     broken={"steps 1/sqrt(t)": {"schedule": _anytime}},
 )
-def attains_the_strongly_convex_rate(schedule=_strongly_convex, *, scale):
+def attains_the_strongly_convex_rate(schedule=_inverse, *, scale):
     return Evidence(_slope(_gaps(schedule, _half_square, HORIZONS, **sizes(scale, n=(200, 2_000)))), at_most=-0.85)
 
 
@@ -137,9 +173,6 @@ def attains_the_strongly_convex_rate(schedule=_strongly_convex, *, scale):
 )
 def has_light_tails(heavy=False, *, scale):
     """As it is if the gap is linear in the logarithm of the probability to exceed it."""
-    gaps = _gaps(_strongly_convex, _half_square, (512,), heavy=heavy, **sizes(scale, n=(2_000, 20_000)))[0]
-
-    def ratio(gap):
-        return np.quantile(gap, 0.99, axis=-1) / np.quantile(gap, 0.9, axis=-1)
-
-    return Evidence(bootstrap(ratio, gaps, draws=500), at_most=2.0)
+    # So many rows that hardly a run meets the longest of heavy noise.
+    gaps = _gaps(_inverse, _half_square, (512,), heavy=heavy, rows=2**17, **sizes(scale, n=(2_000, 20_000)))[0]
+    return Evidence(bootstrap(partial(_quantiles, upper=0.99, lower=0.9), gaps, gaps, draws=500), at_most=2.0)
