@@ -110,7 +110,7 @@ from attractor.optim.regularizers import (
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
 from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
 from attractor.optim.splitting import Admm, admm, fista
-from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
+from attractor.optim.stationarity import averaged_gradients, goldstein_norm, min_norm_in_hull, moreau_gradient
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
     hill_estimator,

@@ -11,6 +11,7 @@ from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
+from attractor.problems.kinks import kinked_maximum
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
