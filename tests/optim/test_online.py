@@ -58,7 +58,7 @@ def test_blocks_average_what_the_optimizer_sees():
         points, gradients = [], []
         for key in jr.split(block, 4):
             points.append(np.asarray(w))
-            gradients.append(np.sinh(points[-1]) + [1.0, 0, 0])
+            gradients.append(np.sinh(points[-1]) + np.eye(3)[0])
             updates, state = optimizer.update(jnp.asarray(gradients[-1], float), state, w, key=jr.split(key)[1])
             w = optax.apply_updates(w, updates)
         away = np.linalg.norm(points - np.mean(points, 0), axis=1)
@@ -68,8 +68,8 @@ def test_blocks_average_what_the_optimizer_sees():
 
 
 def test_the_noise_of_blocks():
-    found = averaged_gradients(lambda x: jnp.sum(x), online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4_000, 0.7)
+    found = averaged_gradients(jnp.sum, online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4_000, 0.7)
     np.testing.assert_allclose(found.squares, 5 + 5 * 0.49, rtol=0.05)
     np.testing.assert_allclose(found.averages, 5**0.5, rtol=1e-5)
     with pytest.raises(ValueError, match="noise"):
-        averaged_gradients(lambda x: jnp.sum(x), online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4, -0.7)
+        averaged_gradients(jnp.sum, online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4, -0.7)

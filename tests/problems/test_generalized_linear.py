@@ -13,9 +13,9 @@ RNG = np.random.default_rng(0)
 
 
 def test_the_sigmoid_loss_and_its_constants():
-    problem, x = sigmoid_classification(200, dim=5, decay=1.5, margin=3.0, seed=1), RNG.standard_normal(5)
+    problem, x = sigmoid_classification(200, dim=5, decay=1.5, margin=3.0, penalty=0.2, seed=1), RNG.standard_normal(5)
     rows, labels = (np.asarray(a, float) for a in problem.full)
-    loss = np.mean(1 / (1 + np.exp(labels * (rows @ x))))
+    loss = np.mean(1 / (1 + np.exp(labels * (rows @ x)))) + 0.1 * x @ x
     assert float(problem.loss(jnp.asarray(x), problem.full)) == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     deviations = rows.std(0)
@@ -27,7 +27,7 @@ def test_the_sigmoid_loss_and_its_constants():
 
     slopes = np.array([one(t, 1.0) for t in np.linspace(-4, 4, 161)])
     assert np.abs(slopes).max() == pytest.approx(problem.constants["L0"], rel=1e-3)
-    assert np.abs(np.diff(slopes) / 0.05).max() == pytest.approx(problem.constants["L"], rel=1e-2)
+    assert np.abs(np.diff(slopes) / 0.05).max() == pytest.approx(problem.constants["L1"], rel=1e-2)
 
 
 def test_the_neuron_imitates():
@@ -48,7 +48,7 @@ def test_the_neuron_imitates():
     assert 0 < float(quasar_convexity(lambda w: problem.loss(w, problem.full), problem.solution, points)) < 2
 
 
-@pytest.mark.parametrize("name", ["samples", "dim", "decay", "margin"])
+@pytest.mark.parametrize("name", ["samples", "dim", "decay", "margin", "penalty"])
 def test_classification_rejects(name):
     with pytest.raises(ValueError, match=name):
         sigmoid_classification(**{name: -1})

@@ -39,6 +39,11 @@ def test_the_poles_are_stable_pairs():
     assert (np.abs(poles) >= 0.4 - 1e-4).all()
 
 
+def test_outputs_have_variance_one():
+    problem = linear_system(order=2, sequences=2_000, length=30, radius=0.6, seed=5)
+    assert np.var(np.asarray(problem.full[1])[:, -1]) == pytest.approx(1, rel=0.15)
+
+
 def test_the_impulse_response():
     system = {"a": jnp.array([0.5, -0.2]), "c": jnp.array([1.0, 2.0]), "d": jnp.array(3.0)}
     np.testing.assert_allclose(impulse_response(system, 5), respond(system, [1.0, 0, 0, 0, 0]), rtol=1e-5)

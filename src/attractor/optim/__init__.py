@@ -80,6 +80,7 @@ from attractor.optim.quasar_convex import (
     quasar_accelerated,
     quasar_accelerated_svrg,
     quasar_convexity,
+    quasar_convexity_within,
 )
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.rates import (

@@ -23,7 +23,7 @@ def linear_system(
        f = \frac{1}{2 N T} \sum_{i, t} (\hat y_{it} - y_{it})^2 $$
 
     A is the companion matrix with last row $-a$ (the controllable form), the inputs u are white. The true poles are
-    random conjugate pairs; the iterate is ``{"a": (n,), "c": (n,), "d": ()}``, from zeros.
+    random conjugate pairs, the outputs have variance 1; the iterate is ``{"a": (n,), "c": (n,), "d": ()}``, from zeros.
 
     Arguments:
         order: n, an even number >= 2.
@@ -47,6 +47,8 @@ def linear_system(
         "c": jnp.asarray(rng.standard_normal(order) / order**0.5, float),
         "d": jnp.asarray(rng.standard_normal(), float),
     }
+    power = jnp.sqrt(jnp.sum(impulse_response(truth, length) ** 2))
+    truth |= {"c": truth["c"] / power, "d": truth["d"] / power}
     inputs = rng.standard_normal((sequences, length))
     past = np.subtract.outer(np.arange(length), np.arange(length))
     shifted = jnp.asarray(np.where(past >= 0, inputs[:, past.clip(0)], 0), float)  # (N, t, lag): u at t - lag

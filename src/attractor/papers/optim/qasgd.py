@@ -1,28 +1,12 @@
 """Acceleration under quasar-convexity, from stochastic and from variance-reduced gradients.
 
 ```python
-import jax
-import jax.numpy as jnp
-import optax
-from attractor.optim import quasar_accelerated, quasar_convexity
+from attractor import run
+from attractor.optim import quasar_accelerated
+from attractor.problems import imitated_neuron
 
-def loss(w):  # not convex: flat far away, curved near its minimum
-    return jnp.sum(jnp.log1p(jnp.array([1.0, 0.01]) * (w - 3.0) ** 2))
-
-points = jax.random.uniform(jax.random.key(0), (10_000, 2), minval=-5.0, maxval=11.0)
-gamma = float(quasar_convexity(loss, jnp.full(2, 3.0), points))
-optimizer = quasar_accelerated(learning_rate=0.5, gamma=min(gamma, 1.0))
-w = jnp.zeros(2)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(loss)(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(200):
-    w, state = step(w, state)
-print(gamma, w)
+problem = imitated_neuron()  # not convex, but quasar-convex
+print(run(problem, quasar_accelerated(learning_rate=5.0, gamma=0.2), steps=200).last("loss").values)
 ```
 """
 
@@ -33,37 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.optim.quasar_convex import VarianceReduced, quasar_accelerated, quasar_convexity
+from attractor.optim.quasar_convex import VarianceReduced, quasar_accelerated, quasar_convexity_within
 from attractor.optim.variance_reduction import Svrg
 from attractor.papers.words import Evidence, cached, claim, first_step, key, paired_ratio, run, seed, seeds, sizes
 from attractor.problems.generalized_linear import imitated_neuron
 from attractor.problems.quadratics import diagonal_quadratic
 from attractor.problems.state_space import linear_system
 
-PERIODS, SEEDS = (50, 200), (16, 64)
 NEURON = {"rates": np.geomspace(0.1, 100.0, 8).tolist(), "samples": 1_000, "batch": 32}
 SYSTEM = {"rates": np.geomspace(0.01, 10.0, 8).tolist(), "samples": 200, "batch": 16}
 
 
 @cached
 def _gamma(link=jax.nn.sigmoid, spread=1e3):
-    """The neuron's constant at 10,000 points up to 3 |solution| from the solution."""
     problem = imitated_neuron(spread=spread, link=link, seed=seed())
-    directions, size = jax.random.split(key())
-    steps = jax.random.normal(directions, (10_000, 20))
-    radius = 3 * jnp.linalg.norm(problem.solution) * jax.random.uniform(size, (10_000, 1), minval=0.01)
-    points = problem.solution + radius * steps / jnp.linalg.norm(steps, axis=1, keepdims=True)
-    return float(quasar_convexity(lambda w: problem.loss(w, problem.full), problem.solution, points))
-
-
-@cached
-def _system_gamma():
-    """The linear system's constant between start and solution, and around that line."""
-    problem = linear_system(seed=seed())
-    noise = jax.tree.map(lambda a: 0.02 * jax.random.normal(key(a.ndim), (1_000, *a.shape)), problem.solution)
-    share = jnp.linspace(0, 0.95, 1_000)
-    points = jax.tree.map(lambda a, b: b + jnp.multiply.outer(share, a), problem.solution, noise)
-    return float(quasar_convexity(lambda w: problem.loss(w, problem.full), problem.solution, points))
+    radius = 3 * jnp.linalg.norm(problem.solution)
+    return float(quasar_convexity_within(lambda w: problem.loss(w, problem.full), problem.solution, radius, key()))
 
 
 @claim(
@@ -111,7 +80,7 @@ def keeps_its_bound(accelerated=quasar_accelerated):
 
 
 @cached
-def _gradients(problem, make, target, rates, samples, batch, n, periods=PERIODS, steps=4_000):
+def _gradients(problem, make, target, rates, samples, batch, n, periods, steps=4_000):
     """Component gradients until the loss is at the target, one number a seed; rate and period tuned on other seeds."""
 
     def cost(period, rates, seeds):
@@ -126,12 +95,23 @@ def _gradients(problem, make, target, rates, samples, batch, n, periods=PERIODS,
     return cost(period, [rate], seeds(n))[0], f"rate {rate:.2g}" + (f", period {period}" if period else "")
 
 
-def _against(problem, ours, baseline, at_most, gamma, scale, **how):
-    n = sizes(scale, n=SEEDS)["n"]
-    (a, note), (b, other) = (_gradients(problem, make, n=n, **how) for make in (ours, baseline))
+def _in_stages(learning_rate, period, accelerated, gamma):
+    return VarianceReduced(accelerated(learning_rate, gamma), period)
+
+
+def _against_sgd(accelerated, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=(None,), **how):
+    """Both tuned; the accelerated method is told the constant that was measured."""
+    ours = partial(accelerated, gamma=min(max(gamma, 0.01), 1.0))
+    both = (_gradients(problem, m, periods=periods, **how, **sizes(scale, n=(16, 64))) for m in (ours, baseline))
+    (a, note), (b, other) = both
     text = f"{np.median(a):.3g} gradients ({note}) against {np.median(b):.3g} ({other}), gamma {gamma:.2g}"
     given = {"the baseline reaches the target": np.isfinite(b).all(), "quasar-convex": gamma > 0}
     return Evidence(paired_ratio(a, b), at_most=at_most, given=given, note=text)
+
+
+def _against_svrg(accelerated, *args, **how):
+    ours = partial(_in_stages, accelerated=accelerated)
+    return _against_sgd(ours, *args, at_most=0.6, baseline=Svrg, periods=(50, 200), **how)
 
 
 @claim(
@@ -140,13 +120,7 @@ def _against(problem, ours, baseline, at_most, gamma, scale, **how):
     broken=WEIGHTS,
 )
 def beats_sgd(accelerated=quasar_accelerated, *, scale):
-    how = {"target": 1e-5, "periods": (None,), "scale": scale, **NEURON}
-    gamma = min(_gamma(), 1.0)
-    return _against(imitated_neuron(seed=seed()), partial(accelerated, gamma=gamma), optax.sgd, 0.8, gamma, **how)
-
-
-def _in_stages(learning_rate, period, accelerated, gamma):
-    return VarianceReduced(accelerated(learning_rate, gamma), period)
+    return _against_sgd(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-5, **NEURON)
 
 
 @claim(
@@ -155,9 +129,23 @@ def _in_stages(learning_rate, period, accelerated, gamma):
     broken=WEIGHTS,
 )
 def beats_svrg(accelerated=quasar_accelerated, *, scale):
-    gamma = min(_gamma(), 1.0)
-    ours = partial(_in_stages, accelerated=accelerated, gamma=gamma)
-    return _against(imitated_neuron(seed=seed()), ours, Svrg, 0.6, gamma, scale, target=1e-6, **NEURON)
+    return _against_svrg(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-6, **NEURON)
+
+
+@cached
+def _system():
+    problem = linear_system(seed=seed())
+    loss = partial(problem.loss, batch=problem.full)
+    return problem, float(quasar_convexity_within(loss, problem.solution, 0.3, key(), 1_000))
+
+
+@claim(
+    "linear system of order 4: accelerated minibatches of 16 reach a loss of 1e-3 with 0.8 of tuned SGD's gradients",
+    source="ours",
+    broken=WEIGHTS,
+)
+def learns_a_linear_system(accelerated=quasar_accelerated, *, scale):
+    return _against_sgd(accelerated, *_system(), scale, target=1e-3, **SYSTEM)
 
 
 @claim(
@@ -165,7 +153,5 @@ def beats_svrg(accelerated=quasar_accelerated, *, scale):
     source="ours",
     broken=WEIGHTS,
 )
-def learns_a_linear_system(accelerated=quasar_accelerated, *, scale):
-    gamma = min(_system_gamma(), 1.0)
-    ours = partial(_in_stages, accelerated=accelerated, gamma=max(gamma, 0.01))
-    return _against(linear_system(seed=seed()), ours, Svrg, 0.6, gamma, scale, target=1e-4, **SYSTEM)
+def learns_it_with_less_variance(accelerated=quasar_accelerated, *, scale):
+    return _against_svrg(accelerated, *_system(), scale, target=1e-4, **SYSTEM)
