@@ -86,9 +86,8 @@ EACH = {"noise in every gradient": {"method": _PerExample}}
 
 @claim(
     "breast cancer, epsilon 1, both tuned: excess risk at most 0.9 of that with noise for the Lipschitz constant",
-    source="ours",
-    broken=EACH,
-)
+    source="ours", broken=EACH,
+)  # fmt: skip
 def lowers_the_excess_risk(method=PrivateDescent, *, scale):
     (ours, _), (baseline, _) = _cancer(method, True, scale), _cancer(PrivateDescent, False, scale)
     learns = {"the baseline learns": baseline.mean() < np.log(2) - logistic_regression().optimum}
@@ -98,9 +97,8 @@ def lowers_the_excess_risk(method=PrivateDescent, *, scale):
 
 @claim(
     "breast cancer, epsilon 1, both tuned: more patients are classified rightly than with noise for that constant",
-    source="scaled",
-    broken=EACH,
-)
+    source="scaled", broken=EACH,
+)  # fmt: skip
 def raises_the_accuracy(method=PrivateDescent, *, scale):
     (_, ours), (_, baseline) = _cancer(method, True, scale), _cancer(PrivateDescent, False, scale)
     note = f"{ours.mean():.3f} against {baseline.mean():.3f}"
@@ -166,18 +164,16 @@ IGNORES = {"noise that ignores n": {"method": _SameNoise}}
 
 @claim(
     "logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="scaled",
-    broken=IGNORES,
-)
+    source="scaled", broken=IGNORES,
+)  # fmt: skip
 def falls_with_the_sample(method=PrivateDescent, *, scale):
     return _falls(_logistic, method, scale)
 
 
 @claim(
     "hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="scaled",
-    broken=IGNORES,
-)
+    source="scaled", broken=IGNORES,
+)  # fmt: skip
 def falls_for_hoelder_losses(method=PrivateDescent, *, scale):
     """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
     return _falls(_power, method, scale)

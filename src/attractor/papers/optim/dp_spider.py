@@ -76,18 +76,16 @@ def keeps_the_budget(method=PrivateSpider, *, scale):
     return Evidence(float(jnp.max(spent) / zcdp_budget(1.0, 1e-5)), at_most=1.0, note="of the budget")
 
 
-def _descent(steps, learning_rate):
-    return PrivateDescent(learning_rate, steps=jnp.round(steps), bound=LIPSCHITZ, normalize=False)
-
-
 @cached
 def _norms(method, n, scale):
     """Per data set, the final gradient's norm, averaged over 2 noises; the method is tuned on another data set."""
 
-    def spider(steps, learning_rate, period):
+    def make(steps, learning_rate, period=None):
+        if period is None:
+            return PrivateDescent(learning_rate, steps=jnp.round(steps), bound=LIPSCHITZ, normalize=False)
         return method(LIPSCHITZ, SMOOTHNESS, learning_rate, steps=jnp.round(steps), period=jnp.round(period))
 
-    make, space = (_descent, SPACE) if method is PrivateDescent else (spider, SPACE | PERIODS)
+    space = SPACE if method is PrivateDescent else SPACE | PERIODS
     probes = {"gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full))}
     how, chosen = {"steps": 256, "every": 256, "probes": probes}, sizes(scale, budget=(16, 64), sets=(8, 64))
     known, *fresh = (sigmoid_classification(n, seed=draw) for draw in seeds(chosen["sets"] + 1, stream=2))
@@ -103,9 +101,8 @@ def _slopes(method, scale):
 
 @claim(
     "nonconvex linear model, epsilon 1, n = 250 to 4,000, tuned: the gradient's norm falls like n^-0.6 or faster",
-    source="ours",
-    broken=LARGE,
-)
+    source="ours", broken=LARGE,
+)  # fmt: skip
 def falls_with_the_sample(method=PrivateSpider, *, scale):
     slopes, note = _slopes(method, scale)
     return Evidence(mean(slopes), at_most=-0.6, note=note)
@@ -113,9 +110,8 @@ def falls_with_the_sample(method=PrivateSpider, *, scale):
 
 @claim(
     "nonconvex linear model, both tuned: its exponent of n is at least 0.1 below that of private descent (theory: 1/6)",
-    source="scaled",
-    broken=LARGE,
-)
+    source="scaled", broken=LARGE,
+)  # fmt: skip
 def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
     (ours, note), (theirs, other) = (_slopes(m, scale) for m in (method, PrivateDescent))
     learns = {"descent's gradient falls with n": mean(theirs).high < 0}
@@ -124,9 +120,8 @@ def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
 
 @claim(
     "nonconvex linear model, n = 4,000, both tuned: its gradient is at most 1.1 times that of private descent",
-    source="ours",
-    broken=LARGE,
-)
+    source="ours", broken=LARGE,
+)  # fmt: skip
 def is_as_stationary_as_private_descent(method=PrivateSpider, *, scale):
     ours, baseline = (_norms(m, SIZES[-1], scale) for m in (method, PrivateDescent))
     return Evidence(paired_ratio(ours, baseline), at_most=1.1, note=f"{ours.mean():.2g} against {baseline.mean():.2g}")

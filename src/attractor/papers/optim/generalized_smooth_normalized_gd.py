@@ -58,9 +58,8 @@ def _lengths(problem, method, beta, rates, steps):
 
 @claim(
     "phase retrieval, steps ε^(2/3) / 2L: the gradient falls from > 1e5 to ε = 1 … 1e-3 in steps growing <= ε^-2.1",
-    source="scaled",
-    broken={"one step size for all": {"shrinks": False}, "no normalization": {"beta": 0.0}},
-)
+    source="scaled", broken={"one step size for all": {"shrinks": False}, "no normalization": {"beta": 0.0}},
+)  # fmt: skip
 def reaches_any_accuracy(beta=2 / 3, shrinks=True):
     """L is the curvature at the solution; the start is at ten times the solution's norm."""
     problem = quartic_phase_retrieval(seed=seed())
@@ -98,20 +97,16 @@ def _saving(problem, method, beta, steps):
 
 @claim(
     "sum of cosh from 12 away: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
-    source="ours",
-    broken=STALE,
-    deterministic=True,
-)
+    source="ours", broken=STALE, deterministic=True,
+)  # fmt: skip
 def needs_fewer_gradients_on_cosh(method=normalized_gd):
     return _saving(_cosh(), method, 1.0, 60_000)
 
 
 @claim(
     "phase retrieval from far: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
-    source="ours",
-    broken=STALE,
-    reason="4 times as many; the gain grows with the distance of the start",
-)
+    source="ours", broken=STALE, reason="4 times as many; the gain grows with the distance of the start",
+)  # fmt: skip
 def needs_fewer_gradients_on_quartics(method=normalized_gd):
     return _saving(quartic_phase_retrieval(seed=seed()), method, 2 / 3, 60_000)
 
@@ -147,9 +142,8 @@ def _samples(make, batches, scale):
 
 @claim(
     "noisy phase retrieval: to a gradient of 0.3, normalized SPIDER takes at most half the samples of normalized SGD",
-    source="ours",
-    broken={"changes not added up": {"spider": _NotTracked}},
-)
+    source="ours", broken={"changes not added up": {"spider": _NotTracked}},
+)  # fmt: skip
 def spider_saves_samples(spider=NormalizedSpider, *, scale):
     ours, sgd = _samples(partial(spider, period=32.0), (32,), scale), _samples(normalized_gd, (32, 256), scale)
     given = {"normalized SGD gets there": bool(np.isfinite(sgd).all())}
@@ -159,9 +153,8 @@ def spider_saves_samples(spider=NormalizedSpider, *, scale):
 
 @claim(
     "10,000 far pairs, none violates |change of gradient| <= 1.25 (L0 + L1 m^α) distance; L0, L1 fitted on near ones",
-    source="scaled",
-    broken={"ordinary smoothness": {"alpha": 0.0}, "α = 1/3": {"alpha": 1 / 3}},
-)
+    source="scaled", broken={"ordinary smoothness": {"alpha": 0.0}, "α = 1/3": {"alpha": 1 / 3}},
+)  # fmt: skip
 def is_generalized_smooth(alpha=2 / 3):
     """Near: within 10 times the solution's norm; far: 100 times; m is the largest gradient on the way, α = 2/3."""
     problem, rng = quartic_phase_retrieval(seed=seed()), np.random.default_rng(seed(1))

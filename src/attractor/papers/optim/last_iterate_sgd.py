@@ -108,9 +108,8 @@ UNSCALED = {"steps that ignore the horizon": {"schedules": {"neither": _unscaled
 
 @claim(
     "mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
-    source="ours",
-    broken=UNSCALED,
-)
+    source="ours", broken=UNSCALED,
+)  # fmt: skip
 def attains_the_convex_rate(schedules=SCHEDULES, *, scale):
     n = sizes(scale, n=(200, 2_000))["n"]
     slopes = {name: _slope(_gaps(schedule, _size, HORIZONS, n)) for name, schedule in schedules.items()}
@@ -119,9 +118,8 @@ def attains_the_convex_rate(schedules=SCHEDULES, *, scale):
 
 @claim(
     "an L1 penalty by its proximal map, and a simplex with entropy: the quantile's slope is at most -0.45 there, too",
-    source="scaled",
-    broken=UNSCALED,
-)
+    source="scaled", broken=UNSCALED,
+)  # fmt: skip
 def attains_it_with_penalties_and_other_norms(schedules=SCHEDULES, *, scale):
     cases, n = {"penalty": (_size, _penalized_sgd), "simplex": (_on_simplex, exponentiated_gradient)}, (200, 2_000)
     return Evidence.of_cases(
@@ -159,18 +157,16 @@ def decay_beats_constant_steps(schedule=last_iterate_schedule, *, scale):
 
 @claim(
     "half the squared norm, steps 1/t, T = 2^7 to 2^13: the last gap's 95 % quantile has slope at most -0.85",
-    source="ours",
-    broken={"steps 1/sqrt(t)": {"schedule": _anytime}},
-)
+    source="ours", broken={"steps 1/sqrt(t)": {"schedule": _anytime}},
+)  # fmt: skip
 def attains_the_strongly_convex_rate(schedule=_inverse, *, scale):
     return Evidence(_slope(_gaps(schedule, _half_square, HORIZONS, **sizes(scale, n=(200, 2_000)))), at_most=-0.85)
 
 
 @claim(
     "half the squared norm, steps 1/t, T = 2^9: the gap's 99 % quantile is at most twice its 90 % quantile",
-    source="scaled",
-    broken={"noise of infinite variance": {"heavy": True}},
-)
+    source="scaled", broken={"noise of infinite variance": {"heavy": True}},
+)  # fmt: skip
 def has_light_tails(heavy=False, *, scale):
     """As it is if the gap is linear in the logarithm of the probability to exceed it."""
     # So many rows that hardly a run meets the longest of heavy noise.

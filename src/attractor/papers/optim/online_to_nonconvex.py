@@ -42,9 +42,8 @@ def _end_of_segment(learner, radius):
 
 @claim(
     "maximum of 20 kinked functions: the mean slope at random points of a segment is the progress along it, to 1e-3",
-    source="ours",
-    broken={"gradient at the end of the segment": {"convert": _end_of_segment}},
-)
+    source="ours", broken={"gradient at the end of the segment": {"convert": _end_of_segment}},
+)  # fmt: skip
 def random_points_measure_the_progress(convert=convert_online_learner, *, scale):
     draws, radius, loss = sizes(scale, draws=(500_000, 10_000_000))["draws"], 0.5, kinked_maximum(seed=seed()).loss
     optimizer = convert(optax.sgd(1.0), radius)
@@ -121,9 +120,8 @@ def keeps_the_bound(settings=_theory, *, scale):
 
 @claim(
     "20 kinked functions, noise 1: a block's mean gradient falls as steps^-0.25 or faster (theory: -1/3)",
-    source="ours",
-    broken=CLIMBS,
-)
+    source="ours", broken=CLIMBS,
+)  # fmt: skip
 def averaged_gradients_vanish(settings=_theory, *, scale):
     norms = np.stack([_measure(settings, n)[0] for n in _budgets(scale)])
     note = ", ".join(f"{n}: {m:.3f}" for n, m in zip(_budgets(scale), norms.mean(1), strict=True))
@@ -132,8 +130,7 @@ def averaged_gradients_vanish(settings=_theory, *, scale):
 
 @claim(
     "20 kinked functions: every point of a block is within 0.1, the radius of stationarity, of the block's mean",
-    source="paper",
-    broken={"displacement not projected": {"settings": lambda rate, radius: (rate, 1e6)}},
-)
+    source="paper", broken={"displacement not projected": {"settings": lambda rate, radius: (rate, 1e6)}},
+)  # fmt: skip
 def blocks_stay_within_reach(settings=_theory, *, scale):
     return Evidence.of_cases({f"{n} steps": _measure(settings, n)[3] for n in _budgets(scale)[:2]}, at_most=DELTA)

@@ -112,9 +112,8 @@ def _difference(delta):
 
 @claim(
     "quadratics, mu = 1e-3, delta 0.3 to 0.01: true gradients to a gap of 1e-4 grow as delta^p, p within 0.2 of 1",
-    source="scaled",
-    broken=LOSS,
-)
+    source="scaled", broken=LOSS,
+)  # fmt: skip
 def grows_with_the_difference(difference=_difference, *, scale):
     calls = _calls(_proximal, difference=difference, **sizes(scale, n=(8, 64)))
     note = f"{np.median(calls, 1).astype(int).tolist()} gradients"
@@ -131,18 +130,16 @@ def _against_descent(ours, at_most, scale, noise=0.0):
 
 @claim(
     "quadratics, delta = 0.01: true gradients to a gap of 1e-4 are at most a tenth of gradient descent's on the loss",
-    source="ours",
-    broken={**LOSS, "no true gradient": {"make": _uncorrected}},
-)
+    source="ours", broken={**LOSS, "no true gradient": {"make": _uncorrected}},
+)  # fmt: skip
 def saves_true_gradients(make=_proximal, difference=_difference, *, scale):
     return _against_descent(_calls(make, difference=difference, **sizes(scale, n=(8, 64))), 0.1, scale)
 
 
 @claim(
     "the same with noisy gradients, 3e-4 a coordinate: at most a tenth of the gradients of stochastic descent",
-    source="scaled",
-    broken=LOSS,
-)
+    source="scaled", broken=LOSS,
+)  # fmt: skip
 def saves_noisy_gradients(difference=_difference, *, scale):
     ours = _calls(_proximal, difference=difference, noise=3e-4, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 0.1, scale, 3e-4)
@@ -150,9 +147,8 @@ def saves_noisy_gradients(difference=_difference, *, scale):
 
 @claim(
     "noise of 3e-3, which limits both: true gradients to a gap of 1e-4 are at most 1.1 times stochastic descent's",
-    source="scaled",
-    broken={"no true gradient": {"make": _uncorrected}},
-)
+    source="scaled", broken={"no true gradient": {"make": _uncorrected}},
+)  # fmt: skip
 def is_no_slower_in_noise(make=_proximal, *, scale):
     ours = _calls(make, noise=3e-3, limit=3_000, deltas=(0.01,), **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 1.1, scale, 3e-3)
@@ -160,8 +156,7 @@ def is_no_slower_in_noise(make=_proximal, *, scale):
 
 @claim(
     "quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
-    source="ours",
-    broken={"no true gradient": {"make": _uncorrected}},
-)
+    source="ours", broken={"no true gradient": {"make": _uncorrected}},
+)  # fmt: skip
 def survives_an_unrelated_proxy(make=_proximal, *, scale):
     return _against_descent(_calls(make, deltas=(1.0,), limit=3_000, **sizes(scale, n=(8, 64))), 2.0, scale)

@@ -37,9 +37,8 @@ def _gamma(link=jax.nn.sigmoid, spread=1e3):
 
 @claim(
     "sigmoid neuron: quasar-convex with gamma of at least 0.01 at 10,000 points up to 3 |solution| from the solution",
-    source="ours",
-    broken={"a link that is not monotone": {"link": jnp.sin}},
-)
+    source="ours", broken={"a link that is not monotone": {"link": jnp.sin}},
+)  # fmt: skip
 def is_quasar_convex(link=jax.nn.sigmoid):
     return Evidence(_gamma(link), at_least=0.01)
 
@@ -116,18 +115,16 @@ def _against_svrg(accelerated, *args, **how):
 
 @claim(
     "sigmoid neuron: minibatches of 32 reach a loss of 1e-5 with at most 0.8 of tuned SGD's gradients",
-    source="ours",
-    broken=WEIGHTS,
-)
+    source="ours", broken=WEIGHTS,
+)  # fmt: skip
 def beats_sgd(accelerated=quasar_accelerated, *, scale):
     return _against_sgd(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-5, **NEURON)
 
 
 @claim(
     "sigmoid neuron: variance-reduced and accelerated, a loss of 1e-6 with at most 0.6 of tuned SVRG's gradients",
-    source="ours",
-    broken=WEIGHTS,
-)
+    source="ours", broken=WEIGHTS,
+)  # fmt: skip
 def beats_svrg(accelerated=quasar_accelerated, *, scale):
     return _against_svrg(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-6, **NEURON)
 
@@ -141,17 +138,15 @@ def _system():
 
 @claim(
     "linear system of order 4: accelerated minibatches of 16 reach a loss of 1e-3 with 0.8 of tuned SGD's gradients",
-    source="ours",
-    broken=WEIGHTS,
-)
+    source="ours", broken=WEIGHTS,
+)  # fmt: skip
 def learns_a_linear_system(accelerated=quasar_accelerated, *, scale):
     return _against_sgd(accelerated, *_system(), scale, target=1e-3, **SYSTEM)
 
 
 @claim(
     "linear system of order 4: variance-reduced and accelerated, a loss of 1e-4 with 0.6 of tuned SVRG's gradients",
-    source="ours",
-    broken=WEIGHTS,
-)
+    source="ours", broken=WEIGHTS,
+)  # fmt: skip
 def learns_it_with_less_variance(accelerated=quasar_accelerated, *, scale):
     return _against_svrg(accelerated, *_system(), scale, target=1e-4, **SYSTEM)

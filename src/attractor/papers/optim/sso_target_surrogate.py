@@ -57,9 +57,8 @@ def _safe(problem):
 
 @claim(
     "logistic loss, eta = 1/L: the surrogate is nowhere below the loss, which never rises in 100 steps, up to 1e-6",
-    source="ours",
-    broken={"eta 8 times too large": {"factor": 8.0}, "eta 2.5 times too large": {"factor": 2.5}},
-)
+    source="ours", broken={"eta 8 times too large": {"factor": 8.0}, "eta 2.5 times too large": {"factor": 2.5}},
+)  # fmt: skip
 def majorizes_the_loss(factor=1.0, *, scale):
     problem = Composite(_scores, _logistic, lambda key: jax.random.normal(key, (31,)), logistic_regression().full)
     safe, count = _safe(problem), sizes(scale, points=(1_000, 100_000))["points"]
@@ -101,9 +100,8 @@ def _calls(make, n, steps):
 
 @claim(
     "synthetic logistic regression, both tuned: to a gap of 1e-3, 20 inner steps need half of gradient descent's calls",
-    source="ours",
-    broken={"the step of a sum, not of a mean": {"many": _for_the_sum}},
-)
+    source="ours", broken={"the step of a sum, not of a mean": {"many": _for_the_sum}},
+)  # fmt: skip
 def saves_gradient_calls(many=MANY, *, scale):
     n = sizes(scale, n=(8, 64))["n"]
     ours, descent = _calls(many, n, 600), _calls(ONE, n, 3_000)
@@ -143,9 +141,8 @@ def _gaps(method, inner_steps, scale):
 
 @claim(
     "synthetic logistic regression, minibatches of 25, both tuned: after 500 calls SSO's gap is at most that of SGD",
-    source="scaled",
-    broken={"proximal term with a stale center": {"method": _StaleCenter}},
-)
+    source="scaled", broken={"proximal term with a stale center": {"method": _StaleCenter}},
+)  # fmt: skip
 def sso_is_as_good_as_sgd(method=TargetSurrogate, *, scale):
     ours, sgd = _gaps(method, 20, scale), _gaps(TargetSurrogate, 1, scale)
     learns = {"SGD closes 9 tenths of the gap": sgd.max() < 0.03}

@@ -100,9 +100,8 @@ def _walk(method, model, rates, power, steps, problems):
 
 @claim(
     "phase retrieval, outliers, step K^-1/2, K >= 1,000: the Moreau gradient falls with K, log-log slope at most -0.2",
-    source="scaled",
-    broken={"one step for all horizons": {"models": ("prox_linear",), "power": 0.0}},
-)
+    source="scaled", broken={"one step for all horizons": {"models": ("prox_linear",), "power": 0.0}},
+)  # fmt: skip
 def the_envelope_flattens(models=MODELS, power=-0.5, *, scale):
     """The theory's exponent is -1/4, for all three models; smaller horizons show how far the first steps throw."""
     horizons, n = sizes(scale, all=((1_000, 4_000, 16_000), (1_000, 10_000, 100_000)), n=(16, 64)).values()
@@ -126,9 +125,8 @@ def _width(method, model, n):
 
 @claim(
     "phase retrieval: prox-linear and proximal point reach 1e-2 over a range of steps 5 times wider than subgradients",
-    source="ours",
-    broken={"one iteration for the implicit slope": {"method": _OneIteration}},
-)
+    source="ours", broken={"one iteration for the implicit slope": {"method": _OneIteration}},
+)  # fmt: skip
 def proximal_models_tolerate_the_step(method=ModelBased, *, scale):
     n = sizes(scale, n=(8, 64))["n"]
     widths = {model: _width(ModelBased if model == "subgradient" else method, model, n) for model in MODELS}
