@@ -264,8 +264,7 @@ class NormalizedSpider(Method):
         batch, gradient = problem.sample(key), grad(problem.loss)
 
         def tracked(_: None) -> PyTree:
-            change = optax.tree.sub(gradient(x, batch), gradient(state.before, batch))
-            return optax.tree.add(state.estimate, change)
+            return jax.tree.map(self.corrected, gradient(x, batch), gradient(state.before, batch), state.estimate)
 
         fresh = state.steps % self.period == 0
         estimate = jax.lax.cond(fresh, lambda _: gradient(x, problem.full), tracked, None)
@@ -273,6 +272,10 @@ class NormalizedSpider(Method):
         scale = self.learning_rate / jnp.where(length > 0, length, 1)
         after = jax.tree.map(lambda p, v: (p - scale * v).astype(p.dtype), x, estimate)
         return after, TrackingState(state.steps + 1, x, estimate)
+
+    def corrected(self, now: Array, before: Array, estimate: Array) -> Array:
+        """The tracked gradient, from a minibatch's gradients now and before and the last estimate."""
+        return estimate + now - before
 
 
 class SvrgState(NamedTuple):
