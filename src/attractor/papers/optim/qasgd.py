@@ -142,11 +142,3 @@ def _system():
 )  # fmt: skip
 def learns_a_linear_system(accelerated=quasar_accelerated, *, scale):
     return _against_sgd(accelerated, *_system(), scale, target=1e-3, **SYSTEM)
-
-
-@claim(
-    "linear system of order 4: variance-reduced and accelerated, a loss of 1e-4 with 0.6 of tuned SVRG's gradients",
-    source="ours", broken=WEIGHTS,
-)  # fmt: skip
-def learns_it_with_less_variance(accelerated=quasar_accelerated, *, scale):
-    return _against_svrg(accelerated, *_system(), scale, target=1e-4, **SYSTEM)
