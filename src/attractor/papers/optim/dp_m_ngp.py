@@ -58,11 +58,18 @@ def bounds_the_sensitivity(average=normalized_mean, *, scale):
     return Evidence(float(moves.max()) * len(rows) / 2, at_most=1 + 1e-4, note="in units of 2 / n")
 
 
-class _PerExample(PrivateDescent):
-    """Noise for the sum, added to every gradient before the mean is taken."""
+def _noisy(rule):
+    """Noise by another rule, from that of so many samples."""
 
-    def noise(self, samples):
-        return super().noise(samples) * samples**0.5
+    class Damaged(PrivateDescent):
+        def noise(self, samples):
+            return rule(super().noise, samples)
+
+    return {"method": Damaged}
+
+
+EACH = {"noise of the sum, in every gradient": _noisy(lambda noise, samples: noise(samples) * samples**0.5)}
+IGNORES = {"noise that ignores n": _noisy(lambda noise, samples: noise(SIZES[0]))}
 
 
 @cached
@@ -79,9 +86,6 @@ def _cancer(method, normalize, scale):
     probes = {"loss": problem.probes["loss"], "accuracy": accuracy}
     entry = tune(problem, (make, {"learning_rate": LogUniform(1e-3, 3.0)}), probes=probes, **how)
     return entry.final - problem.optimum, entry.trace.last("accuracy").values[0]
-
-
-EACH = {"noise in every gradient": {"method": _PerExample}}
 
 
 @claim(
@@ -107,25 +111,15 @@ def raises_the_accuracy(method=PrivateDescent, *, scale):
     )
 
 
-class _SameNoise(PrivateDescent):
-    """Noise that does not know how many samples there are."""
-
-    def noise(self, samples):
-        return super().noise(SIZES[0])
-
-
-def _logistic(margins):
-    return jax.nn.softplus(-margins)
-
-
-def _power(margins):
-    """A hinge to the power 3/2: its slope is Hölder continuous with exponent 1/2, and no more."""
-    return jax.nn.relu(1 - margins) ** 1.5
+PHIS = {
+    "logistic": lambda margins: jax.nn.softplus(-margins),
+    "hinge": lambda margins: jax.nn.relu(1 - margins) ** 1.5,  # its slope is Hölder continuous with exponent 1/2
+}
 
 
 @cache  # one function per loss, so that data sets share a program
-def _mean(phi):
-    return lambda x, batch: jnp.mean(phi(batch[1] * (batch[0] @ x)))
+def _mean(name):
+    return lambda x, batch: jnp.mean(PHIS[name](batch[1] * (batch[0] @ x)))
 
 
 def _population(draw, n):
@@ -137,9 +131,9 @@ def _population(draw, n):
     return jnp.asarray(rows, float), jnp.asarray(chances, float), np.where(rng.random(n) < chances, 1.0, -1.0)
 
 
-def _falls(phi, method, scale):
+def _falls(name, method, scale):
     """Slope in n of the excess population risk: a slope per data set, averaged over 4 noises."""
-    held, chances, _ = _population(seeds(1)[0], 20_000)
+    phi, (held, chances, _) = PHIS[name], _population(seeds(1)[0], 20_000)
 
     @jax.jit
     def risk(x):
@@ -151,7 +145,7 @@ def _falls(phi, method, scale):
     for draw in seeds(**sizes(scale, n=(8, 64)), stream=1):
         rows, _, labels = _population(draw, SIZES[-1])
         for n in SIZES:
-            problem = Minimization(_mean(phi), jnp.zeros(DIM), (rows[:n], labels[:n]))
+            problem = Minimization(_mean(name), jnp.zeros(DIM), (rows[:n], labels[:n]))
             final = run(problem, method(1.0, steps=100), steps=100, every=100, seeds=seeds(4)).final[0]
             excess.append(np.mean([max(float(risk(x)) - least, 1e-12) for x in final]))
     excess = np.reshape(excess, (-1, len(SIZES)))
@@ -159,15 +153,12 @@ def _falls(phi, method, scale):
     return Evidence(log_slope(SIZES, excess), at_most=-0.8, note=note)
 
 
-IGNORES = {"noise that ignores n": {"method": _SameNoise}}
-
-
 @claim(
     "logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
     source="scaled", broken=IGNORES,
 )  # fmt: skip
 def falls_with_the_sample(method=PrivateDescent, *, scale):
-    return _falls(_logistic, method, scale)
+    return _falls("logistic", method, scale)
 
 
 @claim(
@@ -176,4 +167,4 @@ def falls_with_the_sample(method=PrivateDescent, *, scale):
 )  # fmt: skip
 def falls_for_hoelder_losses(method=PrivateDescent, *, scale):
     """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
-    return _falls(_power, method, scale)
+    return _falls("hinge", method, scale)
