@@ -27,7 +27,7 @@ from attractor.papers.words import Evidence, cached, claim, first_step, log_slop
 from attractor.problem import Minimization
 
 DIM, MU, TARGET = 20, 1e-3, 1e-4
-DELTAS, FACTORS = (0.3, 0.1, 0.03, 0.01), (1.9, 1.0, 0.5, 0.2)  # of one over the smoothness that limits the step
+DELTAS, FACTORS = (0.3, 0.1, 0.03, 0.01), (1.9, 0.6, 0.2, 0.06, 0.02)  # of one over the smoothness that limits steps
 
 
 def _quadratic(matrix, x):
@@ -69,6 +69,10 @@ def _descent(delta, factor, matrix, other, center, difference):
     return ProxyProximal(lambda x: 0.0 * jnp.sum(x), 1e9, factor, 1)
 
 
+def _difference(delta):
+    return delta
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _gaps(make, difference, limit, deltas, noise, pairs):
     def lane(delta, factor, matrix, other, center, rows, draw):
@@ -92,22 +96,18 @@ def _gaps(make, difference, limit, deltas, noise, pairs):
 
 
 @cached
-def _calls(make, n, noise=0.0, deltas=DELTAS, limit=600, difference=lambda delta: delta):
+def _calls(make, n, noise=0.0, deltas=DELTAS, limit=400, difference=_difference):
     """True gradients until the gap is 1e-4 of the start's, (delta, pair), at the factor that is best on other pairs."""
 
     def measured(draws):
         pairs = [jnp.stack([jnp.asarray(a) for a in arrays]) for arrays in zip(*map(_pair, draws), strict=True)]
         return 1 + first_step(_gaps(make, difference, limit, deltas, noise, pairs), TARGET)  # (delta, factor, pair)
 
-    best = np.minimum(measured(seeds(n, stream=1)), 10 * limit).mean(2).argmin(1)
+    best = np.minimum(measured(seeds(n // 2, stream=1)), 10 * limit).mean(2).argmin(1)
     return measured(seeds(n))[np.arange(len(deltas)), best]
 
 
 LOSS = {"steps for the smoothness of the loss": {"difference": lambda delta: 1.0 + 0 * delta}}
-
-
-def _difference(delta):
-    return delta
 
 
 @claim(
@@ -116,7 +116,7 @@ def _difference(delta):
 )  # fmt: skip
 def grows_with_the_difference(difference=_difference, *, scale):
     calls = _calls(_proximal, difference=difference, **sizes(scale, n=(8, 64)))
-    note = f"{np.median(calls, 1).astype(int).tolist()} gradients"
+    note = f"{np.median(calls, 1).tolist()} gradients"
     return Evidence(mean(log_slopes(DELTAS, calls.T)), within=(0.8, 1.2), note=note)
 
 
@@ -137,20 +137,20 @@ def saves_true_gradients(make=_proximal, difference=_difference, *, scale):
 
 
 @claim(
-    "the same with noisy gradients, 3e-4 a coordinate: at most a tenth of the gradients of stochastic descent",
+    "quadratics, delta = 0.01, noise 3e-4 a coordinate: gradients to a gap of 1e-4 are at most a tenth of descent's",
     source="scaled", broken=LOSS,
 )  # fmt: skip
 def saves_noisy_gradients(difference=_difference, *, scale):
-    ours = _calls(_proximal, difference=difference, noise=3e-4, **sizes(scale, n=(8, 64)))
+    ours = _calls(_proximal, difference=difference, noise=3e-4, deltas=DELTAS[-1:], **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 0.1, scale, 3e-4)
 
 
 @claim(
-    "noise of 3e-3, which limits both: true gradients to a gap of 1e-4 are at most 1.1 times stochastic descent's",
+    "quadratics, noise 3e-3, which limits both: gradients to a gap of 1e-4 are at most 1.1 times stochastic descent's",
     source="scaled", broken={"no true gradient": {"make": _uncorrected}},
 )  # fmt: skip
 def is_no_slower_in_noise(make=_proximal, *, scale):
-    ours = _calls(make, noise=3e-3, limit=3_000, deltas=(0.01,), **sizes(scale, n=(8, 64)))
+    ours = _calls(make, noise=3e-3, limit=600, deltas=DELTAS[-1:], **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 1.1, scale, 3e-3)
 
 
@@ -159,4 +159,4 @@ def is_no_slower_in_noise(make=_proximal, *, scale):
     source="ours", broken={"no true gradient": {"make": _uncorrected}},
 )  # fmt: skip
 def survives_an_unrelated_proxy(make=_proximal, *, scale):
-    return _against_descent(_calls(make, deltas=(1.0,), limit=3_000, **sizes(scale, n=(8, 64))), 2.0, scale)
+    return _against_descent(_calls(make, deltas=(1.0,), limit=600, **sizes(scale, n=(8, 64))), 2.0, scale)
