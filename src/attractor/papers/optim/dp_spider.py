@@ -109,7 +109,7 @@ def falls_with_the_sample(method=PrivateSpider, *, scale):
 
 
 @claim(
-    "nonconvex linear model, n = 250 to 4,000, tuned: its exponent is 0.1 or more below private descent's (theory: 1/6)",
+    "nonconvex linear model, n = 250 to 4,000, tuned: its exponent is at least 0.1 below descent's (theory: 1/6)",
     source="scaled", broken=LARGE,
 )  # fmt: skip
 def falls_faster_than_private_descent(method=PrivateSpider, *, scale):

@@ -33,7 +33,7 @@ def _size(x):
 
 
 def _penalized(x):
-    return _size(x) + 0.5 * (jnp.sum(jnp.abs(x)) / DIM**0.5 - 1)
+    return _size(x) + 0.5 * jnp.sum(jnp.abs(x) - FAR) / DIM**0.5
 
 
 def _on_simplex(x):
@@ -85,7 +85,7 @@ def _gaps(
     problem, sweep = _problem(loss, gap or loss, rows, heavy), {"horizon": [*map(float, horizons)], "rate": [*rates]}
     how = {"every": min(horizons[0], HORIZONS[0]), "lanes": 200, "probes": {"gap": problem.probes["gap"]}}
     gaps = run(problem, _maker(schedule, method), sweep=sweep, steps=horizons[-1], seeds=seeds(n, stream), **how)["gap"]
-    last = gaps.values.reshape(len(horizons), len(rates), n, -1)
+    last = gaps.values.reshape(len(horizons), len(rates), *gaps.shape[1:])
     at = {int(step): i for i, step in enumerate(gaps["step"].values)}
     return np.stack([last[i, :, :, at[h]] for i, h in enumerate(horizons)])
 
