@@ -17,9 +17,9 @@ import numpy as np
 
 from attractor.optim.private import PrivateDescent, zcdp_budget
 from attractor.optim.variance_reduction import PrivateSpider
-from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, paired_ratio, run, seeds, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, paired_ratio, run, seeds, sizes
 from attractor.problems.generalized_linear import sigmoid_classification, sigmoid_loss
-from attractor.registry import LogUniform
+from attractor.registry import LogUniform, sample
 from attractor.trees import norm
 
 SIZES, LIPSCHITZ, SMOOTHNESS = (250, 1_000, 4_000), 0.25, 0.0963
@@ -89,9 +89,14 @@ def _norms(method, n, scale):
     probes = {"gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full))}
     how, chosen = {"steps": 256, "every": 256, "probes": probes}, sizes(scale, budget=(16, 64), sets=(8, 64))
     known, *fresh = (sigmoid_classification(n, seed=draw) for draw in seeds(chosen["sets"] + 1, stream=2))
-    winner = tune(known, (make, space), seeds=2, budget=chosen["budget"], **how).winner
-    traces = (run(problem, make, sweep=[winner], seeds=seeds(2), lanes=2, **how) for problem in fresh)
-    return np.array([trace.last("gradient").values.mean() for trace in traces])
+
+    def final(problem, configs):
+        values = run(problem, make, sweep=configs, seeds=seeds(2), lanes=2, **how).last("gradient").values
+        return np.nan_to_num(values, nan=np.inf).mean(1)
+
+    configs = sample(space, chosen["budget"])
+    winner = configs[int(final(known, configs).argmin())]
+    return np.array([final(problem, [winner])[0] for problem in fresh])
 
 
 def _slopes(method, scale):
@@ -102,6 +107,7 @@ def _slopes(method, scale):
 @claim(
     "nonconvex linear model, epsilon 1, n = 250 to 4,000, tuned: the gradient's norm falls like n^-0.6 or faster",
     source="ours", broken=LARGE,
+    reason="-0.41: the noise of the first, long moves stays in the estimate until the next full release",
 )  # fmt: skip
 def falls_with_the_sample(method=PrivateSpider, *, scale):
     slopes, note = _slopes(method, scale)
@@ -111,6 +117,7 @@ def falls_with_the_sample(method=PrivateSpider, *, scale):
 @claim(
     "nonconvex linear model, n = 250 to 4,000, tuned: its exponent is at least 0.1 below descent's (theory: 1/6)",
     source="scaled", broken=LARGE,
+    reason="0.17 above: up to n = 4,000 descent averages its noise over steps, of which its bound makes no use",
 )  # fmt: skip
 def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
     (ours, note), (theirs, other) = (_slopes(m, scale) for m in (method, PrivateDescent))
@@ -121,6 +128,7 @@ def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
 @claim(
     "nonconvex linear model, n = 4,000, both tuned: its gradient is at most 1.1 times that of private descent",
     source="ours", broken=LARGE,
+    reason="2.2 times: descent forgets old noise, released changes pile it up",
 )  # fmt: skip
 def is_as_stationary_as_private_descent(method=PrivateSpider, *, scale):
     ours, baseline = (_norms(m, SIZES[-1], scale) for m in (method, PrivateDescent))
