@@ -45,11 +45,10 @@ def _final(search_rank, start, scale, norm="l1", shrink=1e4, measurements=600):
 
 @claim(
     "search rank 20 for rank 2, 30 % outliers, steps tuned: the error from 1e-3 is at most 0.1 times that from 1",
-    source="ours",
-    broken=SQUARES,
-)
-def a_small_start_helps(norm="l1", *, scale):
-    small, large = (_final(20, start, scale, norm) for start in (1e-3, 1.0))
+    source="ours", broken={"constant steps": {"shrink": 1.0}},
+)  # fmt: skip
+def a_small_start_helps(shrink=1e4, *, scale):
+    small, large = (_final(20, start, scale, shrink=shrink) for start in (1e-3, 1.0))
     note = f"{np.median(small):.2g} against {np.median(large):.2g}"
     return Evidence(
         paired_ratio(small, large), at_most=0.1, given={"the large start helps": large.max() < 1}, note=note
@@ -59,6 +58,7 @@ def a_small_start_helps(norm="l1", *, scale):
 @claim(
     "search rank 20, 30 % outliers, starts 1e-1 to 1e-3: the error falls with the start, log-log slope at least 0.5",
     source="ours", broken={"the size of the start is not applied": {"applied": lambda start: 1e-3}},
+    reason="0.37: a smaller start needs more of the 1,400 steps to leave the saddle, and has fewer to settle in",
 )  # fmt: skip
 def the_start_sets_the_error(applied=lambda start: start, *, scale):
     starts = (1e-1, 1e-2, 1e-3)
@@ -86,12 +86,12 @@ def recovers_at_the_true_rank(shrink=1e4, *, scale):
 
 
 @claim(
-    "rank 2, 400 measurements, 30 % outliers, start 1e-3: search rank 20 ends within 1e-2 of the truth, as rank 4 does",
+    "rank 2, 500 measurements, 30 % outliers, start 1e-3: search rank 20 ends within 1e-2 of the truth, as rank 4 does",
     source="scaled",
     broken={"squared residuals": {"norm": "l2"}},
 )
 def needs_no_more_measurements(norm="l1", *, scale):
     """The number of measurements that suffices does not depend on the search rank."""
-    small, large = (_final(rank, 1e-3, scale, norm, measurements=400) for rank in (4, 20))
+    small, large = (_final(rank, 1e-3, scale, norm, measurements=500) for rank in (4, 20))
     enough = {"they are enough at search rank 4": norm != "l1" or np.median(small) <= 1e-2}
     return Evidence(median(large), at_most=1e-2, given=enough, note=f"rank 4: {np.median(small):.2g}")
