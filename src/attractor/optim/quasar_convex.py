@@ -155,14 +155,15 @@ class VarianceReduced(Method):
 
     Arguments:
         transformation: What turns g into a step.
-        period: Steps in a stage, at least 1.
+        period: Steps in a stage, a whole number of at least 1; may be a float, so that periods can be swept in one
+            program.
 
     Raises:
         ValueError: for a ``period`` below 1.
     """
 
     transformation: optax.GradientTransformation
-    period: int = hyper(100, low=1)
+    period: Scalar = hyper(100, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> StagedState:
         full = grad(problem.loss)(x, problem.full)
@@ -190,7 +191,7 @@ class VarianceReduced(Method):
     paper="qasgd",
     bad={"learning_rate": -1.0, "gamma": 1.5, "period": 0},
 )
-def quasar_accelerated_svrg(learning_rate: Scalar = 0.1, gamma: Scalar = 1.0, period: int = 100) -> VarianceReduced:
+def quasar_accelerated_svrg(learning_rate: Scalar = 0.1, gamma: Scalar = 1.0, period: Scalar = 100) -> VarianceReduced:
     """Accelerated variance-reduced descent for quasar-convex losses: `VarianceReduced` around `quasar_accelerated`.
 
     Minibatches of about the square root of the number of samples keep the noise below what momentum amplifies.

@@ -298,14 +298,15 @@ class Svrg(Method):
 
     Arguments:
         learning_rate: $\eta$, in (0, inf).
-        period: Steps from one snapshot to the next, at least 1; a few times the number of minibatches.
+        period: Steps from one snapshot to the next, a whole number of at least 1, which may be a float; a few times the
+            number of minibatches.
 
     Raises:
         ValueError: for an argument out of range.
     """
 
     learning_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
-    period: int = hyper(100, low=1)
+    period: Scalar = hyper(100, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SvrgState:
         full = grad(problem.loss)(x, problem.full)

@@ -24,8 +24,9 @@ from attractor.problems.generalized_linear import imitated_neuron
 from attractor.problems.quadratics import diagonal_quadratic
 from attractor.problems.state_space import linear_system
 
-NEURON = {"rates": np.geomspace(0.1, 100.0, 8).tolist(), "samples": 1_000, "batch": 32}
-SYSTEM = {"rates": np.geomspace(0.003, 3.0, 8).tolist(), "samples": 200, "batch": 16, "steps": 2_000}
+NEURON = {"rates": np.geomspace(0.4, 100.0, 6).tolist(), "samples": 1_000, "batch": 32}
+SYSTEM = {"rates": np.geomspace(0.01, 3.0, 6).tolist(), "samples": 200, "batch": 16}
+PERIODS = ({"period": 50.0}, {"period": 200.0})
 
 
 @cached
@@ -51,6 +52,10 @@ def _weights_not_carried(learning_rate, gamma=1.0):
         return whole.update(updates, state._replace(weight=0.0 * state.weight), params)
 
     return optax.GradientTransformation(whole.init, update)
+
+
+def _too_careful(learning_rate, gamma=1.0):
+    return quasar_accelerated(learning_rate, 0.1 * gamma)
 
 
 WEIGHTS = {"weights not carried on": {"accelerated": _weights_not_carried}}
@@ -79,26 +84,27 @@ def keeps_its_bound(accelerated=quasar_accelerated):
 
 
 @cached
-def _gradients(problem, make, target, rates, samples, batch, n, periods, steps=4_000):
+def _gradients(problem, make, target, rates, samples, batch, n, periods, steps):
     """Component gradients until the loss is at the target, one number a seed; rate and period tuned on other seeds."""
+    configs = [{"learning_rate": rate, **period} for period in periods for rate in rates]
 
-    def cost(period, rates, seeds):
-        made = partial(make, period=period) if period else make
-        trace = run(problem, made, sweep={"learning_rate": rates}, seeds=seeds, steps=steps, every=10)
+    def cost(configs, draws):
+        trace = run(problem, make, sweep=configs, seeds=draws, steps=steps, every=10, lanes=16)
         first = first_step(trace["loss"].values, target, trace.dataset["step"].values)
-        return 2 * batch * first + samples * np.ceil(first / period) if period else batch * first
+        full = [np.ceil(f / c["period"]) if "period" in c else 0 * f for f, c in zip(first, configs, strict=True)]
+        return np.nan_to_num(
+            (1 + ("period" in configs[0])) * batch * first + samples * np.stack(full), nan=np.inf, posinf=np.inf
+        )
 
-    tried = {period: np.minimum(cost(period, rates, seeds(4, stream=1)), 1e9).mean(1) for period in periods}
-    period = min(periods, key=lambda p: tried[p].min())
-    rate = rates[int(tried[period].argmin())]
-    return cost(period, [rate], seeds(n))[0], f"rate {rate:.2g}" + (f", period {period}" if period else "")
+    best = configs[np.minimum(cost(configs, seeds(2, stream=1)), 1e9).mean(1).argmin()]
+    return cost([best], seeds(n))[0], ", ".join(f"{name} {value:.2g}" for name, value in best.items())
 
 
 def _in_stages(learning_rate, period, accelerated, gamma):
     return VarianceReduced(accelerated(learning_rate, gamma), period)
 
 
-def _against_sgd(accelerated, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=(None,), **how):
+def _against_sgd(accelerated, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=({},), **how):
     """Both tuned; the accelerated method is told the constant that was measured."""
     ours = partial(accelerated, gamma=min(max(gamma, 0.01), 1.0))
     both = (_gradients(problem, m, periods=periods, **how, **sizes(scale, n=(16, 64))) for m in (ours, baseline))
@@ -110,7 +116,7 @@ def _against_sgd(accelerated, problem, gamma, scale, at_most=0.8, baseline=optax
 
 def _against_svrg(accelerated, *args, **how):
     ours = partial(_in_stages, accelerated=accelerated)
-    return _against_sgd(ours, *args, at_most=0.6, baseline=Svrg, periods=(50, 200), **how)
+    return _against_sgd(ours, *args, at_most=0.6, baseline=Svrg, periods=PERIODS, **how)
 
 
 @claim(
@@ -118,7 +124,7 @@ def _against_svrg(accelerated, *args, **how):
     source="ours", broken=WEIGHTS,
 )  # fmt: skip
 def beats_sgd(accelerated=quasar_accelerated, *, scale):
-    return _against_sgd(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-5, **NEURON)
+    return _against_sgd(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-5, steps=2_000, **NEURON)
 
 
 @claim(
@@ -126,7 +132,7 @@ def beats_sgd(accelerated=quasar_accelerated, *, scale):
     source="ours", broken=WEIGHTS,
 )  # fmt: skip
 def beats_svrg(accelerated=quasar_accelerated, *, scale):
-    return _against_svrg(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-6, **NEURON)
+    return _against_svrg(accelerated, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-6, steps=5_000, **NEURON)
 
 
 @cached
@@ -138,7 +144,7 @@ def _system():
 
 @claim(
     "linear system of order 4: accelerated minibatches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
-    source="ours", broken=WEIGHTS,
+    source="ours", broken={"a tenth of gamma": {"accelerated": _too_careful}},
 )  # fmt: skip
 def learns_a_linear_system(accelerated=quasar_accelerated, *, scale):
-    return _against_sgd(accelerated, *_system(), scale, target=1e-4, **SYSTEM)
+    return _against_sgd(accelerated, *_system(), scale, target=1e-4, steps=1_500, **SYSTEM)
