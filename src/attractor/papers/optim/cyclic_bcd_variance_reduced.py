@@ -132,7 +132,7 @@ def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
 
 
 @claim(
-    "sigmoid loss with L1, step 0.5: the median run with variance-reduced blocks takes <= half of exact ones' gradients",
+    "sigmoid loss with L1, step 0.5: the median run with variance-reduced blocks takes <= half of exact gradients",
     source="scaled", broken=FORGETFUL,
 )  # fmt: skip
 def costs_less_at_equal_steps(method=CyclicBlockDescent, *, scale):

@@ -64,29 +64,34 @@ def random_points_measure_the_progress(convert=convert_online_learner, *, scale)
 
 
 @eqx.filter_jit
-def _blocks(rate, radius, blocks, length, problem, draws):
-    """Per seed, the loss at the start, and what is measured per block."""
+def _blocks(rate, radius, blocks, length, problems, draws):
+    """Per seed, its own loss and slope at the start, and what is measured per block."""
 
-    def lane(draw):
-        start = problem.init(draw)
-        optimizer = online_to_nonconvex(rate, radius)
-        noisy = averaged_gradients(lambda x: problem.loss(x, None), optimizer, start, draw, blocks, length, noise=1.0)
-        return problem.loss(start, None), noisy
+    def lane(problem, draw):
+        def loss(x):
+            return problem.loss(x, None)
 
-    return jax.vmap(lane)(draws)
+        start, optimizer = problem.init(draw), online_to_nonconvex(rate, radius)
+        found = averaged_gradients(loss, optimizer, start, draw, blocks, length, noise=1.0)
+        return loss(start), jnp.linalg.norm(jax.grad(loss)(start)), found
+
+    return eqx.filter_vmap(lane, in_axes=(eqx.if_array(0), 0))(problems, draws)
 
 
 @cached
 def _measure(settings, budget):
-    """Per seed, the norm of blocks' mean gradients, as it is and over the theorem's bound; squared slope; reach."""
+    """Per seed the norm of blocks' mean gradients; the theorem's bound; the slope at the start and the squared noisy
+    one, over what is assumed; the reach of a block."""
     length = round((SLOPE * budget * DELTA / GAP) ** (2 / 3))
-    radius, blocks = DELTA / length, budget // length
+    radius, blocks, draws = DELTA / length, budget // length, seeds(16)
+    each = [kinked_maximum(seed=draw) for draw in draws]
+    problems = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *each)
     made = map(jnp.asarray, settings(radius / (SLOPE * length**0.5), radius))
-    draws, problem = jr.split(key(), len(seeds(16))), kinked_maximum(seed=seed())
-    gaps, (averages, reaches, squares) = jax.tree.map(np.asarray, _blocks(*made, blocks, length, problem, draws))
+    measured = _blocks(*made, blocks, length, problems, jr.split(key(), len(draws)))
+    gaps, slopes, (averages, reaches, squares) = jax.tree.map(np.asarray, measured)
     # The gap over the distance that can be traveled, the learner's regret, and the noise of a block's mean.
     bound = gaps.mean() / (radius * blocks * length) + (SLOPE + 10**0.5) / length**0.5
-    return averages.mean(1), averages.mean(1) / bound, squares.mean(), float(reaches.max())
+    return averages.mean(1), bound, slopes.mean() / bound, squares.mean() / SLOPE**2, float(reaches.max())
 
 
 def _budgets(scale):
@@ -97,35 +102,34 @@ def _theory(rate, radius):
     return rate, radius
 
 
-def _still(rate, radius):
-    return rate, 1e-9
-
-
-CLIMBS = {"learner climbs": {"settings": lambda rate, radius: (-rate, radius)}}
+CLIMBS = {"learner climbs": {"settings": lambda rate, radius: (-rate, radius), "last": 2}}
+SLOW = {"settings": lambda rate, radius: (rate * (radius / DELTA) ** 0.5, radius), "last": 2}
 
 
 @claim(
     "20 kinked functions, noise 1: a block's mean gradient keeps the theorem's bound after 5,000 to 125,000 steps",
-    source="paper",
-    broken={**CLIMBS, "rate D / (G T)": {"settings": lambda rate, radius: (rate * (radius / DELTA) ** 0.5, radius)}},
-)
-def keeps_the_bound(settings=_theory, *, scale):
+    source="paper", broken={**CLIMBS, "rate D / (G T)": SLOW},
+)  # fmt: skip
+def keeps_the_bound(settings=_theory, last=3, *, scale):
     """Gap / (D N) + (G + noise) / sqrt(T), for D = delta / T and the T that balances them."""
-    found, last = {n: _measure(settings, n) for n in _budgets(scale)}, _budgets(scale)[-1]
-    given = {"a point that does not move breaks it": _measure(_still, last)[1].mean() > 1}
+    found = {n: _measure(settings, n) for n in _budgets(scale)[:last]}
+    *_, (_, _, still, _, _) = found.values()
+    given = {"the slope at the start is above the last bound": still > 1}
     if settings is _theory:
-        given["noisy gradients are as short as assumed"] = max(f[2] for f in found.values()) <= SLOPE**2
-    return Evidence.of_cases({f"{n} steps": mean(f[1]) for n, f in found.items()}, at_most=1.0, given=given)
+        given["noisy gradients are as short as assumed"] = max(f[3] for f in found.values()) <= 1
+    return Evidence.of_cases({f"{n} steps": mean(f[0] / f[1]) for n, f in found.items()}, at_most=1.0, given=given)
 
 
 @claim(
     "20 kinked functions, noise 1: a block's mean gradient falls as steps^-0.25 or faster (theory: -1/3)",
     source="ours", broken=CLIMBS,
+    reason="16 losses and 125,000 steps do not decide it; it is steeper from 25,000 steps on than before",
 )  # fmt: skip
-def averaged_gradients_vanish(settings=_theory, *, scale):
-    norms = np.stack([_measure(settings, n)[0] for n in _budgets(scale)])
-    note = ", ".join(f"{n}: {m:.3f}" for n, m in zip(_budgets(scale), norms.mean(1), strict=True))
-    return Evidence(log_slope(_budgets(scale), norms.T), at_most=-0.25, note=note)
+def averaged_gradients_vanish(settings=_theory, last=3, *, scale):
+    budgets = _budgets(scale)[:last]
+    norms = np.stack([_measure(settings, n)[0] for n in budgets])
+    note = ", ".join(f"{n}: {m:.3f}" for n, m in zip(budgets, norms.mean(1), strict=True))
+    return Evidence(log_slope(budgets, norms.T), at_most=-0.25, note=note)
 
 
 @claim(
@@ -133,4 +137,4 @@ def averaged_gradients_vanish(settings=_theory, *, scale):
     source="paper", broken={"displacement not projected": {"settings": lambda rate, radius: (rate, 1e6)}},
 )  # fmt: skip
 def blocks_stay_within_reach(settings=_theory, *, scale):
-    return Evidence.of_cases({f"{n} steps": _measure(settings, n)[3] for n in _budgets(scale)[:2]}, at_most=DELTA)
+    return Evidence.of_cases({f"{n} steps": _measure(settings, n)[4] for n in _budgets(scale)[:2]}, at_most=DELTA)
