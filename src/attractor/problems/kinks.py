@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.problem import Minimization
@@ -31,7 +31,11 @@ def kinked_maximum(pieces: int = 20, dim: int = 10, seed: int = 0) -> Minimizati
     rng = np.random.default_rng(seed)
     rows, shifts = rng.standard_normal((pieces, dim)) / dim**0.5, rng.uniform(-1, 1, pieces)
     loss = eqx.Partial(_largest, jnp.asarray(rows, float), jnp.asarray(shifts, float))
-    return Minimization(loss, lambda key: jax.random.normal(key, (dim,)))
+    return Minimization(loss, eqx.Partial(_start, dim))
+
+
+def _start(dim: int, key: PRNGKeyArray) -> Float[Array, " d"]:
+    return jax.random.normal(key, (dim,))
 
 
 def _largest(
