@@ -26,7 +26,7 @@ from attractor.problem import Minimization
 from attractor.problems.phase_retrieval import quartic_phase_retrieval
 from attractor.trees import norm
 
-TARGETS = np.geomspace(1, 1e-3, 7)
+TARGETS = np.geomspace(1, 1e-3, 4)
 PROBES = {"length": lambda problem, w, key: norm(jax.grad(problem.loss)(w, problem.full))}
 
 
@@ -35,11 +35,10 @@ COSH = Minimization(lambda x: jnp.sum(jnp.cosh(x)), np.linspace(-12.0, 9.0, 20))
 
 @cached
 def _lengths(problem, method, beta, rates, steps):
-    """Norm of the gradient at every tenth step, (rates, records)."""
-    trace = run(
-        problem, partial(method, beta=beta), sweep={"learning_rate": rates}, steps=steps, every=10, probes=PROBES
-    )
-    return np.nan_to_num(trace["length"].values[:, 0], nan=np.inf)
+    """Steps, and norm of the gradient at them, (rates, records)."""
+    how = {"steps": steps, "every": max(steps // 6_000, 1), "probes": PROBES}
+    trace = run(problem, partial(method, beta=beta), sweep={"learning_rate": rates}, **how)
+    return trace["length"]["step"].values, np.nan_to_num(trace["length"].values[:, 0], nan=np.inf)
 
 
 @claim(
@@ -48,10 +47,11 @@ def _lengths(problem, method, beta, rates, steps):
 )  # fmt: skip
 def reaches_any_accuracy(beta=2 / 3, shrinks=True):
     """L is the curvature at the solution; the start is at ten times the solution's norm."""
+    horizon = 400_000 if shrinks and beta else 60_000  # steps of one size circle, steps without a norm are gone at once
     problem = quartic_phase_retrieval(seed=seeds(1)[0])
-    rates = (TARGETS if shrinks else np.ones(7)) ** (2 / 3) / (2 * problem.constants["L"])
-    lengths = _lengths(problem, normalized_gd, beta, tuple(rates), 100_000)
-    steps = 10 * first_step(lengths, TARGETS)
+    rates = (TARGETS if shrinks else np.ones(4)) ** (2 / 3) / (2 * problem.constants["L"])
+    at, lengths = _lengths(problem, normalized_gd, beta, tuple(rates), horizon)
+    steps = first_step(lengths, TARGETS, at)
     slope = -log_slopes(TARGETS, steps)[0] if np.isfinite(steps).all() else np.inf
     far = {"the gradient starts above 1e5": lengths[0, 0] > 1e5}
     return Evidence(float(slope), at_most=2.1, given=far, note=f"steps {', '.join(f'{s:.0f}' for s in steps)}")
@@ -73,10 +73,8 @@ STALE = {"the longest gradient so far divides": {"method": _longest_so_far}}
 def _saving(problem, method, beta, steps):
     """How many gradients of norm down to 0.01 gradient descent takes for one of ours, both with their best step."""
     rates = tuple(np.geomspace(1e-7, 1.0, 29))
-    ours, plain = (
-        10 * float(first_step(_lengths(problem, m, b, rates, steps), 0.01).min())
-        for m, b in ((method, beta), (normalized_gd, 0.0))
-    )
+    found = (_lengths(problem, m, b, rates, steps) for m, b in ((method, beta), (normalized_gd, 0.0)))
+    ours, plain = (float(first_step(lengths, 0.01, at).min()) for at, lengths in found)
     given = {"gradient descent gets there": np.isfinite(plain)}
     return Evidence(plain / ours, at_least=5.0, given=given, note=f"{ours:.0f} against {plain:.0f}")
 
@@ -91,7 +89,8 @@ def needs_fewer_gradients_on_cosh(method=normalized_gd):
 
 @claim(
     "phase retrieval from far: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
-    source="ours", broken=STALE, reason="4 times as many; the gain grows with the distance of the start",
+    source="ours", broken=STALE,
+    reason="0.6 times as many: near the solution our steps must shrink, where descent converges linearly",
 )  # fmt: skip
 def needs_fewer_gradients_on_quartics(method=normalized_gd):
     return _saving(quartic_phase_retrieval(seed=seeds(1)[0]), method, 2 / 3, 60_000)
@@ -112,11 +111,11 @@ def _samples(method, batches, scale):
 
     def cost(batch, rates, draws):
         start = quartic_phase_retrieval(10, samples, 3.0, noise=3.0, batch_size=batch, seed=seeds(1, stream=2)[0])
-        trace = run(start, make, sweep={"learning_rate": rates}, seeds=draws, steps=4_000, every=10, probes=PROBES)
+        trace = run(start, make, sweep={"learning_rate": rates}, seeds=draws, steps=6_000, every=10, probes=PROBES)
         steps = first_step(trace["length"].values, 0.3, trace["length"]["step"].values)
         return steps * (2 * batch + samples / 32 if tracks else batch)
 
-    rates = np.geomspace(3e-4, 0.1, 8).tolist()
+    rates = np.geomspace(1e-3, 0.05, 6).tolist()
     tried = {batch: np.minimum(cost(batch, rates, seeds(4, stream=1)), 1e9).mean(1) for batch in batches}
     batch = min(batches, key=lambda b: tried[b].min())
     return cost(batch, [rates[int(tried[batch].argmin())]], seeds(n))[0]
@@ -127,7 +126,7 @@ def _samples(method, batches, scale):
     source="ours", broken={"the last estimate is dropped": {"spider": _NotCarried}},
 )  # fmt: skip
 def spider_saves_samples(spider=NormalizedSpider, *, scale):
-    ours, sgd = _samples(spider, (32,), scale), _samples(normalized_gd, (32, 256), scale)
+    ours, sgd = _samples(spider, (32,), scale), _samples(normalized_gd, (64, 512), scale)
     given = {"normalized SGD gets there": bool(np.isfinite(sgd).all())}
     note = f"{np.median(ours):.3g} against {np.median(sgd):.3g} samples"
     return Evidence(paired_ratio(ours, sgd), at_most=0.5, given=given, note=note)
