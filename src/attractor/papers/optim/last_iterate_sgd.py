@@ -24,7 +24,7 @@ from attractor.optim.schedules import inverse_power_schedule, last_iterate_sched
 from attractor.papers.words import Evidence, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
 from attractor.problem import Minimization
 
-DIM, HORIZONS, RATES = 10, tuple(2**k for k in range(7, 14)), (0.2, 0.7, 2.0, 6.0)
+DIM, HORIZONS, RATES = 10, tuple(2**k for k in (7, 9, 11, 13)), (0.2, 0.7, 2.0, 6.0)
 FAR, SIMPLEX = np.full(DIM, DIM**-0.5), np.arange(1, DIM + 1) / 55  # minimizers
 
 
