@@ -75,12 +75,13 @@ from attractor.optim.primal_dual import (
 )
 from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
 from attractor.optim.projected import adamp, project_out_radial, sgdp
-from attractor.optim.proximal import apply_prox, proximal_gradient, proximal_sgd
+from attractor.optim.proximal import apply_prox, exponentiated_gradient, proximal_gradient, proximal_sgd
 from attractor.optim.quasar_convex import (
     VarianceReduced,
     quasar_accelerated,
     quasar_accelerated_svrg,
     quasar_convexity,
+    quasar_convexity_within,
 )
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.rates import (
@@ -112,7 +113,7 @@ from attractor.optim.schedules import inverse_power_schedule, last_iterate_sched
 from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
 from attractor.optim.spectral import muon, newton_schulz, scale_by_muon
 from attractor.optim.splitting import Admm, admm, fista
-from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
+from attractor.optim.stationarity import averaged_gradients, goldstein_norm, min_norm_in_hull, moreau_gradient
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
     hill_estimator,
@@ -122,7 +123,7 @@ from attractor.optim.stochastic_approximation import (
 )
 from attractor.optim.subgradient import subgradient_descent
 from attractor.optim.surrogate import ProxyProximal, TargetSurrogate, target_surrogate
-from attractor.optim.variance_reduction import CyclicBlockDescent, PrivateSpider, Svrg, page
+from attractor.optim.variance_reduction import CyclicBlockDescent, NormalizedSpider, PrivateSpider, Svrg, page
 from attractor.optim.weight_decay import (
     add_cautious_decayed_weights,
     cautious_adamw,
