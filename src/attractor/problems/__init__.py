@@ -16,7 +16,7 @@ from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_qu
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
 from attractor.problems.physics import burgers_pinn, burgers_wave
-from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
+from attractor.problems.quadratics import bilevel_quadratic, diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
