@@ -28,6 +28,7 @@ from attractor.optim.convex_networks import (
     convex_relu_admm,
     recover_relu_network,
     relu_training_loss,
+    robust_arrangements,
     sample_relu_arrangements,
     sampled_convex_program,
 )
