@@ -19,18 +19,19 @@ Classifier = Callable[[Float[Array, "n d"]], Float[Array, " n"]]
 
 
 def box_clusters(
-    count: int, seed: int, inputs: int = 2, fragile: int = 0
+    count: int, seed: int, inputs: int = 2, fragile: int = 0, nearest: float = 0.15
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
     """Clusters with gaps between them, labelled by the product of the signs of their first two coordinates.
 
-    Coordinates lie between 0.15 and 0.45 from 0 on either side, so that there is room for boxes of half width 0.1.
-    A fragile coordinate is the label times 0.03 to 0.07: it tells the label by itself, and a box turns it around.
+    Coordinates are ``nearest`` to 0.45 away from 0 on either side, which leaves room for boxes of a smaller half width.
+    A fragile coordinate is the label times 0.03 to 0.07: it tells the label, and a box of 0.1 turns it around.
 
     Arguments:
         count: Examples, at least 1.
         seed: Of the draw.
         inputs: Coordinates with clusters, at least 2.
         fragile: Fragile coordinates behind them.
+        nearest: In [0, 0.45].
 
     Returns:
         Examples, a constant 0.3 in the last column, and labels, +1 and -1.
@@ -41,9 +42,10 @@ def box_clusters(
     in_range("count", count, 1)
     in_range("inputs", inputs, 2)
     in_range("fragile", fragile, 0)
+    in_range("nearest", nearest, 0.0, 0.45)
     rng = np.random.default_rng(seed)
     signs = rng.choice([-1.0, 1.0], (count, inputs))
-    x, y = signs * rng.uniform(0.15, 0.45, (count, inputs)), signs[:, :2].prod(1)
+    x, y = signs * rng.uniform(nearest, 0.45, (count, inputs)), signs[:, :2].prod(1)
     weak = y[:, None] * rng.uniform(0.03, 0.07, (count, fragile))
     return jnp.asarray(np.column_stack([x, weak, np.full(count, 0.3)])), jnp.asarray(y)
 

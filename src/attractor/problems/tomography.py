@@ -59,3 +59,26 @@ def radon_matrix(n: int, angles: ArrayLike, bins: int | None = None) -> Float[Ar
     outer, inner = (long + short) / 2, (long - short) / 2
     below = (bend(outer) - bend(inner) - bend(-inner) + bend(-outer)) / (long * short)
     return jnp.asarray(np.diff(below, axis=1).reshape(-1, n * n), dtype=float)
+
+
+def moving_blobs(seed: int, side: int = 24, frames: int = 32) -> Float[np.ndarray, "frames pixels"]:
+    """A movie of a soft disk at rest and two Gaussian blobs that circle within it, by 1 to 2 radians a movie.
+
+    Arguments:
+        seed: Of the blobs' places, radii of turn and speeds.
+        side: Of a frame in pixels, at least 2.
+        frames: At least 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("side", side, 2)
+    in_range("frames", frames, 1)
+    rng, t = np.random.default_rng(seed), np.arange(frames) / frames
+    x, y = np.meshgrid(np.linspace(-1, 1, side), np.linspace(1, -1, side))
+    movie = np.tile(0.5 / (1 + np.exp(20 * (np.hypot(x, y) - 0.75))), (frames, 1, 1))
+    for _ in range(2):
+        phase, radius, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.4), rng.uniform(1.0, 2.0)
+        across, up = (radius * f(phase + turn * t)[:, None, None] for f in (np.cos, np.sin))
+        movie += np.exp(-((x - across) ** 2 + (y - up) ** 2) / (2 * 0.15**2))
+    return movie.reshape(frames, -1)
