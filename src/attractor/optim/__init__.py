@@ -97,7 +97,14 @@ from attractor.optim.recurrent_penalty import (
     jacobian_product_norms,
     vanishing_gradient_penalty,
 )
-from attractor.optim.regularization_by_denoising import fit_separable, red_penalty, red_prox, separable_red
+from attractor.optim.regularization_by_denoising import (
+    fit_separable,
+    principal_denoiser,
+    red_gradient_descent,
+    red_penalty,
+    red_prox,
+    separable_red,
+)
 from attractor.optim.regularizers import (
     add_penalty,
     binary_penalty,
