@@ -15,6 +15,7 @@ from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    divergence_cp,
     entropic_conjugate,
     entropic_cost,
     feasible_descent,
