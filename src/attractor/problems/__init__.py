@@ -11,7 +11,7 @@ from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
 from attractor.problems.mass_action import mass_action_network
-from attractor.problems.matrix import matrix_factorization, matrix_sensing
+from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
