@@ -140,7 +140,7 @@ def _misses(n, without_distances=False):
 
 
 @claim(
-    "translated bumps: the Wasserstein dictionary's Sinkhorn divergence to the data is at most that of Euclidean and KL CP",
+    "translated bumps: the Wasserstein dictionary's Sinkhorn divergence to data is at most that of Euclidean and KL CP",
     source="ours",
     broken={"without distances": {"without_distances": True}},
 )
