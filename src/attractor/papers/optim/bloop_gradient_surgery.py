@@ -14,8 +14,7 @@ print(trace.final[0, 0])  # 1, 1; the sum of the losses ends at 0.67, 0.67
 ```
 """
 
-from functools import partial
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -35,7 +34,7 @@ def _final(method, steps=10_000, rate=lambda t: 0.3 / (1 + t / 100), strengths=(
     """By seed and strength: the main loss, and the auxiliary one over its optimum among the main one's minimizers."""
     (problem, optimum), n = bilevel_quadratic(seed()), sizes(scale, n=n)["n"]
     sweep = {"strength": strengths}
-    trace = run(problem, partial(method, rate), steps=steps, every=steps, seeds=seeds(n), sweep=sweep)
+    trace = run(problem, eqx.Partial(method, rate), steps=steps, every=steps, seeds=seeds(n), sweep=sweep)
     return trace.last("main").values.T, trace.last("auxiliary").values.T / optimum
 
 
@@ -45,8 +44,8 @@ def _scaled(rule, learning_rate, strength):
     return CombinedGradient(optax.chain(pair, optax.sgd(learning_rate)))
 
 
-def _along(learning_rate, strength, rho=1e-3):
-    """With the part of the auxiliary gradient along the average instead of across it."""
+def _along(learning_rate, strength, rho=0.01):
+    """The part of the auxiliary gradient along the average instead of across it."""
     across = project_auxiliary(strength, rho)
 
     def update(updates, state, params=None, *, gradients, **_):
@@ -57,9 +56,15 @@ def _along(learning_rate, strength, rho=1e-3):
     return CombinedGradient(optax.chain(along, optax.sgd(learning_rate)))
 
 
-SUM, PCGRAD = partial(_scaled, lambda gradients, key: gradients.sum(0)), partial(_scaled, projected_sum)
-OTHERS = {"PCGrad": PCGRAD, "projection per minibatch": partial(bloop, rho=1.0), "sum of the losses": SUM}
-SLOW = partial(bloop, rho=1e-3)
+def _bloop(rho):
+    return eqx.Partial(bloop, rho=jnp.asarray(rho))  # an array: one program for all
+
+
+OTHERS = {
+    "PCGrad": eqx.Partial(_scaled, projected_sum),
+    "projection per minibatch": _bloop(1.0),
+    "sum of the losses": eqx.Partial(_scaled, lambda gradients, key: gradients.sum(0)),
+}
 
 
 @claim(
@@ -88,13 +93,10 @@ def is_orthogonal_to_the_average(projection=project_auxiliary):
 @claim(
     "noisy bilevel quadratic: the main loss is at most half that of minibatch projection, and that of the summed loss",
     source="ours",
-    broken={
-        "weights of the average swapped": {"method": partial(bloop, rho=0.999)},
-        "along the average": {"method": _along},
-    },
+    broken={"weights of the average swapped": {"rho": 0.999}},
 )
-def spares_the_main_loss(method=SLOW, *, scale):
-    ours, names = _final(method, scale=scale)[0][:, 0], ("projection per minibatch", "sum of the losses")
+def spares_the_main_loss(rho=1e-3, *, scale):
+    ours, names = _final(_bloop(rho), scale=scale)[0][:, 0], ("projection per minibatch", "sum of the losses")
     ratios = {name: paired_ratio(ours, _final(OTHERS[name], scale=scale)[0][:, 0]) for name in names}
     return Evidence.of_cases(ratios, at_most=0.5, note=f"main loss {np.median(ours):.4f}")
 
@@ -102,30 +104,29 @@ def spares_the_main_loss(method=SLOW, *, scale):
 @claim(
     "noisy bilevel quadratic: the auxiliary loss ends at most 5 % above its optimum among minimizers of the main loss",
     source="ours",
-    broken={"along the average": {"method": _along}},
+    broken={"main loss alone": {"strength": 0.0}},
+    reason="1.053 [1.023, 1.083] over 10 seeds do not decide it: the main gradient's noise stirs the flat directions",
 )
-def minimizes_the_auxiliary_loss(method=SLOW, *, scale):
-    return Evidence(mean(_final(method, scale=scale)[1][:, 0]), at_most=1.05)
+def minimizes_the_auxiliary_loss(strength=1.0, *, scale):
+    return Evidence(mean(_final(_bloop(1e-3), strengths=(strength,), scale=scale)[1][:, 0]), at_most=1.05)
 
 
 @claim(
     "fronts over the auxiliary's strength, 16 seeds: main loss at most PCGrad's, minibatch projection's and the sum's",
     source="paper",
-    broken={
-        "weights of the average swapped": {"method": partial(bloop, rho=0.99)},
-        "along the average": {"method": partial(_along, rho=0.01)},
-    },
+    broken={"along the average": {"method": _along}},
 )
 def has_the_better_front(method=bloop, *, scale):
-    ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.03, 3.0, 9))
+    ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.003, 3.0, 13))
     for name, front in ({"Bloop": method} | OTHERS).items():
         main, auxiliary = _final(front, 1_000, RATE, strengths, (16, 100), scale=scale)
         # between two strengths, by interpolation of the logarithms
         logs = [np.interp(-np.log(LEVELS), -np.log(a), np.log(m)) for a, m in zip(auxiliary, main, strict=True)]
         fronts[name] = np.exp(logs)
         reached = (auxiliary.min(1) <= LEVELS[0]) & (auxiliary.max(1) >= LEVELS[-1])
+        given[f"the front of {name} covers the levels"] = reached.all()
         if name != "Bloop":
-            given[f"{name} has to trade"] = reached.all() and np.median(fronts[name][:, 0] / main.min(1)) > 2
             cases = zip(LEVELS, fronts["Bloop"].T, fronts[name].T, strict=True)
             ratios |= {f"{name} at {level:g}": paired_ratio(a, b) for level, a, b in cases}
+    given["the sum has to trade"] = np.median(fronts["sum of the losses"][:, 0] / main.min(1)) > 2
     return Evidence.of_cases(ratios, at_most=1.0, given=given)
