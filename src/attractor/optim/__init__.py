@@ -22,7 +22,7 @@ from attractor.optim.block_descent import (
     nonnegative_cp,
     wasserstein_cp_dictionary,
 )
-from attractor.optim.common_descent import CommonDescent, common_descent
+from attractor.optim.common_descent import CommonDescent, common_descent, scalarized
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_adversarial_relu,

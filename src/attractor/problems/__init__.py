@@ -19,7 +19,13 @@ from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import bilevel_quadratic, diagonal_quadratic, rotated_quadratic
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
 from attractor.problems.rosenbrock import rosenbrock
-from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
+from attractor.problems.semilinear import (
+    banded_newton,
+    negative_laplacian,
+    residual_estimate,
+    semilinear_control,
+    semismooth_newton,
+)
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
 from attractor.problems.tomography import moving_scan, radon_matrix

@@ -123,6 +123,7 @@ def favors_the_sparse(scheme="forward", *, scale):
     "diagonal network, sparse target, centered features: error over that of exact, and exact over plain, at most 1",
     source="scaled",
     broken={"backward difference": {"scheme": "backward"}},
+    reason="without a common mean the penalty raises the error by 3 %, and the finite step adds to that",
 )
 def favors_the_sparse_from_centered_features(scheme="forward", *, scale):
     return _order(scheme, 0.0, scale)
@@ -136,7 +137,7 @@ def _accuracy(scheme, scale):
         return optax.chain(penalize_gradient_norm(gamma, 0.1, scheme), optax.adam(learning_rate))
 
     space = {"learning_rate": LogUniform(1e-3, 0.03), "gamma": LogUniform(0.01, 1.0)}
-    how = sizes(scale, seeds=(16, 64), budget=(8, 32), steps=400, every=400, metric="test_accuracy")
+    how = sizes(scale, seeds=(24, 64), budget=(8, 32), steps=400, every=400, metric="test_accuracy")
     return tune(digits_mlp(width=32), (method, space), **how).final
 
 
@@ -154,10 +155,13 @@ def _double_backpropagation(loss, x):
     return jax.grad(lambda x: loss(x) + 0.05 * sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(x))))(x)
 
 
-def _central_difference(loss, x):
-    piece, g = penalize_gradient_norm(0.1, 0.01), jax.grad(loss)(x)
-    back = penalize_gradient_norm(0.1, 0.01, "backward").update(g, piece.init(x), x, obj_fn=loss)[0]
-    return jax.tree.map(lambda a, b: (a + b) / 2, piece.update(g, piece.init(x), x, obj_fn=loss)[0], back)
+def _through_the_difference(loss, x):
+    """The gradient of the difference, the place where it is taken included."""
+
+    def penalized(x):
+        return loss(x) + 10 * (loss(jax.tree.map(lambda a, g: a + 0.01 * g, x, jax.grad(loss)(x))) - loss(x))
+
+    return jax.grad(penalized)(x)
 
 
 def _forward_difference(loss, x):
@@ -168,7 +172,7 @@ def _forward_difference(loss, x):
 @claim(
     "digits network, width 512, full batch: a penalized gradient takes at most 0.9 of double backpropagation's time",
     source="ours",
-    broken={"central difference": {"gradient": _central_difference}},
+    broken={"differentiated through": {"gradient": _through_the_difference}},
 )
 def is_cheaper(gradient=_forward_difference):
     problem = digits_mlp(width=512, depth=2, batch_size=None)
@@ -178,5 +182,5 @@ def is_cheaper(gradient=_forward_difference):
         program = jax.jit(functools.partial(gradient, lambda x: problem.loss(x, problem.full)))
         return lambda: program(x)
 
-    ours, theirs = seconds(compiled(gradient), compiled(_double_backpropagation), rounds=11)
+    ours, theirs = seconds(compiled(gradient), compiled(_double_backpropagation), rounds=9)
     return Evidence(float(ours[3:].min() / theirs[3:].min()), at_most=0.9)
