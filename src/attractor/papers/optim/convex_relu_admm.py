@@ -39,6 +39,7 @@ from attractor.papers.words import Evidence, cached, claim, first_step, key, run
 from attractor.problem import Minimization
 
 BETA = 0.1
+HORIZON = 20_000  # four times what the first data set takes, since others take longer
 ARRANGEMENTS = (40, 200)
 SEVERAL, ONE = (2, 3, 8, 6), (2,)  # columns: body mass, blood pressure and two blood values; body mass
 
@@ -100,7 +101,7 @@ def _unbalanced(weights):
 )
 def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_network, *, scale):
     with jax.enable_x64(True):
-        x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, 6_000, solve)
+        x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, HORIZON, solve)
         weights = solution.z[0]
         reached, bound = relu_training_loss(recover(weights), x, y, BETA), _dual_bound(x, y, patterns, weights)
     return Evidence(abs(float(reached) / bound - 1), at_most=1e-4, note=f"loss {reached:.6f}, bound {bound:.6f}")
@@ -113,7 +114,7 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
 )
 def converges_linearly(rho=0.1, *, scale):
     with jax.enable_x64(True):
-        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, 6_000)
+        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, HORIZON)
     residual = np.hypot(solution.primal_residual, solution.dual_residual)
     at = first_step(residual, 1e-8)
     if np.isinf(at):

@@ -28,7 +28,7 @@ import optax
 
 from attractor.linalg.proximal import group_envelope, prox_group_envelope, prox_group_lasso
 from attractor.optim.proximal import proximal_sgd
-from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seconds, seed, seeds, sizes
 from attractor.problems.digits import digits_mlp
 
 WIDTH, K, STEPS = 64, 16, 600
@@ -68,6 +68,24 @@ def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
         gaps = jax.jit(jax.vmap(gap))(points, 1 + jnp.arange(n) % 7, strengths)
         worst = float(jnp.abs(gaps).max())
     return Evidence(worst, at_most=1e-6)
+
+
+def _by_pairs(x, k, strength):
+    """The k largest groups, found by comparing each with each."""
+    norms = jnp.linalg.norm(x, axis=1)
+    return jnp.where((jnp.sum(norms[:, None] < norms, 1) < k)[:, None], x / (1 + strength), 0)
+
+
+@claim(
+    "2,000 to 32,000 groups: the proximal map takes time as their number to a power of at most 1.2",
+    source="ours",
+    broken={"pair by pair": {"prox": _by_pairs}},
+)
+def takes_linear_time(prox=prox_group_envelope):
+    counts, rng, compiled = (2_000, 8_000, 32_000), np.random.default_rng(seed()), jax.jit(prox)
+    points = [jnp.asarray(rng.standard_normal((n, 3)), jnp.float32) for n in counts]
+    fastest = [times.min() for times in seconds(*(partial(compiled, x, len(x) / 4, 1.0) for x in points), rounds=7)]
+    return Evidence(np.polyfit(np.log(counts), np.log(fastest), 1)[0], at_most=1.2)
 
 
 def _trainer(prox, strength):
