@@ -104,9 +104,8 @@ def _bumps(n):
 
 @claim(
     "noisy tensors, translated bumps: no sweep of CP or of the dictionary raises the objective by more than 1e-6 of it",
-    source="ours",
-    broken={"all blocks at once": {"descend": _at_once}},
-)
+    source="ours", broken={"all blocks at once": {"descend": _at_once}},
+)  # fmt: skip
 def never_rises(descend=block_proximal_descent, *, scale):
     with jax.enable_x64(True):
         bumps = _dictionary(*_bumps(2), epsilon=0.05, sweeps=15, inner_steps=1_000, descend=descend)[1]
@@ -141,9 +140,8 @@ def _misses(n, without_distances=False):
 
 @claim(
     "translated bumps: the Wasserstein dictionary's Sinkhorn divergence to data is at most that of Euclidean and KL CP",
-    source="ours",
-    broken={"without distances": {"without_distances": True}},
-)
+    source="ours", broken={"without distances": {"without_distances": True}},
+)  # fmt: skip
 def is_nearer_in_transport_cost(without_distances=False, *, scale):
     with jax.enable_x64(True):
         (ours, *theirs), still = _misses(sizes(scale, n=(24, 64))["n"], without_distances)

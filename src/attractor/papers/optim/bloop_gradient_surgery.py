@@ -92,9 +92,8 @@ def is_orthogonal_to_the_average(projection=project_auxiliary):
 
 @claim(
     "noisy bilevel quadratic: the main loss is at most half that of minibatch projection, and that of the summed loss",
-    source="ours",
-    broken={"weights of the average swapped": {"rho": 0.999}},
-)
+    source="ours", broken={"weights of the average swapped": {"rho": 0.999}},
+)  # fmt: skip
 def spares_the_main_loss(rho=1e-3, *, scale):
     ours, names = _final(_bloop(rho), scale=scale)[0][:, 0], ("projection per minibatch", "sum of the losses")
     ratios = {name: paired_ratio(ours, _final(OTHERS[name], scale=scale)[0][:, 0]) for name in names}
@@ -103,19 +102,17 @@ def spares_the_main_loss(rho=1e-3, *, scale):
 
 @claim(
     "noisy bilevel quadratic: the auxiliary loss ends at most 5 % above its optimum among minimizers of the main loss",
-    source="ours",
-    broken={"main loss alone": {"strength": 0.0}},
+    source="ours", broken={"main loss alone": {"strength": 0.0}},
     reason="1.053 [1.023, 1.083] over 10 seeds do not decide it: the main gradient's noise stirs the flat directions",
-)
+)  # fmt: skip
 def minimizes_the_auxiliary_loss(strength=1.0, *, scale):
     return Evidence(mean(_final(_bloop(1e-3), strengths=(strength,), scale=scale)[1][:, 0]), at_most=1.05)
 
 
 @claim(
     "fronts over the auxiliary's strength, 16 seeds: main loss at most PCGrad's, minibatch projection's and the sum's",
-    source="paper",
-    broken={"along the average": {"method": _along}},
-)
+    source="paper", broken={"along the average": {"method": _along}},
+)  # fmt: skip
 def has_the_better_front(method=bloop, *, scale):
     ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.003, 3.0, 13))
     for name, front in ({"Bloop": method} | OTHERS).items():

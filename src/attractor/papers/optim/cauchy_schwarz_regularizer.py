@@ -49,9 +49,8 @@ HALF = {"half of the first product": {"penalty": _half}}
 
 @claim(
     "on its set, scaled by 1e-2 to 1e2, each penalty is at most 1e-10 of its value at random points of that size",
-    source="ours",
-    broken={"one scale only": {"on": lambda penalty: lambda x: penalty(x) + jnp.sum((x**2 - 1) ** 2)}},
-)
+    source="ours", broken={"one scale only": {"on": lambda penalty: lambda x: penalty(x) + jnp.sum((x**2 - 1) ** 2)}},
+)  # fmt: skip
 def vanishes_exactly_on_its_set(on=lambda penalty: penalty, *, scale):
     def ratio(penalty, draw, k, size):
         member = size * draw(k)
@@ -78,9 +77,8 @@ def _descend(value, z, steps=500):
 
 @claim(
     "no spurious stationary points: from each of 100 random starts the binary penalty falls to 1e-6 of its first value",
-    source="paper",
-    broken=HALF | {"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
-)
+    source="paper", broken=HALF | {"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
+)  # fmt: skip
 def has_no_spurious_stationary_points(penalty=reg.binary_penalty, *, scale):
     def left(k):
         start = jr.normal(k, (40,))
@@ -110,9 +108,8 @@ def _trials(penalty, keys):
 
 @claim(
     "c·{-1, 1}^100 with unknown c is recovered to 1 % from 75 Gaussian measurements in at least 90 % of 100 trials",
-    source="ours",
-    broken=HALF | {"no scale term": {"penalty": lambda x: jnp.sum(x**4)}},
-)
+    source="ours", broken=HALF | {"no scale term": {"penalty": lambda x: jnp.sum(x**4)}},
+)  # fmt: skip
 def recovers_binary_vectors(penalty=reg.binary_penalty, *, scale):
     keys = jr.split(key(1), sizes(scale, trials=(100, 1_000))["trials"])
     return Evidence(proportion(int(jnp.sum(_trials(penalty, keys) < 0.01)), len(keys)), at_least=0.9)
@@ -147,9 +144,8 @@ def _tuned(method, weights, scale):
 
 @claim(
     "digits network: with the penalty, rounding the weights to ±a costs at most half the accuracy it costs without",
-    source="ours",
-    broken={"half of the first product": {"method": _half_penalized}},
-)
+    source="ours", broken={"half of the first product": {"method": _half_penalized}},
+)  # fmt: skip
 def keeps_accuracy_when_rounded(method=_penalized, *, scale):
     kept, rounded, winner = _tuned(method, (1.0, 3.0, 10.0, 30.0, 100.0), scale)
     plain, plain_rounded, _ = _tuned(_penalized, (0.0,), scale)

@@ -118,9 +118,8 @@ def _at_most(name, theirs, ours, note=""):
 
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
-    source="scaled",
-    broken={"no pseudo-inverse": {"rule": UNITS}},
-)
+    source="scaled", broken={"no pseudo-inverse": {"rule": UNITS}},
+)  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
     steps = sizes(scale, steps=STEPS)["steps"]
     return _at_most("the sum", _errors(_adam, (), steps, scale), _errors(_by_rule, (rule,), steps, scale))
@@ -128,9 +127,8 @@ def solves_more_accurately(rule=CONFIG, *, scale):
 
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
-    source="scaled",
-    broken={"no pseudo-inverse": {"rule": UNITS}},
-)
+    source="scaled", broken={"no pseudo-inverse": {"rule": UNITS}},
+)  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     ours, theirs = (_errors(_by_rule, (r,), sizes(scale, steps=STEPS)["steps"], scale) for r in (rule, SURGERY))
     return _at_most("PCGrad", theirs, ours)
@@ -138,9 +136,8 @@ def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
 
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
-    source="scaled",
-    broken={"no averages of the gradients": {"b1": 0.0}},
-)
+    source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
+)  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
     lanes, steps = (50, jnp.full(16, 3e-3), jnp.arange(16)), sizes(scale, steps=STEPS)["steps"]
     families = (several.MomentumConfig, (b1,)), (_adam, ())

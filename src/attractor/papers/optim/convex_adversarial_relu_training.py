@@ -3,21 +3,19 @@
 ```python
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from attractor.optim import convex_adversarial_relu, recover_relu_network, sample_relu_arrangements
+from attractor.problems import box_clusters, right_throughout
 
-signs = jnp.sign(jr.normal(jr.key(0), (40, 2)))
-x = jnp.pad(signs * jr.uniform(jr.key(1), (40, 2), minval=0.5, maxval=1.5), ((0, 0), (0, 1)), constant_values=1.0)
-y = signs.prod(1)  # four clusters, opposite ones of one class
-radius = jnp.array([0.3, 0.3, 0.0])  # of the box an example may be moved in; the constant stays
-patterns = sample_relu_arrangements(jr.key(2), x, 30)
-weights, worst = jax.jit(convex_adversarial_relu)(x, y, patterns, radius, beta=1e-3, rho=0.1)
-network = recover_relu_network(weights)
-print(jnp.mean(jnp.sign(network(x)) == y), worst.max())  # below 1: no change within the box gives a wrong label
+x, y = box_clusters(40, seed=0)  # four clusters, opposite ones of one class, and a constant
+box = jnp.array([0.1, 0.1, 0.0])  # in which an example may be moved
+patterns = sample_relu_arrangements(jax.random.key(0), x, 100)[:30]
+network = recover_relu_network(jax.jit(convex_adversarial_relu)(x, y, patterns, box, beta=1e-3, rho=0.1)[0])
+print(right_throughout(network, x, y, box).mean())
 ```
 """
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -52,9 +50,8 @@ def _trained(number, share, data=(2, 0, 0.15), count=2_000):
 
 @claim(
     "2-D and 5-D: an example's convex hinge loss is at most 1e-3 below its worst at corners and 200 points of the box",
-    source="ours",
-    broken={"half the box": {"share": 0.5}},
-)
+    source="ours", broken={"half the box": {"share": 0.5}},
+)  # fmt: skip
 def the_bound_holds(share=1.0, *, scale):
     violations = {}
     with jax.enable_x64(True):
@@ -74,17 +71,17 @@ def _accuracies(training, scale):
 
     The training is the convex program's with a share of the box, or Adam's on a network as wide.
     """
-    numbers = seeds(**sizes(scale, n=(8, 64)))
     with jax.enable_x64(True):
-        if training not in ATTACKS:
-            networks = [net.recover_relu_network(_trained(i, training, HARD)[2]) for i in numbers]
-        else:
+        numbers = seeds(**sizes(scale, n=(8, 64)))
+        if training in ATTACKS:
             x, y = (jnp.stack(part) for part in zip(*(box_clusters(60, i, *HARD) for i in numbers), strict=True))
             share, *attack = ATTACKS[training]
             problem = attack_training(x, y, share * BOX, *map(jnp.asarray, attack), width=28, decay=BETA)
             adam = optax.adam(optax.cosine_decay_schedule(0.02, 1_000))
             layers = run(problem, adam, steps=1_000, every=1_000, seeds=[seed()]).final
             networks = [net.ReluNetwork(*(w[0, 0, i] for w in layers)) for i in range(len(numbers))]
+        else:
+            networks = [net.recover_relu_network(_trained(i, training, HARD)[2]) for i in numbers]
         pairs = [(f, *box_clusters(1_000, 1_000 + i, *HARD)) for f, i in zip(networks, numbers, strict=True)]
         return np.array([[float(right_throughout(*pair, box).mean()) for pair in pairs] for box in (0 * BOX, BOX)])
 
@@ -100,36 +97,32 @@ def _margins(share, scale, margins, attacked=1):
 
 @claim(
     "XOR, fragile inputs: under attack the accuracy is that of FGSM and PGD less 1 point, of standard training plus 5",
-    source="ours",
-    broken=BROKEN,
-)
+    source="ours", broken=BROKEN,
+)  # fmt: skip
 def is_robust(share=1.0, *, scale):
     return _margins(share, scale, {"standard": 0.05, "FGSM": -0.01, "PGD": -0.01})
 
 
 @claim(
     "XOR, fragile inputs: the accuracy under attack is at least that of FGSM training, and of PGD training",
-    source="paper",
-    broken=BROKEN,
-)
+    source="paper", broken=BROKEN,
+)  # fmt: skip
 def is_more_robust_than_attack_training(share=1.0, *, scale):
     return _margins(share, scale, {"FGSM": 0.0, "PGD": 0.0})
 
 
 @claim(
     "XOR, fragile inputs: the accuracy without attack is at least that of FGSM training, and of PGD training",
-    source="paper",
-    broken=WIDER,
-)
+    source="paper", broken=WIDER,
+)  # fmt: skip
 def is_as_accurate_as_attack_training(share=1.0, *, scale):
     return _margins(share, scale, {"FGSM": 0.0, "PGD": 0.0}, attacked=0)
 
 
 @claim(
     "XOR clusters, robust: from 20 sampled patterns to 40 the optimum falls by at most 1 %, mean of 8 data sets",
-    source="ours",
-    broken={"from 10 patterns to 20": {"counts": (10, 20)}},
-)
+    source="ours", broken={"from 10 patterns to 20": {"counts": (10, 20)}},
+)  # fmt: skip
 def few_patterns_are_enough(counts=(20, 40), *, scale):
     with jax.enable_x64(True):
         numbers = seeds(**sizes(scale, n=(8, 64)))
@@ -138,34 +131,29 @@ def few_patterns_are_enough(counts=(20, 40), *, scale):
     return Evidence(mean(1 - more / few), at_most=0.01, note=f"falls: {np.round(1 - more / few, 3).tolist()}")
 
 
-@jax.jit
-def _least(x, y, patterns):
-    weights = net.convex_relu_admm(x, y, patterns, 0.1, 0.1, 2_000).z[0]
-    return net.relu_training_loss(net.recover_relu_network(weights), x, y, 0.1)
-
-
 @cached
 def _line(n, number, sample):
     """The least regularized squared loss of n points on a line with the patterns of 4 n hyperplanes."""
     rng = np.random.default_rng(number)
     x = jnp.asarray(np.stack([np.sort(rng.uniform(-1, 1, n)), np.ones(n)], 1))
     y, patterns = jnp.sin(4 * x[:, 0]) + 0.3 * rng.standard_normal(n), sample(jr.key(number), x, 4 * n)
-    return float(_least(x, y, patterns[np.minimum(np.arange(2 * n), len(patterns) - 1)]))
+    solution = _admm(x, y, patterns[np.minimum(np.arange(2 * n), len(patterns) - 1)])
+    return float(net.relu_training_loss(net.recover_relu_network(solution.z[0]), x, y, 0.1))
+
+
+_admm = jax.jit(partial(net.convex_relu_admm, beta=0.1, rho=0.1, steps=2_000))
 
 
 def _all(key, x, count):
-    left = jnp.tri(len(x), dtype=bool)
-    return jnp.concatenate([left, ~left])
-
-
-def _through_the_origin(key, x, count):
-    return net.sample_relu_arrangements(key, x.at[:, 1].set(0), count)
+    return jnp.concatenate([jnp.tri(len(x), dtype=bool), ~jnp.tri(len(x), dtype=bool)])
 
 
 @claim(
     "a line, 8, 16 and 32 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
     source="scaled",
-    broken={"hyperplanes through the origin": {"sample": _through_the_origin}},
+    broken={
+        "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)}
+    },
 )
 def linearly_many_patterns_are_enough(sample=net.sample_relu_arrangements, *, scale):
     excesses, numbers = {}, seeds(**sizes(scale, n=(8, 64)))

@@ -109,9 +109,8 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
 
 @claim(
     "40 patients, 5 inputs, 40 patterns: ADMM's residual falls to 1e-8, its logarithm linearly with R^2 at least 0.95",
-    source="ours",
-    broken={"penalty 1000 times larger": {"rho": 100.0}},
-)
+    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}},
+)  # fmt: skip
 def converges_linearly(rho=0.1, *, scale):
     with jax.enable_x64(True):
         *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, HORIZON)
@@ -139,9 +138,8 @@ def _adam(scale):
 
 @claim(
     "40 patients, 1 input, all patterns: ADMM's loss is at most 1e-4 above the best of 10 Adam runs of the same width",
-    source="ours",
-    broken={"4 arrangements": {"count": 4}},
-)
+    source="ours", broken={"4 arrangements": {"count": 4}},
+)  # fmt: skip
 def no_run_of_adam_is_better(count=2_000, *, scale):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, count, 0.1, 5_000)
@@ -154,9 +152,8 @@ def no_run_of_adam_is_better(count=2_000, *, scale):
 
 @claim(
     "40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
-    source="ours",
-    broken={"8 neurons": {"count": 8}},
-)
+    source="ours", broken={"8 neurons": {"count": 8}},
+)  # fmt: skip
 def a_sampled_lasso_comes_close(count=1_000):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, 2_000, 0.1, 5_000)

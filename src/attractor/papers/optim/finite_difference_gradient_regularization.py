@@ -52,9 +52,8 @@ def _penalized(x, eps, scheme) -> jax.Array:
 
 @claim(
     "forward difference: its error against the Hessian times the gradient falls as eps to a power within 0.05 of 1",
-    source="ours",
-    broken={"gradient not subtracted": {"penalized": lambda x, eps, scheme: jax.grad(_valley)(x) / eps}},
-)
+    source="ours", broken={"gradient not subtracted": {"penalized": lambda x, eps, scheme: jax.grad(_valley)(x) / eps}},
+)  # fmt: skip
 def converges_to_the_exact_penalty(penalized=_penalized):
     with jax.enable_x64(True):
         x, eps = jr.normal(key(), (10,), jnp.float64), np.geomspace(1e-5, 1e-2, 7)
@@ -65,9 +64,8 @@ def converges_to_the_exact_penalty(penalized=_penalized):
 
 @claim(
     "flooding: a step down and one up are one along the backward difference of eps = learning rate, to 1e-10",
-    source="ours",
-    broken={"forward difference": {"scheme": "forward"}},
-)
+    source="ours", broken={"forward difference": {"scheme": "forward"}},
+)  # fmt: skip
 def flooding_is_a_penalty(scheme="backward"):
     with jax.enable_x64(True):
         x, rate = jr.normal(key(1), (10,), jnp.float64), 1e-3
@@ -112,19 +110,17 @@ def _order(scheme, center, scale):
 
 @claim(
     "diagonal network, sparse target, features of mean 1: error over that of exact, and exact over plain, at most 1",
-    source="scaled",
-    broken={"backward difference": {"scheme": "backward"}},
-)
+    source="scaled", broken={"backward difference": {"scheme": "backward"}},
+)  # fmt: skip
 def favors_the_sparse(scheme="forward", *, scale):
     return _order(scheme, 1.0, scale)
 
 
 @claim(
     "diagonal network, sparse target, centered features: error over that of exact, and exact over plain, at most 1",
-    source="scaled",
-    broken={"backward difference": {"scheme": "backward"}},
+    source="scaled", broken={"backward difference": {"scheme": "backward"}},
     reason="without a common mean the penalty raises the error by 3 %, and the finite step adds to that",
-)
+)  # fmt: skip
 def favors_the_sparse_from_centered_features(scheme="forward", *, scale):
     return _order(scheme, 0.0, scale)
 
@@ -143,9 +139,8 @@ def _accuracy(scheme, scale):
 
 @claim(
     "digits network, both tuned: the test accuracy with a difference of step 0.1 is at least that of the exact penalty",
-    source="paper",
-    broken={"backward difference": {"scheme": "backward"}},
-)
+    source="paper", broken={"backward difference": {"scheme": "backward"}},
+)  # fmt: skip
 def generalizes_better_than_the_exact_penalty(scheme="forward", *, scale):
     ours, exact = _accuracy(scheme, scale), _accuracy("exact", scale)
     return Evidence(paired_difference(ours, exact), at_least=0.0, note=f"{ours.mean():.4f} against {exact.mean():.4f}")
@@ -171,9 +166,8 @@ def _forward_difference(loss, x):
 
 @claim(
     "digits network, width 512, full batch: a penalized gradient takes at most 0.9 of double backpropagation's time",
-    source="ours",
-    broken={"differentiated through": {"gradient": _through_the_difference}},
-)
+    source="ours", broken={"differentiated through": {"gradient": _through_the_difference}},
+)  # fmt: skip
 def is_cheaper(gradient=_forward_difference):
     problem = digits_mlp(width=512, depth=2, batch_size=None)
     x = problem.init(key())
