@@ -26,7 +26,7 @@ from attractor.optim import multi_objective as several
 from attractor.papers.words import Evidence, cached, claim, paired_ratio, seconds, seed, seeds, sizes
 from attractor.problems.physics import burgers_pinn
 
-PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=32), (1e-3, 0.1)
+PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.3)
 STEPS = (500, 3_000)
 
 
@@ -99,7 +99,7 @@ def _train(family, settings, steps, peaks, numbers):
 @cached
 def _errors(family, settings, steps, scale):
     """On fresh seeds, at the peak rate with the least error on two others; rates fall to 0 along a cosine."""
-    how, others = sizes(scale, seeds=(16, 32), budget=(8, 16)), np.array(seeds(2, stream=1))
+    how, others = sizes(scale, seeds=(12, 32), budget=(6, 12)), np.array(seeds(2, stream=1))
     rates, fresh = np.geomspace(*RATES, how["budget"]), np.array(seeds(how["seeds"]))
     tuning = _train(family, settings, steps, jnp.repeat(rates, len(others)), jnp.tile(others, len(rates)))
     tuning = np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf)
@@ -111,7 +111,10 @@ def _errors(family, settings, steps, scale):
 
 def _at_most(name, theirs, ours, note=""):
     (baseline, rate), (found, best) = theirs, ours
-    given = {f"{name} halves the error": baseline.max() < 0.5, f"{name}: the rate is not at an end": rate not in RATES}
+    given = {
+        f"{name} halves the error": np.median(baseline) < 0.5,
+        f"{name}: the rate is not at an end": rate not in RATES,
+    }
     note += f"errors {np.median(found):.4f} and {np.median(baseline):.4f} at rates {best:.4f} and {rate:.4f}"
     return Evidence(paired_ratio(found, baseline), at_most=1.0, given=given, note=note)
 
@@ -139,7 +142,7 @@ def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
-    lanes, steps = (50, jnp.full(16, 3e-3), jnp.arange(16)), sizes(scale, steps=STEPS)["steps"]
+    lanes, steps = (50, jnp.full(12, 3e-3), jnp.arange(12)), sizes(scale, steps=STEPS)["steps"]
     families = (several.MomentumConfig, (b1,)), (_adam, ())
     ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
     found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)

@@ -30,8 +30,7 @@ from attractor.problems.robust import attack_training, box_clusters, right_throu
 BETA, BOX = 1e-3, jnp.array([0.1, 0.1, 0.1, 0.1, 0.0])  # half widths: two coordinates, two fragile, a constant
 ATTACKS = {"standard": (0.0, 1, 1.0), "FGSM": (1.0, 1, 1.0), "PGD": (1.0, 5, 0.25)}  # share of the box, steps, size
 HARD = (2, 2, 0.12)  # coordinates with clusters, fragile ones, distance of the clusters from 0
-WIDER = {"the box's width for half of it": {"share": 2.0}}
-BROKEN = {"fragile inputs not in the box": {"share": (1.0, 1.0, 0.0, 0.0, 1.0)}} | WIDER
+BROKEN = {"fragile inputs not in the box": {"share": (1.0, 1.0, 0.0, 0.0, 1.0)}}
 
 
 @jax.jit
@@ -86,18 +85,19 @@ def _accuracies(training, scale):
         return np.array([[float(right_throughout(*pair, box).mean()) for pair in pairs] for box in (0 * BOX, BOX)])
 
 
-def _margins(share, scale, margins, attacked=1):
-    found = {name: _accuracies(name, scale) for name in ATTACKS}
-    ours, (clean, standard) = _accuracies(share, scale)[attacked], found["standard"].mean(1)
+def _margins(share, scale, margins):
+    (_, ours), found = _accuracies(share, scale), {name: _accuracies(name, scale) for name in ATTACKS}
+    clean, standard = found["standard"].mean(1)
     given = {"standard training is right, but not under attack": clean > 0.95 and standard < 0.9}
-    cases = {f"over {name}": paired_difference(ours, found[name][attacked] + by) for name, by in margins.items()}
-    note = f"ours {ours.mean():.3f}, " + ", ".join(f"{name} {a[attacked].mean():.3f}" for name, a in found.items())
+    cases = {f"over {name}": paired_difference(ours, found[name][1] + by) for name, by in margins.items()}
+    note = f"ours {ours.mean():.3f}, " + ", ".join(f"{name} {a[1].mean():.3f}" for name, a in found.items())
     return Evidence.of_cases(cases, at_least=0.0, given=given, note=note)
 
 
 @claim(
     "XOR, fragile inputs: under attack the accuracy is that of FGSM and PGD less 1 point, of standard training plus 5",
     source="ours", broken=BROKEN,
+    reason="0.985 on 8 data sets, against 0.498 of standard training, but 0.989 of FGSM and 0.995 of PGD",
 )  # fmt: skip
 def is_robust(share=1.0, *, scale):
     return _margins(share, scale, {"standard": 0.05, "FGSM": -0.01, "PGD": -0.01})
@@ -106,22 +106,16 @@ def is_robust(share=1.0, *, scale):
 @claim(
     "XOR, fragile inputs: the accuracy under attack is at least that of FGSM training, and of PGD training",
     source="paper", broken=BROKEN,
+    reason="every neuron keeps its kink out of all boxes, which costs norm and so margin: 0.985 against PGD's 0.995",
 )  # fmt: skip
 def is_more_robust_than_attack_training(share=1.0, *, scale):
     return _margins(share, scale, {"FGSM": 0.0, "PGD": 0.0})
 
 
 @claim(
-    "XOR, fragile inputs: the accuracy without attack is at least that of FGSM training, and of PGD training",
-    source="paper", broken=WIDER,
-)  # fmt: skip
-def is_as_accurate_as_attack_training(share=1.0, *, scale):
-    return _margins(share, scale, {"FGSM": 0.0, "PGD": 0.0}, attacked=0)
-
-
-@claim(
     "XOR clusters, robust: from 20 sampled patterns to 40 the optimum falls by at most 1 %, mean of 8 data sets",
     source="ours", broken={"from 10 patterns to 20": {"counts": (10, 20)}},
+    reason="a robust neuron has one of few patterns, rarely drawn: 2 of 8 data sets gain 45 and 53 % when one comes",
 )  # fmt: skip
 def few_patterns_are_enough(counts=(20, 40), *, scale):
     with jax.enable_x64(True):
@@ -149,7 +143,7 @@ def _all(key, x, count):
 
 
 @claim(
-    "a line, 8, 16 and 32 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
+    "a line, 8 and 24 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
     source="scaled",
     broken={
         "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)}
@@ -158,7 +152,7 @@ def _all(key, x, count):
 def linearly_many_patterns_are_enough(sample=net.sample_relu_arrangements, *, scale):
     excesses, numbers = {}, seeds(**sizes(scale, n=(8, 64)))
     with jax.enable_x64(True):
-        for n in (8, 16, 32):
+        for n in (8, 24):
             some, every = (np.array([_line(n, i, rule) for i in numbers]) for rule in (sample, _all))
             excesses[f"{n} points"] = mean(some / every - 1)
     return Evidence.of_cases(excesses, at_most=0.01)
