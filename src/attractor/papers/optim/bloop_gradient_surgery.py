@@ -95,7 +95,10 @@ def is_orthogonal_to_the_average(projection=project_auxiliary):
     source="ours", broken={"weights of the average swapped": {"rho": 0.999}},
 )  # fmt: skip
 def spares_the_main_loss(rho=1e-3, *, scale):
-    ours, names = _final(_bloop(rho), scale=scale)[0][:, 0], ("projection per minibatch", "sum of the losses")
+    ours, names = (
+        _final(_bloop(rho), strengths=(1.0,), scale=scale)[0][:, 0],
+        ("projection per minibatch", "sum of the losses"),
+    )
     ratios = {name: paired_ratio(ours, _final(OTHERS[name], scale=scale)[0][:, 0]) for name in names}
     return Evidence.of_cases(ratios, at_most=0.5, note=f"main loss {np.median(ours):.4f}")
 
