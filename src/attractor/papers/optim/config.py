@@ -26,13 +26,13 @@ from attractor.optim import multi_objective as several
 from attractor.papers.words import Evidence, cached, claim, paired_ratio, seconds, seed, seeds, sizes
 from attractor.problems.physics import burgers_pinn
 
-PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.3)
+PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.1)
 STEPS = (500, 3_000)
 
 
-def _without_units(gradients):
+def _without_units(gradients, key=None):
     """The pseudo-inverse of the gradients themselves: equal products instead of equal angles."""
-    direction = jnp.linalg.pinv(gradients) @ jnp.ones(len(gradients))
+    direction = gradients.T @ (jnp.linalg.pinv(gradients @ gradients.T, hermitian=True) @ jnp.ones(len(gradients)))
     return jnp.sum(gradients @ direction) / jnp.sum(direction**2) * direction
 
 
@@ -41,8 +41,9 @@ def _sum_of_units(gradients, key):
     return (gradients / jnp.linalg.norm(gradients, axis=1, keepdims=True)).sum(0)
 
 
-RULES = (several.conflict_free_direction, several.projected_sum, _sum_of_units)
-CONFIG, SURGERY, UNITS = range(3)
+RULES = (several.conflict_free_direction, several.projected_sum, _sum_of_units, _without_units)
+CONFIG, SURGERY, UNITS, WITHOUT = range(4)
+BROKEN = {"lengths are not divided out": {"rule": WITHOUT}}
 
 
 @claim(
@@ -98,8 +99,8 @@ def _train(family, settings, steps, peaks, numbers):
 
 @cached
 def _errors(family, settings, steps, scale):
-    """On fresh seeds, at the peak rate with the least error on two others; rates fall to 0 along a cosine."""
-    how, others = sizes(scale, seeds=(12, 32), budget=(6, 12)), np.array(seeds(2, stream=1))
+    """On fresh seeds, at the peak rate with the least error on three others; rates fall to 0 along a cosine."""
+    how, others = sizes(scale, seeds=(15, 36), budget=(5, 12)), np.array(seeds(3, stream=1))
     rates, fresh = np.geomspace(*RATES, how["budget"]), np.array(seeds(how["seeds"]))
     tuning = _train(family, settings, steps, jnp.repeat(rates, len(others)), jnp.tile(others, len(rates)))
     tuning = np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf)
@@ -119,30 +120,45 @@ def _at_most(name, theirs, ours, note=""):
     return Evidence(paired_ratio(found, baseline), at_most=1.0, given=given, note=note)
 
 
+def _versus(name, family, settings, rule, scale):
+    steps = sizes(scale, steps=STEPS)["steps"]
+    return _at_most(name, _errors(family, settings, steps, scale), _errors(_by_rule, (rule,), steps, scale))
+
+
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
-    source="scaled", broken={"no pseudo-inverse": {"rule": UNITS}},
+    source="scaled", broken=BROKEN,
+    reason="tuned on 5 rates and 3 seeds both bear the same large steps, and the seeds differ more than the methods",
 )  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
-    steps = sizes(scale, steps=STEPS)["steps"]
-    return _at_most("the sum", _errors(_adam, (), steps, scale), _errors(_by_rule, (rule,), steps, scale))
+    return _versus("the sum", _adam, (), rule, scale)
 
 
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
-    source="scaled", broken={"no pseudo-inverse": {"rule": UNITS}},
+    source="scaled", broken=BROKEN,
+    reason="few of these gradients conflict, and then PCGrad is the sum, which after tuning is as good",
 )  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
-    ours, theirs = (_errors(_by_rule, (r,), sizes(scale, steps=STEPS)["steps"], scale) for r in (rule, SURGERY))
-    return _at_most("PCGrad", theirs, ours)
+    return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
+
+
+@claim(
+    "Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
+    source="ours", broken=BROKEN,
+    reason="equal lengths alone do as much, so that what helps is the scaling and not the pseudo-inverse",
+)  # fmt: skip
+def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
+    return _versus("the sum of units", _by_rule, (UNITS,), rule, scale)
 
 
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
+    reason="its gradients are of different ages, which costs at the large rates that suit Adam here",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
-    lanes, steps = (50, jnp.full(12, 3e-3), jnp.arange(12)), sizes(scale, steps=STEPS)["steps"]
+    lanes, steps = (50, jnp.full(15, 3e-3), jnp.arange(15)), sizes(scale, steps=STEPS)["steps"]
     families = (several.MomentumConfig, (b1,)), (_adam, ())
     ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
     found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)
