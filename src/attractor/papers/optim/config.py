@@ -128,7 +128,7 @@ def _versus(name, family, settings, rule, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
     source="scaled", broken=BROKEN,
-    reason="tuned on 5 rates and 3 seeds both bear the same large steps, and the seeds differ more than the methods",
+    reason="with 5 rates tuned on 3 seeds the sum bears larger steps, and seeds differ more than the methods",
 )  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
     return _versus("the sum", _adam, (), rule, scale)
@@ -137,7 +137,7 @@ def solves_more_accurately(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
     source="scaled", broken=BROKEN,
-    reason="few of these gradients conflict, and then PCGrad is the sum, which after tuning is as good",
+    reason="with 5 rates tuned on 3 seeds PCGrad is as good",
 )  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
@@ -146,7 +146,7 @@ def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
     source="ours", broken=BROKEN,
-    reason="equal lengths alone do as much, so that what helps is the scaling and not the pseudo-inverse",
+    reason="equal lengths alone do as much",
 )  # fmt: skip
 def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
     return _versus("the sum of units", _by_rule, (UNITS,), rule, scale)
@@ -155,7 +155,7 @@ def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
-    reason="its gradients are of different ages, which costs at the large rates that suit Adam here",
+    reason="with 5 rates tuned on 3 seeds the steps gained do not make up for what one gradient a step loses",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
     lanes, steps = (50, jnp.full(15, 3e-3), jnp.arange(15)), sizes(scale, steps=STEPS)["steps"]
