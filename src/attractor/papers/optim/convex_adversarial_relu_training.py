@@ -27,7 +27,7 @@ from attractor.optim import convex_networks as net
 from attractor.papers.words import Evidence, cached, claim, mean, paired_difference, run, seed, seeds, sizes
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
 
-BETA, BOX = 1e-3, jnp.array([0.1, 0.1, 0.1, 0.1, 0.0])  # half widths: two coordinates, two fragile, a constant
+BETA, BOX = 1e-3, np.array([0.1, 0.1, 0.1, 0.1, 0.0])  # half widths: two coordinates, two fragile, a constant
 ATTACKS = {"standard": (0.0, 1, 1.0), "FGSM": (1.0, 1, 1.0), "PGD": (1.0, 5, 0.25)}  # share of the box, steps, size
 HARD = (2, 2, 0.12)  # coordinates with clusters, fragile ones, distance of the clusters from 0
 BROKEN = {"fragile inputs not in the box": {"share": (1.0, 1.0, 0.0, 0.0, 1.0)}}
@@ -42,7 +42,8 @@ def _solve(x, y, patterns, box):
 def _trained(number, share, data=(2, 0, 0.15), count=2_000):
     """60 examples, weights and bounds, with 14 of so many patterns, first those that a robust neuron can have."""
     x, y = box_clusters(60, number, *data)
-    box, patterns = jnp.full(x.shape[1], 0.1).at[-1].set(0), net.sample_relu_arrangements(jr.key(number), x, 2_000)
+    box, planes = jnp.full(x.shape[1], 0.1).at[-1].set(0), 2_000 if count > 200 else 200
+    patterns = net.sample_relu_arrangements(jr.key(number), x, planes)
     first = jnp.argsort(~net.robust_arrangements(patterns[:count], x, box), stable=True)
     return x, y, *_solve(x, y, patterns[first[jnp.minimum(jnp.arange(14), count - 1)]], jnp.asarray(share) * box)
 
@@ -75,14 +76,19 @@ def _accuracies(training, scale):
         if training in ATTACKS:
             x, y = (jnp.stack(part) for part in zip(*(box_clusters(60, i, *HARD) for i in numbers), strict=True))
             share, *attack = ATTACKS[training]
-            problem = attack_training(x, y, share * BOX, *map(jnp.asarray, attack), width=28, decay=BETA)
+            problem = attack_training(x, y, jnp.asarray(share * BOX), *map(jnp.asarray, attack), width=28, decay=BETA)
             adam = optax.adam(optax.cosine_decay_schedule(0.02, 1_000))
             layers = run(problem, adam, steps=1_000, every=1_000, seeds=[seed()]).final
             networks = [net.ReluNetwork(*(w[0, 0, i] for w in layers)) for i in range(len(numbers))]
         else:
             networks = [net.recover_relu_network(_trained(i, training, HARD)[2]) for i in numbers]
         pairs = [(f, *box_clusters(1_000, 1_000 + i, *HARD)) for f, i in zip(networks, numbers, strict=True)]
-        return np.array([[float(right_throughout(*pair, box).mean()) for pair in pairs] for box in (0 * BOX, BOX)])
+        return np.array([_right(*pair) for pair in pairs]).T
+
+
+@jax.jit
+def _right(*pair):
+    return jnp.stack([right_throughout(*pair, box).mean() for box in (np.zeros(5), BOX)])
 
 
 def _margins(share, scale, margins):
