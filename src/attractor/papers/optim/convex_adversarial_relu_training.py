@@ -154,6 +154,7 @@ def _all(key, x, count):
     broken={
         "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)}
     },
+    reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it",
 )
 def linearly_many_patterns_are_enough(sample=net.sample_relu_arrangements, *, scale):
     excesses, numbers = {}, seeds(**sizes(scale, n=(8, 64)))
