@@ -108,7 +108,7 @@ def _bumps(n):
 )  # fmt: skip
 def never_rises(descend=block_proximal_descent, *, scale):
     with jax.enable_x64(True):
-        bumps = _dictionary(*_bumps(2), epsilon=0.05, sweeps=10, inner_steps=1_000, descend=descend)[1]
+        bumps = _dictionary(*_bumps(2), epsilon=0.05, sweeps=10, inner_steps=500, descend=descend)[1]
         tensors = _decompositions(descend, "exact", sizes(scale, n=(8, 64))["n"])["loss"]
     curves = {"dictionary of bumps": np.asarray(bumps), "noisy tensors": tensors}
     rises = {name: float((np.diff(values) / np.abs(values[:, :-1])).max()) for name, values in curves.items()}
@@ -132,7 +132,7 @@ def _misses(n, without_distances=False):
         jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(divergence_cp, sweeps=1_000))
     )
     ground = 1 - jnp.eye(len(cost)) if without_distances else cost
-    ours, _ = _dictionary(tensors, starts, ground, epsilon=EPSILON, sweeps=10, inner_steps=300)
+    ours, _ = _dictionary(tensors, starts, ground, epsilon=EPSILON, sweeps=20, inner_steps=300)
     missed = jax.jit(jax.vmap(lambda tensor, factors: _missed(tensor, cp_tensor(factors), cost)))
     still = [float(jnp.median(curve[:, -101] / curve[:, -1])) < 1.01 for curve in (record["loss"], values)]
     return [np.asarray(missed(tensors, factors)) for factors in (ours, plain, kl)], all(still)
@@ -141,10 +141,11 @@ def _misses(n, without_distances=False):
 @claim(
     "translated bumps: the Wasserstein dictionary's Sinkhorn divergence to data is at most that of Euclidean and KL CP",
     source="ours", broken={"without distances": {"without_distances": True}},
+    reason="12 data sets do not decide it: the local minima where both end differ more than the methods",
 )  # fmt: skip
 def is_nearer_in_transport_cost(without_distances=False, *, scale):
     with jax.enable_x64(True):
-        (ours, *theirs), still = _misses(sizes(scale, n=(48, 128))["n"], without_distances)
+        (ours, *theirs), still = _misses(sizes(scale, n=(12, 128))["n"], without_distances)
     cases = {name: paired_difference(ours, t) for name, t in zip(("Euclidean CP", "KL CP"), theirs, strict=True)}
     note = f"{ours.mean():.3g} against {theirs[0].mean():.3g} and {theirs[1].mean():.3g}"
     return Evidence.of_cases(cases, at_most=0.0, given={"the baselines stand still": still}, note=note)
