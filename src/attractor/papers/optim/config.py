@@ -26,7 +26,7 @@ from attractor.optim import multi_objective as several
 from attractor.papers.words import Evidence, cached, claim, paired_ratio, seconds, seed, seeds, sizes
 from attractor.problems.physics import burgers_pinn
 
-PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.1)
+PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.3)
 STEPS = (500, 3_000)
 
 
@@ -100,7 +100,7 @@ def _train(family, settings, steps, peaks, numbers):
 @cached
 def _errors(family, settings, steps, scale):
     """On fresh seeds, at the peak rate with the least error on three others; rates fall to 0 along a cosine."""
-    how, others = sizes(scale, seeds=(15, 36), budget=(5, 12)), np.array(seeds(3, stream=1))
+    how, others = sizes(scale, seeds=(21, 42), budget=(7, 14)), np.array(seeds(3, stream=1))
     rates, fresh = np.geomspace(*RATES, how["budget"]), np.array(seeds(how["seeds"]))
     tuning = _train(family, settings, steps, jnp.repeat(rates, len(others)), jnp.tile(others, len(rates)))
     tuning = np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf)
@@ -128,7 +128,7 @@ def _versus(name, family, settings, rule, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
     source="scaled", broken=BROKEN,
-    reason="with 5 rates tuned on 3 seeds the sum bears larger steps, and seeds differ more than the methods",
+    reason="once the sum's rate is tuned the seeds differ more than the methods",
 )  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
     return _versus("the sum", _adam, (), rule, scale)
@@ -137,7 +137,7 @@ def solves_more_accurately(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
     source="scaled", broken=BROKEN,
-    reason="with 5 rates tuned on 3 seeds PCGrad is as good",
+    reason="with its rate tuned PCGrad is as good",
 )  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
@@ -155,10 +155,10 @@ def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
-    reason="with 5 rates tuned on 3 seeds the steps gained do not make up for what one gradient a step loses",
+    reason="with both rates tuned the steps gained only make up for the gradients left out",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
-    lanes, steps = (50, jnp.full(15, 3e-3), jnp.arange(15)), sizes(scale, steps=STEPS)["steps"]
+    lanes, steps = (50, jnp.full(21, 3e-3), jnp.arange(21)), sizes(scale, steps=STEPS)["steps"]
     families = (several.MomentumConfig, (b1,)), (_adam, ())
     ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
     found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)
