@@ -10,6 +10,7 @@ from scipy.optimize import minimize, nnls
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    divergence_cp,
     entropic_conjugate,
     entropic_cost,
     feasible_descent,
@@ -36,6 +37,23 @@ def test_a_factor_solves_its_proximal_least_squares():
     stacked = np.vstack([design, np.sqrt(weight) * np.eye(2)])
     for row, target, old in zip(found, tensor.reshape(4, -1), factors[0], strict=True):
         np.testing.assert_allclose(row, nnls(stacked, np.append(target, np.sqrt(weight) * old))[0], atol=1e-9)
+
+
+def test_the_divergence_falls_by_multiplicative_updates():
+    tensor, factors = RNG.random((4, 5, 3)), [RNG.random((n, 2)) + 0.1 for n in (4, 5, 3)]
+    with jax.enable_x64(True):
+        found, values = divergence_cp(jnp.asarray(tensor), tuple(map(jnp.asarray, factors)), 30)
+        for _ in range(30):
+            for i, axes in enumerate(("abc,br,cr->ar", "abc,ar,cr->br", "abc,ar,br->cr")):
+                product = np.einsum("ar,br,cr->abc", *factors)
+                others = [u for j, u in enumerate(factors) if j != i]
+                up, down = (np.einsum(axes, a, *others) for a in (tensor / product, np.ones_like(tensor)))
+                factors[i] = factors[i] * up / down
+        for ours, theirs in zip(found, factors, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+    product = np.einsum("ar,br,cr->abc", *factors)
+    np.testing.assert_allclose(values[-1], np.sum(tensor * np.log(tensor / product) - tensor + product), rtol=1e-8)
+    assert (np.diff(values) <= 1e-12).all()
 
 
 def test_stationarity_agrees_with_a_constrained_solver():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.optim import common_descent
+from attractor.optim import common_descent, scalarized
 from attractor.optim.common_descent import _refuting
 
 
@@ -81,3 +81,21 @@ def test_a_critical_start_is_returned():
 def test_errors_name_the_argument(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         common_descent(lambda x: jnp.sum(x**2)[None], jnp.ones(2), **bad)
+
+
+def test_scalarizations_end_where_they_should_and_continuing_is_cheaper():
+    ends, sizes = jnp.array([[0.0, 1.0, 2.0], [2.0, -1.0, 0.5]]), jnp.array([1.0, 3.0])
+
+    def losses(x):
+        return sizes * jnp.sum((x - ends) ** 2, axis=1)
+
+    weights = np.linspace(0.1, 2.0, 12)
+    found, counts = scalarized(lambda x, w: losses(x)[0] + w * losses(x)[1], jnp.full(3, 40.0), weights)
+    expected = (ends[0] + 3 * weights[:, None] * ends[1]) / (1 + 3 * weights[:, None])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    again, fewer = scalarized(lambda x, w: losses(x)[0] + w * losses(x)[1], jnp.full(3, 40.0), weights, continued=True)
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+    assert fewer[0] == counts[0]
+    assert fewer[1:].sum() < counts[1:].sum()
+    with pytest.raises(ValueError, match="steps"):
+        scalarized(lambda x, w: losses(x)[0], jnp.zeros(3), [1.0], steps=0)

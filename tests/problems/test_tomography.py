@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from attractor.problems.tomography import detector_bins, radon_matrix
+from attractor.problems.tomography import detector_bins, moving_scan, radon_matrix
 
 ANGLES = np.linspace(0, np.pi, 13)
 
@@ -46,3 +46,18 @@ def test_a_single_pixel_at_45_degrees_casts_a_triangle():
 def test_bad_arguments_are_named(arguments, name):
     with pytest.raises(ValueError, match=f"^{name}:"):
         radon_matrix(*arguments)
+
+
+def test_a_moving_scan_sees_each_frame_from_its_own_angle():
+    movie, beams, data = moving_scan(3, side=8, frames=5, noise=0.0)
+    turn = np.pi * (np.sqrt(5) - 1) / 2
+    for t in range(5):
+        np.testing.assert_allclose(beams[t], radon_matrix(8, [t * turn]), atol=1e-5)
+        np.testing.assert_allclose(data[t], beams[t] @ movie[t], rtol=1e-4, atol=1e-5)
+    noisy = np.asarray(
+        moving_scan(3, side=8, frames=400, noise=0.05)[2] - moving_scan(3, side=8, frames=400, noise=0)[2]
+    )
+    assert noisy.std() == pytest.approx(0.05 * float(moving_scan(3, side=8, frames=400, noise=0)[2].max()), rel=0.05)
+    assert np.abs(np.diff(movie, axis=0)).max() > 0.05
+    with pytest.raises(ValueError, match="frames"):
+        moving_scan(0, frames=0)

@@ -16,19 +16,21 @@ from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    divergence_cp,
     entropic_conjugate,
     entropic_cost,
     feasible_descent,
     nonnegative_cp,
     wasserstein_cp_dictionary,
 )
-from attractor.optim.common_descent import CommonDescent, common_descent
+from attractor.optim.common_descent import CommonDescent, common_descent, scalarized
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_adversarial_relu,
     convex_relu_admm,
     recover_relu_network,
     relu_training_loss,
+    robust_arrangements,
     sample_relu_arrangements,
     sampled_convex_program,
 )
@@ -98,7 +100,14 @@ from attractor.optim.recurrent_penalty import (
     jacobian_product_norms,
     vanishing_gradient_penalty,
 )
-from attractor.optim.regularization_by_denoising import fit_separable, red_penalty, red_prox, separable_red
+from attractor.optim.regularization_by_denoising import (
+    fit_separable,
+    principal_denoiser,
+    red_gradient_descent,
+    red_penalty,
+    red_prox,
+    separable_red,
+)
 from attractor.optim.regularizers import (
     add_penalty,
     binary_penalty,

@@ -13,18 +13,25 @@ from attractor.problems.federated_digits import federated_digits
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.kinks import kinked_maximum
 from attractor.problems.mass_action import mass_action_network
-from attractor.problems.matrix import matrix_factorization, matrix_sensing
+from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
 from attractor.problems.noisy import noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
-from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
+from attractor.problems.quadratics import bilevel_quadratic, diagonal_quadratic, rotated_quadratic
+from attractor.problems.robust import attack_training, box_clusters, right_throughout
 from attractor.problems.rosenbrock import rosenbrock
-from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
+from attractor.problems.semilinear import (
+    banded_newton,
+    negative_laplacian,
+    residual_estimate,
+    semilinear_control,
+    semismooth_newton,
+)
 from attractor.problems.sequences import char_lstm, char_mlp, char_transformer, grammar_text, markov_text
 from attractor.problems.state_space import impulse_response, linear_system
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
-from attractor.problems.tomography import radon_matrix
+from attractor.problems.tomography import moving_scan, radon_matrix
 from attractor.problems.vision import digits_conv

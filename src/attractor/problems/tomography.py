@@ -59,3 +59,38 @@ def radon_matrix(n: int, angles: ArrayLike, bins: int | None = None) -> Float[Ar
     outer, inner = (long + short) / 2, (long - short) / 2
     below = (bend(outer) - bend(inner) - bend(-inner) + bend(-outer)) / (long * short)
     return jnp.asarray(np.diff(below, axis=1).reshape(-1, n * n), dtype=float)
+
+
+def moving_scan(
+    seed: int, side: int = 24, frames: int = 32, noise: float = 0.01
+) -> tuple[Float[Array, "frames pixels"], Float[Array, "frames bins pixels"], Float[Array, "frames bins"]]:
+    """A movie of a soft disk at rest and two Gaussian blobs that circle within it, and a projection of each frame.
+
+    Angles follow one another at the golden angle. The blobs turn by 1 to 2 radians a movie.
+
+    Arguments:
+        seed: Of the blobs' places, radii of turn and speeds, and of the noise.
+        side: Of a frame in pixels, at least 2.
+        frames: At least 1.
+        noise: Standard deviation, in units of the largest measurement, in [0, inf).
+
+    Returns:
+        The movie, the rows of the `radon_matrix` that belong to each frame, and the noisy data.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("side", side, 2)
+    in_range("frames", frames, 1)
+    in_range("noise", noise, 0.0)
+    rng, t = np.random.default_rng(seed), np.arange(frames) / frames
+    x, y = np.meshgrid(np.linspace(-1, 1, side), np.linspace(1, -1, side))
+    images = np.tile(0.5 / (1 + np.exp(20 * (np.hypot(x, y) - 0.75))), (frames, 1, 1))
+    for _ in range(2):
+        phase, radius, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.4), rng.uniform(1.0, 2.0)
+        across, up = (radius * f(phase + turn * t)[:, None, None] for f in (np.cos, np.sin))
+        images += np.exp(-((x - across) ** 2 + (y - up) ** 2) / (2 * 0.15**2))
+    movie = jnp.asarray(images.reshape(frames, -1), dtype=float)
+    beams = radon_matrix(side, np.arange(frames) * np.pi * (np.sqrt(5) - 1) / 2).reshape(frames, -1, side**2)
+    data = jnp.einsum("tbx,tx->tb", beams, movie)
+    return movie, beams, data + noise * jnp.abs(data).max() * jnp.asarray(rng.standard_normal(data.shape), dtype=float)
