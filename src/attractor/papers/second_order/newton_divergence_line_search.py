@@ -115,8 +115,9 @@ def divergence_is_minus_the_dimension(divergence=newton_divergence):
         for name, center in places.items():
             function = _lagrangian(*EASY[name])
             field = lambda z, f=function: -jnp.linalg.solve(jax.hessian(f)(z), jax.grad(f)(z))  # noqa: E731
-            truths = {1.0: lambda z, d=field: jnp.trace(jax.jacfwd(d)(z)), 1e-7: lambda z, n=len(center): -float(n)}
-            for (radius, truth), tolerance in zip(truths.items(), (1e-8, 1e-3), strict=True):
+            trace = lambda z, d=field: jnp.trace(jax.jacfwd(d)(z))  # noqa: E731
+            minus_n = lambda z: -1.0 * z.size  # noqa: E731
+            for radius, truth, tolerance in ((1.0, trace, 1e-8), (1e-7, minus_n, 1e-3)):
                 z = jnp.asarray(center) + radius * rng.standard_normal((20, len(center)))
                 exact, found = (jax.jit(jax.vmap(f))(z) for f in (truth, functools.partial(divergence, function)))
                 errors[f"{name}, radius {radius:g}"] = float((jnp.abs(found / exact - 1)).max() / tolerance)
