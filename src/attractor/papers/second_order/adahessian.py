@@ -54,10 +54,13 @@ from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.diagonal import adahessian
 
-STEPS = 500
+STEPS = 300
 SEARCHED = {"learning_rate": LogUniform(1e-4, 1.0), "b1": Uniform(0.0, 0.95)}  # the same for both methods
 
-_network = cached(digits_mlp)  # one object, so that its programs are compiled once
+
+@cached
+def _network():
+    return digits_mlp(width=32)
 
 
 def _without_probe(matvec, x, drawn, probes=1):
@@ -112,7 +115,7 @@ def _ours(problem, how, **fixed):
     broken={"no curvature, retuned": {"power": 0.0}, "the root taken twice, retuned": {"power": 0.5}},
 )
 def halves_the_steps(power=1.0, *, scale):
-    how = sizes(scale, seeds=(8, 64), budget=(16, 64), steps=2_000, target=1e-6, every=5)
+    how = sizes(scale, seeds=(16, 64), budget=(32, 64), steps=2_000, target=1e-6, every=5)
     problem = diagonal_quadratic(50, condition=1e4)
     ours, adam = _ours(problem, how, hessian_power=power), tune(problem, (optax.adam, SEARCHED), **how)
     reached = {"Adam reaches the target": bool(adam.reached.all())}
@@ -125,7 +128,7 @@ def _accuracies():
 
 def _trained(scale, **fixed):
     """AdaHessian and Adam on the digits network: the same tuning budget for each, then fresh seeds, shared by both."""
-    how = sizes(scale, seeds=(48, 256), budget=(16, 64), steps=STEPS, every=STEPS, metric="test_accuracy")
+    how = sizes(scale, seeds=(64, 256), budget=(16, 64), steps=STEPS, every=STEPS, metric="test_accuracy")
     how["probes"] = _accuracies()
     return _ours(_network(), how, **fixed), tune(_network(), (optax.adam, SEARCHED), **how)
 
@@ -149,7 +152,7 @@ def is_more_accurate_than_adam(smoothing=0.999, *, scale):
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, factors = _trained(scale, b2=smoothing)[0], (1 / 4, 4)
     rates = [{**tuned.winner, "learning_rate": f * tuned.winner["learning_rate"]} for f in factors]
-    drawn = seeds(**sizes(scale, n=(48, 256)))
+    drawn = seeds(**sizes(scale, n=(64, 256)))
     how = {"steps": STEPS, "every": STEPS, "seeds": drawn, "lanes": len(drawn), "probes": _accuracies()}
     trace = run(_network(), adahessian, sweep=rates, **how)
     finals = zip(factors, trace.last("test_accuracy").values, strict=True)
