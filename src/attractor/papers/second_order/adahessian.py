@@ -1,27 +1,13 @@
 """AdaHessian: Adam whose denominator follows the Hessian diagonal, estimated by one random probe per step.
 
 ```python
-import jax
 import jax.numpy as jnp
-import optax
+from attractor import Minimization, run
 from attractor.second_order import adahessian
-from attractor.linalg import hvp
 
-def loss(w):
-    return jnp.sum(jnp.array([1.0, 1e-3]) * (w - 3.0) ** 2)
-
-optimizer = adahessian(learning_rate=0.3)
-w = jnp.zeros(2)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state, key):
-    updates, state = optimizer.update(jax.grad(loss)(w), state, w, hvp=hvp(loss, w), key=key)
-    return optax.apply_updates(w, updates), state
-
-for key in jax.random.split(jax.random.key(0), 200):
-    w, state = step(w, state, key)
-print(w)  # both coordinates near 3, though one is a thousand times flatter
+problem = Minimization(lambda w: jnp.sum(jnp.array([1.0, 1e-3]) * (w - 3.0) ** 2), jnp.zeros(2))
+trace = run(problem, adahessian(learning_rate=0.3), steps=200)
+print(trace.final)  # both coordinates near 3, though one is a thousand times flatter
 ```
 """
 
@@ -35,20 +21,7 @@ from attractor.engine import flops_per_step
 from attractor.linalg.curvature import hvp
 from attractor.linalg.hutchinson import hutchinson_diagonal, rademacher_like
 from attractor.method import as_method
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    key,
-    mean,
-    paired_ratio,
-    probes,
-    run,
-    seed,
-    seeds,
-    sizes,
-    tune,
-)
+from attractor.papers.words import Evidence, cached, claim, key, mean, paired_ratio, run, seed, seeds, sizes, tune
 from attractor.problems.digits import digits_mlp
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.registry import Choice, LogUniform, Uniform
@@ -64,12 +37,10 @@ def _network():
 
 
 def _without_probe(matvec, x, drawn, probes=1):
-    """The product with the probe is not multiplied by the probe again."""
     return jax.vmap(lambda k: matvec(rademacher_like(k, x)))(jr.split(drawn, probes)).mean(0)
 
 
 def _gaussian(matvec, x, drawn, probes=1):
-    """Normal probes: unbiased too, but a diagonal operator is no longer read off exactly."""
     z = jr.normal(drawn, (probes, *x.shape))
     return (z * jax.vmap(matvec)(z)).mean(0)
 
@@ -123,7 +94,7 @@ def halves_the_steps(power=1.0, *, scale):
 
 
 def _accuracies():
-    return probes(_network(), "validation_accuracy", "test_accuracy")
+    return {name: _network().probes[name] for name in ("validation_accuracy", "test_accuracy")}
 
 
 def _trained(scale, **fixed):

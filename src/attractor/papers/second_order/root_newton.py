@@ -103,7 +103,7 @@ def converges_as_the_inverse_cube(stepsize=root_stepsize):
 
 
 @claim(
-    "logistic regression, starts of norm 10, 20, both tuned: no more steps to a gap of 1e-8 than by the cubic step size",
+    "logistic regression, starts of norm 10, 20, both tuned: no more steps to a gap of 1e-8 than by cubic step sizes",
     source="scaled", broken=WRONG,
 )  # fmt: skip
 def is_no_slower_than_the_cubic_step_size(stepsize=root_stepsize, *, scale):
