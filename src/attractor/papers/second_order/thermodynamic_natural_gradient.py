@@ -18,20 +18,9 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from attractor.engine import run
 from attractor.objectives import Composite
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    first_step,
-    key,
-    log_slope,
-    paired_ratio,
-    run,
-    seeds,
-    sizes,
-    tune,
-)
+from attractor.papers.words import Evidence, cached, claim, first_step, key, log_slope, paired_ratio, seeds, sizes, tune
 from attractor.problems.digits import cross_entropy_of, small_digits
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.regularized_newton import gauss_newton_hessian
