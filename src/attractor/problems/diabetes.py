@@ -14,7 +14,7 @@ from attractor.problems.held_out import halves, held_out
 def diabetes_mlp(width: int = 16, batch_size: int | None = 32) -> Composite:
     """Half the mean squared error of a tanh network; records the loss on validation and test patients.
 
-    331 patients train (a fixed split); of the 111 others one half is for choosing hyper-parameters, one for the verdict.
+    331 patients train (a fixed split); of the 111 others one half is for choosing settings, the other for the verdict.
 
     Arguments:
         width: Units of the hidden layer.
