@@ -51,6 +51,10 @@ def _problem(name, start):
     return softmax_regression(x, labels, RIDGE, direction)
 
 
+def _slope(problem, x, key):
+    return norm(jax.grad(problem.loss)(x, problem.full))
+
+
 @cached
 def _make(curvature, adaptive):
     return functools.partial(GradientRegularizedNewton, adaptive=adaptive, curvature=curvature)
@@ -60,9 +64,8 @@ def _make(curvature, adaptive):
 def _path(name, curvature, start, adaptive=True, radius=1.0):
     """Norms of the gradient, relative to the first, until 1e-7: in 800 steps, or in 60 with the exact Hessian."""
     how = {"steps": 60 if curvature is exact_hessian else 800, "every": 1, "sweep": {"radius": [radius]}}
-    slope = {"gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full))}
     with jax.enable_x64(True):
-        trace = run(_problem(name, start), _make(curvature, adaptive), probes=slope, **how)
+        trace = run(_problem(name, start), _make(curvature, adaptive), probes={"gradient": _slope}, **how)
     path = trace["gradient"].values[0, 0] / trace["gradient"].values[0, 0, 0]
     return path[: int(min(first_step(path, 1e-7), len(path))) + 1]
 
