@@ -130,7 +130,7 @@ def _in_units(system, unit, v):
 
 @cached
 def _tested(name):
-    """The alpha test, in units 30 times as large, at ten starts around a root; and the steps of Newton's method there."""
+    """The alpha test, in units 30 times as large, at ten starts around a root, and the steps of Newton's method."""
     system, points = _solved(name, 1e-4)
     away = np.random.default_rng(seed(1)).standard_normal((10, len(points[-1])))
     away *= (np.geomspace(1e-3, 10, 10) / np.linalg.norm(away, axis=1))[:, None]
