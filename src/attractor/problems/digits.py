@@ -37,6 +37,18 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[Any, Any]:
     return (x_train, y_train), (x_test, y_test)
 
 
+def small_digits(classes: int = 4, every: int = 1) -> tuple[Float[np.ndarray, "n 16"], Int[np.ndarray, " n"]]:
+    """``(images, labels)`` of the training digits 0 … classes - 1, averaged to 4 x 4 pixels: for dense curvature.
+
+    Arguments:
+        classes: How many digits, in [2, 10].
+        every: Takes each so-manieth image, at least 1.
+    """
+    (images, labels), _ = digits()
+    images, labels = images[labels < classes][::every], labels[labels < classes][::every]
+    return images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16), labels
+
+
 @problem("digits-mlp", metric="test_loss", steps=1_000, target=0.15)
 def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64, seed: int = 0) -> Composite:
     """Classify handwritten digits with a ReLU network; records loss and accuracy on validation and test images.
