@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import Scalar
+from attractor.checks import Scalar, in_range
 from attractor.gradients import refuse_complex
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
@@ -86,6 +86,29 @@ def gained(
     return (gradient @ transform.T * gains) @ transform
 
 
+def net_control(
+    layer: eqx.nn.Linear, inputs: Float[Array, "p n"], mean: float = 0.5, deviation: float = 1.0
+) -> eqx.nn.Linear:
+    """A hidden layer rescaled so that every unit's input has a given mean and standard deviation over the data.
+
+    Whatever the units of the inputs, all hidden units then start where their activation bends.
+
+    Arguments:
+        layer: With a bias.
+        inputs: x, one a row; more than one.
+        mean: Of the units' inputs.
+        deviation: Of the units' inputs, in (0, inf).
+
+    Paper: Optimal Input Gain: All You Need to Supercharge a Feed-Forward Neural Network.
+    """
+    in_range("deviation", deviation, 0.0, open_low=True)
+    seen = inputs @ layer.weight.T
+    scale = deviation / seen.std(0)
+    return eqx.tree_at(
+        lambda n: (n.weight, n.bias), layer, (layer.weight * scale[:, None], mean - scale * seen.mean(0))
+    )
+
+
 @method("two-stage-training", {"damping": LogUniform(1e-6, 1e-2)}, paper="optimal-input-gain")
 class TwoStageTraining(Method):
     r"""Input weights along their gradients with an optimal gain for every input, then the output weights solved for.
@@ -102,13 +125,15 @@ class TwoStageTraining(Method):
     The output layer is the last `equinox.nn.Linear` of the parameters, and the outputs have to be linear in it.
     Parameters outside of such layers move along their gradient with one more gain.
 
-    The paper's networks have one hidden layer; gains of several layers solved for together, the fixed step size 1
-    after the gains, and hidden before output weights are our choices.
+    The paper's networks have one hidden layer and weights around it, `attractor.nn.BypassNetwork`, whose hidden units
+    start under `net_control`; gains of several layers solved for together, step size 1 after the gains, and hidden
+    before output weights are our choices.
 
     Arguments:
         gains: Whether every input has its own.
         whiten: Whether inputs are whitened first.
         damping: Relative damping of both solves, in (0, inf).
+        stepsize: Factor of the hidden weights' step, in (0, 2]; at 2 a quadratic loss would stay what it is.
 
     Raises:
         ValueError: for a hyper-parameter out of range.
@@ -119,6 +144,7 @@ class TwoStageTraining(Method):
     gains: bool = True
     whiten: bool = False
     damping: Scalar = hyper(1e-6, low=0.0, open_low=True)
+    stepsize: Scalar = hyper(1.0, low=0.0, high=2.0, open_low=True)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         batch = problem.sample(key)
@@ -139,7 +165,8 @@ class TwoStageTraining(Method):
             new = r.reshape(matrices[-1].shape)
             return map_layers(lambda _, m: m, jax.tree.map(jnp.zeros_like, gradient), [*zeros, new])
 
-        x = subspace_gauss_newton(problem, x, batch, along_gradient, size if self.gains else 1, self.damping)
+        moved = subspace_gauss_newton(problem, x, batch, along_gradient, size if self.gains else 1, self.damping)
+        x = jax.tree.map(lambda old, new: old + (self.stepsize * (new - old)).astype(old.dtype), x, moved)
         if matrices:
             x = subspace_gauss_newton(problem, x, batch, output_weights, matrices[-1].size, self.damping)
         return x, state
