@@ -11,6 +11,6 @@ from attractor.nn.arithmetic.units import (
     sparsity_error,
 )
 from attractor.nn.recurrent.cells import ElmanCell, unroll
-from attractor.nn.residual.bypass import BypassNetwork
+from attractor.nn.residual.bypass import BypassNetwork, net_control
 from attractor.nn.residual.convolutional import ResidualConvNet
 from attractor.nn.robust.attacks import pgd_attack

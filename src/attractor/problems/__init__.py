@@ -10,6 +10,7 @@ from attractor.problems.convex import logistic_regression, ridge
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
+from attractor.problems.friedman import friedman_regression
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic

@@ -19,7 +19,7 @@ from attractor.second_order.deflation import (
 from attractor.second_order.diagonal import adahessian, scale_by_adahessian, spatial_average
 from attractor.second_order.energy import energy_descent, euclidean, gaussian_metric, simplex_metric
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
-from attractor.second_order.input_gain import TwoStageTraining, gained, net_control, subspace_gauss_newton, whitening
+from attractor.second_order.input_gain import TwoStageTraining, gained, subspace_gauss_newton, whitening
 from attractor.second_order.kronecker import (
     Kfac,
     Mkor,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import Scalar, in_range
+from attractor.checks import Scalar
 from attractor.gradients import refuse_complex
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
@@ -86,29 +86,6 @@ def gained(
     return (gradient @ transform.T * gains) @ transform
 
 
-def net_control(
-    layer: eqx.nn.Linear, inputs: Float[Array, "p n"], mean: float = 0.5, deviation: float = 1.0
-) -> eqx.nn.Linear:
-    """A hidden layer rescaled so that every unit's input has a given mean and standard deviation over the data.
-
-    Whatever the units of the inputs, all hidden units then start where their activation bends.
-
-    Arguments:
-        layer: With a bias.
-        inputs: x, one a row; more than one.
-        mean: Of the units' inputs.
-        deviation: Of the units' inputs, in (0, inf).
-
-    Paper: Optimal Input Gain: All You Need to Supercharge a Feed-Forward Neural Network.
-    """
-    in_range("deviation", deviation, 0.0, open_low=True)
-    seen = inputs @ layer.weight.T
-    scale = deviation / seen.std(0)
-    return eqx.tree_at(
-        lambda n: (n.weight, n.bias), layer, (layer.weight * scale[:, None], mean - scale * seen.mean(0))
-    )
-
-
 @method("two-stage-training", {"damping": LogUniform(1e-6, 1e-2)}, paper="optimal-input-gain")
 class TwoStageTraining(Method):
     r"""Input weights along their gradients with an optimal gain for every input, then the output weights solved for.
@@ -125,9 +102,9 @@ class TwoStageTraining(Method):
     The output layer is the last `equinox.nn.Linear` of the parameters, and the outputs have to be linear in it.
     Parameters outside of such layers move along their gradient with one more gain.
 
-    The paper's networks have one hidden layer and weights around it, `attractor.nn.BypassNetwork`, whose hidden units
-    start under `net_control`; gains of several layers solved for together, step size 1 after the gains, and hidden
-    before output weights are our choices.
+    The paper's networks have one hidden layer and weights around it (`attractor.nn.BypassNetwork`), and units that
+    start under `attractor.nn.net_control`; gains of several layers solved for together, step size 1 after the gains,
+    and hidden before output weights are our choices.
 
     Arguments:
         gains: Whether every input has its own.

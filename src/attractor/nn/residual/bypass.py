@@ -53,6 +53,31 @@ class BypassNetwork(eqx.Module):
         return self.output(jnp.concatenate([x, self.activation(self.hidden(x))]))
 
 
+def net_control(
+    layer: eqx.nn.Linear, inputs: Float[Array, "p n"], mean: float = 0.5, deviation: float = 1.0
+) -> eqx.nn.Linear:
+    """A hidden layer rescaled so that every unit's input has a given mean and standard deviation over the data.
+
+    Whatever the units of the inputs, all hidden units then start where their activation bends.
+
+    Arguments:
+        layer: With a bias.
+        inputs: One a row, more than one.
+        mean: Of the units' inputs.
+        deviation: Of the units' inputs, in (0, inf).
+
+    Raises:
+        ValueError: for a ``deviation`` out of range, or a layer without bias.
+    """
+    in_range("deviation", deviation, 0.0, open_low=True)
+    if layer.bias is None:
+        raise ValueError("layer: expected one with a bias, which sets the mean")
+    seen = inputs @ layer.weight.T
+    scale = deviation / seen.std(0)
+    weight, bias = layer.weight * scale[:, None], mean - scale * seen.mean(0)
+    return eqx.tree_at(lambda n: (n.weight, n.bias), layer, (weight, bias))
+
+
 def _example() -> tuple[BypassNetwork, tuple[Array]]:
     return BypassNetwork(3, 2, 4, key=jr.key(0)), (jr.normal(jr.key(1), (3,)),)
 

@@ -26,34 +26,25 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from sklearn.datasets import make_friedman1
 
 from attractor.engine import flops_per_step
-from attractor.nn.residual.bypass import BypassNetwork
-from attractor.objectives import Composite
 from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, run, seed, seeds, sizes
-from attractor.problem import model_init
-from attractor.second_order.input_gain import TwoStageTraining, gained, net_control, whitening
+from attractor.problems.friedman import friedman_regression
+from attractor.second_order.input_gain import TwoStageTraining, gained, whitening
 from attractor.second_order.levenberg_marquardt import LevenbergMarquardt
 from attractor.trees import norm
 
 
 @cached
-def _regression(samples, inputs, spread, controlled):
-    """Half the squared error on Friedman's function, inputs in units between 1/spread and spread."""
-    x, y = make_friedman1(samples, inputs, noise=1.0, random_state=seed())
-    x = jnp.asarray(x * np.random.default_rng(seed()).permutation(np.geomspace(1 / spread, spread, inputs)), float)
+def _small():
+    """Without biases."""
+    return friedman_regression(60, 5, 1.0, control=False, seed=seed())
 
-    def build(key):
-        network = BypassNetwork(inputs, 1, 8, use_bias=controlled, key=key)
-        return eqx.tree_at(lambda n: n.hidden, network, net_control(network.hidden, x)) if controlled else network
 
-    _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-
-    def residuals(network, batch):
-        return jax.vmap(eqx.combine(network, static))(batch[0])[:, 0] - batch[1]
-
-    return Composite.least_squares(residuals, eqx.Partial(model_init, build), (x, jnp.asarray(y, float)))
+@cached
+def _badly_scaled():
+    """Inputs in units between 10^-1.5 and 10^1.5, hidden units that start with a mean of 0.5, as the authors' do."""
+    return friedman_regression(500, 10, 10**1.5, seed=seed())
 
 
 def _transformed(problem, x, transform):
@@ -74,7 +65,7 @@ _step = eqx.filter_jit(lambda problem, method, x: method.step(problem, x, None, 
 )
 def transformed_inputs_map_the_gradient(gained=gained):
     with jax.enable_x64(True):
-        transform, problem = jr.normal(key(1), (5, 5)), _regression(60, 5, 1.0, controlled=False)
+        transform, problem = jr.normal(key(1), (5, 5)), _small()
         x = problem.init(key(0))
         other, y = _transformed(problem, x, transform)
         gradient = jax.grad(problem.loss)(x, problem.full).hidden.weight
@@ -89,7 +80,7 @@ def transformed_inputs_map_the_gradient(gained=gained):
 )
 def whitened_steps_are_those_on_whitened_inputs(whiten=True):
     with jax.enable_x64(True):
-        problem = _regression(60, 5, 1.0, controlled=False)
+        problem = _small()
         inputs = problem.full[0]
         transform = whitening(inputs.T @ inputs / len(inputs))
         x = problem.init(key(0))
@@ -105,7 +96,7 @@ def whitened_steps_are_those_on_whitened_inputs(whiten=True):
 def _trained(method, scale):
     """The mean squared error after 100 iterations, per seed; less of them where an iteration costs more."""
     n = sizes(scale, n=(32, 128) if isinstance(method, TwoStageTraining) else (12, 128))["n"]
-    trace = run(_regression(500, 10, 10**1.5, controlled=True), method, steps=100, every=100, seeds=seeds(n))
+    trace = run(_badly_scaled(), method, steps=100, every=100, seeds=seeds(n))
     return 2 * trace.last("loss").values[0] / 500
 
 
@@ -120,7 +111,7 @@ def _against(method, baseline, scale, at_most):
 
 def _linear_fit():
     """The mean squared error of what the bypass alone can do."""
-    inputs, targets = map(np.asarray, _regression(500, 10, 10**1.5, controlled=True).full)
+    inputs, targets = map(np.asarray, _badly_scaled().full)
     basis = np.column_stack([inputs, np.ones(500)])
     return float(np.mean((basis @ np.linalg.lstsq(basis, targets)[0] - targets) ** 2))
 
@@ -154,7 +145,7 @@ def gains_help_hidden_weight_optimization(stepsize=1.0, whiten=True, *, scale):
 )
 def rivals_levenberg_marquardt(gains=True, whiten=True, stepsize=1.0, *, scale):
     method, rival = TwoStageTraining(gains, whiten, stepsize=stepsize), LevenbergMarquardt()
-    ours, theirs = (flops_per_step(_regression(500, 10, 10**1.5, controlled=True), m) for m in (method, rival))
+    ours, theirs = (flops_per_step(_badly_scaled(), m) for m in (method, rival))
     evidence = _against(method, rival, scale, 2.0)
     if ours >= theirs:
         return replace(evidence, value=np.inf)
