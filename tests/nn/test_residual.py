@@ -35,7 +35,7 @@ def test_errors_name_the_argument(bad):
 
 
 def test_a_bypass_adds_a_linear_map_of_the_inputs():
-    network, x = BypassNetwork(3, 2, 4, key=jr.key(0)), np.array([0.3, -1.0, 2.0], np.float32)
+    network, x = BypassNetwork(3, 2, 4, key=jr.key(0)), jnp.array([0.3, -1.0, 2.0])
     hidden, output = (
         tuple(np.asarray(a) for a in (layer.weight, layer.bias)) for layer in (network.hidden, network.output)
     )

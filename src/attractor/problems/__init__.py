@@ -3,6 +3,7 @@
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
 from attractor.problems.bilinear import bilinear_game
+from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
 from attractor.problems.control import cartpole, pendulum

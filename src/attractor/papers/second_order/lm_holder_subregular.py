@@ -27,7 +27,7 @@ from attractor.registry import LogUniform
 from attractor.second_order.levenberg_marquardt import LocalModel, ResidualLevenbergMarquardt, damped_step
 from attractor.trees import norm
 
-# Residuals, starts as a function of a uniform number, distance to the zeros. Across the parabola one curvature vanishes.
+# Residuals, starts by a uniform number, distance to the zeros. Across the parabola one curvature vanishes.
 EQUATIONS = {
     "circle": (lambda x: jnp.array([x @ x - 1]), lambda u: 1.02 * jnp.array([jnp.cos(6 * u), jnp.sin(6 * u)]),
                lambda x: norm(x) - 1),
