@@ -16,12 +16,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax import lax
 
 from attractor.linalg.curvature import hvp
 from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, proportion, seed, sizes, tune
 from attractor.problems import audio
-from attractor.problems.audio import ballistics, compressor_matching, recursive_filter, settings_to_vector
 from attractor.registry import LogUniform
 from attractor.second_order.line_search import line_search_newton
 
@@ -48,11 +46,8 @@ def _outer_product(loss, x):
 @cached
 def _hessians():
     """A loss, a place, and two other ways to its Hessian there; under double precision."""
-    problem, x = compressor_matching(0.1, seed()), settings_to_vector(jnp.asarray([-20.0, 3.0, 0.01, 0.1, 1.0]))
-
-    def loss(x):
-        return problem.loss(x, None)
-
+    x = audio.settings_to_vector(jnp.asarray([-20.0, 3.0, 0.01, 0.1, 1.0]))
+    loss = jax.tree_util.Partial(audio.compressor_matching(0.1, seed()).loss, batch=None)
     gradient = jax.jit(jax.grad(loss))
     differences = jnp.stack([(gradient(x + s) - gradient(x - s)) / 2e-6 for s in 1e-6 * jnp.eye(5)])
     return loss, x, {"reverse over reverse": jax.jit(jax.jacrev(jax.jacrev(loss)))(x), "differences": differences}
@@ -72,17 +67,17 @@ def hessians_agree(hessian=_forward_over_reverse):
 
 def _undecayed(decay, drive):
     """Two stretches joined without the decay of the first over the second."""
-    return lax.associative_scan(lambda first, second: first + second, drive)
+    return jax.lax.associative_scan(lambda first, second: first + second, drive)
 
 
 @claim(
     "once attack and release are told apart, the parallel filter gives the compressor's recursive one to 1e-6",
     source="ours", broken={"no decay": {"parallel": _undecayed}},
 )  # fmt: skip
-def parallel_filter_is_the_loop(parallel=recursive_filter):
+def parallel_filter_is_the_loop(parallel=audio.recursive_filter):
     with jax.enable_x64(True):
         gain, attack, release = jr.uniform(key(0), (500,)), jnp.asarray(0.05), jnp.asarray(0.005)
-        loop = ballistics(gain, attack, release)
+        loop = audio.ballistics(gain, attack, release)
         before = jnp.concatenate([jnp.ones(1), loop[:-1]])
         speed = jnp.where(gain < before, attack, release)
         drive = (speed * gain).at[0].add(1 - speed[0])  # the loop starts at 1
@@ -91,7 +86,7 @@ def parallel_filter_is_the_loop(parallel=recursive_filter):
 
 @cached
 def _problem(scale):
-    return compressor_matching(**sizes(scale, seconds=(0.25, 2.0)), seed=seed())
+    return audio.compressor_matching(**sizes(scale, seconds=(0.25, 2.0)), seed=seed())
 
 
 def _tuned(name, scale):
