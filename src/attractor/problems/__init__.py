@@ -1,5 +1,6 @@
 """Ready problems. Each is a function that returns a `Problem`; registered ones have a name on the command line."""
 
+from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
 from attractor.problems.bilinear import bilinear_game

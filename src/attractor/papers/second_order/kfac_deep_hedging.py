@@ -64,7 +64,7 @@ def factors_give_the_exact_block(statistic=second_moments):
 
 @cached
 def _problem(scale):
-    return deep_hedging() if scale == "quick" else deep_hedging(paths=2_000, batch_size=200)
+    return deep_hedging(**sizes(scale, width=(8, 16), paths=(500, 2_000), batch_size=(50, 200)))
 
 
 def _tuned(name, scale):
