@@ -32,7 +32,7 @@ def least_maximum(
 
 
 def affine_maximum(losses: int = 256, dim: int = 10, seed: int = 0) -> Minimization:
-    r"""Affine losses with unit gradients, of which the largest is to be small; recorded as ``gap``: that less its least.
+    r"""Affine losses with unit gradients, the largest of which is to be small; ``gap`` records that, less its minimum.
 
     $$ f_i(x) = \langle a_i, x \rangle + b_i, \qquad \lVert a_i \rVert = 1, \quad b_i \sim N(0, 0.3^2) $$
 
