@@ -24,5 +24,5 @@ from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
-from attractor.problems.tomography import radon_matrix
+from attractor.problems.tomography import ellipse_phantoms, ellipse_scans, filtered_back_projection, radon_matrix
 from attractor.problems.vision import digits_conv
