@@ -9,6 +9,7 @@ from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import logistic_regression, ridge
+from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits

@@ -45,11 +45,11 @@ def _equation(name):
     return Composite.least_squares(residuals, lambda key: start(jr.uniform(key)), probes=probe)
 
 
-def _distances(name, power):
-    """To the zeros along runs from 20 starts: (20, 41)."""
+def _distances(name, power, scale):
+    """To the zeros along runs: (starts, 41)."""
     with jax.enable_x64(True):
-        how = {"steps": 40, "every": 1, "sweep": {"power": [power]}}
-        return run(_equation(name), ResidualLevenbergMarquardt, seeds=seeds(20), **how)["distance"].values[0]
+        how, n = {"steps": 40, "every": 1, "sweep": {"power": [power]}}, sizes(scale, n=(20, 200))["n"]
+        return run(_equation(name), ResidualLevenbergMarquardt, seeds=seeds(n), **how)["distance"].values[0]
 
 
 def _order(distances):
@@ -63,8 +63,8 @@ def _order(distances):
     source="scaled", broken={"fixed damping": {"powers": (0.0,)}, "power halved": {"powers": (0.5, 1.0)},
                              "power doubled": {"powers": (2.0, 4.0)}},
 )  # fmt: skip
-def is_quadratic_at_zeros_that_are_not_isolated(powers=(1.0, 2.0)):
-    cases = {f"{name}, power {p}": _distances(name, p) for name in ("circle", "parabola") for p in powers}
+def is_quadratic_at_zeros_that_are_not_isolated(powers=(1.0, 2.0), *, scale):
+    cases = {f"{name}, power {p}": _distances(name, p, scale) for name in ("circle", "parabola") for p in powers}
     return Evidence.of_cases({name: min(map(_order, runs)) for name, runs in cases.items()}, at_least=1.8)
 
 
@@ -72,8 +72,8 @@ def is_quadratic_at_zeros_that_are_not_isolated(powers=(1.0, 2.0)):
     "double root (order 1/2), power 1: the distance falls by a factor of at most 0.9 in each of the steps 10 to 40",
     source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}},
 )  # fmt: skip
-def is_linear_at_double_roots(power=1.0):
-    distances = _distances("double root", power)
+def is_linear_at_double_roots(power=1.0, *, scale):
+    distances = _distances("double root", power, scale)
     factors = distances[:, 11:] / distances[:, 10:-1]
     return Evidence(float(factors.max()), at_most=0.9, note=f"factors {factors.min():.4f} to {factors.max():.4f}")
 
