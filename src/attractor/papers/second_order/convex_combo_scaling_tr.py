@@ -24,13 +24,11 @@ from attractor.second_order.affine_scaling import SCALINGS, MixedScaling, Scaled
 
 STEPS = 200
 BROKEN = {
-    "inverted": lambda *box: 1 / coleman_li(*box),  # thick where the bound is near
+    "inverted": lambda *box: 1 / coleman_li(*box), "no scaling": lambda x, *rest: jnp.ones_like(x),
     "bound behind": lambda x, gradient, *bounds: coleman_li(x, -gradient, *bounds),
-    "no scaling": lambda x, *rest: jnp.ones_like(x),
-}
+}  # fmt: skip
 DAMAGED = {name: {"mix": name} for name in BROKEN}
 SINGLE = ("Coleman-Li", "Heinkenschloss-Ulbrich", "Kanzow-Klug", "Hager-Mair-Zhang")
-# Weights of all scalings; "no bounds" is the mix in steps that do not know of them.
 WEIGHTS = dict(zip((*SINGLE, *BROKEN), np.eye(7), strict=True))
 WEIGHTS |= dict.fromkeys(("mix", "no bounds"), np.eye(7)[:4].sum(0))
 
@@ -57,9 +55,8 @@ def _runs(scale):
 
             return jax.lax.scan(step, (start, method.init(problem, start, jr.key(0))), length=STEPS)[1]
 
-        over_starts = jax.vmap(one, (None, None, None, None, None, 0))
-        over_systems = jax.vmap(over_starts, (None, None, 0, 0, 0, 1))
-        over_kinds = jax.jit(jax.vmap(over_systems, (0, 0, None, None, None, None)))
+        over_systems = jax.vmap(jax.vmap(one, (None,) * 5 + (0,)), (None, None, 0, 0, 0, 1))
+        over_kinds = jax.jit(jax.vmap(over_systems, (0, 0) + (None,) * 4))
         kinds = jnp.stack([*WEIGHTS.values()]), jnp.array([name != "no bounds" for name in WEIGHTS])
         residuals, inside = over_kinds(*kinds, jnp.arange(len(systems)), lower, upper, share)
     steps = np.minimum(first_step(residuals, 1e-6, np.arange(1, STEPS + 1)).reshape(len(WEIGHTS), -1), 10 * STEPS)
