@@ -18,14 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attractor.optim.fractional import (
-    AffineForm,
-    Denominator,
-    FractionalProgram,
-    TopKNorm,
-    dinkelbach,
-    fractional_coordinate_descent,
-)
+from attractor.optim.fractional import AffineForm, Denominator, FractionalProgram, TopKNorm, dinkelbach
+from attractor.optim.fractional import fractional_coordinate_descent as descent
 from attractor.papers.words import Evidence, cached, claim, paired_ratio, seed, seeds, sizes
 
 K, PENALTIES = 5, (3.0, 10.0, 30.0)
@@ -39,33 +33,17 @@ class _Frozen(Denominator):
         return jnp.zeros(1, x.dtype), lambda t: jnp.full_like(t, value)
 
 
-class _FrozenForm(_Frozen, AffineForm):
-    pass
+_FrozenForm = type("_FrozenForm", (_Frozen, AffineForm), {})
+_FrozenNorm = type("_FrozenNorm", (_Frozen, TopKNorm), {})
 
 
-class _FrozenNorm(_Frozen, TopKNorm):
-    pass
-
-
-def _ends(method, program, starts, steps, **settings):
-    """Ratios in the end from every start."""
-    return eqx.filter_jit(jax.vmap(lambda x: method(program, x, steps, **settings)[1][-1]))(starts)
-
-
-@cached
-def _boxed(scale):
-    """Data, the form, 10 starts in the box, and the minimum by Dinkelbach's method with its convex problems solved."""
-    rng, (m, n) = np.random.default_rng(seed()), (40, 20) if scale == "quick" else (400, 200)
-    weights = rng.standard_normal(n)
-    matrix, target = jnp.asarray(rng.standard_normal((m, n))), jnp.asarray(rng.standard_normal(m))
-    form = jnp.asarray(weights), float(np.abs(weights).sum()) + 1.0
-    starts = jnp.asarray(rng.uniform(-1, 1, (10, n)))
-    _, values = eqx.filter_jit(dinkelbach)(_on_box(matrix, target, AffineForm(*form)), starts[0], 20, 500)
-    return matrix, target, form, starts, float(values[-1])
-
-
-def _on_box(matrix, target, denominator):
-    return FractionalProgram(matrix, target, 0.5, denominator, -1.0, 1.0)
+def _on_box(denominator, scale):
+    """A program, and 10 starts in its box."""
+    rng, size = np.random.default_rng(seed()), sizes(scale, m=(40, 400), n=(20, 200))
+    weights, matrix, target = (rng.standard_normal(s) for s in (size["n"], (size["m"], size["n"]), size["m"]))
+    form = denominator(jnp.asarray(weights), float(np.abs(weights).sum()) + 1.0)
+    program = FractionalProgram(jnp.asarray(matrix), jnp.asarray(target), 0.5, form, -1.0, 1.0)
+    return program, jnp.asarray(rng.uniform(-1, 1, (10, size["n"])))
 
 
 @claim(
@@ -74,12 +52,11 @@ def _on_box(matrix, target, denominator):
 )  # fmt: skip
 def reaches_the_global_minimum(denominator=AffineForm, *, scale):
     with jax.enable_x64(True):
-        matrix, target, form, starts, best = _boxed(scale)
-        program = _on_box(matrix, target, denominator(*form))
-        ends = {
-            kind: _ends(fractional_coordinate_descent, program, starts, 100, subproblem=kind)
-            for kind in ("fractional", "parametric")
-        }
+        (exact, starts), (program, _) = _on_box(AffineForm, scale), _on_box(denominator, scale)
+        best, ends = eqx.filter_jit(dinkelbach)(exact, starts[0], 20, 500)[1][-1], {}
+        for kind in ("fractional", "parametric"):
+            solve = lambda x, kind=kind: descent(program, x, 100, subproblem=kind)[1][-1]  # noqa: E731
+            ends[kind] = eqx.filter_jit(jax.vmap(solve))(starts)
     return Evidence.of_cases({kind: float(jnp.abs(end - best).max()) for kind, end in ends.items()}, at_most=1e-6)
 
 
@@ -113,7 +90,7 @@ def _settled(method, denominator, scale):
 )  # fmt: skip
 def ends_at_lower_ratios(denominator=TopKNorm, *, scale):
     (_, ours, _), (_, theirs, before) = (
-        _settled(fractional_coordinate_descent, denominator, scale), _settled(dinkelbach, TopKNorm, scale),
+        _settled(descent, denominator, scale), _settled(dinkelbach, TopKNorm, scale),
     )  # fmt: skip
     ratios = {f"penalty {l1:g}": paired_ratio(*pair) for l1, *pair in zip(PENALTIES, ours, theirs, strict=True)}
     settled = {"the rival has settled, to 1 %": bool((before / theirs - 1).max() < 0.01)}
@@ -125,7 +102,7 @@ def ends_at_lower_ratios(denominator=TopKNorm, *, scale):
     source="ours", broken={"Dinkelbach's proximal gradient method": {"method": dinkelbach},
                            "denominator constant within a step": {"denominator": _FrozenNorm}},
 )  # fmt: skip
-def ends_where_no_coordinate_helps(method=fractional_coordinate_descent, denominator=TopKNorm, *, scale):
+def ends_where_no_coordinate_helps(method=descent, denominator=TopKNorm, *, scale):
     points, values, _ = _settled(method, denominator, scale)
     matrices, targets, _ = _instances(scale)
     grid, gain = np.linspace(-2, 2, 2_001), -np.inf
