@@ -57,7 +57,7 @@ def reaches_the_global_minimum(denominator=AffineForm, *, scale):
         for kind in ("fractional", "parametric"):
             solve = lambda x, kind=kind: descent(program, x, 100, subproblem=kind)[1][-1]  # noqa: E731
             ends[kind] = eqx.filter_jit(jax.vmap(solve))(starts)
-    return Evidence.of_cases({kind: float(jnp.abs(end - best).max()) for kind, end in ends.items()}, at_most=1e-6)
+        return Evidence.of_cases({kind: float(jnp.abs(end - best).max()) for kind, end in ends.items()}, at_most=1e-6)
 
 
 @cached

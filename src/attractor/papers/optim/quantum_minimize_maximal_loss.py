@@ -87,7 +87,7 @@ def reaches_the_optimum(sampler=amplified_categorical, softness=1.0, *, scale):
     size = sizes(scale, losses=(256, 4_096), dim=(10, 100))
     smoothing = softness * EPSILON / (2 * np.log(size["losses"]))
     method = BallDescent(smoothing, softness**-0.5 * smoothing, sampler=sampler)
-    how = sizes(scale, steps=(1_000, 5_000), every=(1_000, 5_000), seeds=(seeds(8), seeds(50)))
+    how = sizes(scale, steps=(2_000, 5_000), every=(2_000, 5_000), seeds=(seeds(8), seeds(50)))
     trace = run(affine_maximum(**size, seed=seed()), method, **how)
     return Evidence(mean(trace.last("gap").values[0]), at_most=EPSILON)
 
@@ -110,7 +110,7 @@ def needs_the_power_two_thirds_of_the_balls(method=BallAcceleration, *, scale):
         minimizer = jnp.asarray(least_maximum(*map(np.asarray, problem.full))[0])
         start = lambda key: minimizer + jr.orthogonal(key, minimizer.size)[0]  # noqa: E731  (at a distance of 1)
         how = {"probes": {"loss": lambda p, x, key: soft_maximum(p.full[0] @ x + p.full[1], 1 / 16)}, "every": 1}
-        how |= {"sweep": [{"smoothing": 1 / 16, "radius": 1 / way} for way in ways], "steps": 300}
+        how |= {"sweep": [{"smoothing": 1 / 16, "radius": 1 / way} for way in ways], "steps": 200}
         problem = eqx.tree_at(lambda p: p.init, problem, start)
         values = run(problem, method, seeds=seeds(sizes(scale, n=(8, 32))["n"]), **how)["loss"].values
     balls = first_step(values, values.min() + 0.01 * (values[0, :, 0] - values.min()))  # (radii, starts)
