@@ -26,7 +26,7 @@ from attractor.second_order.learned_damping import LearnedDamping, learned_rule,
 from attractor.second_order.levenberg_marquardt import LevenbergMarquardt
 
 LIMIT, CONSTANTS = 100, np.arange(-5.0, 1.0)  # who is not there by then counts as so many; logarithms
-NOISE, ERROR, ARC = 1e-2, 1.0, 0.1
+NOISE, ERROR, ARC = 1e-2, 0.5, 0.1
 # Shares of the classic rule's change, of the policy's, and of the way to a constant.
 CLASSIC, LEARNED, REVERSED, CONSTANT = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (2.0, -1.0, 0.0), (0.0, 0.0, 1.0)
 
