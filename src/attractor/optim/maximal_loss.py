@@ -208,7 +208,7 @@ class BallAcceleration(Method):
     newton_steps: int = hyper(8, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> BallAccelerationState:
-        start = as_vector(x)[0]
+        start = jnp.array(as_vector(x)[0])  # a copy: x and the state may both be donated
         return BallAccelerationState(start, jnp.zeros((), start.dtype), -jnp.ones((), start.dtype))
 
     def step(

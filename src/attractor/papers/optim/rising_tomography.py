@@ -83,7 +83,7 @@ def halves_the_distance_to_the_solution(target=LATE, *, scale):
 
 @claim(
     "PSNR from 10 iterations at least that of the same network after filtered back-projection, trained on the truth",
-    source="ours", broken=TOO_SOON,
+    source="ours", broken=TOO_SOON, reason="1.1 dB behind a network that has seen the truth, after as many steps",
 )  # fmt: skip
 def beats_post_processing(target=LATE, *, scale):
     shown = [_trained(EARLY, target, scale)[1], _trained("fbp", "truth", scale)[1]]
@@ -97,7 +97,7 @@ def beats_post_processing(target=LATE, *, scale):
 
 @claim(
     "from 10 iterations the network's solver objective is at most that of the same network after back-projection",
-    source="ours", broken=TOO_SOON,
+    source="ours", broken=TOO_SOON, reason="1.13 times: the other network comes nearer to the truth, which has a low one",
 )  # fmt: skip
 def lowers_the_objective(target=LATE, *, scale):
     matrix, _, measured = _scans(scale)
