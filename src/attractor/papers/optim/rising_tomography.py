@@ -30,9 +30,9 @@ from attractor.problem import Minimization
 from attractor.problems.tomography import ellipse_scans, filtered_back_projection
 
 ANGLES, EARLY, LATE, STRENGTH = 15, 10, 800, 0.03
-TRAIN, TEST, STEPS = slice(200), slice(200, 250), (600, 8_000)  # of training, quick and full
+TRAIN, TEST, STEPS = slice(200), slice(200, 250), (400, 8_000)  # of training, quick and full
 OPTIMIZERS = tuple(optax.adam(optax.cosine_decay_schedule(5e-3, steps)) for steps in STEPS)
-TOO_SOON = {"learned from 20 iterations instead of 800": {"target": 20}}
+FLIPPED = {"correction subtracted": {"sign": -1.0}}
 
 
 @cached
@@ -42,16 +42,14 @@ def _scans(scale):
 
 @cached
 def _solver(scale, steps):
-    """Reconstruction of a batch of measurements by so many iterations, compiled."""
-    matrix, truth, _ = _scans(scale)
-    size, start = operator_norm(lambda x: matrix @ x, jnp.ones(matrix.shape[1])), jnp.zeros_like(truth[0])
+    matrix, start = _scans(scale)[0], jnp.zeros_like(_scans(scale)[1][0])
+    size = operator_norm(lambda x: matrix @ x, jnp.ones(start.size))
     return jax.jit(jax.vmap(lambda data: tv_reconstruction(matrix, data, STRENGTH, start, steps, size)))
 
 
 @cached
 def _images(scale, which):
-    """The true ones, filtered back-projections, or what so many iterations give."""
-    matrix, truth, measured = _scans(scale)
+    matrix, truth, measured = _scans(scale)  # the true ones, back-projections, or what so many iterations give
     back = jax.vmap(lambda data: filtered_back_projection(matrix, ANGLES, data))
     return np.asarray(truth if which == "truth" else (back if which == "fbp" else _solver(scale, which))(measured))
 
@@ -62,50 +60,54 @@ _applied = eqx.filter_jit(lambda network, images: jax.vmap(network)(images))
 
 
 @cached
-def _trained(start, target, scale):
-    """A network that learned to map one kind of images to another, and what it makes of the test images."""
+def _network(start, target, scale):
+    """Learned to map one kind of images to another."""
     pairs = tuple(_images(scale, which)[TRAIN] for which in (start, target))
     problem = Minimization.of_model(_build, _misfit, pairs, batch_size=10)
     weights = run(problem, **sizes(scale, method=OPTIMIZERS, steps=STEPS, every=STEPS), seeds=[seed()]).final
-    network = eqx.combine(jax.tree.map(lambda a: jnp.asarray(a[0, 0]), weights), _build(key(0)))
-    return network, np.asarray(_applied(network, _images(scale, start)[TEST]))
+    return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a[0, 0]), weights), _build(key(0)))
+
+
+def _shown(scale, start=EARLY, target=LATE, sign=1.0):
+    images = _images(scale, start)[TEST]
+    return images + sign * (np.asarray(_applied(_network(start, target, scale), images)) - images)
 
 
 @claim(
     "15 views: from 10 iterations a network gets at least twice as close to the solution after 800 (mean distance)",
-    source="ours", broken=TOO_SOON,
+    source="ours", broken=FLIPPED,
 )  # fmt: skip
-def halves_the_distance_to_the_solution(target=LATE, *, scale):
-    late, shown = _images(scale, LATE)[TEST], (_trained(EARLY, target, scale)[1], _images(scale, EARLY)[TEST])
+def halves_the_distance_to_the_solution(sign=1.0, *, scale):
+    late, shown = _images(scale, LATE)[TEST], (_shown(scale, sign=sign), _images(scale, EARLY)[TEST])
     ours, before = (np.sqrt(((images - late) ** 2).sum((1, 2)) / (late**2).sum((1, 2))) for images in shown)
     return Evidence(ratio_of_means(ours, before), at_most=0.5, note=f"from {before.mean():.3f} to {ours.mean():.3f}")
 
 
 @claim(
     "PSNR from 10 iterations at least that of the same network after filtered back-projection, trained on the truth",
-    source="ours", broken=TOO_SOON, reason="1.1 dB behind a network that has seen the truth, after as many steps",
+    source="ours", broken=FLIPPED, reason="1.1 dB behind a network that has seen the truth, after as many steps",
 )  # fmt: skip
-def beats_post_processing(target=LATE, *, scale):
-    shown = [_trained(EARLY, target, scale)[1], _trained("fbp", "truth", scale)[1]]
+def beats_post_processing(sign=1.0, *, scale):
+    shown = [_shown(scale, sign=sign), _shown(scale, "fbp", "truth")]
     shown += [_images(scale, which)[TEST] for which in (LATE, "fbp")]
     errors = [np.mean((images - _images(scale, "truth")[TEST]) ** 2, axis=(1, 2)) for images in shown]
     ours, theirs, limit, raw = (-10 * np.log10(error) for error in errors)
     given = {"the other network improves the back-projection": theirs.mean() > raw.mean()}
-    note = f"{ours.mean():.1f} dB, {theirs.mean():.1f} dB after back-projection, {limit.mean():.1f} dB at the solution"
-    return Evidence(paired_difference(ours, theirs), at_least=0.0, given=given, note=note)
+    return Evidence(
+        paired_difference(ours, theirs), at_least=0.0, given=given, note=f"{limit.mean():.1f} dB at the end"
+    )
 
 
 @claim(
     "from 10 iterations the network's solver objective is at most that of the same network after back-projection",
-    source="ours", broken=TOO_SOON, reason="1.13 times: the other network comes nearer to the truth, which has a low one",
+    source="ours", broken=FLIPPED, reason="1.13 times: the other network comes nearer to the truth",
 )  # fmt: skip
-def lowers_the_objective(target=LATE, *, scale):
+def lowers_the_objective(sign=1.0, *, scale):
     matrix, _, measured = _scans(scale)
     objective = jax.vmap(lambda data, image: tv_objective(matrix, data, STRENGTH, image))
-    shown = _trained(EARLY, target, scale)[1], _trained("fbp", "truth", scale)[1], _images(scale, LATE)[TEST]
-    ours, theirs, limit = (np.asarray(objective(measured[TEST], np.maximum(images, 0))) for images in shown)
-    note = f"{ours.mean():.3g}, {theirs.mean():.3g} after back-projection, {limit.mean():.3g} at the solution"
-    return Evidence(ratio_of_means(ours, theirs), at_most=1.0, note=note)
+    shown = _shown(scale, sign=sign), _shown(scale, "fbp", "truth")
+    ours, theirs = (np.asarray(objective(measured[TEST], np.maximum(images, 0))) for images in shown)
+    return Evidence(ratio_of_means(ours, theirs), at_most=1.0)
 
 
 @claim(
@@ -113,7 +115,7 @@ def lowers_the_objective(target=LATE, *, scale):
     source="ours", broken={"stopped after 200": {"early": 200}},
 )  # fmt: skip
 def takes_a_fifth_of_the_time(early=EARLY, *, scale):
-    network, data = _trained(EARLY, LATE, scale)[0], _scans(scale)[2][TEST]
+    network, data = _network(EARLY, LATE, scale), _scans(scale)[2][TEST]
     calls = (lambda: _applied(network, _solver(scale, early)(data))), (lambda: _solver(scale, LATE)(data))
     ours, solver = (s.min() for s in seconds(*calls, rounds=3))  # what a busy machine adds is no part of it
     return Evidence(float(ours / solver), at_most=0.2)
