@@ -33,23 +33,20 @@ ANGLES, EARLY, LATE, STRENGTH = 15, 10, 800, 0.03
 TRAIN, TEST, STEPS = slice(200), slice(200, 250), (400, 8_000)  # of training, quick and full
 OPTIMIZERS = tuple(optax.adam(optax.cosine_decay_schedule(5e-3, steps)) for steps in STEPS)
 FLIPPED = {"correction subtracted": {"sign": -1.0}}
-
-
-@cached
-def _scans(scale):
-    return ellipse_scans(sizes(scale, n=(16, 32))["n"], ANGLES, TEST.stop, seed=seed())
+_scans = cached(lambda scale: ellipse_scans(sizes(scale, n=(16, 32))["n"], ANGLES, TEST.stop, seed=seed()))
 
 
 @cached
 def _solver(scale, steps):
-    matrix, start = _scans(scale)[0], jnp.zeros_like(_scans(scale)[1][0])
-    size = operator_norm(lambda x: matrix @ x, jnp.ones(start.size))
+    matrix, truth, _ = _scans(scale)
+    size, start = operator_norm(lambda x: matrix @ x, jnp.ones(matrix.shape[1])), jnp.zeros_like(truth[0])
     return jax.jit(jax.vmap(lambda data: tv_reconstruction(matrix, data, STRENGTH, start, steps, size)))
 
 
 @cached
 def _images(scale, which):
-    matrix, truth, measured = _scans(scale)  # the true ones, back-projections, or what so many iterations give
+    """The true ones, filtered back-projections, or what so many iterations give."""
+    matrix, truth, measured = _scans(scale)
     back = jax.vmap(lambda data: filtered_back_projection(matrix, ANGLES, data))
     return np.asarray(truth if which == "truth" else (back if which == "fbp" else _solver(scale, which))(measured))
 
