@@ -86,6 +86,16 @@ def test_weights_around_the_hidden_layer_agree_with_numpy(whiten):
         np.testing.assert_allclose(np.append(x.output.weight[0], x.output.bias), [*around, *v], atol=1e-6)
 
 
+def test_a_traced_switch_is_the_static_one():
+    problem = _network()
+    x = problem.init(jr.key(0))
+    step = jax.jit(lambda whiten: TwoStageTraining(whiten=whiten).step(problem, x, None, jr.key(0))[0])
+    for whiten in (False, True):
+        expected = TwoStageTraining(whiten=whiten).step(problem, x, None, jr.key(0))[0]
+        for a, b in zip(jax.tree.leaves(step(float(whiten))), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_whitens_and_drops_what_is_not_there():
     inputs = np.column_stack([INPUTS, np.zeros(40)])
     transform = whitening(jnp.asarray(inputs.T @ inputs / 40))

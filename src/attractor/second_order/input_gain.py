@@ -108,7 +108,7 @@ class TwoStageTraining(Method):
 
     Arguments:
         gains: Whether every input has its own.
-        whiten: Whether inputs are whitened first.
+        whiten: Whether inputs are whitened first: 1 or 0, or how far from the identity to the whitening A shall be.
         damping: Relative damping of both solves, in (0, inf).
         stepsize: Factor of the hidden weights' step, in (0, 2]; at 2 a quadratic loss would stay what it is.
 
@@ -119,7 +119,7 @@ class TwoStageTraining(Method):
     """
 
     gains: bool = True
-    whiten: bool = False
+    whiten: Scalar = hyper(False, low=0.0, high=1.0)
     damping: Scalar = hyper(1e-6, low=0.0, open_low=True)
     stepsize: Scalar = hyper(1.0, low=0.0, high=2.0, open_low=True)
 
@@ -128,7 +128,7 @@ class TwoStageTraining(Method):
         _, gradient, moments = layer_statistics(lambda x: problem.loss(x, batch), x, 1)
         matrices = [_matrix(layer) for layer in layers_of(gradient)]
         widths = [matrix.shape[1] for matrix in matrices[:-1]]
-        transforms = [whitening(a) if self.whiten else jnp.eye(len(a), dtype=a.dtype) for a, _ in moments]
+        transforms = [self._transform(a) for a, _ in moments]
         size = sum(widths) + 1  # the last gain is that of parameters outside of layers
 
         def along_gradient(r: Array) -> PyTree:
@@ -147,6 +147,13 @@ class TwoStageTraining(Method):
         if matrices:
             x = subspace_gauss_newton(problem, x, batch, output_weights, matrices[-1].size, self.damping)
         return x, state
+
+    def _transform(self, moments: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """A, of an input's second moments."""
+        identity = jnp.eye(len(moments), dtype=moments.dtype)
+        if isinstance(self.whiten, int | float) and self.whiten == 0:
+            return identity
+        return identity + self.whiten * (whitening(moments) - identity)
 
 
 def _matrix(layer: eqx.nn.Linear) -> Array:

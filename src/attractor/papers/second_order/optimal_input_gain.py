@@ -26,8 +26,7 @@ from attractor.second_order.input_gain import TwoStageTraining, gained, whitenin
 from attractor.second_order.levenberg_marquardt import LevenbergMarquardt
 from attractor.trees import norm
 
-STEPSIZES = (1.0, 2.0, 1e-9)  # the method's, and damaged ones; side by side, so that one program serves them
-DAMAGED = {"steps twice as long": {"stepsize": 1}, "hidden layer untrained": {"stepsize": 2}}
+UNTRAINED = {"hidden layer untrained": {"step": 2}}
 _small = cached(lambda: friedman_regression(60, 5, 1.0, control=False, seed=seed()))
 _badly_scaled = cached(lambda: friedman_regression(500, 10, 10**1.5, seed=seed()))  # units from 10^-1.5 to 10^1.5
 _step = eqx.filter_jit(lambda problem, method, x: method.step(problem, x, None, jr.key(0))[0])
@@ -62,7 +61,8 @@ def transformed_inputs_map_the_gradient(gained=gained):
 def whitened_steps_are_those_on_whitened_inputs(whiten=True):
     with jax.enable_x64(True):
         problem = _small()
-        transform, x = whitening(problem.full[0].T @ problem.full[0] / 60), problem.init(key(0))
+        transform = whitening(problem.full[0].T @ problem.full[0] / 60)
+        x = jax.tree.map(lambda a: 5 * a, problem.init(key(0)))  # hidden units that are far from linear
         other, y = _transformed(problem, x, transform)
         for _ in range(5):
             x = _step(problem, TwoStageTraining(False, whiten, damping=1e-13), x)
@@ -72,12 +72,23 @@ def whitened_steps_are_those_on_whitened_inputs(whiten=True):
 
 
 @cached
-def _errors(scale, gains=False, whiten=False):
-    """The mean squared error after 100 iterations, per step size and seed."""
-    method, sweep = partial(TwoStageTraining, gains, whiten), {"stepsize": STEPSIZES[: 3 if gains else 1]}
+def _errors(scale, gains):
+    """The mean squared error after 100 iterations, per whitening, step size (the method's first) and seed."""
+    sweep = {"whiten": [0.0, 1.0], "stepsize": [1.0, 2.0, 1e-9] if gains else [1.0]}  # in one program
     with jax.enable_x64(True):
-        how = sizes(scale, seeds=(seeds(32), seeds(128)), sweep=sweep, steps=100, every=100)
-        return 2 * run(_badly_scaled(), method, **how).last("loss").values / 500
+        how = sizes(scale, seeds=(seeds(24), seeds(128)), sweep=sweep, steps=100, every=100)
+        errors = 2 * run(_badly_scaled(), partial(TwoStageTraining, gains), **how).last("loss").values / 500
+    return errors.reshape(2, -1, errors.shape[1])
+
+
+@cached
+def _rival(scale):
+    """The same of Levenberg-Marquardt in a form that does not depend on units, and how much more arithmetic it does."""
+    with jax.enable_x64(True):
+        how = sizes(scale, seeds=(seeds(12), seeds(128)), steps=100, every=100)
+        problem, rival = _badly_scaled(), LevenbergMarquardt(diagonal=True)
+        more = flops_per_step(problem, rival) / flops_per_step(problem, TwoStageTraining(True, True))
+        return 2 * run(problem, rival, **how).last("loss").values[0] / 500, more
 
 
 def _against(ours, theirs, at_most):
@@ -92,28 +103,25 @@ def _against(ours, theirs, at_most):
 
 @claim(
     "inputs in badly chosen units, 100 iterations: with gains, backpropagation's training error is at most half",
-    source="ours", broken=DAMAGED,
+    source="ours", broken={"steps twice as long": {"step": 1}} | UNTRAINED,
+    reason="0.75 of it: it learns more than without gains, but not twice as much",
 )  # fmt: skip
-def gains_speed_up_backpropagation(stepsize=0, *, scale):
-    return _against(_errors(scale, True)[stepsize], _errors(scale)[0], 0.5)
+def gains_speed_up_backpropagation(step=0, *, scale):
+    return _against(_errors(scale, True)[0, step], _errors(scale, False)[0, 0], 0.5)
 
 
 @claim(
     "inputs in badly chosen units: with gains, hidden weight optimization's error is at most what it is without",
-    source="scaled", broken={"hidden layer untrained": {"stepsize": 2}},
+    source="scaled", broken=UNTRAINED,
 )  # fmt: skip
-def gains_help_hidden_weight_optimization(stepsize=0, *, scale):
-    return _against(_errors(scale, True, True)[stepsize], _errors(scale, False, True)[0], 1.0)
+def gains_help_hidden_weight_optimization(step=0, *, scale):
+    return _against(_errors(scale, True)[1, step], _errors(scale, False)[1, 0], 1.0)
 
 
 @claim(
     "badly chosen units, gains and whitening: the error is at most Levenberg-Marquardt's, at less arithmetic",
-    source="scaled", broken={"hidden layer untrained": {"stepsize": 2}, "neither": {"gains": False, "whiten": False}},
+    source="scaled", broken=UNTRAINED | {"neither gains nor whitening": {"gains": False, "whiten": 0}},
 )  # fmt: skip
-def rivals_levenberg_marquardt(gains=True, whiten=True, stepsize=0, *, scale):
-    rival = LevenbergMarquardt(diagonal=True)  # which does not depend on the inputs' units
-    with jax.enable_x64(True):
-        trace = run(_badly_scaled(), rival, steps=100, every=100, **sizes(scale, seeds=(seeds(12), seeds(128))))
-        arithmetic = [flops_per_step(_badly_scaled(), m) for m in (TwoStageTraining(gains, whiten), rival)]
-    factor = 1.0 if arithmetic[0] < arithmetic[1] else np.inf
-    return _against(factor * _errors(scale, gains, whiten)[stepsize], 2 * trace.last("loss").values[0] / 500, 1.0)
+def rivals_levenberg_marquardt(gains=True, whiten=1, step=0, *, scale):
+    theirs, more = _rival(scale)
+    return _against(_errors(scale, gains)[whiten, step] * (1.0 if more > 1 else np.inf), theirs, 1.0)
