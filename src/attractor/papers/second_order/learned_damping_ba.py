@@ -65,7 +65,7 @@ def _losses(measured, starts, *rule):
 @cached
 def _actor(learned, scale):
     if not learned:  # as it was before; else on scenes of its own
-        return jax.jit(_blank().init)(key(0))[0]
+        return eqx.filter_jit(_blank().init)(key(0))[0]
     learner = TRPO(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
     how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1))
     return jax.tree.map(

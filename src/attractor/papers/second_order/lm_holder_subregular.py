@@ -51,9 +51,9 @@ def _distances(name, power, scale):
 
 
 def _order(distances):
-    """The exponent q of d+ ~ d^q from the last three distances above rounding errors; 0 if they do not get there."""
-    log = np.log(distances[distances > 1e-13])
-    return float((log[-1] - log[-2]) / (log[-2] - log[-3])) if 3 <= len(log) < len(distances) else 0.0
+    """The exponent q of d+ ~ d^q from the last three distances before 1e-11; 0 if they do not get there."""
+    log = np.log(distances[: int(first_step(distances, 1e-11)) if distances.min() <= 1e-11 else 0])
+    return float((log[-1] - log[-2]) / (log[-2] - log[-3])) if len(log) >= 3 else 0.0
 
 
 @claim(
@@ -143,7 +143,7 @@ def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt, *, scale):
 
 @claim(
     "mass-action network, residual 1e-10, tuned alike: in at most the steps of Fan-Yuan and of Yamashita-Fukushima",
-    source="scaled", broken=UNDAMPED | STALE,
+    source="scaled", broken=UNDAMPED | STALE, reason="1.05 and 1.02 times: a second weight to tune gains nothing here",
 )  # fmt: skip
 def is_as_fast_as_powers_of_the_residual(method=ResidualLevenbergMarquardt, *, scale):
     return _against(method, {"Fan-Yuan": FAN, "Yamashita-Fukushima": YAMASHITA}, scale)
