@@ -25,11 +25,11 @@ from attractor.problems.deep_hedging import deep_hedging
 from attractor.registry import LogUniform
 from attractor.second_order.kronecker import Kfac, layer_statistics, second_moments
 
-METHODS = {
-    "adam": (optax.adam, {"learning_rate": LogUniform(3e-3, 1e-1)}),
-    "kfac": (Kfac, {"learning_rate": LogUniform(1e-2, 3e-1), "damping": LogUniform(1e-2, 1.0)}),
+METHODS = {  # each with what is searched, and how often it is tried
+    "adam": (optax.adam, {"learning_rate": LogUniform(3e-3, 1e-1)}, 16),
+    "kfac": (Kfac, {"learning_rate": LogUniform(1e-2, 3e-1), "damping": LogUniform(1e-2, 1.0)}, 16),
     # Beside so much damping the factors vanish: momentum, with learning rates from 1e-3 to 1e-1.
-    "momentum": (functools.partial(Kfac, damping=1e6), {"learning_rate": LogUniform(1e3, 1e5)}),
+    "momentum": (functools.partial(Kfac, damping=1e6), {"learning_rate": LogUniform(1e3, 1e5)}, 8),
 }
 
 
@@ -63,13 +63,14 @@ def factors_give_the_exact_block(statistic=second_moments):
 
 @cached
 def _problem(scale):
-    return deep_hedging(**sizes(scale, width=(8, 16), paths=(500, 2_000), batch_size=(50, 200)))
+    return deep_hedging(**sizes(scale, paths=(250, 2_000), batch_size=(50, 400)))
 
 
 def _tuned(name, scale):
     """20 epochs, looking at the training loss alone."""
-    options = sizes(scale, steps=200, every=200, seeds=(8, 20), budget=(16, 32), probes=probes(_problem(scale), "loss"))
-    return tune(_problem(scale), METHODS[name], **options).trace
+    method, space, tries = METHODS[name]
+    options = sizes(scale, steps=100, every=100, seeds=(16, 32), budget=tries, probes=probes(_problem(scale), "loss"))
+    return tune(_problem(scale), (method, space), **options).trace
 
 
 UNCURVED = {"no curvature, retuned": {"ours": "momentum"}}

@@ -91,7 +91,7 @@ def _problem(scale):
 
 def _tuned(name, scale):
     method, space, steps = METHODS[name]
-    options = sizes(scale, seeds=(24, 100), budget=(16, 32), steps=steps, every=steps)
+    options = sizes(scale, seeds=(32, 100), budget=(16, 50), steps=steps, every=steps)
     return tune(_problem(scale), (method, space), **options)
 
 
