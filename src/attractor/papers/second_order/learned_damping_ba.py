@@ -98,19 +98,19 @@ def _constants(scale):  # on scenes to choose from
 @claim(
     "unseen scenes: learned damping is within 1 % of the least loss in at most 0.8 of the classic rule's iterations",
     source="ours", broken={"policy as it was before learning": {"learned": False}, "reversed": {"shares": REVERSED}},
+    reason="1.09 times: 25 iterations of learning find no better rule, though there is room for one",
 )  # fmt: skip
 def saves_iterations(learned=True, shares=LEARNED, *, scale):
     ours, classic = _iterations(shares, scale, learned), _iterations(CLASSIC, scale)
     room = paired_ratio(_constants(scale).min(0), _iterations(CLASSIC, scale, stream=2))
-    given = {"the classic rule arrives on most scenes": (classic < LIMIT).mean() > 0.5}
-    given |= {"a constant chosen for every scene takes 0.8 or less": room.value <= 0.8}
+    given = {"the classic rule arrives on most": (classic < LIMIT).mean() > 0.5, "there is room": room.value <= 0.8}
     note = f"medians {np.median(ours):g} and {np.median(classic):g}; {room.value:.2f} with a constant for every scene"
     return Evidence(paired_ratio(ours, classic), at_most=0.8, given=given, note=note)
 
 
 @claim(
     "unseen scenes: learned damping needs at most the mean iterations of the best of 6 constants, chosen on others",
-    source="scaled", broken={"what was learned, reversed": {"shares": REVERSED}},
+    source="scaled", broken={"reversed": {"shares": REVERSED}}, reason="1.19 times: 40 scenes do not decide it",
 )  # fmt: skip
 def beats_constant_damping(shares=LEARNED, *, scale):
     best = float(CONSTANTS[_constants(scale).mean(1).argmin()])
