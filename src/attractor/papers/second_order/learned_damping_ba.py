@@ -75,12 +75,11 @@ def _actor(learned, scale):
 
 @cached
 def _scenes(stream, scale):
-    """Cameras close together, noisy views: measurements, starts, 1.01 times the least loss (found from the truth)."""
     size = sizes(scale, points=(8, 20), count=(40, 500))
     draw = jax.jit(jax.vmap(lambda k, error: random_scene(k, 3, size["points"], 1e-2, error, 0.1), (0, None)))
     (measured, starts), (_, truths) = (draw(jr.split(key(stream), size["count"]), error) for error in (0.5, 0.0))
     ends = _losses(measured, truths, _actor(False, scale), jnp.array(CLASSIC), jnp.array(0.0))[:, -1]
-    return measured, starts, 1.01 * ends
+    return measured, starts, 1.01 * ends  # of cameras close together and noisy views; the least loss, from the truth
 
 
 @cached
@@ -103,14 +102,15 @@ def _constants(scale):  # on scenes to choose from
 def saves_iterations(learned=True, shares=LEARNED, *, scale):
     ours, classic = _iterations(shares, scale, learned), _iterations(CLASSIC, scale)
     room = paired_ratio(_constants(scale).min(0), _iterations(CLASSIC, scale, stream=2))
-    given = {"the classic rule arrives on most": (classic < LIMIT).mean() > 0.5, "there is room": room.value <= 0.8}
+    given = {"the classic rule arrives on most scenes": (classic < LIMIT).mean() > 0.5}
+    given |= {"a constant chosen for every scene takes 0.8 or less": room.value <= 0.8}
     note = f"medians {np.median(ours):g} and {np.median(classic):g}; {room.value:.2f} with a constant for every scene"
     return Evidence(paired_ratio(ours, classic), at_most=0.8, given=given, note=note)
 
 
 @claim(
     "unseen scenes: learned damping needs at most the mean iterations of the best of 6 constants, chosen on others",
-    source="scaled", broken={"reversed": {"shares": REVERSED}}, reason="1.19 times: 40 scenes do not decide it",
+    source="scaled", broken={"what was learned, reversed": {"shares": REVERSED}}, reason="1.19 times: undecided",
 )  # fmt: skip
 def beats_constant_damping(shares=LEARNED, *, scale):
     best = float(CONSTANTS[_constants(scale).mean(1).argmin()])
