@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keys import uses_no_key_twice
 
-from attractor import run
+from attractor import Composite, run
 from attractor.problems import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.second_order import (
     LearnedDamping,
@@ -15,6 +15,7 @@ from attractor.second_order import (
     constant_rule,
     damping_environment,
     learned_rule,
+    losses_of_many,
     tenfold_rule,
 )
 from attractor.second_order.learned_damping import damped_iteration, first_state
@@ -101,6 +102,17 @@ def test_the_environment_takes_the_methods_steps():
         np.testing.assert_allclose(state.damping.value, expected, rtol=1e-9)
         assert reward == -1
         assert bool(done) == (expected <= 1e-4)
+
+
+def test_many_instances_are_solved_as_each_alone():
+    scenes, starts = jax.vmap(lambda key: random_scene(key, points=4, noise=1e-2, arc=0.2))(jr.split(jr.key(3), 2))
+    losses = losses_of_many(LearnedDamping(tenfold_rule), reprojection_residuals, scenes, starts, 6)
+    for scene, start, found in zip(scenes, starts, losses, strict=True):
+        problem = Composite.least_squares(lambda x, scene=scene: reprojection_residuals(x, scene), start)
+        expected = run(problem, LearnedDamping(tenfold_rule), steps=6, every=1)["loss"].values[0, 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+    with pytest.raises(ValueError, match="steps"):
+        losses_of_many(LearnedDamping(), reprojection_residuals, scenes, starts, 0)
 
 
 def test_errors():

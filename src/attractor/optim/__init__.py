@@ -49,7 +49,14 @@ from attractor.optim.functional_teaching import (
     iterative_teaching_dimension,
 )
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
-from attractor.optim.maximal_loss import BallDescent, amplified_categorical, categorical, soft_maximum
+from attractor.optim.maximal_loss import (
+    BallAcceleration,
+    BallDescent,
+    amplified_categorical,
+    categorical,
+    minimize_in_ball,
+    soft_maximum,
+)
 from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (

@@ -1,15 +1,19 @@
 """Ready problems. Each is a function that returns a `Problem`; registered ones have a name on the command line."""
 
+from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
 from attractor.problems.bilinear import bilinear_game
+from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
+from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.digits import digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
+from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.kinks import kinked_maximum
 from attractor.problems.mass_action import mass_action_network
@@ -33,5 +37,11 @@ from attractor.problems.semilinear import (
 from attractor.problems.sequences import char_lstm, char_mlp, char_transformer, grammar_text, markov_text
 from attractor.problems.state_space import impulse_response, linear_system
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
-from attractor.problems.tomography import moving_scan, radon_matrix
+from attractor.problems.tomography import (
+    ellipse_phantoms,
+    ellipse_scans,
+    filtered_back_projection,
+    moving_scan,
+    radon_matrix,
+)
 from attractor.problems.vision import digits_conv

@@ -101,13 +101,15 @@ class TwoStageTraining(Method):
     The output layer is the last `equinox.nn.Linear` of the parameters, and the outputs have to be linear in it.
     Parameters outside of such layers move along their gradient with one more gain.
 
-    The paper's networks have one hidden layer; gains of several layers solved for together, the fixed step size 1
-    after the gains, and hidden before output weights are our choices.
+    The paper's networks have one hidden layer and weights around it (`attractor.nn.BypassNetwork`), and units that
+    start under `attractor.nn.net_control`; gains of several layers solved for together, step size 1 after the gains,
+    and hidden before output weights are our choices.
 
     Arguments:
         gains: Whether every input has its own.
-        whiten: Whether inputs are whitened first.
+        whiten: Whether inputs are whitened first: 1 or 0, or how far from the identity to the whitening A shall be.
         damping: Relative damping of both solves, in (0, inf).
+        stepsize: Factor of the hidden weights' step, in (0, 2]; at 2 a quadratic loss would stay what it is.
 
     Raises:
         ValueError: for a hyper-parameter out of range.
@@ -116,15 +118,16 @@ class TwoStageTraining(Method):
     """
 
     gains: bool = True
-    whiten: bool = False
+    whiten: Scalar = hyper(False, low=0.0, high=1.0)
     damping: Scalar = hyper(1e-6, low=0.0, open_low=True)
+    stepsize: Scalar = hyper(1.0, low=0.0, high=2.0, open_low=True)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         batch = problem.sample(key)
         _, gradient, moments = layer_statistics(lambda x: problem.loss(x, batch), x, 1)
         matrices = [_matrix(layer) for layer in layers_of(gradient)]
         widths = [matrix.shape[1] for matrix in matrices[:-1]]
-        transforms = [whitening(a) if self.whiten else jnp.eye(len(a), dtype=a.dtype) for a, _ in moments]
+        transforms = [self._transform(a) for a, _ in moments]
         size = sum(widths) + 1  # the last gain is that of parameters outside of layers
 
         def along_gradient(r: Array) -> PyTree:
@@ -138,10 +141,18 @@ class TwoStageTraining(Method):
             new = r.reshape(matrices[-1].shape)
             return map_layers(lambda _, m: m, jax.tree.map(jnp.zeros_like, gradient), [*zeros, new])
 
-        x = subspace_gauss_newton(problem, x, batch, along_gradient, size if self.gains else 1, self.damping)
+        moved = subspace_gauss_newton(problem, x, batch, along_gradient, size if self.gains else 1, self.damping)
+        x = jax.tree.map(lambda old, new: old + (self.stepsize * (new - old)).astype(old.dtype), x, moved)
         if matrices:
             x = subspace_gauss_newton(problem, x, batch, output_weights, matrices[-1].size, self.damping)
         return x, state
+
+    def _transform(self, moments: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """A, of an input's second moments."""
+        identity = jnp.eye(len(moments), dtype=moments.dtype)
+        if isinstance(self.whiten, int | float) and self.whiten == 0:
+            return identity
+        return identity + self.whiten * (whitening(moments) - identity)
 
 
 def _matrix(layer: Layer) -> Array:

@@ -141,6 +141,39 @@ class LearnedDamping(Method):
         return model.unravel(new), state
 
 
+def losses_of_many(
+    method: Method, residuals: Callable, data: PyTree, starts: Float[Array, "n d"], steps: int
+) -> Float[Array, "n records"]:
+    """Half the squared norm of ``residuals(x, instance)`` before and after each iteration, on many instances at once.
+
+    Arguments:
+        method: For least squares problems, such as `LearnedDamping`.
+        residuals: ``residuals(x, instance) -> (m,)``.
+        data: The instances, stacked: leaves ``(n, …)``.
+        starts: Where each begins, ``(n, d)``.
+        steps: Iterations, at least 1.
+
+    Returns:
+        ``(n, steps + 1)``.
+
+    Raises:
+        ValueError: for a number of steps out of range.
+    """
+    in_range("steps", steps, 1)
+
+    def solve(instance: PyTree, start: Array) -> Array:
+        problem = Composite.least_squares(lambda x: residuals(x, instance), start)
+
+        def step(carry: tuple[Array, PyTree], _: None) -> tuple[tuple[Array, PyTree], Array]:
+            x, state = method.step(problem, *carry, jr.key(0))
+            return (x, state), problem.loss(x, None)
+
+        first = start, method.init(problem, start, jr.key(0))
+        return jnp.append(problem.loss(start, None), jax.lax.scan(step, first, length=steps)[1])
+
+    return jax.vmap(solve)(data, starts)
+
+
 class DampingPolicy(eqx.Module):
     """Normally distributed changes around the classic rule's, corrected by a network."""
 
