@@ -15,6 +15,7 @@ from attractor.problems.matrix import matrix_factorization, matrix_sensing
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
+from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
 from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.problems.rosenbrock import rosenbrock
