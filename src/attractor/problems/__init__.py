@@ -18,6 +18,7 @@ from attractor.problems.multitask import overlaid_digits
 from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
 from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
+from attractor.problems.random_mdp import RandomMDP, random_mdp
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import negative_laplacian, semilinear_control, semismooth_newton
 from attractor.problems.sequences import char_lstm, char_transformer, grammar_text
