@@ -83,8 +83,7 @@ def _bottom(loss, x, k):
 @claim(
     "softmax regression on k = 5 Gaussians: by symmetry the gradient is all but inside the top k eigenvectors (95 %)",
     source="ours", broken={"smallest eigenvalues": {"subspace": _bottom}, "the next eigenvectors":
-                           {"subspace": lambda loss, x, k: _top(loss, x, 2 * k)[:, k:]}},
-)  # fmt: skip
+                           {"subspace": lambda loss, x, k: _top(loss, x, 2 * k)[:, k:]}})  # fmt: skip
 def solvable_model_has_it(subspace=_top):
     k, dim, n, noise = 5, 50, 1_000, 0.1
     labels = jnp.arange(n) % k

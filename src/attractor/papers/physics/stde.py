@@ -26,7 +26,6 @@ from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, p
 from attractor.physics import biharmonic, dense_tangents, laplacian, laplacian_slope, nested_laplacian, sparse_tangents
 from attractor.physics.pinn import poisson_pinn
 
-
 NESTED = partial(nested_laplacian, n=16)  # first-order AD
 
 
@@ -56,19 +55,16 @@ def _one_hot(key, dim, n=None):
 @claim(
     "Laplacian, mixed third-order term and biharmonic of a random network are exact to 1e-5 with all coordinates used",
     source="ours", broken={"not rescaled by the dimension": {"sparse": _one_hot}, "one coordinate left out":
-                           {"sparse": lambda key, dim: sparse_tangents(key, dim).at[0].set(0.0)}},
-)  # fmt: skip
+                           {"sparse": lambda key, dim: sparse_tangents(key, dim).at[0].set(0.0)}})  # fmt: skip
 def exact_with_all_coordinates(sparse=sparse_tangents):
     with jax.enable_x64(True):
         (problem, exact), v = _small(), sparse(key(), 8)
         return Evidence(float(jnp.max(jnp.abs(_three(problem, v, v) / exact - 1))), at_most=1e-5)
 
 
-@claim(
-    "the mean of 1e4 sparse and of 1e4 dense draws is within 3 standard errors of each of the three operators",
-    source="ours", broken={"sparse not rescaled by the dimension": {"sparse": _one_hot},
-                           "random signs for the biharmonic": {"law": "rademacher"}},
-)  # fmt: skip
+@claim("the mean of 1e4 sparse and of 1e4 dense draws is within 3 standard errors of each of the three operators",
+       source="ours", broken={"sparse not rescaled by the dimension": {"sparse": _one_hot},
+                              "random signs for the biharmonic": {"law": "rademacher"}})  # fmt: skip
 def unbiased(sparse=sparse_tangents, law="normal", *, scale):
     cases, laws = {}, {"sparse": sparse, "dense": partial(dense_tangents, law=law)}
     draws, first = sizes(scale, draws=(10_000, 100_000))["draws"], eqx.if_array(0)
@@ -111,16 +107,14 @@ def _speedups(estimate, baseline, scale):
 
 @claim(
     "16 of 1e4 and 1e5 coordinates: a training step is at least 1,000 times faster than by randomized first-order AD",
-    source="paper", broken={"first-order AD, all 16 at once": {"estimate": NESTED}},
-)  # fmt: skip
+    source="paper", broken={"first-order AD, all 16 at once": {"estimate": NESTED}})  # fmt: skip
 def thousand_times_faster_than_first_order(estimate=_sampled, *, scale):
     return Evidence.of_cases(_speedups(estimate, partial(NESTED, batch_size=1), scale), at_least=1_000.0)
 
 
 @claim(
     "16 of 1e4 and 1e5 coordinates: a training step is faster than by first-order AD of all 16 at once (over 1 times)",
-    source="scaled", broken={"all pairs of the 16": {"estimate": partial(_sampled, n=256)}},
-)  # fmt: skip
+    source="scaled", broken={"all pairs of the 16": {"estimate": partial(_sampled, n=256)}})  # fmt: skip
 def faster_than_parallel_first_order(estimate=_sampled, *, scale):
     return Evidence.of_cases(_speedups(estimate, NESTED, scale), at_least=1.0)
 
@@ -148,10 +142,8 @@ def _errors(n, rescaling, scale):
     return run(problem, optax.adam(1e-2), steps=size["steps"], **how).last("error").values[0]
 
 
-@claim(
-    "Poisson's equation, d = 20: trained on 4 random coordinates a step, <= 1.2 times the full Laplacian's error",
-    source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}},
-)  # fmt: skip
+@claim("Poisson's equation, d = 20: trained on 4 random coordinates a step, <= 1.2 times the full Laplacian's error",
+       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}})  # fmt: skip
 def trains_as_well(n=4, rescaling=1.0, *, scale):
     error, full = _errors(n, rescaling, scale), _errors(20, 1.0, scale)
     learns = {"the full Laplacian learns (error below 0.2)": full.max() < 0.2}

@@ -91,27 +91,22 @@ LAMBDA = {
 
 @claim(
     "random MDPs, slightly wrong critic: the policy gradient's exact bias falls by 1 % at each lam of 0, 0.5, 0.9, 1",
-    source="scaled", broken=LAMBDA,
-)  # fmt: skip
+    source="scaled", broken=LAMBDA)  # fmt: skip
 def bias_falls(gae=gae, *, scale):
     bias, _ = _bias_and_variance(gae, scale)
     return Evidence.of_cases(dict(zip(PAIRS, (bias[:, 1:] / bias[:, :-1]).max(0).tolist(), strict=True)), at_most=0.99)
 
 
-@claim(
-    "random MDPs, slightly wrong critic: the policy gradient's variance rises by 1 % at each lam of 0, 0.5, 0.9, 1",
-    source="scaled", broken=LAMBDA,
-)  # fmt: skip
+@claim("random MDPs, slightly wrong critic: the policy gradient's variance rises by 1 % at each lam of 0, 0.5, 0.9, 1",
+       source="scaled", broken=LAMBDA)  # fmt: skip
 def variance_rises(gae=gae, *, scale):
     _, variance = _bias_and_variance(gae, scale)
     ratios = {pair: paired_ratio(variance[:, i + 1], variance[:, i]) for i, pair in enumerate(PAIRS)}
     return Evidence.of_cases(ratios, at_least=1.01)
 
 
-@claim(
-    "with as many rollouts as make lam=0 and lam=1 equally good, lam=0.9 has at most 0.8 of their mean square error",
-    source="ours", broken=LAMBDA,
-)  # fmt: skip
+@claim("with as many rollouts as make lam=0 and lam=1 equally good, lam=0.9 has at most 0.8 of their mean square error",
+       source="ours", broken=LAMBDA)  # fmt: skip
 def between_is_better(gae=gae, *, scale, true_gae=gae):
     bias, variance = _bias_and_variance(true_gae, scale)
     rollouts = (variance[:, -1] - variance[:, 0]) / (bias[:, 0] ** 2 - bias[:, -1] ** 2)
