@@ -61,7 +61,8 @@ def _undivided(loss, factor, params, pairs):
 def _errors(kind, scale):
     """Test errors of 4 seeds at the rate that does best on the validation functions, on the grids by name."""
     how = sizes(scale, width=(16, 64), batch=(10, 20), steps=(200, 20_000))
-    (train, validation, test), steps, build = _data(scale), how["steps"], partial(_model, kind, how["width"])
+    (train, validation, test), steps = _data(scale), how["steps"]
+    build = eqx.filter_jit(partial(_model, kind, how["width"]))
     problem = burgers_operator(build, train, test[POINTS], validation=validation, batch_size=how["batch"])
     measured = probes(problem, "test_error", "validation_error")
     for n in OTHERS if kind in ("FNO", "CNN") else ():
