@@ -80,7 +80,7 @@ def test_model_is_what_its_parts_say():
     a = jr.normal(jr.key(1), (2, 6, 5))
 
     def affine(conv, v):
-        return jnp.einsum("oi,ixy->oxy", conv.weight[..., 0, 0], v) + conv.bias
+        return jnp.einsum("oi,ixy->oxy", conv.weight, v) + conv.bias[:, None, None]
 
     x, y = jnp.meshgrid(jnp.arange(6) / 6, jnp.arange(5) / 5, indexing="ij")
     v = affine(model.lift, jnp.stack([*a, x, y]))

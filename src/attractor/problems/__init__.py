@@ -21,10 +21,12 @@ from attractor.problems.matrix import matrix_factorization, matrix_sensing, tran
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import rastrigin
 from attractor.problems.multitask import overlaid_digits
+from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
 from attractor.problems.noisy import noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
 from attractor.problems.quadratics import bilevel_quadratic, diagonal_quadratic, rotated_quadratic
+from attractor.problems.random_mdp import RandomMDP, random_mdp
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import (
