@@ -107,7 +107,7 @@ def _slopes(method, scale):
 @claim(
     "nonconvex linear model, epsilon 1, n = 250 to 4,000, tuned: the gradient's norm falls like n^-0.6 or faster",
     source="ours", broken=LARGE,
-    reason="-0.41: the noise of the first, long moves stays in the estimate until the next full release",
+    reason="-0.48: the noise of the first, long moves stays in the estimate until the next full release",
 )  # fmt: skip
 def falls_with_the_sample(method=PrivateSpider, *, scale):
     slopes, note = _slopes(method, scale)
@@ -117,7 +117,7 @@ def falls_with_the_sample(method=PrivateSpider, *, scale):
 @claim(
     "nonconvex linear model, n = 250 to 4,000, tuned: its exponent is at least 0.1 below descent's (theory: 1/6)",
     source="scaled", broken=LARGE,
-    reason="0.17 above: up to n = 4,000 descent averages its noise over steps, of which its bound makes no use",
+    reason="0.10 above: up to n = 4,000 descent averages its noise over steps, of which its bound makes no use",
 )  # fmt: skip
 def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
     (ours, note), (theirs, other) = (_slopes(m, scale) for m in (method, PrivateDescent))
@@ -128,7 +128,7 @@ def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
 @claim(
     "nonconvex linear model, n = 4,000, both tuned: its gradient is at most 1.1 times that of private descent",
     source="ours", broken=LARGE,
-    reason="2.2 times: descent forgets old noise, released changes pile it up",
+    reason="2.1 times: descent forgets old noise, released changes pile it up",
 )  # fmt: skip
 def is_as_stationary_as_private_descent(method=PrivateSpider, *, scale):
     ours, baseline = (_norms(m, SIZES[-1], scale) for m in (method, PrivateDescent))
