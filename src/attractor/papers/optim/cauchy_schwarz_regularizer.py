@@ -21,21 +21,24 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 
 from attractor.optim import regularizers as reg
-from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, proportion, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, proportion, seed, sizes, tune
 from attractor.probe import Probe
 from attractor.problems.digits import digits_mlp
 from attractor.registry import Choice
 
-MATRIX = jnp.diag(jnp.arange(1.0, 21)) + 0.1  # symmetric
+MATRIX = np.diag(np.arange(1.0, 21)) + 0.1  # symmetric
 SETS = {
-    reg.binary_penalty: lambda key: jr.rademacher(key, (40,), float),
-    reg.one_sided_penalty: lambda key: jr.bernoulli(key, 0.5, (40,)).astype(float),
-    reg.ternary_penalty: lambda key: jr.randint(key, (40,), -1, 2).astype(float),
-    reg.orthogonal_penalty: lambda key: jr.orthogonal(key, 8)[:, :5],
-    lambda x: reg.eigenvector_penalty(x, MATRIX): lambda key: jr.choice(key, jnp.linalg.eigh(MATRIX)[1], axis=1),
+    reg.binary_penalty: lambda rng: rng.choice([-1.0, 1.0], 40),
+    reg.one_sided_penalty: lambda rng: rng.choice([0.0, 1.0], 40),
+    reg.ternary_penalty: lambda rng: rng.choice([-1.0, 0.0, 1.0], 40),
+    reg.orthogonal_penalty: lambda rng: np.linalg.qr(rng.standard_normal((8, 5)))[0],
+    lambda x: reg.eigenvector_penalty(x, jnp.asarray(MATRIX)): lambda rng: rng.choice(
+        np.linalg.eigh(MATRIX)[1], axis=1
+    ),
 }
 
 
@@ -52,16 +55,14 @@ HALF = {"half of the first product": {"penalty": _half}}
     source="ours", broken={"one scale only": {"on": lambda penalty: lambda x: penalty(x) + jnp.sum((x**2 - 1) ** 2)}},
 )  # fmt: skip
 def vanishes_exactly_on_its_set(on=lambda penalty: penalty, *, scale):
-    def ratio(penalty, draw, k, size):
-        member = size * draw(k)
-        other = jr.normal(k, member.shape) * jnp.linalg.norm(member) / member.size**0.5
-        return on(penalty)(member) / on(penalty)(other)
-
-    keys, worst = jr.split(key(), sizes(scale, trials=(10, 1_000))["trials"]), []
-    for pair in SETS.items():
-        over = jax.vmap(jax.vmap(partial(ratio, *pair), (0, None)), (None, 0))
-        worst.append(float(jax.jit(over)(keys, jnp.array([1e-2, 1.0, 1e2])).max()))
-    return Evidence(max(worst), at_most=1e-10)
+    rng, trials, worst = np.random.default_rng(seed()), sizes(scale, trials=(10, 1_000))["trials"], 0.0
+    for penalty, draw in SETS.items():
+        members = np.stack([size * draw(rng) for _ in range(trials) for size in (1e-2, 1.0, 1e2)])
+        axes = tuple(range(1, members.ndim))
+        others = rng.standard_normal(members.shape) * np.sqrt(np.mean(members**2, axes, keepdims=True))
+        value = jax.jit(jax.vmap(on(penalty)))
+        worst = max(worst, float(jnp.max(value(jnp.asarray(members, float)) / value(jnp.asarray(others, float)))))
+    return Evidence(worst, at_most=1e-10)
 
 
 def _descend(value, z, steps=500):
@@ -77,12 +78,12 @@ def _descend(value, z, steps=500):
 
 @claim(
     "no spurious stationary points: from each of 100 random starts the binary penalty falls to 1e-6 of its first value",
-    source="paper", broken=HALF | {"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
+    source="paper", broken={"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
 )  # fmt: skip
 def has_no_spurious_stationary_points(penalty=reg.binary_penalty, *, scale):
     def left(k):
         start = jr.normal(k, (40,))
-        end = _descend(penalty, start)
+        end = _descend(penalty, start, 1_500)
         relative = [reg.binary_penalty(x) / jnp.sum(x**2) ** 2 for x in (end, start)]  # whatever became of the size
         return relative[0] / relative[1]
 
@@ -108,7 +109,7 @@ def _trials(penalty, keys):
 
 @claim(
     "c·{-1, 1}^100 with unknown c is recovered to 1 % from 75 Gaussian measurements in at least 90 % of 100 trials",
-    source="ours", broken=HALF | {"no scale term": {"penalty": lambda x: jnp.sum(x**4)}},
+    source="ours", broken=HALF,
 )  # fmt: skip
 def recovers_binary_vectors(penalty=reg.binary_penalty, *, scale):
     keys = jr.split(key(1), sizes(scale, trials=(100, 1_000))["trials"])
