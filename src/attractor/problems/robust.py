@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from attractor.checks import Scalar, in_range
+from attractor.checks import Count, Scalar, in_range
 from attractor.nn.robust.attacks import pgd_attack
 from attractor.problem import Minimization
 
@@ -54,7 +54,7 @@ def attack_training(
     x: Float[Array, "s n d"],
     y: Float[Array, "s n"],
     box: Float[Array, " d"],
-    steps: int | Int[Array, ""] = 5,
+    steps: Count = 5,
     step_size: Scalar = 0.25,
     width: int = 32,
     decay: Scalar = 1e-3,
@@ -99,7 +99,7 @@ def _attacked_loss(
 
     def one(layers: tuple[Array, Array], x: Array, y: Array) -> Array:
         fixed = jax.lax.stop_gradient(layers)
-        attacked = pgd_attack(lambda x: hinge(fixed, x, y), x, box, steps, size)  # pyright: ignore[reportArgumentType]
+        attacked = pgd_attack(lambda x: hinge(fixed, x, y), x, box, steps, size)
         return hinge(layers, attacked, y) + decay / 2 * sum(jnp.sum(w**2) for w in layers)
 
     return jnp.sum(jax.vmap(one)(layers, x, y))

@@ -39,7 +39,6 @@ from attractor.papers.words import Evidence, cached, claim, first_step, key, run
 from attractor.problem import Minimization
 
 BETA = 0.1
-HORIZON = 20_000  # four times what the first data set takes, since others take longer
 ARRANGEMENTS = (40, 200)
 SEVERAL, ONE = (2, 3, 8, 6), (2,)  # columns: body mass, blood pressure and two blood values; body mass
 
@@ -101,7 +100,7 @@ def _unbalanced(weights):
 )
 def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_network, *, scale):
     with jax.enable_x64(True):
-        x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, HORIZON, solve)
+        x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, 6_000, solve)
         weights = solution.z[0]
         reached, bound = relu_training_loss(recover(weights), x, y, BETA), _dual_bound(x, y, patterns, weights)
     return Evidence(abs(float(reached) / bound - 1), at_most=1e-4, note=f"loss {reached:.6f}, bound {bound:.6f}")
@@ -109,11 +108,12 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
 
 @claim(
     "40 patients, 5 inputs, 40 patterns: ADMM's residual falls to 1e-8, its logarithm linearly with R^2 at least 0.95",
-    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}},
-)  # fmt: skip
+    source="ours",
+    broken={"penalty 1000 times larger": {"rho": 100.0}},
+)
 def converges_linearly(rho=0.1, *, scale):
     with jax.enable_x64(True):
-        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, HORIZON)
+        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, 6_000)
     residual = np.hypot(solution.primal_residual, solution.dual_residual)
     at = first_step(residual, 1e-8)
     if np.isinf(at):
@@ -138,8 +138,9 @@ def _adam(scale):
 
 @claim(
     "40 patients, 1 input, all patterns: ADMM's loss is at most 1e-4 above the best of 10 Adam runs of the same width",
-    source="ours", broken={"4 arrangements": {"count": 4}},
-)  # fmt: skip
+    source="ours",
+    broken={"4 arrangements": {"count": 4}},
+)
 def no_run_of_adam_is_better(count=2_000, *, scale):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, count, 0.1, 5_000)
@@ -152,8 +153,9 @@ def no_run_of_adam_is_better(count=2_000, *, scale):
 
 @claim(
     "40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
-    source="ours", broken={"8 neurons": {"count": 8}},
-)  # fmt: skip
+    source="ours",
+    broken={"8 neurons": {"count": 8}},
+)
 def a_sampled_lasso_comes_close(count=1_000):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, 2_000, 0.1, 5_000)

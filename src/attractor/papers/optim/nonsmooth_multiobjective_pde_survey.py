@@ -30,10 +30,10 @@ from attractor.problems.semilinear import (
 )
 
 SCALES = np.array([1.0, 1e-3])  # of tracking and cost, which brings their gradients to one size
-TRADES = np.geomspace(1e-4, 3e-2, 18)  # weights of the cost, the tracking's being 1
+TRADES = np.geomspace(1e-4, 3e-2, 14)  # weights of the cost, the tracking's being 1
 ELEMENTS = (100, 400)
-ALONG = tuple(range(18))
-THERE_AND_BACK = tuple(i // 2 if i % 2 == 0 else 17 - i // 2 for i in range(18))
+ALONG = tuple(range(14))
+THERE_AND_BACK = tuple(i // 2 if i % 2 == 0 else 13 - i // 2 for i in range(14))
 STARTS = ((0.5, 3.0), (-0.3, 2.0), (1.0, -1.5), (-2.0, -3.0))
 
 
@@ -107,7 +107,7 @@ def _state(elements, control):
 @cached
 def _modes(elements) -> np.ndarray:
     """Principal directions of the states and controls at 5 points of the front."""
-    controls = _weighted_sums(elements)[0][::4]
+    controls = _weighted_sums(elements)[0][::3]
     states = jax.vmap(lambda x: _state(elements, x))(jnp.asarray(controls))
     snapshots = [a.T / np.linalg.norm(a, axis=1) for a in (controls, np.asarray(states))]
     return np.linalg.svd(np.concatenate(snapshots, axis=1), full_matrices=False)[0]
@@ -152,14 +152,15 @@ def the_fronts_agree(steps=60, *, scale):
 
 
 @claim(
-    "-y'' + max(0, y) = u: continued from the last point, 17 weighted sums take at most half the gradients from zero",
+    "-y'' + max(0, y) = u: continued from the last point, 13 weighted sums take at most half the gradients from zero",
     source="ours", broken={"from end to end and back": {"order": THERE_AND_BACK}}, deterministic=True,
+    reason="0.81: started at the last point L-BFGS takes nearly as many gradients to the same tolerance",
 )  # fmt: skip
 def continuation_is_cheaper(order=ALONG, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
         cold, warm = _weighted_sums(elements), _weighted_sums(elements, order=order)
-        off = _off_the_front(elements, warm[0][[0 < i < 17 for i in order]])
+        off = _off_the_front(elements, warm[0][[0 < i < 13 for i in order]])
     return Evidence(warm[1][1:].sum() / cold[1][list(order)][1:].sum(), at_most=0.5, given={"on the front": off < 0.01})
 
 
@@ -174,20 +175,24 @@ def a_reduced_model_suffices(modes=10, *, scale):
 
 
 @claim(
-    "random controls, 1 to 7 modes: the residual's dual norm is 1 to 1 + 1/pi^2 times the error's energy norm (1e-3)",
+    "random controls, 1, 3, 7 modes: the residual's dual norm is 1 to 1 + 1/pi^2 times the error's energy norm (1e-3)",
     source="ours", broken={"no root": {"estimate": lambda *how: residual_estimate(*how) ** 2}},
 )  # fmt: skip
 def the_error_is_estimated(estimate=residual_estimate, *, scale):
     n, draws = sizes(scale, elements=ELEMENTS, draws=(20, 200)).values()
-    ratios, waves = [], np.sin(np.pi * np.outer(np.arange(1, n) / n, np.arange(1, 9)))
+    rng, waves = np.random.default_rng(seed()), np.sin(np.pi * np.outer(np.arange(1, n) / n, np.arange(1, 9)))
     with jax.enable_x64(True):
         matrix = negative_laplacian(n)
-        for i, amplitudes in enumerate(np.random.default_rng(seed()).standard_normal((draws, 8))):
-            right, basis = jnp.asarray(20 * waves @ amplitudes), jnp.asarray(np.linalg.qr(waves)[0][:, : 1 + i % 7])
+
+        def ratio(basis, right):
             reduced = basis @ semismooth_newton(basis.T @ matrix @ basis, basis, basis.T @ right)
             error = banded_newton(right) - reduced
-            ratios.append(float(estimate(reduced, right) / (error @ matrix @ error) ** 0.5))
-    return Evidence.of_cases({"least": min(ratios), "most": max(ratios)}, within=(0.999, 1.001 + np.pi**-2))
+            return estimate(reduced, right) / (error @ matrix @ error) ** 0.5
+
+        bases = [jnp.asarray(np.linalg.qr(waves)[0][:, :modes]) for modes in (1, 3, 7)]
+        rights = jnp.asarray(20 * rng.standard_normal((draws, 8)) @ waves.T)
+        ratios = np.concatenate([jax.jit(jax.vmap(ratio, (None, 0)))(basis, rights) for basis in bases])
+    return Evidence.of_cases({"least": ratios.min(), "most": ratios.max()}, within=(0.999, 1.001 + np.pi**-2))
 
 
 @claim(
@@ -201,6 +206,7 @@ def the_reduced_model_is_cheaper(modes=10, *, scale):
 @claim(
     "-y'' + max(0, y) = u: the model with 10 modes is faster than the full one with tridiagonal systems (at most 0.8)",
     source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True,
+    reason="1.1 to 1.6: in one dimension a tridiagonal system of 99 is no more work than a dense one of 10",
 )  # fmt: skip
 def the_reduced_model_is_cheaper_than_a_band(modes=10, *, scale):
     return _time(modes, sizes(scale, elements=ELEMENTS)["elements"], banded=True)
@@ -212,5 +218,5 @@ def _time(modes, elements, banded):
         points = jnp.asarray(_weighted_sums(elements)[0])
         models = semilinear_control(elements, basis), semilinear_control(elements, banded=banded)
         derivatives = [jax.jit(jax.vmap(jax.jacrev(lambda x, m=m: jnp.asarray(m.losses(x, None))))) for m in models]
-        reduced, full = seconds(*(lambda f=f: f(points) for f in derivatives), rounds=11)
+        reduced, full = seconds(*(lambda f=f: f(points) for f in derivatives), rounds=7)
     return Evidence(reduced.min() / full.min(), at_most=0.8)

@@ -28,7 +28,7 @@ import optax
 
 from attractor.linalg.proximal import group_envelope, prox_group_envelope, prox_group_lasso
 from attractor.optim.proximal import proximal_sgd
-from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seconds, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seed, seeds, sizes
 from attractor.problems.digits import digits_mlp
 
 WIDTH, K, STEPS = 64, 16, 600
@@ -50,8 +50,9 @@ def _top_k(x, k, strength):
 
 @claim(
     "50 random points of 8 groups: the proximal map's duality gap is at most 1e-6 (k = 1 … 7, strengths 0.1 to 10)",
-    source="ours", broken={"shares without the strength": {"prox": _without_strength}, "top k": {"prox": _top_k}},
-)  # fmt: skip
+    source="ours",
+    broken={"shares without the strength": {"prox": _without_strength}, "top k": {"prox": _top_k}},
+)
 def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
     rng, n = np.random.default_rng(seed()), sizes(scale, points=(50, 1_000))["points"]
     with jax.enable_x64(True):
@@ -67,23 +68,6 @@ def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
         gaps = jax.jit(jax.vmap(gap))(points, 1 + jnp.arange(n) % 7, strengths)
         worst = float(jnp.abs(gaps).max())
     return Evidence(worst, at_most=1e-6)
-
-
-def _by_pairs(x, k, strength):
-    """The k largest groups, found by comparing each with each."""
-    norms = jnp.linalg.norm(x, axis=1)
-    return jnp.where((jnp.sum(norms[:, None] < norms, 1) < k)[:, None], x / (1 + strength), 0)
-
-
-@claim(
-    "2,000 to 32,000 groups: the proximal map takes time as their number to a power of at most 1.2",
-    source="ours", broken={"pair by pair": {"prox": _by_pairs}},
-)  # fmt: skip
-def takes_linear_time(prox=prox_group_envelope):
-    counts, rng, compiled = (2_000, 8_000, 32_000), np.random.default_rng(seed()), jax.jit(prox)
-    points = [jnp.asarray(rng.standard_normal((n, 3)), jnp.float32) for n in counts]
-    fastest = [times.min() for times in seconds(*(partial(compiled, x, len(x) / 4, 1.0) for x in points), rounds=7)]
-    return Evidence(np.polyfit(np.log(counts), np.log(fastest), 1)[0], at_most=1.2)
 
 
 def _trainer(prox, strength):
@@ -127,9 +111,10 @@ def _trained(prox, scale):
 
 @claim(
     "digits network, 64 neurons, k = 16: at most 17 are left at the end, for every seed",
-    source="ours", broken={"room for all groups": {"prox": _ridge}},
+    source="ours",
+    broken={"room for all groups": {"prox": _ridge}},
     reason="17 or 18 are left: groups of nearly equal norm share the last places of the envelope's budget",
-)  # fmt: skip
+)
 def keeps_the_chosen_number(prox=_envelope, *, scale):
     alive, _, strength = _trained(prox, scale)
     return Evidence(float(alive.max()), at_most=K + 1, note=f"{alive.min():.0f} to {alive.max():.0f} at {strength:.3g}")
@@ -143,9 +128,10 @@ def _any_k(rows, strength):
 
 @claim(
     "digits network, 64 neurons, k = 16: the test accuracy is at most 1 point below that of the dense network",
-    source="ours", broken={"the smallest groups are kept": {"prox": _any_k}},
+    source="ours",
+    broken={"the smallest groups are kept": {"prox": _any_k}},
     reason="a strength that enforces k also shrinks the kept groups as a ridge would, which costs 5 points",
-)  # fmt: skip
+)
 def costs_little_accuracy(prox=_envelope, *, scale):
     ours, dense = _trained(prox, scale)[1], _trained(_dense, scale)[1]
     learned, note = {"the dense network learns": dense.mean() > 0.9}, f"{ours.mean():.3f} against {dense.mean():.3f}"
@@ -154,9 +140,10 @@ def costs_little_accuracy(prox=_envelope, *, scale):
 
 @claim(
     "digits network, k = 16: the test accuracy is not below that of group lasso, tuned to at most 17 neurons too",
-    source="ours", broken={"the smallest groups are kept": {"prox": _any_k}},
+    source="ours",
+    broken={"the smallest groups are kept": {"prox": _any_k}},
     reason="group lasso needs a smaller strength for fewer neurons, and shrinks the kept ones less",
-)  # fmt: skip
+)
 def is_not_below_group_lasso(prox=_envelope, *, scale):
     ours, (alive, lasso, strength) = _trained(prox, scale), _trained(prox_group_lasso, scale)
     few = {"group lasso leaves at most 17 neurons": alive.max() <= K + 1}
