@@ -19,7 +19,7 @@ def test_the_robust_loss():
     rows, intensities = (np.asarray(a, float) for a in problem.full)
     loss = np.mean(np.abs((rows @ x) ** 2 - intensities))
     assert float(problem.loss(jnp.asarray(x), problem.full)) == pytest.approx(loss, rel=1e-5)
-    wrong = np.abs((rows @ np.full(4, 0.5)) ** 2 - intensities) > 1e-5
+    wrong = np.abs((rows @ np.full(4, 0.5)) ** 2 - intensities) > 1e-3
     assert wrong.sum() == 10
     starts = np.stack([problem.init(jr.key(i)) for i in range(400)])
     np.testing.assert_allclose(starts.mean(0), 0.5, atol=0.1)
