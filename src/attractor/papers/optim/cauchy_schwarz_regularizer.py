@@ -80,7 +80,7 @@ def _descend(value, z):
 @claim(
     "no spurious stationary points: from each of 100 random starts the binary penalty falls to 1e-6 of its first value",
     source="paper", broken={"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
-    reason="the slowest of 100 starts has not arrived: 1e-4 of its first value is left after 1,500 steps of Adam",
+    reason="the slowest start has not arrived; 1,500 steps of Adam left 1e-4 of its first value",
 )  # fmt: skip
 def has_no_spurious_stationary_points(penalty=reg.binary_penalty, *, scale):
     starts = np.random.default_rng(seed()).standard_normal((sizes(scale, trials=(100, 1_000))["trials"], 40))
