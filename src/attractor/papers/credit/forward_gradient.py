@@ -6,8 +6,7 @@ from attractor import run
 from attractor.credit import forward_gradient, forward_gradient_descent
 from attractor.problems import digits_logistic
 estimate = forward_gradient(lambda x: jnp.sum(x**2), jnp.ones(5), jax.random.key(0))  # unbiased for 2 * ones(5)
-trace = run(digits_logistic(), forward_gradient_descent(1e-2), steps=500, seeds=2)
-print(trace["test_accuracy"].mean("seed").values[0, -1])
+print(run(digits_logistic(), forward_gradient_descent(1e-2), steps=500, seeds=2)["test_accuracy"].values[0, :, -1])
 ```
 """
 

@@ -118,21 +118,19 @@ def _speedup(solve, model, inputs, passes):
 
 
 @claim("Burgers, 64 points: a forward pass is at least 5 times faster than a spectral solver that is no more accurate",
-       source="ours", broken={"a network four times as deep": {"passes": 4}})  # fmt: skip
+       source="ours", broken={"a network four times as deep": {"passes": 4}},
+       reason="the solver with an integrating factor takes fewer transforms than the network: ratio 0.3")  # fmt: skip
 def faster_than_the_burgers_solver(passes=1, *, scale):
-    error, (u0, truth), solve = (
-        _errors("FNO", scale)["test_error"].mean(),
-        _data(scale)[2][POINTS],
-        jax.jit(solve_burgers),
-    )
+    error, (u0, truth) = _errors("FNO", scale)["test_error"].mean(), _data(scale)[2][POINTS]
+    solve = jax.jit(solve_burgers)
     steps = next(n for n in map(jnp.asarray, range(1, 1_000)) if relative_l2(solve(u0, n), truth).mean() <= error)
     model = _model("FNO", sizes(scale, width=(16, 64))["width"], key())
     return Evidence(_speedup(lambda: solve(u0, steps), model, u0, passes), at_least=5.0, note=f"solver: {steps} steps")
 
 
-@claim(
-    "Navier-Stokes, t=10 to 50, 64 x 64: a pass is 1,000 times faster than a solver with the error in the paper, 1.3 %",
-    source="paper", broken={"a pass for each unit of time": {"passes": 40}})  # fmt: skip
+@claim("Navier-Stokes, t=10 to 50, 64 x 64: a pass is 1,000 times faster than a solver with the paper's error, 1.3 %",
+       source="paper", broken={"a pass for each unit of time": {"passes": 40}},
+       reason="at 1.3 % a coarse grid and long steps suffice: the solver takes about as long as one pass")  # fmt: skip
 def faster_than_the_navier_stokes_solver(passes=1, *, scale):
     solve = jax.jit(partial(solve_navier_stokes, force=wave_force), static_argnames="time")
     start = solve(vorticity_field(key(), sizes(scale, flows=(1, 8))["flows"], 64), 150, time=10.0)
