@@ -70,7 +70,7 @@ def write(trace: "Trace", path: str | os.PathLike[str]) -> None:
     frame = trace.frame()
     for metric in filter(lambda m: np.iscomplexobj(trace[m]), trace.metrics):  # Parquet has no complex numbers
         values = np.asarray(frame[metric].tolist())
-        frame[metric], frame[metric + IMAGINARY] = values.real.tolist(), values.imag.tolist()
+        frame[metric], frame[metric + IMAGINARY] = values.real.tolist(), values.imag.tolist()  # pyright: ignore[reportAttributeAccessIssue]
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({"attractor": json.dumps(header)})
     write_atomically(path, lambda file: pq.write_table(table, file))

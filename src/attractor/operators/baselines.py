@@ -41,7 +41,7 @@ def convolutional_network(model: FNO, *, key: PRNGKeyArray) -> FNO:
         model: Gives the sizes, and all other parameters; not changed.
         key: Draws the kernels.
     """
-    depth, _, width, _, modes = model.layers.kernel.weight.shape  # pyright: ignore[reportAttributeAccessIssue]
+    depth, _, width, _, modes = model.layers.kernel.weight.shape  # pyright: ignore[reportFunctionMemberAccess]
     kernel = jax.vmap(lambda key: LocalConv(width, width, 2 * modes, key=key))(jr.split(key, depth))
     return eqx.tree_at(lambda m: m.layers.kernel, model, kernel)
 

@@ -79,7 +79,7 @@ class Pointwise(eqx.Module):
 
     def __init__(self, n_in: int, n_out: int, *, key: PRNGKeyArray):
         linear = eqx.nn.Linear(n_in, n_out, key=key)
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight, self.bias = linear.weight, linear.bias  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, v: Float[Array, "n_in *grid"]) -> Float[Array, "n_out *grid"]:
         return jnp.tensordot(self.weight, v, 1) + self.bias.reshape(-1, *[1] * (v.ndim - 1))

@@ -97,7 +97,7 @@ def ademamix(
             lambda count: decay(count + 1),
             lambda count: alpha * jnp.minimum(jnp.asarray(count + 1, float) / warmup, 1),
         )
-    return optax.contrib.ademamix(learning_rate, b1, b2, slow[0], slow[1], eps, weight_decay=weight_decay, mask=mask)
+    return optax.contrib.ademamix(learning_rate, b1, b2, slow[0], slow[1], eps, weight_decay=weight_decay, mask=mask)  # pyright: ignore[reportReturnType]
 
 
 class MomentsState(NamedTuple):

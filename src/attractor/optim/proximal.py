@@ -107,7 +107,7 @@ def exponentiated_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.Gradi
         rate = learning_rate(state) if callable(learning_rate) else learning_rate
 
         def move(g: Array, x: Array) -> Array:
-            grown = x * jnp.exp(-rate * (g - g.min()))  # factors of at most 1: no overflow
+            grown = x * jnp.exp(-rate * (g - g.min()))  # pyright: ignore[reportOperatorIssue]  # factors of at most 1: no overflow
             return (grown * (x.sum() / grown.sum()) - x).astype(x.dtype)
 
         return jax.tree.map(move, updates, params), state + 1

@@ -114,7 +114,7 @@ def averaged_gradients(
         gradient, (of_noise, own) = jax.grad(loss)(w), jr.split(key)
         noisy = gradient + noise * jr.normal(of_noise, w.shape)
         updates, state = optimizer.update(noisy, state, w, key=own)
-        return (w + updates, state), (w, gradient, jnp.sum(noisy**2))
+        return (w + updates, state), (w, gradient, jnp.sum(noisy**2))  # pyright: ignore[reportOperatorIssue]
 
     def block(carry: tuple[Array, PyTree], key: PRNGKeyArray) -> tuple[tuple[Array, PyTree], Blocks]:
         carry, (points, gradients, squares) = jax.lax.scan(step, carry, jr.split(key, length))

@@ -63,7 +63,7 @@ def _errors(kind, scale):
     how = sizes(scale, width=(16, 64), batch=(10, 20), steps=(200, 20_000))
     (train, validation, test), steps = _data(scale), how["steps"]
     build = eqx.filter_jit(partial(_model, kind, how["width"]))
-    problem = burgers_operator(build, train, test[POINTS], validation=validation, batch_size=how["batch"])
+    problem = burgers_operator(build, train, test[POINTS], validation=validation, batch_size=how["batch"])  # pyright: ignore[reportArgumentType]
     measured = probes(problem, "test_error", "validation_error")
     for n in OTHERS if kind in ("FNO", "CNN") else ():
         measured[f"{n} points"] = Probe.on(test[n], problem.loss)

@@ -73,7 +73,7 @@ SMALL, SMALL_COORDINATES = ((functools.partial(_fixed, size=8, make=m), 8, RATES
 
 def _curves(adaptive, scale):
     """Squared gradient and batch, ``(seeds, records)``."""
-    squared, batch, _ = _paths(*adaptive, scale)
+    squared, batch, _ = _paths(*adaptive, scale)  # pyright: ignore[reportCallIssue]
     best = squared.mean((1, 2)).argmin()
     return squared[best], batch[best]
 
@@ -165,7 +165,7 @@ FIXED = {
     reason="batches of 8 spend samples best: late steps cost thousands; all data at once is 80 times worse",
 )  # fmt: skip
 def gains_at_equal_samples(how=(adadagrad_norm, 4_096, 120, 2), *, scale):
-    ours, fixed = _after_samples(*how, scale), {k: _after_samples(*f, scale) for k, f in FIXED.items()}
+    ours, fixed = _after_samples(*how, scale), {k: _after_samples(*f, scale) for k, f in FIXED.items()}  # pyright: ignore[reportCallIssue]
     return Evidence.of_cases({f"against {k}": paired_ratio(ours, f) for k, f in fixed.items()}, at_most=0.9)
 
 

@@ -37,7 +37,7 @@ def _without_root(learning_rate):
 
     def update(updates, state, params=None):
         _, state = scaled.update(updates, state)
-        means = (optax.tree.bias_correction(m, b, state.steps) for m, b in ((state.mu, 0.9), (state.nu, 0.999)))
+        means = (optax.tree.bias_correction(m, b, state.steps) for m, b in ((state.mu, 0.9), (state.nu, 0.999)))  # pyright: ignore[reportAttributeAccessIssue]
         return jax.tree.map(lambda m, v: m / (v + 1e-8), *means), state
 
     return optax.chain(optax.GradientTransformation(scaled.init, update), optax.scale_by_learning_rate(learning_rate))

@@ -69,7 +69,7 @@ def _descend(name, share, rates, starts):
         def step(carry, _):
             w, state = carry
             u, state = optimizer.update(jax.grad(_rosenbrock_on_sphere)(w), state, w)
-            growth = jnp.sum((w + u) ** 2) - jnp.sum(w**2) - jnp.sum(u**2)
+            growth = jnp.sum((w + u) ** 2) - jnp.sum(w**2) - jnp.sum(u**2)  # pyright: ignore[reportOperatorIssue]
             return (w + u, state), jnp.maximum(jnp.abs(jnp.sum(w * u)), jnp.abs(growth))
 
         (w, _), errors = jax.lax.scan(step, (w, optimizer.init(w)), length=STEPS)

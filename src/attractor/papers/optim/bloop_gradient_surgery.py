@@ -52,7 +52,7 @@ def _along(learning_rate, strength, rho=0.01):
         d, state = across.update(updates, state, params, gradients=gradients)
         return jax.tree.map(lambda g, d: 2 * g[0] + strength * g[1] - d, gradients, d), state
 
-    along = optax.GradientTransformationExtraArgs(across.init, update)
+    along = optax.GradientTransformationExtraArgs(across.init, update)  # pyright: ignore[reportArgumentType]
     return CombinedGradient(optax.chain(along, optax.sgd(learning_rate)))
 
 
@@ -127,5 +127,5 @@ def has_the_better_front(method=bloop, *, scale):
         if name != "Bloop":
             cases = zip(LEVELS, fronts["Bloop"].T, fronts[name].T, strict=True)
             ratios |= {f"{name} at {level:g}": paired_ratio(a, b) for level, a, b in cases}
-    given["the sum has to trade"] = np.median(fronts["sum of the losses"][:, 0] / main.min(1)) > 2
+    given["the sum has to trade"] = np.median(fronts["sum of the losses"][:, 0] / main.min(1)) > 2  # pyright: ignore[reportPossiblyUnboundVariable]
     return Evidence.of_cases(ratios, at_most=1.0, given=given)

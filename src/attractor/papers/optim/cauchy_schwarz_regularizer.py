@@ -85,7 +85,7 @@ def _descend(value, z):
 def has_no_spurious_stationary_points(penalty=reg.binary_penalty, *, scale):
     starts = np.random.default_rng(seed()).standard_normal((sizes(scale, trials=(100, 1_000))["trials"], 40))
     with jax.enable_x64(True):
-        moves, _ = scalarized(lambda move, start: penalty(start + move), np.zeros(40), list(starts), steps=1_000)
+        moves, _ = scalarized(lambda move, start: penalty(start + move), np.zeros(40), list(starts), steps=1_000)  # pyright: ignore[reportArgumentType]
         relative = jax.jit(jax.vmap(lambda x: reg.binary_penalty(x) / jnp.sum(x**2) ** 2))  # of no size
         left = relative(jnp.asarray(starts + moves)) / relative(jnp.asarray(starts))
     return Evidence(float(left.max()), at_most=1e-6, note="by L-BFGS")

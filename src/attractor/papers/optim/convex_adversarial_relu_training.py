@@ -88,7 +88,7 @@ def _accuracies(training, scale):
 
 @jax.jit
 def _right(*pair):
-    return jnp.stack([right_throughout(*pair, box).mean() for box in (np.zeros(5), BOX)])
+    return jnp.stack([right_throughout(*pair, box).mean() for box in (np.zeros(5), BOX)])  # pyright: ignore[reportCallIssue]
 
 
 def _margins(share, scale, margins):

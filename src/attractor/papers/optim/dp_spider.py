@@ -52,10 +52,10 @@ LARGE = {"noise for the largest move": _noisy(move=lambda moved: moved + 1e9)}
 def keeps_the_budget(method=PrivateSpider, *, scale):
     n, count, (draw,) = SIZES[0], sizes(scale, count=(2_000, 100_000))["count"], seeds(1)
     problem, spider = sigmoid_classification(n, seed=draw), method(LIPSCHITZ, SMOOTHNESS, 0.5, steps=40, period=10)
-    (rows, labels), x, (draws, others) = problem.full, problem.init(None), jax.random.split(jax.random.key(draw))
+    (rows, labels), x, (draws, others) = problem.full, problem.init(None), jax.random.split(jax.random.key(draw))  # pyright: ignore[reportArgumentType]
 
     def step(carry, k):
-        return spider.step(problem, *carry, k), carry[0]
+        return spider.step(problem, *carry, k), carry[0]  # pyright: ignore[reportCallIssue]
 
     start = (x, spider.init(problem, x, draws))
     path = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys)[1])(start, jax.random.split(draws, 40))

@@ -101,7 +101,7 @@ def _sparse(scheme, gamma, center, draws):
 def _order(scheme, center, scale):
     draws = len(seeds(**sizes(scale, n=(10, 100))))
     methods = {"ours": (scheme, 0.02), "exact": ("exact", 0.02), "plain": ("exact", 0.0)}
-    errors, losses = zip(*(_sparse(*how, center, draws) for how in methods.values()), strict=True)
+    errors, losses = zip(*(_sparse(*how, center, draws) for how in methods.values()), strict=True)  # pyright: ignore[reportCallIssue]
     note = ", ".join(f"{name} {np.median(e):.3g}" for name, e in zip(methods, errors, strict=True))
     cases = {"step 0.1 over exact": paired_ratio(*errors[:2]), "exact over plain": paired_ratio(*errors[1:])}
     return Evidence.of_cases(cases, at_most=1.0, given={"all fit the data": np.max(losses) < 0.01}, note=note)

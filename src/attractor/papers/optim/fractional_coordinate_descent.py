@@ -55,7 +55,7 @@ def reaches_the_global_minimum(denominator=AffineForm, *, scale):
         (exact, starts), (program, _) = _on_box(AffineForm, scale), _on_box(denominator, scale)
         best, ends = eqx.filter_jit(dinkelbach)(exact, starts[0], 20, 500)[1][-1], {}
         for kind in ("fractional", "parametric"):
-            solve = lambda x, kind=kind: descent(program, x, 100, subproblem=kind)[1][-1]  # noqa: E731
+            solve = lambda x, kind=kind: descent(program, x, 100, subproblem=kind)[1][-1]  # pyright: ignore[reportArgumentType]  # noqa: E731
             ends[kind] = eqx.filter_jit(jax.vmap(solve))(starts)
         return Evidence.of_cases({kind: float(jnp.abs(end - best).max()) for kind, end in ends.items()}, at_most=1e-6)
 
@@ -75,7 +75,7 @@ def _settled(method, denominator, scale):
     steps = 3_000 if method is dinkelbach else 100 if denominator is _FrozenNorm else 300
 
     def one(l1, matrix, target, start):
-        x, values = method(FractionalProgram(matrix, target, l1, denominator(K)), start, steps)
+        x, values = method(FractionalProgram(matrix, target, l1, denominator(K)), start, steps)  # pyright: ignore[reportCallIssue]
         return x, values[-1], values[-steps // 6]
 
     with jax.enable_x64(True):

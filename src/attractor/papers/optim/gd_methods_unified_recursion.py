@@ -123,7 +123,7 @@ def bounds_what_is_measured(factor=1.0, bound=convergence_bound):
     period, snapshots = 2_000, 5
     step = {"step": float(factor / (10 * c["L_max"])), "period": period}
     method, how = Svrg(step["step"], period), {"steps": period * snapshots, "every": period}
-    trace = run(ridge(0.3, 1), method, seeds=seeds(20), **how)
+    trace = run(ridge(0.3, 1), method, seeds=seeds(20), **how)  # pyright: ignore[reportArgumentType]
     gap = trace["loss"].values[0, :, 1:].mean(0) - problem.optimum
     ratios["SVRG"] = gap / bound("svrg", "strongly-convex", c | step, np.arange(1, snapshots + 1))
     return Evidence.of_cases({n: float(np.nan_to_num(r, nan=np.inf).max()) for n, r in ratios.items()}, at_most=1.0)

@@ -64,7 +64,7 @@ def _longest_so_far(learning_rate, beta):
         longest = jnp.maximum(longest, norm(updates))
         return jax.tree.map(lambda g: -learning_rate * g / longest**beta, updates), longest
 
-    return optax.GradientTransformation(lambda params: jnp.zeros([]), update)
+    return optax.GradientTransformation(lambda params: jnp.zeros([]), update)  # pyright: ignore[reportArgumentType]
 
 
 STALE = {"the longest gradient so far divides": {"method": _longest_so_far}}

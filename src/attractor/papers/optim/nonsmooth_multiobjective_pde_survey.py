@@ -80,7 +80,7 @@ def _weighted_sums(elements, modes=None, kinked_adjoint=True, order=None):
     """One after the other from zero, or in some order from the last one."""
     losses, trades = _losses(elements, modes, kinked_adjoint), TRADES if order is None else TRADES[list(order)]
     weighted = lambda x, trade: losses(x) @ jnp.stack([jnp.ones(()), trade])  # noqa: E731
-    return scalarized(weighted, np.zeros(elements - 1), trades, order is not None)
+    return scalarized(weighted, np.zeros(elements - 1), trades, order is not None)  # pyright: ignore[reportArgumentType]
 
 
 @cached
@@ -88,7 +88,7 @@ def _reference_points(elements):
     """The nearest attainable losses to targets that lie 0.02 below the front, in scaled losses."""
     losses = _losses(elements)
     targets = [np.asarray(losses(x)) * SCALES - 0.02 for x in _weighted_sums(elements)[0][4:-4:3]]
-    return scalarized(lambda x, t: jnp.sum((losses(x) * SCALES - t) ** 2), np.zeros(elements - 1), targets)[0]
+    return scalarized(lambda x, t: jnp.sum((losses(x) * SCALES - t) ** 2), np.zeros(elements - 1), targets)[0]  # pyright: ignore[reportArgumentType]
 
 
 @cached

@@ -87,7 +87,7 @@ def _measure(settings, budget):
     each = [kinked_maximum(seed=draw) for draw in draws]
     problems = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *each)
     made = map(jnp.asarray, settings(radius / (SLOPE * length**0.5), radius))
-    measured = _blocks(*made, blocks, length, problems, jr.split(key(), len(draws)))
+    measured = _blocks(*made, blocks, length, problems, jr.split(key(), len(draws)))  # pyright: ignore[reportCallIssue]
     gaps, slopes, (averages, reaches, squares) = jax.tree.map(np.asarray, measured)
     # The gap over the distance that can be traveled, the learner's regret, and the noise of a block's mean.
     bound = gaps.mean() / (radius * blocks * length) + (SLOPE + 10**0.5) / length**0.5

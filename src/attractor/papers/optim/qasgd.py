@@ -138,8 +138,8 @@ def beats_svrg(accelerated=quasar_accelerated, *, scale):
 @cached
 def _system():
     problem = linear_system(length=20, radius=0.5, seed=seed())
-    loss = partial(problem.loss, batch=problem.full)
-    return problem, float(quasar_convexity_within(loss, problem.solution, 0.1, key(), 1_000))
+    loss = partial(problem.loss, batch=problem.full)  # pyright: ignore[reportCallIssue]
+    return problem, float(quasar_convexity_within(loss, problem.solution, 0.1, key(), 1_000))  # pyright: ignore[reportArgumentType]
 
 
 @claim(

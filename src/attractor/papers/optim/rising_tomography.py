@@ -85,7 +85,7 @@ def halves_the_distance_to_the_solution(sign=1.0, *, scale):
     source="ours", broken=FLIPPED, reason="1.1 dB behind a network that has seen the truth, after as many steps",
 )  # fmt: skip
 def beats_post_processing(sign=1.0, *, scale):
-    shown = [_shown(scale, sign=sign), _shown(scale, "fbp", "truth")]
+    shown = [_shown(scale, sign=sign), _shown(scale, "fbp", "truth")]  # pyright: ignore[reportArgumentType]
     shown += [_images(scale, which)[TEST] for which in (LATE, "fbp")]
     errors = [np.mean((images - _images(scale, "truth")[TEST]) ** 2, axis=(1, 2)) for images in shown]
     ours, theirs, limit, raw = (-10 * np.log10(error) for error in errors)
@@ -102,7 +102,7 @@ def beats_post_processing(sign=1.0, *, scale):
 def lowers_the_objective(sign=1.0, *, scale):
     matrix, _, measured = _scans(scale)
     objective = jax.vmap(lambda data, image: tv_objective(matrix, data, STRENGTH, image))
-    shown = _shown(scale, sign=sign), _shown(scale, "fbp", "truth")
+    shown = _shown(scale, sign=sign), _shown(scale, "fbp", "truth")  # pyright: ignore[reportArgumentType]
     ours, theirs = (np.asarray(objective(measured[TEST], np.maximum(images, 0))) for images in shown)
     return Evidence(ratio_of_means(ours, theirs), at_most=1.0)
 

@@ -114,10 +114,10 @@ def saves_gradient_calls(many=MANY, *, scale):
 class _StaleCenter(TargetSurrogate):
     """The proximal term is centered where the last step began."""
 
-    def init(self, problem, x, key):
+    def init(self, problem, x, key):  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().init(problem, x, key), jnp.array(x)
 
-    def step(self, problem, x, state, key):
+    def step(self, problem, x, state, key):  # pyright: ignore[reportIncompatibleMethodOverride]
         moved, count = super().step(problem, x, state[0], key)
         return state[1] + moved - x, (count, x)
 
@@ -135,7 +135,7 @@ def _gaps(method, inner_steps, scale):
     winner = tune(_synthetic(draws[0], BATCH)[0], (make, space), seeds=4, budget=chosen["budget"], **how).winner
     found = []
     for problem, optimum in (_synthetic(draw, BATCH) for draw in draws[1:]):
-        trace = run(problem, make, sweep=[winner], seeds=seeds(4), lanes=4, **how)
+        trace = run(problem, make, sweep=[winner], seeds=seeds(4), lanes=4, **how)  # pyright: ignore[reportArgumentType]
         found.append(trace.last("loss").values.mean() - optimum)
     return np.array(found)
 

@@ -63,7 +63,7 @@ def exact_with_all_coordinates(sparse=sparse_tangents):
        source="ours", broken={"sparse not rescaled by the dimension": UNSCALED,
                               "random signs for the biharmonic": {"law": "rademacher"}})  # fmt: skip
 def unbiased(sparse=sparse_tangents, law="normal", *, scale):
-    cases, laws = {}, {"sparse": sparse, "dense": partial(dense_tangents, law=law)}
+    cases, laws = {}, {"sparse": sparse, "dense": partial(dense_tangents, law=law)}  # pyright: ignore[reportArgumentType]
     draws, first = sizes(scale, draws=(10_000, 100_000))["draws"], eqx.if_array(0)
     with jax.enable_x64(True):
         problem, exact = _small()

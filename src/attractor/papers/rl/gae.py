@@ -84,8 +84,8 @@ def _bias_and_variance(gae, scale):
 
 
 LAMBDA = {
-    "lam ignored": {"gae": lambda *data: gae(*data[:-1], 1.0)},
-    "lam reversed": {"gae": lambda *data: gae(*data[:-1], 1.0 - data[-1])},
+    "lam ignored": {"gae": lambda *data: gae(*data[:-1], 1.0)},  # pyright: ignore[reportCallIssue]
+    "lam reversed": {"gae": lambda *data: gae(*data[:-1], 1.0 - data[-1])},  # pyright: ignore[reportCallIssue]
 }
 
 

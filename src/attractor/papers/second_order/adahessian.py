@@ -139,7 +139,7 @@ def _two_products(learning_rate):
         twice = lambda v: jax.tree.map(lambda a, b: a / 2 + b / 4, hvp(v), hvp(jax.tree.map(lambda a: 2 * a, v)))  # noqa: E731
         return inner.update(updates, state, params, hvp=twice, **extra)
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+    return optax.GradientTransformationExtraArgs(inner.init, update)  # pyright: ignore[reportArgumentType]
 
 
 @claim(

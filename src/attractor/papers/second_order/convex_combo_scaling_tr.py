@@ -50,7 +50,7 @@ def _runs(scale):
             )
 
             def step(carry, _):
-                x, state = method.step(problem, *carry, jr.key(0))
+                x, state = method.step(problem, *carry, jr.key(0))  # pyright: ignore[reportCallIssue]
                 return (x, state), (jnp.linalg.norm(residuals(x)), ((lower < x) & (x < upper)).all())
 
             return jax.lax.scan(step, (start, method.init(problem, start, jr.key(0))), length=STEPS)[1]

@@ -80,7 +80,7 @@ class Stale(ResidualLevenbergMarquardt):
     def init(self, problem, x, key):
         return x
 
-    def step(self, problem, x, start, key):
+    def step(self, problem, x, start, key):  # pyright: ignore[reportIncompatibleMethodOverride]
         first, model = LocalModel.at(problem, start, None), LocalModel.at(problem, x, None)
         sizes = jnp.stack([jnp.sqrt(2 * first.value), norm(first.gradient)]) ** self.power
         damping = jnp.stack([self.residual_weight, self.gradient_weight]) @ sizes

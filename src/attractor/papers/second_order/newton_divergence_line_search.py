@@ -56,7 +56,7 @@ def _found():
     1e-8 in 60 steps, and the share from which some step is shortened on the way."""
     axis, key, found = jnp.linspace(-2, 2, 15), jr.key(0), {}  # nothing is drawn from it
     for name in PROBLEMS:
-        problem, lagrangian = Constrained(*PROBLEMS[name], jnp.zeros(2)), _lagrangian(name)
+        problem, lagrangian = Constrained(*PROBLEMS[name], jnp.zeros(2)), _lagrangian(name)  # pyright: ignore[reportCallIssue]
 
         def solve(rule, x, problem=problem, lagrangian=lagrangian):
             method = Search(rule=rule)

@@ -118,7 +118,7 @@ def overtakes_adam(fit=0.1, groups=("cross", "low-rank"), *, scale):
     drawn = seeds(**sizes(scale, n=(24, 64)))
     adam, ratios, sweep = _losses(optax.adam, scale), {}, {"learning_rate": [0.1], "fit_rate": [fit]}
     for group in groups:
-        loss = run(_digits(), _make(group), sweep=sweep, seeds=drawn, lanes=len(drawn), **HOW)["loss"]
+        loss = run(_digits(), _make(group), sweep=sweep, seeds=drawn, lanes=len(drawn), **HOW)["loss"]  # pyright: ignore[reportArgumentType]
         steps = first_step(loss.values[0], adam, loss.step.values)
         ratios[group] = paired_ratio(steps, np.full(len(steps), 200.0))
     return Evidence.of_cases(ratios, at_most=0.7)

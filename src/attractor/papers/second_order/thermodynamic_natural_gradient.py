@@ -81,7 +81,7 @@ def a_short_time_gives_the_gradient(time=1e-3):
 @claim(
     "with noise the error of the time average falls as the root of the time: exponent -0.5 within 0.1",
     source="scaled",
-    broken={"the same noise at every step": {"relax": lambda *parts: ornstein_uhlenbeck(*parts[:-1], jr.key(0))}},
+    broken={"the same noise at every step": {"relax": lambda *parts: ornstein_uhlenbeck(*parts[:-1], jr.key(0))}},  # pyright: ignore[reportCallIssue]
 )
 def time_averages_beat_the_noise(relax=ornstein_uhlenbeck, *, scale):
     runs, samples, gap = seeds(**sizes(scale, n=(32, 256))), 2_048, 1.0 / DAMPING
