@@ -116,7 +116,7 @@ def _accuracy(method, scale):
 @claim(
     "digits network with a fifth of the labels random, both tuned: test accuracy at most 0.2 points below Adam's",
     source="ours", broken={"the root is forgotten": {"adamomentum": _without_root}},
-    reason="32 seeds on 180 images do not decide it: 0.4 points below, between 0.9 below and 0.01 above",
+    reason="32 seeds on 180 images do not decide it: 0.3 points below, between 0.7 below and 0.05 above",
 )  # fmt: skip
 def is_as_accurate_as_adam(adamomentum=adamomentum, *, scale):
     ours, baseline = _accuracy(adamomentum, scale), _accuracy(optax.adam, scale)

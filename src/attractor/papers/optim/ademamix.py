@@ -90,6 +90,7 @@ def _steps_to_the_loss_of_adamw(alpha, scale, at_most):
 @claim(
     "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
     source="ours", broken=SIGN,
+    reason="16 seeds do not decide it: half of them never get there, at a final loss of 2.264 against 2.262",
 )  # fmt: skip
 def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
     return _steps_to_the_loss_of_adamw(alpha, scale, 0.95)
@@ -98,6 +99,7 @@ def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
 @claim(
     "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.51 of its steps",
     source="paper", broken=SIGN,
+    reason="at this size half of the runs never reach it, and those that do take 0.8 of the steps or more",
 )  # fmt: skip
 def halves_the_steps_of_adamw(alpha=5.0, *, scale):
     return _steps_to_the_loss_of_adamw(alpha, scale, 0.51)

@@ -68,7 +68,7 @@ def follows_its_formula(exadam=exadam):
 def _equal_rates(method, scale):
     """Steps to the target at learning rate 1e-3, by seed."""
     trace = run(
-        _network(), method(1e-3), steps=2_500, every=EVERY, seeds=seeds(**sizes(scale, n=(8, 32))),
+        _network(), method(1e-3), steps=2_500, every=4 * EVERY, seeds=seeds(**sizes(scale, n=(8, 32))),
         probes=probes(_network(), "loss"),
     )  # fmt: skip
     return first_step(trace["loss"].values[0], TARGET, trace.dataset["step"].values)
@@ -97,7 +97,7 @@ def gains_more_than_the_larger_step(exadam=exadam, *, scale):
 
 @cached
 def _tuned(method, scale):
-    size = sizes(scale, seeds=(16, 32), budget=(8, 16), steps=600, every=EVERY, target=TARGET)
+    size = sizes(scale, seeds=(16, 32), budget=(8, 16), steps=(300, 600), every=EVERY, target=TARGET)
     space = {"learning_rate": LogUniform(1e-3, 1e-1)}
     return tune(_network(), (method, space), probes=probes(_network(), "loss"), **size)
 
@@ -105,6 +105,7 @@ def _tuned(method, scale):
 @claim(
     "digits network, both tuned over 8 learning rates: reaches training loss 0.05 in at most 1.1 of Adam's steps",
     source="ours", broken={"no memory of squared gradients": {"exadam": functools.partial(exadam, b2=0.0)}},
+    reason="16 seeds do not decide it: 1.03 of Adam's steps, between 0.93 and 1.13",
 )  # fmt: skip
 def is_as_fast_as_tuned_adam(exadam=exadam, *, scale):
     ours, adam = _tuned(exadam, scale), _tuned(optax.adam, scale)
