@@ -22,7 +22,11 @@ from attractor.papers.words import Evidence, cached, claim, seed
 from attractor.second_order.lagrange_newton import LagrangeNewton, newton_divergence, newton_step
 from attractor.trees import norm
 
-_free = lambda x: jnp.zeros(0, x.dtype)  # noqa: E731
+
+def _free(x):
+    return jnp.zeros(0, x.dtype)
+
+
 PROBLEMS = {  # loss and constraint; whole steps of Newton's method run away on the last two
     "valley": (lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2, _free),
     "cubic valley": (lambda x: 10 * (x[1] - x[0] ** 3) ** 2 + (1 - x[0]) ** 2, _free),
@@ -104,8 +108,17 @@ def divergence_is_minus_the_dimension(divergence=newton_divergence):
     source="paper", broken=WRONG, deterministic=True,
 )  # fmt: skip
 def succeeds_from_most_starts(rule="smallest criterion"):
-    given = {"whole steps fail from most starts on 2": all(_found()[name]["whole step"][0] < 0.5 for name in HARD)}
-    return Evidence.of_cases({name: f[rule][0] for name, f in _found().items()}, at_least=0.5, given=given)
+    return Evidence.of_cases({name: found[rule][0] for name, found in _found().items()}, at_least=0.5)
+
+
+@claim(
+    "where Newton's whole steps fail from most of 225 starts, the search succeeds from 30 points more, on each of 2",
+    source="ours", broken=WRONG, deterministic=True,
+)  # fmt: skip
+def succeeds_where_newton_fails(rule="smallest criterion"):
+    rates = {name: (_found()[name][rule][0], _found()[name]["whole step"][0]) for name in HARD}
+    given = {"whole steps fail from most starts": all(plain < 0.5 for _, plain in rates.values())}
+    return Evidence.of_cases({name: ours - plain for name, (ours, plain) in rates.items()}, at_least=0.3, given=given)
 
 
 @claim(
@@ -114,7 +127,7 @@ def succeeds_from_most_starts(rule="smallest criterion"):
 )  # fmt: skip
 def damps_in_some_situations(rule="smallest criterion"):
     shares = {name: found[rule][1] for name, found in _found().items()}
-    note = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    note = "shortened: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return Evidence(float(sum(share > 0.5 for share in shares.values())), within=(1.0, 4.0), note=note)
 
 
