@@ -99,7 +99,12 @@ def trains_logistic_regression(straight=True, *, scale):
     return Evidence(mean(_trained("logistic", straight, scale).trace.last("test_accuracy").values[0]), at_least=0.90)
 
 
-@claim("a ReLU network on digits reaches 80 % test accuracy", source="ours", broken=DAMAGED)
+@claim(
+    "a ReLU network on digits reaches 80 % test accuracy",
+    source="ours",
+    broken=DAMAGED,
+    reason="8 seeds do not decide it: 80.1 % [75.8, 84.5] after its 8,000 steps",
+)
 def trains_a_network(straight=True, *, scale):
     return Evidence(mean(_trained("network", straight, scale).trace.last("test_accuracy").values[0]), at_least=0.80)
 
@@ -128,7 +133,12 @@ NO_SLOWER = (
 FOUR = {"four directions": {"estimator": _four_directions}}
 
 
-@claim(NO_SLOWER.format("64 units"), source="ours", broken=FOUR)
+@claim(
+    NO_SLOWER.format("64 units"),
+    source="ours",
+    broken=FOUR,
+    reason="the interval ends at the threshold: 0.96 [0.92, 1.00] of its time",
+)
 def is_no_slower_than_backpropagation(estimator=directional_gradient, *, scale):
     return Evidence(median(_time_ratio(digits_mlp(width=64, depth=1, batch_size=None), estimator)), at_most=1.0)
 
@@ -139,7 +149,9 @@ def is_no_slower_on_a_wide_network(estimator=directional_gradient, *, scale):
 
 
 @claim("logistic regression, both tuned: a training loss of 0.5 in at most half of the time that backpropagation takes",
-       source="paper", broken=DAMAGED)  # fmt: skip
+       source="paper", broken=DAMAGED,
+    reason="54 times as long; a step costs the same, and one direction of 650 is seen in it",
+)  # fmt: skip
 def trains_twice_as_fast(straight=True, *, scale):
     problem = digits_logistic(batch_size=64)
     sgd = tune(problem, (optax.sgd, {"learning_rate": LogUniform(0.03, 3.0)}), steps=500, every=5, target=0.5,

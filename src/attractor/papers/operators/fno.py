@@ -89,7 +89,9 @@ def layer_is_a_convolution(damage=lambda w: w):
 
 
 @claim("learns Burgers' solution at t=1 from 200 examples on 64 points: test relative L2 error at most 3%",
-       source="ours", broken=NO_OPERATORS)  # fmt: skip
+       source="ours", broken=NO_OPERATORS,
+    reason="2.7 % [2.2, 3.2] after 200 steps of 4 seeds: the interval reaches over 3 %",
+)  # fmt: skip
 def learns_burgers(kind="FNO", *, scale):
     return Evidence(mean(_errors(kind, scale)["test_error"]), at_most=0.03)
 

@@ -126,6 +126,7 @@ def costs_no_more_than_page(method=CyclicBlockDescent, *, scale):
 @claim(
     "sigmoid loss with L1, tuned: the median run with variance-reduced blocks takes <= half of exact ones' gradients",
     source="ours", broken=FORGETFUL,
+    reason="the medians of 16 runs do not decide it: 0.31 [0.22, 0.51]",
 )  # fmt: skip
 def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
     return _compare(scale, 0.5, (method, BLOCKS, VARIED), (CyclicBlockDescent, BLOCKS, 1.0))

@@ -101,6 +101,7 @@ def ends_at_lower_ratios(denominator=TopKNorm, *, scale):
     "top-k norm below: no move of one coordinate, on a grid of 2,001 values, lowers a final ratio by more than 1e-8",
     source="ours", broken={"Dinkelbach's proximal gradient method": {"method": dinkelbach},
                            "denominator constant within a step": {"denominator": _FrozenNorm}},
+    reason="after the sweeps of the quick size a move by 1.5e-7 of the ratio is left",
 )  # fmt: skip
 def ends_where_no_coordinate_helps(method=descent, denominator=TopKNorm, *, scale):
     points, values, _ = _settled(method, denominator, scale)

@@ -124,6 +124,7 @@ def _samples(method, batches, scale):
 @claim(
     "noisy phase retrieval: to a gradient of 0.3, normalized SPIDER takes at most half the samples of normalized SGD",
     source="ours", broken={"the last estimate is dropped": {"spider": _NotCarried}},
+    reason="1.12 [1.03, 1.23] times as many: on this noise the recursion saves nothing",
 )  # fmt: skip
 def spider_saves_samples(spider=NormalizedSpider, *, scale):
     ours, sgd = _samples(spider, (32,), scale), _samples(normalized_gd, (64, 512), scale)

@@ -163,6 +163,7 @@ def is_no_slower_in_noise(make=_proximal, *, scale):
 @claim(
     "quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
     source="ours", broken={"correction of the wrong sign": {"make": _flipped}},
+    reason="the matrices drawn do not decide it: 1.8 [1.3, 2.4] times as many",
 )  # fmt: skip
 def survives_an_unrelated_proxy(make=_proximal, *, scale):
     return _against_descent(_calls(make, deltas=(1.0,), limit=1_500, **sizes(scale, n=(8, 64))), 2.0, scale)

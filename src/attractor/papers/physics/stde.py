@@ -102,13 +102,17 @@ def _speedups(estimate, baseline, scale):
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is 1,000 times faster than by randomized first-order AD",
-       source="paper", broken={"first-order AD, all 16 at once": {"estimate": NESTED}})  # fmt: skip
+       source="paper", broken={"first-order AD, all 16 at once": {"estimate": NESTED}},
+    reason="6.4 and 4.9 times on two cores",
+)  # fmt: skip
 def thousand_times_faster_than_first_order(estimate=_sampled, *, scale):
     return Evidence.of_cases(_speedups(estimate, partial(NESTED, batch_size=1), scale), at_least=1_000.0)
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is over 1 times faster than by first-order AD, all at once",
-       source="scaled", broken={"all pairs of the 16": {"estimate": partial(_sampled, n=256)}})  # fmt: skip
+       source="scaled", broken={"all pairs of the 16": {"estimate": partial(_sampled, n=256)}},
+    reason="at d = 1e4 1.6 times, at d = 1e5 undecided: 1.1 [0.94, 1.3]",
+)  # fmt: skip
 def faster_than_parallel_first_order(estimate=_sampled, *, scale):
     return Evidence.of_cases(_speedups(estimate, NESTED, scale), at_least=1.0)
 
@@ -143,7 +147,9 @@ def _errors(n, rescaling, scale):
 
 
 @claim("Poisson's equation, d = 20: trained on 4 random coordinates a step, at most 1.2 times the full one's error",
-       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}})  # fmt: skip
+       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}},
+    reason="the seeds do not decide it: 1.10 [0.97, 1.24] times the error",
+)  # fmt: skip
 def trains_as_well(n=4, rescaling=1.0, *, scale):
     error, full = _errors(n, rescaling, scale), _errors(20, 1.0, scale)
     learns = {"the full Laplacian learns (error below 0.2)": full.max() < 0.2}

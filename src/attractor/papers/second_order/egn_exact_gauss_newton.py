@@ -106,6 +106,7 @@ UNCURVED = {"no Gauss-Newton matrix (a huge damping), retuned": {"method": DESCE
 @claim(
     "diabetes, digits networks, equal steps: Gauss-Newton's test loss is no higher than the better of tuned SGD, Adam",
     source="paper", broken=UNCURVED,
+    reason="on digits it is lower by 17 %; on diabetes the seeds do not decide: 1.00 [0.99, 1.01]",
 )  # fmt: skip
 def generalizes_as_well(method=GN, *, scale):
     ratios, note = {}, []
@@ -134,6 +135,7 @@ def needs_no_more_steps_than_adam(method=GN, *, scale):
 @claim(
     "diabetes, digits networks, both tuned: with momentum Gauss-Newton's final train loss is lower (ratio below 1)",
     source="paper", broken=UNCURVED,
+    reason="the seeds do not decide it: 1.00 [0.96, 1.03] and 1.01 [0.92, 1.10]",
 )  # fmt: skip
 def momentum_accelerates(method=WITH_MOMENTUM, *, scale):
     finals = {p: [_tuned(p, m, "loss", scale).final for m in (method, GN)] for p in PROBLEMS}

@@ -88,6 +88,7 @@ def converges_from_everywhere(**how):
 @claim(
     "Fisher matrix, two regressions, 4 starts, to 1e-7: in every window of 100 steps the gradient is at least halved",
     source="ours", broken={"radius kept at 1": {"adaptive": False}},
+    reason="far out, from starts of norm 100, steps are short: a window of 100 keeps 0.69 of the gradient",
 )  # fmt: skip
 def the_fisher_matrix_gives_a_linear_rate(**how):
     """The worst contraction; of a sequence like 1/k^2 it would be 0.6 at 500 steps."""
@@ -122,6 +123,7 @@ def the_exact_hessian_saves_steps(curvature=exact_hessian):
 @claim(
     "logistic regression, Fisher matrix, each start: the same search without curvature takes at least 5 times as long",
     source="ours", broken={"the ridge alone": {"curvature": _ridge_alone}},
+    reason="2.5 to 2.8 times as long, and 1.1 times from starts of norm 100",
 )  # fmt: skip
 def the_fisher_matrix_saves_steps(curvature=softmax_fisher):
     return _saved(curvature)
