@@ -158,6 +158,7 @@ def stays_bounded_where_descent_diverges(method=energy_descent):
 @claim(
     "three classes, steps 5,000 to 10,000: convex gap as 1/k, PL gap exponentially, nonconvex squared gradient as 1/k",
     source="paper", broken={"energy leaks 1 % a step": {"method": LEAKY}}, deterministic=True,
+    reason="on the convex one the energy is spent early: it stops at a loss of 18, and of 13 at a tenth of the rate",
 )  # fmt: skip
 def converges_at_the_rates_of_three_classes(method=energy_descent):
     """Exponents of 1/k, at least 1; for PL how many times as many digits the second half brings in all, over 1.5."""

@@ -113,6 +113,7 @@ UNFITTED = {"preconditioner not fitted": {"fit": 1e-9, "groups": ("cross",)}}
 @claim(
     "digits network, defaults, cross and low-rank groups: tuned Adam's training loss in at most 0.7 of its 200 steps",
     source="ours", broken=UNFITTED,
+    reason="at its defaults most runs end above the loss of tuned Adam",
 )  # fmt: skip
 def overtakes_adam(fit=0.1, groups=("cross", "low-rank"), *, scale):
     drawn = seeds(**sizes(scale, n=(24, 64)))
@@ -127,6 +128,7 @@ def overtakes_adam(fit=0.1, groups=("cross", "low-rank"), *, scale):
 @claim(
     "digits network, 200 steps, all tuned: cross and low-rank groups end with at most Adam's training loss (ratio 1)",
     source="paper", broken=UNFITTED,
+    reason="the low-rank group ends at 1.32 [1.03, 1.70] times its loss; the cross group, 0.91, is not decided",
 )  # fmt: skip
 def outperforms_adam_when_tuned(fit=0.1, groups=("cross", "low-rank"), *, scale):
     space, adam = {"learning_rate": LogUniform(1e-2, 1.0), "fit_rate": Choice((fit,))}, _losses(optax.adam, scale)
