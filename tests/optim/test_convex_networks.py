@@ -137,7 +137,7 @@ def test_adversarial_program_against_slsqp():
 def test_a_pattern_that_tells_overlapping_boxes_apart_admits_no_weights():
     rng = np.random.default_rng(5)
     x = np.column_stack([rng.uniform(-1, 1, (7, 2)), np.ones(7)])
-    radius = np.array([0.2, 0.05, 0.0])
+    radius = np.array([0.4, 0.3, 0.0])
     patterns = np.asarray(sample_relu_arrangements(jr.key(2), jnp.asarray(x, jnp.float32), 400))
     found = np.asarray(robust_arrangements(jnp.asarray(patterns), jnp.asarray(x, jnp.float32), jnp.asarray(radius)))
     assert 0 < found.sum() < len(found)

@@ -193,9 +193,8 @@ class PrivateSpider(Method):
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SpiderState:
         before, best = (jax.tree.map(jnp.array, x) for _ in range(2))  # copies: no two buffers are one
-        return SpiderState(
-            jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf, float)
-        )
+        estimate = jax.tree.map(lambda a: jnp.zeros_like(a, dtype=a.dtype), x)  # typed as a step leaves it
+        return SpiderState(jnp.zeros([], jnp.int32), before, estimate, best, jnp.asarray(jnp.inf, float))
 
     def step(
         self, problem: Minimization, x: PyTree, state: SpiderState, key: PRNGKeyArray

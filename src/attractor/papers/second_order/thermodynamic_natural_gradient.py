@@ -123,6 +123,10 @@ def trains_better_than_adam(temperature=NOISE, *, scale):
     return Evidence(paired_ratio(ours, adam), at_most=0.7, given=given)
 
 
+def _arrives(exact):
+    return {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
+
+
 @claim(
     "relaxed 10 times 1/damping, with noise: the exact natural gradient's steps to a loss of 0.2, within 10 %",
     source="paper", broken={"stopped 100 times earlier": {"relaxed": 0.1}},
@@ -133,7 +137,7 @@ def relaxed_it_is_the_natural_gradient(relaxed=10.0, *, scale):
     how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(16, 64)))}
     trace = run(_network(), ThermodynamicNaturalGradient, sweep=sweep, **how)
     ratio = paired_ratio(first_step(trace["loss"].values[0], LOW), exact.steps_to_target)
-    return Evidence(ratio, within=(0.9, 1.1), given={"the exact one gets there": bool(exact.reached.all())})
+    return Evidence(ratio, within=(0.9, 1.1), given=_arrives(exact))
 
 
 @claim(
@@ -143,5 +147,6 @@ def relaxed_it_is_the_natural_gradient(relaxed=10.0, *, scale):
 def beats_the_exact_natural_gradient(time=10.0, *, scale):
     exact, ours = _trained(scale, target=LOW, **EXACT), _trained(scale, target=LOW, time=time)
     note = f"medians {np.median(ours.steps_to_target):g} and {np.median(exact.steps_to_target):g}"
-    given = {"the exact one gets there": bool(exact.reached.all())}
-    return Evidence(paired_ratio(ours.steps_to_target, exact.steps_to_target), at_most=1.0, given=given, note=note)
+    return Evidence(
+        paired_ratio(ours.steps_to_target, exact.steps_to_target), at_most=1.0, given=_arrives(exact), note=note
+    )
