@@ -1,5 +1,7 @@
 """Phase retrieval: a signal from measurements that have lost their signs."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -106,11 +108,11 @@ def phase_errors(x: Float[Array, " d"], batch: tuple[Float[Array, "m d"], Float[
     return (rows @ x) ** 2 - intensities
 
 
-def _mean_size(errors: Float[Array, " m"], batch: None = None) -> Float[Array, ""]:
+def _mean_size(errors: Float[Array, " m"], batch: Any = None) -> Float[Array, ""]:
     return jnp.mean(jnp.abs(errors))
 
 
-def _quarter_mean_square(errors: Float[Array, " m"], batch: None = None) -> Float[Array, ""]:
+def _quarter_mean_square(errors: Float[Array, " m"], batch: Any = None) -> Float[Array, ""]:
     return jnp.mean(errors**2) / 4
 
 

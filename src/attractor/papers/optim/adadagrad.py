@@ -136,6 +136,7 @@ def outruns_small_batches(adaptive=NORM, *, scale):
 @claim(
     "nonconvex sum: after 200 steps the squared gradient is at most 0.2 of that with batches of 8, retuned",
     source="ours", broken={"batches of 8 of AdaGrad": {"adaptive": SMALL_COORDINATES}},
+    reason="the 8 runs do not decide it: 0.13 [0.08, 0.20]",
 )  # fmt: skip
 def ends_with_a_smaller_gradient(adaptive=NORM, *, scale):
     ours, small = _curves(adaptive, scale)[0], _curves(SMALL, scale)[0]

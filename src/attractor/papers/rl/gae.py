@@ -145,6 +145,11 @@ def learns_faster_than_one_step(config=CONFIGS[0], *, scale):
     return _cost(config, CONFIGS[1], scale)
 
 
-@claim(FASTER.format(1), source="scaled", broken=BROKEN)
+@claim(
+    FASTER.format(1),
+    source="scaled",
+    broken=BROKEN,
+    reason="on CartPole it is as fast: 1.00 [0.92, 1.08]",
+)
 def learns_faster_than_returns(config=CONFIGS[0], *, scale):
     return _cost(config, CONFIGS[2], scale)

@@ -143,6 +143,7 @@ def relaxed_it_is_the_natural_gradient(relaxed=10.0, *, scale):
 @claim(
     "time 10, with noise: at most as many steps to a loss of 0.2 as the exact natural gradient takes, both tuned",
     source="paper", broken={"a time of 0.01 (gradient descent), retuned": {"time": 0.01}},
+    reason="as many: 1.00 [0.78, 1.17]",
 )  # fmt: skip
 def beats_the_exact_natural_gradient(time=10.0, *, scale):
     exact, ours = _trained(scale, target=LOW, **EXACT), _trained(scale, target=LOW, time=time)
