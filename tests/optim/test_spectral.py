@@ -1,7 +1,9 @@
 """Muon against PyTorch's, its layouts against each other, and what it leaves to Adam."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import optax
 import pytest
@@ -119,3 +121,13 @@ def test_errors_name_the_argument():
         muon(0.1, adam_learning_rate=-1.0)
     with pytest.raises(ValueError, match="eps"):
         muon(0.1, eps=0.0)
+
+
+def test_a_model_with_parts_that_are_no_parameters():
+    params, _ = eqx.partition(eqx.nn.MLP(3, 2, 4, 1, key=jr.key(0)), eqx.is_inexact_array)
+    slopes = jax.tree.map(jnp.ones_like, params)
+    update, _ = muon(0.1).update(slopes, muon(0.1).init(params), params)
+    assert jax.tree.structure(update) == jax.tree.structure(params)
+    weight = update.layers[0].weight
+    expected = -0.1 * (4 / 3) ** 0.5 * newton_schulz(1.95 * jnp.ones((4, 3)))
+    np.testing.assert_allclose(weight, expected, rtol=1e-5)

@@ -106,7 +106,9 @@ def scale_by_muon(
         numbers = _resolved(dimension_numbers, tree)
         to_factor = optax.stateless(lambda u, _: jax.tree.map(orthogonalize, u, numbers))
         matrices = optax.chain(optax.trace(beta, nesterov), to_factor)
-        return optax.partition({MATRIX: matrices, OTHER: optax.scale_by_adam(b1, b2, eps)}, _labels(numbers))
+        labels = _labels(numbers)
+        # As a function: labels in the shape of a model can themselves be called.
+        return optax.partition({MATRIX: matrices, OTHER: optax.scale_by_adam(b1, b2, eps)}, lambda _: labels)
 
     return optax.GradientTransformation(
         lambda params: of(params).init(params),
@@ -134,7 +136,8 @@ def _labels(numbers: PyTree) -> PyTree:
     def label(node: MuonDimensionNumbers | optax.MaskedNode) -> str:
         return MATRIX if isinstance(node, MuonDimensionNumbers) else OTHER
 
-    return jax.tree.map(label, numbers, is_leaf=_is_number)
+    # Parameters that are not there, such as the activation of a model, get no label.
+    return jax.tree.map(label, numbers, is_leaf=lambda node: node is not None and _is_number(node))
 
 
 def _axes(axes: int | Sequence[int], ndim: int) -> list[int]:

@@ -93,7 +93,7 @@ def cross_entropy(model: Callable, batch: Batch) -> Float[Array, ""]:
     return cross_entropy_of(jax.vmap(model)(batch[0]), batch)
 
 
-def cross_entropy_of(logits: Float[Array, "n classes"], batch: Batch) -> Float[Array, ""]:
+def cross_entropy_of(logits: Float[Array, "n classes"], batch: tuple[Array, Int[Array, " n"]]) -> Float[Array, ""]:
     """Mean cross-entropy of logits with the labels of ``(images, labels)``."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 

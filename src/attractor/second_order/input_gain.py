@@ -107,7 +107,7 @@ class TwoStageTraining(Method):
 
     Arguments:
         gains: Whether every input has its own.
-        whiten: Whether inputs are whitened first: 1 or 0, or how far from the identity to the whitening A shall be.
+        whiten: Whether inputs are whitened first, or how far from the identity to the whitening A is, in [0, 1].
         damping: Relative damping of both solves, in (0, inf).
         stepsize: Factor of the hidden weights' step, in (0, 2]; at 2 a quadratic loss would stay what it is.
 
