@@ -3,7 +3,7 @@
 ```python
 import jax
 import jax.numpy as jnp
-from attractor import run
+from attractor import Constrained, run
 from attractor.second_order import SketchedNewton
 
 with jax.enable_x64(True):
