@@ -111,7 +111,7 @@ def _refuting(
 def scalarized(
     objective: Callable[[Point, Array], Float[Array, ""]],
     x: Point,
-    parameters: ArrayLike | Sequence[ArrayLike],
+    parameters: Sequence[ArrayLike] | Float[np.ndarray, "m *shape"],
     continued: bool = False,
     steps: int = 60,
 ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:

@@ -1,5 +1,6 @@
 """Steepest descent in the spectral norm: momentum whose matrices are made nearly orthogonal."""
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, get_args
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Inexact, PyTree
+from jaxtyping import Array, Inexact, Int, PyTree
 from optax.contrib import MuonDimensionNumbers
 
 from attractor.checks import Scalar, in_range
@@ -22,7 +23,7 @@ DimensionNumbers = Layout | PyTree | Callable[[PyTree], PyTree]
 
 
 def newton_schulz(
-    matrix: Inexact[Array, "n m"], steps: int = 5, coefficients: tuple[float, float, float] = QUINTIC
+    matrix: Inexact[Array, "n m"], steps: int | Int[Array, ""] = 5, coefficients: tuple[float, float, float] = QUINTIC
 ) -> Inexact[Array, "n m"]:
     r"""A polynomial of a matrix that takes its singular values to near 1: nearly its orthogonal factor.
 
@@ -42,9 +43,15 @@ def newton_schulz(
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T  # the smaller Gram matrix
     x = x / jnp.maximum(jnp.linalg.norm(x), 1e-7)
-    for _ in range(steps):
+
+    def step(_: Any, x: Array) -> Array:
         gram = x @ x.conj().T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        return a * x + (b * gram + c * gram @ gram) @ x
+
+    if isinstance(steps, int):  # a number that is injected is traced
+        x = functools.reduce(lambda x, i: step(i, x), range(steps), x)
+    else:
+        x = jax.lax.fori_loop(0, steps, step, x)
     return x if wide else x.T
 
 
@@ -52,7 +59,7 @@ def scale_by_muon(
     beta: Scalar = 0.95,
     *,
     nesterov: bool = True,
-    ns_steps: int = 5,
+    ns_steps: int | Int[Array, ""] = 5,
     ns_coeffs: tuple[float, float, float] = QUINTIC,
     dimension_numbers: DimensionNumbers = "out, in",
     b1: Scalar = 0.9,
@@ -158,7 +165,7 @@ def muon(
     *,
     adam_learning_rate: optax.ScalarOrSchedule | None = None,
     nesterov: bool = True,
-    ns_steps: int = 5,
+    ns_steps: int | Int[Array, ""] = 5,
     ns_coeffs: tuple[float, float, float] = QUINTIC,
     dimension_numbers: DimensionNumbers = "out, in",
     b1: Scalar = 0.9,
