@@ -26,7 +26,6 @@ from attractor.method import as_method, kind
 
 METHODS = registry.methods()
 KEY = jr.key(0)
-pytestmark = pytest.mark.usefixtures("unoptimized")
 
 
 @functools.cache
