@@ -108,7 +108,7 @@ def test_many_instances_are_solved_as_each_alone():
     scenes, starts = jax.vmap(lambda key: random_scene(key, points=4, noise=1e-2, arc=0.2))(jr.split(jr.key(3), 2))
     losses = losses_of_many(LearnedDamping(tenfold_rule), reprojection_residuals, scenes, starts, 6)
     for scene, start, found in zip(scenes, starts, losses, strict=True):
-        problem = Composite.least_squares(lambda x, scene=scene: reprojection_residuals(x, scene), start)
+        problem = Composite.least_squares(lambda x, _=None, scene=scene: reprojection_residuals(x, scene), start)
         expected = run(problem, LearnedDamping(tenfold_rule), steps=6, every=1)["loss"].values[0, 0]
         np.testing.assert_allclose(found, expected, rtol=1e-8)
     with pytest.raises(ValueError, match="steps"):
