@@ -24,6 +24,17 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTRACTOR_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture
+def unoptimized():
+    """Programs as they are written, which compile in two thirds of the time: for tests of how parts fit together.
+
+    What a method computes is tested, optimized, in its own file.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True)
 def drop_programs():
     """Linux lets a process map 65,530 regions; each compiled program takes some, and XLA crashes at the limit."""

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
+from keys import uses_no_key_twice
 
 from attractor import Decision, Method, Minimization, Problem, registry, run
 from attractor.engine import _keys
@@ -95,11 +96,16 @@ def test_keeps_structure_and_dtype(name: str, subtests: pytest.Subtests):
             problem = kind(method).example(dtype)
             assert isinstance(problem, kind(method))
             x = problem.init(KEY)
-            state = eqx.filter_eval_shape(method.init, problem, x, KEY)
-            new, after = eqx.filter_eval_shape(method.step, problem, x, state, KEY)
+            start, *outputs = eqx.filter_make_jaxpr(method.init)(problem, x, KEY)
+            state = eqx.combine(*outputs)
+            program, *outputs = eqx.filter_make_jaxpr(method.step)(problem, x, state, KEY)
+            new, after = eqx.combine(*outputs)
             assert jax.tree.structure(new) == jax.tree.structure(x)
             assert shapes(new) == shapes(x)
             assert shapes(after) == shapes(state)
+    with subtests.test("no key is used twice"):
+        uses_no_key_twice(start.jaxpr)
+        uses_no_key_twice(program.jaxpr)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -72,6 +72,25 @@ def test_adam_is_torchs_adam():
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("small", [0, 100, 1_000_000])
+def test_however_tensors_are_passed_the_step_is_the_same(monkeypatch, small):
+    """None end to end, some (of 12 names, whose order is not that of their numbers), all; and two dtypes."""
+    monkeypatch.setattr("attractor.torch.SMALL", small)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(), (1,), (3, 4), (40, 5), (7,), (2, 3, 2), (101,), (100,), (11, 11), (5,), (6, 2), (4,)]
+    starts = [torch.randn(s, generator=generator) for s in shapes]
+    starts[4], starts[8] = starts[4].bfloat16(), starts[8].bfloat16()
+    ours, theirs = ([torch.nn.Parameter(x.clone()) for x in starts] for _ in range(2))
+    optimizers = Optimizer(ours, optax.adamw(0.1, weight_decay=0.2)), torch.optim.AdamW(theirs, 0.1, weight_decay=0.2)
+    for _ in range(4):
+        for params, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for i, p in enumerate(params):
+                p.grad = (i + 1) * p.detach().cos()
+            optimizer.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=0.1 if a.dtype == torch.bfloat16 else 1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     "transformation",
     [optax.adam(1e-2), optax.contrib.schedule_free_sgd(0.1), optax.chain(optax.add_noise(0.1, 0.1, 0), optax.sgd(0.1))],
@@ -208,7 +227,7 @@ def test_eval_moves_to_the_averaged_point_and_train_back_to_the_bit():
     train(model, optimizer, BATCHES[:20])
     there = [p.detach().clone() for p in model.parameters()]
     places = [p.data_ptr() for p in model.parameters()]
-    (state,) = optimizer._states
+    (state,) = (packed.state for packed in optimizer._packed)
     b1, z = float(state[1].b1), state[1].z
     optimizer.eval()
     optimizer.eval()

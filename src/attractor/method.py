@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import PRNGKeyArray, PyTree
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.problem import Minimization, Problem
@@ -119,6 +122,35 @@ class Method(eqx.Module):
     def readout(self, x: PyTree, state: PyTree) -> PyTree:
         """The point that probes look at; another one than ``x`` for methods that average their iterates."""
         return x
+
+
+@custom_vmap
+def _anywhere(due: Bool[Array, ""]) -> Bool[Array, ""]:
+    return due
+
+
+@_anywhere.def_vmap
+def _anywhere_in_a_batch(size: int, batched: list[bool], due: Bool[Array, " n"]) -> tuple[Bool[Array, ""], bool]:
+    return _anywhere(jnp.any(due)), False
+
+
+def when_due(due: Bool[Array, ""], renew: Callable[[], PyTree], keep: Callable[[], PyTree]) -> PyTree:
+    """``renew()`` where it is due and ``keep()`` elsewhere, for what is costly and seldom.
+
+    `jax.lax.cond` computes both under `jax.vmap`, at every step. Of this the costly side is computed at the steps at
+    which any of the batch is due: where all count their steps alike, as the configurations and seeds of a run do, at
+    those steps only.
+
+    Arguments:
+        due: Whether to renew.
+        renew: Without arguments; it gives what ``keep`` does, in structure, shapes and dtypes.
+        keep: Cheap.
+    """
+
+    def some() -> PyTree:
+        return jax.tree.map(lambda new, old: jnp.where(due, new, old), renew(), keep())
+
+    return jax.lax.cond(_anywhere(due), some, keep)
 
 
 class Gradient(Method):

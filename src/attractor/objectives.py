@@ -161,6 +161,9 @@ class MultiObjective(Minimization):
 
     def gradients(self, x: PyTree, batch: PyTree) -> PyTree:
         """The gradient of every loss at ``x``: leaves ``(m, …)``."""
+        if isinstance(jax.eval_shape(self.terms, x, batch), tuple):  # one at a time: none pays for the others
+            each = [grad(lambda x, i=i: self.terms(x, batch)[i])(x) for i in range(len(self.names))]
+            return jax.tree.map(lambda *g: jnp.stack(g), *each)
         return conjugate(jax.jacrev(lambda x: self.losses(x, batch))(x))
 
     def oracles(self, x: PyTree, batch: PyTree) -> dict[str, Any]:

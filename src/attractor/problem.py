@@ -24,8 +24,7 @@ def _constant(value: PyTree, key: PRNGKeyArray) -> PyTree:
 
 def as_init(init: PyTree) -> Callable[[PRNGKeyArray], PyTree]:
     """A starting point, or a function of a key that draws one, as a function of a key."""
-    # A model is a tree first, although it can be called: with an input, not with a key.
-    if callable(init) and not _is_model(init):
+    if callable(init) and not _is_tree(init):
         return init
     for leaf in jax.tree.leaves(init):
         if not eqx.is_array_like(leaf):
@@ -37,6 +36,18 @@ def as_init(init: PyTree) -> Callable[[PRNGKeyArray], PyTree]:
             raise TypeError(f"init: {type(init).__name__} holds {leaf!r}, which is not an array; {wanted}")
     # A Partial keeps the arrays as leaves, so that they are program arguments and not baked-in constants.
     return eqx.Partial(_constant, jax.tree.map(jnp.asarray, init))
+
+
+def _is_tree(init: Callable) -> bool:
+    """Whether it is a tree of arrays first, although it can be called: a model is, with an input and not with a key.
+
+    A function is its own only leaf; one that keeps arguments as leaves is a function all the same.
+    """
+    if isinstance(init, jax.tree_util.Partial) or hasattr(init, "__wrapped__"):
+        return False
+    if isinstance(init, eqx.Module):
+        return _is_model(init)
+    return jax.tree.structure(init) != jax.tree.structure(0) and bool(jax.tree.leaves(init))
 
 
 def _is_model(tree: PyTree) -> bool:

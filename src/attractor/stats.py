@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, rankdata
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
@@ -173,6 +173,16 @@ def paired_ratio(a: ArrayLike, b: ArrayLike) -> Interval:
 def ratio_of_means(a: ArrayLike, b: ArrayLike) -> Interval:
     """``mean(a) / mean(b)``, pairs kept together, by `bootstrap`."""
     return bootstrap(lambda x, y: x.mean(-1) / y.mean(-1), a, b)
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> Interval:
+    """Spearman's rank correlation of two samples, pairs kept together, by `bootstrap`."""
+
+    def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        x, y = (rankdata(s, axis=-1) - (s.shape[-1] + 1) / 2 for s in (x, y))
+        return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+
+    return bootstrap(spearman, a, b)
 
 
 def _samples(*samples: ArrayLike) -> list[Float[np.ndarray, " n"]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attractor.trace import Trace
 
 FORMAT = "attractor-trace-1"
+IMAGINARY = ".imag"
 
 
 def home() -> str:
@@ -53,7 +54,10 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
 
 
 def write(trace: "Trace", path: str | os.PathLike[str]) -> None:
-    """Write a trace as one Parquet file, atomically; a local path or any fsspec URL."""
+    """Write a trace as one Parquet file, atomically; a local path or any fsspec URL.
+
+    A complex recording is its real part under its own name, and its imaginary part under ``name.imag``.
+    """
     header = {
         "format": FORMAT,
         "settings": dict(trace.dataset.attrs),
@@ -63,7 +67,11 @@ def write(trace: "Trace", path: str | os.PathLike[str]) -> None:
         "dtypes": {m: str(trace[m].dtype) for m in trace.metrics},
         "timing": vars(trace.timing),
     }
-    table = pa.Table.from_pandas(trace.frame(), preserve_index=False)
+    frame = trace.frame()
+    for metric in filter(lambda m: np.iscomplexobj(trace[m]), trace.metrics):  # Parquet has no complex numbers
+        values = np.asarray(frame[metric].tolist())
+        frame[metric], frame[metric + IMAGINARY] = values.real.tolist(), values.imag.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({"attractor": json.dumps(header)})
     write_atomically(path, lambda file: pq.write_table(table, file))
 
@@ -90,10 +98,13 @@ def read(path: str | os.PathLike[str], dataset: Callable[..., "xr.Dataset"]) -> 
     steps, seeds = frame["step"].unique().tolist(), frame["seed"].unique().tolist()
     sizes = (frame["config"].nunique(), len(seeds), len(steps))
     configs = [{k: frame[k].iloc[c * sizes[1] * sizes[2]] for k in header["hyperparameters"]} for c in range(sizes[0])]
-    values = {
-        m: np.asarray(frame[m].tolist(), dtype=header["dtypes"][m]).reshape(*sizes, *shape)
-        for m, shape in header["shapes"].items()
-    }
+
+    def column(metric: str) -> np.ndarray:
+        parts = np.asarray(frame[metric].tolist())
+        imaginary = metric + IMAGINARY
+        return parts + 1j * np.asarray(frame[imaginary].tolist()) if imaginary in frame else parts
+
+    values = {m: column(m).astype(header["dtypes"][m]).reshape(*sizes, *shape) for m, shape in header["shapes"].items()}
     diverged_at = frame["diverged_at"].to_numpy().reshape(sizes)[:, :, 0]
     data = dataset(values, diverged_at, steps, configs, seeds, header["settings"])
     for metric, goal in header["goals"].items():

@@ -30,11 +30,14 @@ from torch import Tensor
 
 from attractor.transformations import as_transformation, averaged, is_transformation, update
 
+SMALL = 65_536  # numbers; the copy of fewer costs less than passing one array more
+
 
 class Optimizer(torch.optim.Optimizer):
     """Run an optax transformation inside a PyTorch training loop.
 
-    Parameters, gradients and updates cross between the libraries over DLPack, without a copy; each group's update is
+    Parameters, gradients and updates cross between the libraries over DLPack: large ones without a copy, those of up to
+    65,536 numbers laid end to end, so that a step costs about the same however many there are. Each group's update is
     one compiled JAX program. The transformation sees a dict of arrays, under the parameters' names if
     ``model.named_parameters()`` is given, so that masks may go by name, and else under "0", "1", ….
 
@@ -59,7 +62,7 @@ class Optimizer(torch.optim.Optimizer):
 
     !!! example
         ```python
-        Optimizer([{"params": body, "transformation": optax.contrib.muon(0.02)}, {"params": head}], optax.adam(1e-3))
+        Optimizer([{"params": body, "transformation": muon(0.02)}, {"params": head}], optax.adam(1e-3))
         ```
     """
 
@@ -72,9 +75,8 @@ class Optimizer(torch.optim.Optimizer):
     ):
         self._key = jr.key(seed)
         self._steps = 0
-        self._states: list[PyTree] = []
+        self._packed: list[_Packed] = []
         self._training: list[tuple[Tensor, Tensor]] | None = None  # in `eval`: parameters, and their values in training
-        self._updates: list[Callable[..., tuple[PyTree, PyTree]]] = []
         super().__init__(params, {"transformation": transformation})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -95,8 +97,7 @@ class Optimizer(torch.optim.Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
-        self._states.append(jax.tree.map(jnp.asarray, transformation.init(initial)))
-        self._updates.append(_compiled(as_transformation(transformation)))
+        self._packed.append(_Packed(as_transformation(transformation), initial))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -123,15 +124,14 @@ class Optimizer(torch.optim.Optimizer):
         )
         self._steps += 1
         for i, group in enumerate(self.param_groups):
-            named = _named(group)
-            if all(p.grad is None for _, p in named):
+            named = sorted(_named(group), key=lambda pair: pair[0])  # as JAX orders a dict
+            tensors = [p for _, p in named]
+            if all(p.grad is None for p in tensors):
                 continue
             key = jr.fold_in(jr.fold_in(self._key, self._steps), i)
-            params = {name: _to_jax(name, p) for name, p in named}
-            grads = {n: jnp.zeros_like(params[n]) if p.grad is None else _to_jax(n, p.grad) for n, p in named}
-            updates, self._states[i] = self._updates[i](params, grads, self._states[i], key, extra)
-            jax.block_until_ready(updates)  # the parameters are about to change under JAX's feet
-            moved = [(p, _to_torch(updates[n])) for n, p in named if p.grad is not None]
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in tensors]
+            updates = self._packed[i].step(tensors, grads, key, extra)
+            moved = [(p, u) for p, u in zip(tensors, updates, strict=True) if p.grad is not None]
             torch._foreach_add_([p for p, _ in moved], [u for _, u in moved])  # pyright: ignore[reportPrivateImportUsage]
         return loss
 
@@ -144,9 +144,9 @@ class Optimizer(torch.optim.Optimizer):
         if self._training is not None:
             return
         self._training = []
-        for group, state in zip(self.param_groups, self._states, strict=True):
+        for group, packed in zip(self.param_groups, self._packed, strict=True):
             params = {name: jnp.array(_to_jax(name, p), copy=True) for name, p in _named(group)}
-            points = averaged(params, state)
+            points = averaged(params, packed.state)
             for name, p in _named(group):
                 if points[name] is not params[name]:
                     self._training.append((p, p.clone()))
@@ -174,7 +174,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         self._require_training("state_dict")
         states = {
-            i: {"leaves": [_to_torch(leaf).clone() for leaf in _leaves(state)]} for i, state in enumerate(self._states)
+            i: {"leaves": [_to_torch(leaf).clone() for leaf in _leaves(p.state)]} for i, p in enumerate(self._packed)
         }
         groups, start = [], 0
         for group in self.param_groups:
@@ -194,7 +194,8 @@ class Optimizer(torch.optim.Optimizer):
                 "state_dict: it has other groups, or other numbers of parameters in them, than this optimizer"
             )
         loaded = []
-        for i, state in enumerate(self._states):
+        for i, packed in enumerate(self._packed):
+            state = packed.state
             leaves, found = _leaves(state), theirs["state"][i]["leaves"]
             described, expected = [_describe(_to_numpy(t)) for t in found], [_describe(np.asarray(a)) for a in leaves]
             if described != expected:
@@ -203,18 +204,90 @@ class Optimizer(torch.optim.Optimizer):
                 )
             arrays = [jnp.array(_to_numpy(t), a.dtype, copy=True) for t, a in zip(found, leaves, strict=True)]
             loaded.append(_rebuild(state, arrays))
-        self._states, self._steps = loaded, int(theirs["steps"])
+        for packed, state in zip(self._packed, loaded, strict=True):
+            packed.state = state
+        self._steps = int(theirs["steps"])
         self._key = jr.wrap_key_data(jnp.asarray(theirs["key"], jnp.uint32))
 
 
-def _compiled(transformation: optax.GradientTransformationExtraArgs) -> Callable[..., tuple[PyTree, PyTree]]:
-    def step(params: PyTree, grads: PyTree, state: PyTree, key: PRNGKeyArray, extra: dict[str, Any]) -> Any:
-        # The barrier keeps a state that merely stores what it is given from sharing memory with PyTorch.
-        params, grads = jax.lax.optimization_barrier((params, grads))
-        updates, state = update(transformation, grads, state, params, {"key": key, **extra})
-        return jax.tree.map(lambda u, p: u.astype(p.dtype), updates, params), state
+class _Packed:
+    """A transformation with its state, whose program takes and gives few arrays: each costs time to pass."""
 
-    return jax.jit(step, donate_argnums=2)
+    def __init__(self, transformation: optax.GradientTransformationExtraArgs, params: PyTree):
+        state = jax.tree.map(jnp.asarray, transformation.init(params))
+        self._params, self._state = _Layout(params), _Layout(state)
+        self._pack, self._unpack = jax.jit(self._state.pack), jax.jit(self._state.unpack)
+        self._arrays = self._pack(state)
+
+        def step(params: list, grads: list, state: list, key: PRNGKeyArray, extra: dict[str, Any]) -> Any:
+            # The barrier keeps a state that merely stores what it is given from sharing memory with PyTorch.
+            params, grads = jax.lax.optimization_barrier((params, grads))
+            x = self._params.unpack(params)
+            offered = {"key": key, **extra}
+            updates, new = update(transformation, self._params.unpack(grads), self._state.unpack(state), x, offered)
+            return self._params.pack(updates), self._state.pack(new)
+
+        self._step = jax.jit(step, donate_argnums=2)
+
+    def step(
+        self, tensors: list[Tensor], grads: list[Tensor], key: PRNGKeyArray, extra: dict[str, Any]
+    ) -> list[Tensor]:
+        """The updates of these tensors, given in JAX's order of their names."""
+        params, slopes = (self._params.gather(of) for of in (tensors, grads))
+        updates, self._arrays = self._step(params, slopes, self._arrays, key, extra)
+        jax.block_until_ready(updates)  # the parameters are about to change under JAX's feet
+        return self._params.scatter(updates, tensors)
+
+    @property
+    def state(self) -> PyTree:
+        """The transformation's own state."""
+        return self._unpack(self._arrays)
+
+    @state.setter
+    def state(self, state: PyTree) -> None:
+        self._arrays = self._pack(state)
+
+
+class _Layout:
+    """Which leaves of a tree lie end to end: the small ones of each dtype. The others come after, as they are."""
+
+    def __init__(self, tree: PyTree):
+        leaves, self._structure = jax.tree.flatten(tree)
+        self._like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        together: dict[Any, list[int]] = {}
+        for i, leaf in enumerate(leaves):
+            if leaf.size <= SMALL and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                together.setdefault(leaf.dtype, []).append(i)
+        self._together = list(together.values())
+        self._alone = [i for i in range(len(leaves)) if not any(i in part for part in self._together)]
+
+    def pack(self, tree: PyTree) -> list[jax.Array]:
+        """The arrays to pass, of a tree of this structure; in its dtypes."""
+        leaves = [leaf.astype(like.dtype) for leaf, like in zip(jax.tree.leaves(tree), self._like, strict=True)]
+        flat = [jnp.concatenate([leaves[i].ravel() for i in part]) for part in self._together]
+        return [*flat, *(leaves[i] for i in self._alone)]
+
+    def unpack(self, arrays: list[jax.Array]) -> PyTree:
+        """The tree again."""
+        leaves: dict[int, jax.Array] = dict(zip(self._alone, arrays[len(self._together) :], strict=True))
+        for part, flat in zip(self._together, arrays, strict=False):
+            ends = np.cumsum([self._like[i].size for i in part])
+            pieces = jnp.split(flat, ends[:-1])
+            leaves |= {i: piece.reshape(self._like[i].shape) for i, piece in zip(part, pieces, strict=True)}
+        return jax.tree.unflatten(self._structure, [leaves[i] for i in range(len(leaves))])
+
+    def gather(self, tensors: list[Tensor]) -> list[jax.Array]:
+        """`pack`, of PyTorch's tensors."""
+        flat = [torch.cat([tensors[i].detach().reshape(-1) for i in part]) for part in self._together]
+        return [_to_jax("a tensor", t) for t in (*flat, *(tensors[i] for i in self._alone))]
+
+    def scatter(self, arrays: list[jax.Array], like: list[Tensor]) -> list[Tensor]:
+        """`unpack`, to PyTorch's tensors."""
+        flat = [_to_torch(a) for a in arrays]
+        pieces = dict(zip(self._alone, flat[len(self._together) :], strict=True))
+        for part, t in zip(self._together, flat, strict=False):
+            pieces |= zip(part, t.split([like[i].numel() for i in part]), strict=True)
+        return [pieces[i].view_as(tensor) for i, tensor in enumerate(like)]
 
 
 def _named(group: dict[str, Any]) -> list[tuple[str, Tensor]]:

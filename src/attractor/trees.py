@@ -17,6 +17,12 @@ def norm(tree: PyTree) -> Float[Array, ""]:
     return jnp.sqrt(sum((jnp.sum(jnp.abs(leaf) ** 2) for leaf in leaves), start=jnp.zeros(())))
 
 
+def wide_dtype(tree: PyTree) -> jnp.dtype:
+    """The real dtype of sums over a pytree's parameters: their common one, but never less than single precision."""
+    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))
+    return jnp.finfo(jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))).dtype
+
+
 def as_vector(x: PyTree) -> tuple[Float[Array, " d"], Callable[[Float[Array, " d"]], PyTree]]:
     """A pytree's parameters as one vector, and the way back, for methods that solve dense systems.
 

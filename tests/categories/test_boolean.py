@@ -126,6 +126,12 @@ def test_one_pass_through_the_engine_equals_a_loop_in_plain_python():
     assert trace.last("loss").item() == pytest.approx(np.mean(errors))
 
 
+def test_a_random_table_has_every_address_and_about_as_many_ones_as_zeros():
+    inputs, outputs = truth_table(n_in=8, n_out=2).full
+    assert len(np.unique(inputs, axis=0)) == len(inputs) == 256
+    assert 0.4 < np.mean(outputs) < 0.6
+
+
 def test_minibatches_checkpoints_and_seeds_work_with_bits(tmp_path):
     problem = truth_table(n_in=4, batch_size=8)
     whole = run(problem, reverse_derivative_ascent(), steps=30, seeds=3)

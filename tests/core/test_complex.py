@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from attractor import Composite, Constrained, Federated, Game, Minimization, MultiObjective, problems, run
+from attractor import Composite, Constrained, Federated, Game, Minimization, MultiObjective, Trace, problems, run
 from attractor.gradients import adjoint, grad, split_complex, value_and_grad
+from attractor.optim import adamomentum, adamp, ademamix, cautious_adamw, cautious_sgdm, exadam, muon, sgdp
 from attractor.second_order import DampedNewton, LevenbergMarquardt, adahessian, psgd
 from attractor.trees import as_vector, norm
 
@@ -42,6 +43,44 @@ def inner_product(a, b):
 
 def like_start(key):
     return {"z": draw(key, 2), "a": jnp.asarray(float(key))}
+
+
+def test_complex_recordings_are_saved(tmp_path):
+    probes = {"z": lambda problem, x, key: x, "first": lambda problem, x, key: x[0], "loss": BOWL.probes["loss"]}
+    trace = run(BOWL, optax.sgd(0.1), steps=4, every=2, seeds=2, probes=probes)
+    trace.save(tmp_path / "trace.parquet")
+    loaded = Trace.load(tmp_path / "trace.parquet")
+    for name in probes:
+        assert loaded[name].dtype == trace[name].dtype
+        np.testing.assert_array_equal(loaded[name].values, trace[name].values)
+    assert np.abs(trace["first"].values.imag).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        adamomentum(0.1),
+        exadam(0.1),
+        ademamix(0.1, warmup=3),
+        adamp(0.1, delta=5.0, weight_decay=0.1),
+        sgdp(0.1),
+        muon(0.1),
+        cautious_adamw(0.1),
+        cautious_sgdm(0.1),
+    ],
+)
+def test_a_phase_turns_what_an_optimizer_does(optimizer):
+    """Moments are of moduli, products are real parts: nothing depends on where the axes of the plane lie."""
+    turn = jnp.exp(0.7j).astype(jnp.complex64)
+    paths = []
+    for phase in (1.0, turn):
+        x = phase * draw(2, 3, 4)
+        state = optimizer.init(x)
+        for t in range(3):
+            updates, state = optimizer.update(phase * draw(3 + t, 3, 4), state, x)
+            x = optax.apply_updates(x, updates)
+        paths.append(x)
+    np.testing.assert_allclose(paths[1], turn * paths[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,18 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
-from attractor.stats import Interval, bootstrap, mean, median, paired_difference, paired_ratio, ratio_of_means
+from attractor.stats import (
+    Interval,
+    bootstrap,
+    mean,
+    median,
+    paired_difference,
+    paired_ratio,
+    rank_correlation,
+    ratio_of_means,
+)
 
 ROUNDS = 1_500
 
@@ -80,3 +90,13 @@ def test_ratios_of_steps_that_were_never_taken():
 def test_samples_that_cannot_be_used_are_named(samples):
     with pytest.raises(ValueError, match="samples"):
         bootstrap(lambda *s: s[0].mean(-1), *samples)
+
+
+def test_rank_correlation_is_spearmans():
+    random = np.random.default_rng(0)
+    a = random.integers(0, 12, 40).astype(float)  # with ties
+    b = a + random.normal(0, 4, 40)
+    found = rank_correlation(a, b)
+    assert found.value == pytest.approx(spearmanr(a, b).statistic)
+    assert 0 < found.low < found.value < found.high < 1
+    assert rank_correlation(a, -np.exp(a)).value == pytest.approx(-1)

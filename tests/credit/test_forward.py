@@ -47,6 +47,16 @@ def test_stats_see_a_bias():
     assert estimator_stats(biased, gradient).error > 5
 
 
+def test_stats_agree_with_numpy():
+    rng = np.random.default_rng(0)
+    drawn, true = rng.standard_normal((6, 3)) + 1, np.array([1.0, 0.5, -0.3])
+    error, moment, moment_error = estimator_stats(jnp.asarray(drawn), jnp.asarray(true))
+    noise = np.sqrt(np.trace(np.cov(drawn.T)) / 6)
+    np.testing.assert_allclose(error, np.linalg.norm(drawn.mean(0) - true) / noise, rtol=1e-5)
+    ratio = np.sum(drawn**2, 1) / (true @ true)
+    np.testing.assert_allclose([moment, moment_error], [ratio.mean(), ratio.std(ddof=1) / np.sqrt(6)], rtol=1e-5)
+
+
 def test_one_forward_pass_and_no_backward_one():
     weights = jnp.ones((4, 4))
 

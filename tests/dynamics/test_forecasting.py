@@ -41,6 +41,33 @@ def test_nvar_equals_numpy():
     np.testing.assert_allclose(found, series.mean(0) + series.std(0) * np.array(window[2:]), rtol=1e-6)
 
 
+def test_esn_equals_numpy():
+    series, units = waves(60), 7
+    options = {"spectral_radius": 0.7, "input_scale": 0.4, "ridge": 1e-3, "washout": 5, "seed": 3}
+    found = esn_forecast(jnp.asarray(series), 4, units=units, **options)
+    for_a, for_b, for_bias = jax.random.split(jax.random.key(3), 3)
+    a = 0.7 * np.asarray(jax.random.normal(for_a, (units, units), float)) / np.sqrt(units)
+    b = 0.4 * np.asarray(jax.random.uniform(for_b, (units, 2), float, -1, 1))
+    bias = 0.4 * np.asarray(jax.random.uniform(for_bias, (units,), float, -1, 1))
+    x = (series - series.mean(0)) / series.std(0)
+    r, rows = np.zeros(units), []
+    for point in x[:-1]:
+        r = np.tanh(a @ r + b @ point + bias)
+        rows.append([1, *point, *r])
+    inputs, targets = np.array(rows)[5:], np.diff(x, axis=0)[5:]
+    gram = inputs.T @ inputs / len(inputs) + 1e-3 * np.eye(units + 3)
+    weights, path = np.linalg.solve(gram, inputs.T @ targets / len(inputs)), [x[-1]]
+    for _ in range(4):
+        r = np.tanh(a @ r + b @ path[-1] + bias)
+        path.append(path[-1] + np.array([1, *path[-1], *r]) @ weights)
+    np.testing.assert_allclose(found, series.mean(0) + series.std(0) * np.array(path[1:]), rtol=1e-6)
+
+
+def test_gaussian_matrices_have_the_spectral_radius_that_is_taken_for_granted():
+    drawn = np.random.default_rng(0).standard_normal((200, 200))
+    assert np.abs(np.linalg.eigvals(drawn)).max() / 200**0.5 == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("forecaster", [nvar_forecast, esn_forecast])
 def test_a_periodic_signal_is_learned(forecaster):
     series = jnp.asarray(waves(700))
@@ -58,7 +85,7 @@ def test_a_constant_coordinate_does_no_harm(forecaster):
 
 def test_benchmark_grades_each_model_on_each_system():
     pytest.importorskip("dysts")
-    from attractor.dynamics import chaotic_system, sample_systems
+    from attractor.dynamics import chaotic_system, sample_systems, trajectory
 
     systems = [chaotic_system("Lorenz"), chaotic_system("HyperBao")]
     series = sample_systems(systems, 400)
@@ -66,6 +93,15 @@ def test_benchmark_grades_each_model_on_each_system():
     errors = table.pivot(index="system", columns="model", values="error")
     assert (errors["NVAR"] < 0.5 * errors["mean"]).all()
     assert table["smape"].between(0, 200).all()
+    for row, x in zip(table[table["model"] == "mean"].itertuples(), series, strict=True):
+        mean, actual = x[:-50].mean(0), x[-50:]
+        expected = np.sqrt(np.mean(((mean - actual) / x[:-50].std(0)) ** 2))
+        percent = 200 * np.mean(np.abs(mean - actual) / (np.abs(mean) + np.abs(actual)))
+        np.testing.assert_allclose([row.error, row.smape], [expected, percent], rtol=1e-6)
+    # The series begin five periods after the start, a hundred points to a period, four steps to a point.
+    lorenz = systems[0]
+    whole = trajectory(lorenz.field, jnp.asarray(lorenz.start), lorenz.period / 400, 510, 4)
+    np.testing.assert_allclose(series[0][:10], whole[500:], rtol=1e-6)
     with pytest.raises(ValueError, match="series"):
         forecast_benchmark({"mean": mean_forecast}, systems, series[:1])
 

@@ -127,6 +127,8 @@ def test_trains_through_run_with_fresh_times(problem_of):
     x0 = jr.normal(jr.key(0), (64, 2))
     size = 2 if problem_of is rectified_flow else "scalar"
     problem = problem_of(lambda key: TimeMLP(2, size, 8, key=key), (x0, x0 + 1.0), batch_size=16)
+    golden = (5**0.5 - 1) / 2
+    np.testing.assert_allclose(problem.full[2], np.arange(64) * golden % 1, atol=1e-5)
     (_, _, t), (_, _, again) = problem.sample(jr.key(1)), problem.sample(jr.key(2))
     assert t.shape == (16,)
     assert not jnp.array_equal(t, again)

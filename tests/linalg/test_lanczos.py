@@ -20,10 +20,11 @@ def symmetric(dim, seed=0):
     return a + a.T
 
 
-def test_agrees_with_arpack():
+@pytest.mark.parametrize("block", [1, 3])
+def test_agrees_with_arpack(block):
     with jax.enable_x64(True):
         a = symmetric(200)
-        found = top_eigenpairs(lambda v: jnp.asarray(a) @ v, 200, 4, jr.key(0), iterations=150)
+        found = top_eigenpairs(lambda v: jnp.asarray(a) @ v, 200, 4, jr.key(0), iterations=150, block=block)
         values, vectors = eigsh(a, 4, which="LA")
         np.testing.assert_allclose(found.values, values[::-1], rtol=1e-8)
         np.testing.assert_allclose(np.abs(found.vectors.T @ vectors[:, ::-1]), np.eye(4), atol=1e-5)
@@ -43,6 +44,18 @@ def test_survives_invariant_subspaces(diagonal):
     found = top_eigenpairs(lambda v: jnp.asarray(diagonal) * v, len(diagonal), k, jr.key(0))
     np.testing.assert_allclose(found.values, sorted(diagonal, reverse=True)[:k], atol=1e-5)
     np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(k), atol=1e-5)
+
+
+def test_a_block_finds_every_copy_of_an_eigenvalue():
+    with jax.enable_x64(True):
+        values = np.concatenate([[7.0] * 5, [4.0, 4.0], np.linspace(-3, 2, 193)])
+        basis = np.linalg.qr(np.random.default_rng(2).standard_normal((200, 200)))[0]
+        a = jnp.asarray((basis * values) @ basis.T)
+        found = top_eigenpairs(lambda v: a @ v, 200, 8, jr.key(0), iterations=100, block=5)
+        np.testing.assert_allclose(found.values[:7], values[:7], rtol=1e-9)
+        np.testing.assert_allclose(a @ found.vectors[:, :7], found.vectors[:, :7] * values[:7], atol=1e-6)
+    with pytest.raises(ValueError, match="block"):
+        top_eigenpairs(lambda v: v, 3, 1, jr.key(0), block=4)
 
 
 def test_krylov_basis_is_orthonormal_until_the_space_ends():

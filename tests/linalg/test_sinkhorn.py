@@ -46,14 +46,32 @@ def test_a_kernel_that_underflows_everywhere_is_no_trouble():
     assert np.abs(found.plan - near.plan).sum() < 1e-8
 
 
-def test_newton_falls_back_to_sweeps_where_the_hessian_is_singular():
+@pytest.mark.parametrize(
+    ("n", "m", "eta"), [(20, 20, 1_000.0), (30, 20, 1_000.0), (40, 60, 5_000.0), (20, 20, 10_000.0)]
+)
+def test_newton_converges_at_low_temperature(n, m, eta):
+    """Unequal weights: after the warm-up masses are apart, and the Hessian is singular to rounding."""
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        cost, r, c = random.random((n, m)), random.dirichlet(np.ones(n)), random.dirichlet(np.ones(m))
+        found = sinkhorn_newton_sparse(cost, r, c, eta)
+        assert found.converged
+        assert np.abs(found.plan.sum(1) - r).sum() + np.abs(found.plan.sum(0) - c).sum() <= 1e-9
+        assert np.allclose(found.plan, np.exp(eta * (found.x[:, None] + found.y - cost) - 1))
+        assert found.iterations < 120
+
+
+def test_what_has_not_converged_says_so():
     cost, r, c = geometric()
-    with np.errstate(all="raise", under="ignore"):
+    with np.errstate(all="raise", under="ignore"), pytest.warns(RuntimeWarning, match="above tol"):
         hard = sinkhorn_newton_sparse(cost, r, c, 2_000.0, max_newton=10)
+    assert not hard.converged
     assert hard.sweeps > 20
     assert np.isfinite(hard.plan).all()
-    warm = sinkhorn_newton_sparse(cost, r, c, 2_000.0, n_sinkhorn=500)
-    assert warm.error < 1e-9
+    assert np.allclose(hard.plan, np.exp(2_000.0 * (hard.x[:, None] + hard.y - cost) - 1))
+    assert not sinkhorn(cost, r, c, 2_000.0, max_sweeps=10).converged
+    warm = sinkhorn_newton_sparse(cost, r, c, 2_000.0, n_sinkhorn=500)  # more warm-up does no harm
+    assert warm.converged
     assert warm.iterations < 600
 
 

@@ -40,6 +40,18 @@ def test_nalu_adds_and_multiplies_at_its_limits():
         np.testing.assert_allclose(unit(x), [expected], rtol=1e-5)
 
 
+def test_nalu_between_its_limits():
+    choice, strength, gate = np.random.default_rng(0).standard_normal((3, 2, 3))
+    unit = NALU(3, 2, epsilon=0.1, key=jr.key(0))
+    unit = eqx.tree_at(
+        lambda u: (u.choice, u.strength, u.gate), unit, tuple(map(jnp.asarray, (choice, strength, gate)))
+    )
+    x = np.array([0.7, -2.0, 0.0])
+    weight, share = np.tanh(choice) / (1 + np.exp(-strength)), 1 / (1 + np.exp(-gate @ x))
+    expected = share * (weight @ x) + (1 - share) * np.prod((np.abs(x) + 0.1) ** weight, axis=1)
+    np.testing.assert_allclose(unit(jnp.asarray(x)), expected, rtol=1e-5)
+
+
 def test_initial_ranges():
     wide, narrow = NAU(2, 1, key=jr.key(0)), NAU(500, 500, key=jr.key(0))
     assert jnp.abs(wide.weight).max() <= 0.5

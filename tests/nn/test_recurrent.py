@@ -27,8 +27,9 @@ def test_the_jacobian_is_the_weights_times_the_slope():
 
 
 def test_the_radius_is_about_that():
-    cell = ElmanCell(1, 200, radius=0.7, key=jr.key(0))
+    cell = ElmanCell(5, 200, radius=0.7, key=jr.key(0))
     assert abs(np.abs(np.linalg.eigvals(cell.recurrent)).max() - 0.7) < 0.07
+    np.testing.assert_allclose(np.std(cell.input), 0.1, rtol=0.1)
 
 
 @pytest.mark.parametrize("bad", [{"inputs": 0}, {"width": 0}, {"radius": -1.0}])

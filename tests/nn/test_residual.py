@@ -1,4 +1,4 @@
-"""The residual convolutional network against torch, its start, and errors."""
+"""The residual convolutional network against torch; weights around a hidden layer; starts and errors."""
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attractor.nn import ResidualConvNet
+from attractor.nn import BypassNetwork, ResidualConvNet, net_control
 
 
 def test_it_starts_as_the_identity():
@@ -32,3 +32,33 @@ def test_it_is_torch_convolutions_plus_the_image():
 def test_errors_name_the_argument(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         ResidualConvNet(**bad, key=jr.key(0))
+
+
+def test_a_bypass_adds_a_linear_map_of_the_inputs():
+    network, x = BypassNetwork(3, 2, 4, key=jr.key(0)), jnp.array([0.3, -1.0, 2.0])
+    hidden, output = (
+        tuple(np.asarray(a) for a in (layer.weight, layer.bias)) for layer in (network.hidden, network.output)
+    )
+    units = np.tanh(hidden[0] @ x + hidden[1])
+    np.testing.assert_allclose(network(x), output[0][:, :3] @ x + output[0][:, 3:] @ units + output[1], rtol=1e-5)
+
+
+def test_net_control_sets_mean_and_deviation_of_every_unit_in_the_same_direction():
+    layer, inputs = eqx.nn.Linear(3, 4, key=jr.key(0)), 2 + jr.normal(jr.key(1), (50, 3)) * jnp.array([1.0, 30.0, 0.1])
+    new = net_control(layer, inputs, 0.5, 2.0)
+    seen = inputs @ new.weight.T + new.bias
+    np.testing.assert_allclose(seen.mean(0), 0.5, atol=1e-4)
+    np.testing.assert_allclose(seen.std(0), 2.0, rtol=1e-4)
+    ratios = new.weight / layer.weight
+    np.testing.assert_allclose(ratios, jnp.broadcast_to(ratios[:, :1], ratios.shape), rtol=1e-5)
+    assert (ratios > 0).all()
+
+
+@pytest.mark.parametrize("bad", ["inputs", "outputs", "width"])
+def test_a_bypass_refuses_sizes_below_one(bad):
+    with pytest.raises(ValueError, match=bad):
+        BypassNetwork(**({"inputs": 2, "outputs": 1, "width": 3} | {bad: 0}), key=jr.key(0))
+    with pytest.raises(ValueError, match="deviation"):
+        net_control(eqx.nn.Linear(2, 2, key=jr.key(0)), jnp.ones((3, 2)), deviation=0.0)
+    with pytest.raises(ValueError, match="bias"):
+        net_control(eqx.nn.Linear(2, 2, use_bias=False, key=jr.key(0)), jnp.ones((3, 2)))

@@ -40,6 +40,12 @@ def test_layer_is_a_sum_over_its_modes(modes, grid):
     np.testing.assert_allclose(out, explicit(layer, v), atol=1e-6)
 
 
+def test_initial_range():
+    weight = SpectralConv(3, 4, 100, key=jr.key(0)).weight
+    assert 0 <= weight.min() < 1e-3
+    assert 0.99 < 12 * weight.max() < 1
+
+
 def test_layer_agrees_with_torch():
     torch = pytest.importorskip("torch")
     layer = SpectralConv(2, 2, (2, 3), key=jr.key(0))
@@ -74,7 +80,7 @@ def test_model_is_what_its_parts_say():
     a = jr.normal(jr.key(1), (2, 6, 5))
 
     def affine(conv, v):
-        return jnp.einsum("oi,ixy->oxy", conv.weight[..., 0, 0], v) + conv.bias
+        return jnp.einsum("oi,ixy->oxy", conv.weight, v) + conv.bias[:, None, None]
 
     x, y = jnp.meshgrid(jnp.arange(6) / 6, jnp.arange(5) / 5, indexing="ij")
     v = affine(model.lift, jnp.stack([*a, x, y]))

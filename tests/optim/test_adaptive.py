@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.optim import adamomentum, exadam, growing_schedule, half_life_schedule, scale_by_exadam
+from attractor.optim import adamomentum, ademamix, exadam, growing_schedule, half_life_schedule, scale_by_exadam
 
 
 def descend(optimizer, gradients):
@@ -37,23 +37,28 @@ def test_half_life_schedule_names_the_bad_argument(bad):
         half_life_schedule(**{"start": 0.9, "end": 0.999, "steps": 10, **bad})
 
 
-def test_ademamix_with_its_schedules_agrees_with_numpy(gradients):
-    optimizer = optax.contrib.ademamix(
-        0.1, b3=half_life_schedule(0.9, 0.999, 10), alpha=optax.linear_schedule(0.0, 5.0, 10)
+def test_ademamix_with_its_warm_ups_is_another_programs(gradients):
+    torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    peers = pytest.importorskip("pytorch_optimizer", reason="a peer that is installed for tests only")
+    x, path = torch.nn.Parameter(torch.full((5,), 0.3, dtype=torch.float64)), []
+    theirs = peers.AdEMAMix(
+        [x], 0.1, betas=(0.8, 0.99, 0.999), weight_decay=0.2, weight_decouple=True, alpha=5.0, t_alpha_beta3=10
     )
-    fast, slow, square = np.zeros((3, 5))
-    expected = []
-    for t, g in enumerate(gradients):  # optax counts the schedules' steps from 0
-        share = min(t / 10, 1)
-        b3 = np.exp(np.log(0.9) * np.log(0.999) / ((1 - share) * np.log(0.999) + share * np.log(0.9)))
-        fast, slow, square = 0.9 * fast + 0.1 * g, b3 * slow + (1 - b3) * g, 0.999 * square + 0.001 * g**2
-        hat, root = fast / (1 - 0.9 ** (t + 1)), np.sqrt(square / (1 - 0.999 ** (t + 1)))
-        expected.append(-0.1 * (hat + 5 * share * slow) / (root + 1e-8))
-    np.testing.assert_allclose(descend(optimizer, gradients), expected, rtol=1e-5, atol=1e-7)
+    for g in gradients:  # 12 of them: the warm-ups end inside
+        x.grad = torch.from_numpy(g.copy())
+        theirs.step()
+        path.append(x.detach().numpy().copy())
+    with jax.enable_x64(True):
+        optimizer, ours = ademamix(0.1, 0.8, 0.99, 0.999, 5.0, weight_decay=0.2, warmup=10), jnp.full(5, 0.3)
+        state = optimizer.init(ours)
+        for g, expected in zip(gradients, path, strict=True):
+            updates, state = optimizer.update(jnp.asarray(g), state, ours)
+            ours = optax.apply_updates(ours, updates)
+            np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
 def test_ademamix_without_the_slow_average_is_adamw(gradients):
-    ours = descend(optax.contrib.ademamix(0.1, alpha=0.0, weight_decay=0.1), gradients)
+    ours = descend(ademamix(0.1, alpha=0.0, weight_decay=0.1), gradients)
     np.testing.assert_allclose(ours, descend(optax.adamw(0.1, weight_decay=0.1), gradients), atol=1e-10)
 
 

@@ -10,6 +10,7 @@ from scipy.optimize import minimize, nnls
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    divergence_cp,
     entropic_conjugate,
     entropic_cost,
     feasible_descent,
@@ -36,6 +37,23 @@ def test_a_factor_solves_its_proximal_least_squares():
     stacked = np.vstack([design, np.sqrt(weight) * np.eye(2)])
     for row, target, old in zip(found, tensor.reshape(4, -1), factors[0], strict=True):
         np.testing.assert_allclose(row, nnls(stacked, np.append(target, np.sqrt(weight) * old))[0], atol=1e-9)
+
+
+def test_the_divergence_falls_by_multiplicative_updates():
+    tensor, factors = RNG.random((4, 5, 3)), [RNG.random((n, 2)) + 0.1 for n in (4, 5, 3)]
+    with jax.enable_x64(True):
+        found, values = divergence_cp(jnp.asarray(tensor), tuple(map(jnp.asarray, factors)), 30)
+        for _ in range(30):
+            for i, axes in enumerate(("abc,br,cr->ar", "abc,ar,cr->br", "abc,ar,br->cr")):
+                product = np.einsum("ar,br,cr->abc", *factors)
+                others = [u for j, u in enumerate(factors) if j != i]
+                up, down = (np.einsum(axes, a, *others) for a in (tensor / product, np.ones_like(tensor)))
+                factors[i] = factors[i] * up / down
+        for ours, theirs in zip(found, factors, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8)
+    product = np.einsum("ar,br,cr->abc", *factors)
+    np.testing.assert_allclose(values[-1], np.sum(tensor * np.log(tensor / product) - tensor + product), rtol=1e-8)
+    assert (np.diff(values) <= 1e-12).all()
 
 
 def test_stationarity_agrees_with_a_constrained_solver():
@@ -80,6 +98,37 @@ def test_a_dictionary_stays_on_its_simplices_and_improves():
         assert factor.min() >= 0
         np.testing.assert_allclose(factor.sum(1 if i == 0 else 0), 1.0, atol=1e-9)
     assert np.all(np.diff(values) < 0)
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_factor_of_the_dictionary_solves_its_proximal_transport(block):
+    cells = np.linspace(0, 1, 3)
+    cost, epsilon, weight = (cells[:, None] - cells) ** 2, 0.2, 0.3
+    tensor, factors = simplex(2, 3, axis=1), (simplex(2, 2, axis=1), simplex(3, 2, axis=0))
+    shape, axis = factors[block].shape, 1 - block
+    with jax.enable_x64(True):
+        arrays, start = (jnp.asarray(tensor), jnp.asarray(cost)), tuple(map(jnp.asarray, factors))
+        (found,), _ = wasserstein_cp_dictionary(
+            *arrays, start, 1, epsilon, weight, 3_000,
+            lambda solvers, blocks, sweeps, measure: ((solvers[block](blocks, jnp.asarray(0)),), jnp.zeros(1)),
+        )  # fmt: skip
+
+        @jax.jit
+        @jax.value_and_grad
+        def objective(u):
+            u = u.reshape(shape)
+            blocks = (u, start[1]) if block == 0 else (start[0], u)
+            costs = entropic_cost(arrays[0], cp_tensor(blocks), arrays[1], epsilon)
+            return jnp.sum(costs) + weight / 2 * jnp.sum((u - start[block]) ** 2)
+
+        sums = {"type": "eq", "fun": lambda u: u.reshape(shape).sum(axis) - 1}
+        options = {"ftol": 1e-14, "maxiter": 200}
+        best = minimize(
+            objective, factors[block].ravel(), jac=True, bounds=[(1e-9, 1)] * np.prod(shape), constraints=[sums],
+            method="SLSQP", options=options,
+        )  # fmt: skip
+        assert np.abs(best.x.reshape(shape) - factors[block]).max() > 0.02
+        np.testing.assert_allclose(found, best.x.reshape(shape), atol=1e-5)
 
 
 def test_a_rank_one_tensor_is_the_outer_product():

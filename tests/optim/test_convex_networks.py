@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from sklearn.linear_model import Lasso
 
 from attractor.optim import (
@@ -14,6 +14,7 @@ from attractor.optim import (
     convex_relu_admm,
     recover_relu_network,
     relu_training_loss,
+    robust_arrangements,
     sample_relu_arrangements,
     sampled_convex_program,
 )
@@ -131,3 +132,22 @@ def test_adversarial_program_against_slsqp():
         options={"maxiter": 500, "ftol": 1e-12},
     )
     assert hinge.mean() + beta * np.linalg.norm(weights, axis=-1).sum() == pytest.approx(found.fun, abs=1e-4)
+
+
+def test_a_pattern_that_tells_overlapping_boxes_apart_admits_no_weights():
+    rng = np.random.default_rng(5)
+    x = np.column_stack([rng.uniform(-1, 1, (7, 2)), np.ones(7)])
+    radius = np.array([0.4, 0.3, 0.0])
+    patterns = np.asarray(sample_relu_arrangements(jr.key(2), jnp.asarray(x, jnp.float32), 400))
+    found = np.asarray(robust_arrangements(jnp.asarray(patterns), jnp.asarray(x, jnp.float32), jnp.asarray(radius)))
+    assert 0 < found.sum() < len(found)
+    overlap = np.array([[(np.abs(a - b) < 2 * radius)[:2].all() for a in x] for b in x])
+    np.testing.assert_array_equal(found, [not (overlap & (p[:, None] != p)).any() for p in patterns])
+    for pattern in patterns[~found][:4]:  # weights plus - minus that keep their signs throughout the boxes: zero only
+        signed = (2 * pattern - 1)[:, None] * x
+        limits = {"A_ub": np.concatenate([radius - signed, radius + signed], 1), "b_ub": np.zeros(7)}
+        for direction in (*np.eye(3), *-np.eye(3)):
+            best = linprog(-np.concatenate([direction, -direction]), **limits, bounds=[(0, 1)] * 6)
+            assert best.fun == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ValueError, match="radius"):
+        robust_arrangements(jnp.asarray(patterns), jnp.asarray(x), -0.1)

@@ -84,6 +84,28 @@ def test_dinkelbach_solves_a_ratio_with_a_known_minimum():
         np.testing.assert_allclose(solve(jnp.asarray([4.0])), [best], atol=1e-4)
 
 
+def test_dinkelbach_by_hand():
+    rng = np.random.default_rng(3)
+    with jax.enable_x64(True):
+        p, x = program("affine", rng), rng.uniform(-1, 1, 5)
+        found, ratios = dinkelbach(p, jnp.asarray(x), 4, 2)
+    matrix, target, weights = (np.asarray(a) for a in (p.matrix, p.target, p.denominator.weights))
+    rate = 1 / np.linalg.norm(matrix, 2) ** 2
+
+    def ratio(x):
+        above = np.sum((matrix @ x - target) ** 2) / 2 + 0.3 * np.abs(x).sum()
+        return above / (weights @ x + float(p.denominator.offset))
+
+    for expected in ratios:
+        pull, last = ratio(x) * weights, x
+        for t in range(2):
+            v = x + t / (t + 3) * (x - last)
+            v = v - rate * (matrix.T @ (matrix @ v - target) - pull)
+            x, last = np.clip(np.sign(v) * np.maximum(np.abs(v) - 0.3 * rate, 0), -1, 1), x
+        np.testing.assert_allclose(ratio(x), expected, rtol=1e-8)
+    np.testing.assert_allclose(found, x, rtol=1e-8)
+
+
 def test_the_ratio_is_infinite_without_a_positive_denominator():
     p = program("top-k", np.random.default_rng(0))
     assert p(jnp.zeros(5)) == np.inf

@@ -70,3 +70,12 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=name):
             call()
+
+
+def test_a_teacher_of_ones_own_scores_the_slopes():
+    with jax.enable_x64(True):
+        how = (jnp.asarray(Y), jnp.asarray(K), 0.6, 10, jr.key(0))
+        ours = functional_teaching(*how, lambda slopes, key: jnp.abs(slopes), 2)
+        np.testing.assert_array_equal(ours[1], functional_teaching(*how, "greedy", 2)[1])
+        first, _ = functional_teaching(*how[:3], 1, jr.key(0), lambda slopes, key: slopes)  # from 0 the slope is -Y
+        np.testing.assert_allclose(first, 0.6 * Y.min() * K[Y.argmin()], rtol=1e-12)

@@ -1,5 +1,7 @@
 """Directions of several losses against NumPy, the authors' order of operations, and errors."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -62,6 +64,24 @@ def test_pcgrad_projects_what_conflicts_and_nothing_else():
     np.testing.assert_allclose(projected_sum(g, jr.key(0)), [0.5, 1.5], atol=1e-6)
     agreeing = jnp.asarray([[1.0, 0.0], [1.0, 1.0], [0.5, 2.0]])
     np.testing.assert_allclose(projected_sum(agreeing, jr.key(0)), agreeing.sum(0), atol=1e-6)
+
+
+def test_pcgrad_is_torchjds_in_each_order_of_the_others(monkeypatch):
+    """Three gradients in two orders each: 8 sums, equally likely; one gradient, projected, opposes its old self."""
+    torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    aggregation = pytest.importorskip("torchjd.aggregation", reason="a peer that is installed for tests only")
+    g = np.random.default_rng(1399).standard_normal((3, 4)) * [[1.0], [0.3], [2.0]]
+    expected = []
+    for orders in itertools.product(*(itertools.permutations(j for j in range(3) if j != i) for i in range(3))):
+        order = iter(orders)
+        monkeypatch.setattr(torch, "randperm", lambda n, order=order: torch.tensor(next(order)))
+        expected.append(aggregation.PCGrad()(torch.from_numpy(g)).numpy())
+    assert len(np.unique(np.round(expected, 6), axis=0)) == 8
+    with jax.enable_x64(True):
+        found = np.asarray(jax.vmap(lambda k: projected_sum(jnp.asarray(g), k))(jr.split(jr.key(0), 800)))
+    distance = np.abs(found[:, None] - np.asarray(expected)).max(-1)
+    assert distance.min(1).max() < 1e-9
+    assert np.bincount(distance.argmin(1), minlength=8).min() > 60
 
 
 def test_config_is_adam_on_the_direction():

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.optim import convert_online_learner, online_to_nonconvex
+from attractor.optim import averaged_gradients, convert_online_learner, online_to_nonconvex
 
 
 def test_follows_its_formula():
@@ -45,3 +45,31 @@ def test_needs_a_key():
     optimizer = online_to_nonconvex()
     with pytest.raises(ValueError, match="key"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), jnp.ones(2))
+
+
+def test_blocks_average_what_the_optimizer_sees():
+    def loss(x):
+        return jnp.sum(jnp.cosh(x)) + x[0]
+
+    found = averaged_gradients(loss, online_to_nonconvex(0.3, 0.5), jnp.array([1.0, -2.0, 0.5]), jr.key(1), 3, 4)
+    optimizer, w = online_to_nonconvex(0.3, 0.5), jnp.array([1.0, -2.0, 0.5])
+    state = optimizer.init(w)
+    for b, block in enumerate(jr.split(jr.key(1), 3)):
+        points, gradients = [], []
+        for key in jr.split(block, 4):
+            points.append(np.asarray(w))
+            gradients.append(np.sinh(points[-1]) + np.eye(3)[0])
+            updates, state = optimizer.update(jnp.asarray(gradients[-1], float), state, w, key=jr.split(key)[1])
+            w = optax.apply_updates(w, updates)
+        away = np.linalg.norm(points - np.mean(points, 0), axis=1)
+        np.testing.assert_allclose(found.averages[b], np.linalg.norm(np.mean(gradients, 0)), rtol=1e-4)
+        np.testing.assert_allclose(found.reaches[b], away.max(), rtol=1e-4)
+        np.testing.assert_allclose(found.squares[b], np.mean(np.sum(np.square(gradients), 1)), rtol=1e-4)
+
+
+def test_the_noise_of_blocks():
+    found = averaged_gradients(jnp.sum, online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4_000, 0.7)
+    np.testing.assert_allclose(found.squares, 5 + 5 * 0.49, rtol=0.05)
+    np.testing.assert_allclose(found.averages, 5**0.5, rtol=1e-5)
+    with pytest.raises(ValueError, match="noise"):
+        averaged_gradients(jnp.sum, online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4, -0.7)

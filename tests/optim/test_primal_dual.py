@@ -65,6 +65,28 @@ def test_denoising_a_step_shrinks_it():
     np.testing.assert_allclose(found, image + jnp.where(image == 1, shift, -shift), atol=1e-6)
 
 
+def test_a_few_steps_of_a_reconstruction_by_hand():
+    matrix, data, shape = np.asarray(jr.normal(jr.key(0), (5, 12))), np.arange(5.0), (3, 4)
+    norm, strength = np.linalg.norm(matrix, 2), 0.7
+    c, step = norm / np.sqrt(8), 0.99 / (np.sqrt(2) * norm)
+
+    def gradient(x):
+        return c * np.stack([np.diff(x, axis=a, append=x[-1:] if a == 0 else x[:, -1:]) for a in (0, 1)])
+
+    units = np.eye(12).reshape(12, *shape)
+    dense = np.stack([gradient(e).ravel() for e in units], 1)  # so that its transpose is a transpose
+    x = ahead = np.ones(shape)
+    misfit, flow = np.zeros(5), np.zeros((2, *shape))
+    for _ in range(7):
+        misfit = (misfit + step * (matrix @ ahead.ravel() - data)) / (1 + step)
+        flow = flow + step * gradient(ahead)
+        flow = flow / np.maximum(1, np.linalg.norm(flow, axis=0) / (strength / c))
+        new = np.maximum(x - step * (matrix.T @ misfit + dense.T @ flow.ravel()).reshape(shape), 0)
+        x, ahead = new, 2 * new - x
+    found = tv_reconstruction(jnp.asarray(matrix), jnp.asarray(data), strength, jnp.ones(shape), 7, size=float(norm))
+    np.testing.assert_allclose(found, x, rtol=1e-9, atol=1e-12)
+
+
 def test_the_objective_is_minimal_and_the_image_nonnegative():
     matrix = jr.uniform(jr.key(0), (10, 16))
     data = matrix @ jnp.maximum(jr.normal(jr.key(1), (16,)), 0) - 0.5

@@ -67,6 +67,40 @@ def test_agrees_with_numpy(make, case):
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize("make", [sgdp, adamp])
+def test_is_another_programs_step_by_step(make):
+    """Weights of which the loss ignores the scale, and weights of which it does not; steps with their decay."""
+    torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    peers = pytest.importorskip("pytorch_optimizer", reason="a peer that is installed for tests only")
+    rng = np.random.default_rng(1)
+    starts, target = rng.standard_normal((3, 3, 4)), rng.standard_normal((3, 4))
+    losses = (
+        normalized_loss(target),
+        lambda w: jnp.sum((w / jnp.linalg.norm(w) - target) ** 2),
+        lambda w: jnp.sum((w - target) ** 2),
+    )
+    gradients = jax.jit(lambda x: [jax.grad(loss)(w) for loss, w in zip(losses, x, strict=True)])
+    given = {"weight_decay": DECAY, "delta": 0.2, "wd_ratio": 0.3}
+    theirs = [torch.nn.Parameter(torch.from_numpy(x.copy())) for x in starts]
+    with jax.enable_x64(True):
+        x = [jnp.asarray(x) for x in starts]
+        if make is sgdp:
+            optimizer, peer = sgdp(LR, 0.8, **given), peers.SGDP(theirs, LR, 0.8, eps=1e-12, **given)
+        else:
+            optimizer = adamp(LR, 0.8, 0.99, 1e-12, **given)
+            peer = peers.AdamP(theirs, LR, (0.8, 0.99), eps=1e-12, **given)
+        state = optimizer.init(x)
+        for _ in range(10):
+            g = gradients(x)
+            for p, slope in zip(theirs, g, strict=True):
+                p.grad = torch.from_numpy(np.array(slope))
+            peer.step()
+            updates, state = optimizer.update(g, state, x)
+            x = optax.apply_updates(x, updates)
+            for ours, p in zip(x, theirs, strict=True):
+                np.testing.assert_allclose(ours, p.detach().numpy(), atol=1e-8)
+
+
 def test_vectors_and_scalars_are_left_alone():
     x = {"bias": jnp.ones(3), "scale": jnp.asarray(2.0)}
     g = {"bias": jnp.array([1.0, -1.0, 0.0]), "scale": jnp.asarray(0.0)}  # orthogonal to their weights

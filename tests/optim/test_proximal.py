@@ -8,7 +8,7 @@ from sklearn.linear_model import Lasso
 
 from attractor import Minimization, run
 from attractor.linalg import lasso
-from attractor.optim import apply_prox, proximal_sgd
+from attractor.optim import apply_prox, exponentiated_gradient, proximal_sgd
 
 RNG = np.random.default_rng(0)
 
@@ -39,3 +39,26 @@ def test_errors_name_the_argument():
     }.items():
         with pytest.raises(ValueError, match=name):
             call()
+
+
+def test_ten_exponentiated_steps_agree_with_numpy():
+    matrix, optimizer = RNG.standard_normal((5, 5)), exponentiated_gradient(lambda count: 0.3 / (count + 1))
+    x = {"a": np.array([0.2, 0.5, 0.3]), "b": np.array([1.5, 0.5])}
+    w = {k: jnp.asarray(v, float) for k, v in x.items()}
+    state = optimizer.init(w)
+    for t in range(10):
+        g = matrix @ np.concatenate([x["a"], x["b"]])
+        slopes = {"a": g[:3], "b": g[3:]}
+        updates, state = optimizer.update({k: jnp.asarray(v, float) for k, v in slopes.items()}, state, w)
+        w = optax.apply_updates(w, updates)
+        for k, total in (("a", 1.0), ("b", 2.0)):
+            grown = x[k] * np.exp(-0.3 / (t + 1) * slopes[k])
+            x[k] = total * grown / grown.sum()
+            np.testing.assert_allclose(w[k], x[k], rtol=1e-5)
+
+
+def test_exponentiated_steps_do_not_overflow():
+    updates, _ = exponentiated_gradient(1.0).update(jnp.array([-1e4, 0.0]), jnp.asarray(0), jnp.array([0.5, 0.5]))
+    np.testing.assert_allclose(updates, [0.5, -0.5])
+    with pytest.raises(ValueError, match="params"):
+        exponentiated_gradient(1.0).update(jnp.ones(2), jnp.asarray(0))

@@ -11,6 +11,7 @@ from attractor.optim.quasar_convex import (
     quasar_accelerated,
     quasar_accelerated_svrg,
     quasar_convexity,
+    quasar_convexity_within,
 )
 from attractor.optim.variance_reduction import Svrg
 from attractor.problem import Minimization
@@ -75,3 +76,17 @@ def test_the_parameters_are_needed():
     optimizer = quasar_accelerated(0.1)
     with pytest.raises(ValueError, match=r"^params:"):
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
+
+
+def test_the_constant_within_a_ball():
+    center = {"a": jnp.array([1.0, -1.0]), "b": jnp.asarray(2.0)}
+
+    def loss(x):  # |x - center|^p has the constant p, where the distance is at most 1
+        size = jnp.sqrt(jnp.sum((x["a"] - center["a"]) ** 2) + (x["b"] - center["b"]) ** 2)
+        return jnp.where(size <= 1, size**1.5, 0.5 * size**2 + 0.5)
+
+    assert float(quasar_convexity_within(loss, center, 1.0, jr.key(0), 400)) == pytest.approx(1.5, rel=1e-3)
+    far = float(quasar_convexity_within(loss, center, 1.2, jr.key(0), 400))
+    assert far == pytest.approx(1.0, abs=0.1)  # just beyond 1, where slope and loss are 1
+    with pytest.raises(ValueError, match="radius"):
+        quasar_convexity_within(loss, center, 0.0, jr.key(0))

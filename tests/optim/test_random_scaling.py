@@ -56,6 +56,27 @@ def test_shortest_vector_of_a_hull():
     np.testing.assert_allclose(min_norm_in_hull(jnp.zeros((3, 2))), 0.0)
 
 
+def test_shortest_vector_of_a_hull_satisfies_its_inequalities():
+    # It is the only point p of the hull with <q - p, p> >= 0 for every q of the points.
+    points = np.random.default_rng(0).standard_normal((6, 3)) + np.array([1.0, 0.8, 0.5])
+    with jax.enable_x64(True):
+        found = np.asarray(min_norm_in_hull(jnp.asarray(points)))
+    assert found @ found > 1e-2
+    assert ((points - found) @ found > -1e-9).all()
+    inside = np.append(found, 1) @ np.linalg.pinv(np.c_[points, np.ones(6)])
+    np.testing.assert_allclose(np.append(found, 1), inside @ np.c_[points, np.ones(6)], atol=1e-12)
+
+
+def test_goldstein_samples_uniformly_from_the_ball():
+    # One point of each sample, around 0, and a loss whose gradient is the point: in the ball of radius r in d
+    # dimensions the mean of |y|^2 is r^2 d / (d + 2), and no point is longer than r.
+    loss = lambda x: (jnp.sum(x["a"] ** 2) + x["b"] ** 2) / 2  # noqa: E731
+    x = {"a": jnp.zeros(3), "b": jnp.asarray(0.0)}
+    lengths = jax.vmap(lambda key: goldstein_norm(loss, x, 0.7, key, 1))(jr.split(jr.key(0), 4_000))
+    np.testing.assert_allclose(jnp.mean(lengths**2), 0.7**2 * 4 / 6, rtol=0.02)
+    assert 0.69 < lengths.max() < 0.7 + 1e-6
+
+
 @pytest.mark.parametrize(("x", "expected"), [(0.05, 0.0), (0.2, 1.0)])
 def test_goldstein_sees_kinks_within_reach(x, expected):
     norm = goldstein_norm(lambda x: jnp.abs(x["w"]), {"w": jnp.asarray(x)}, 0.1, jr.key(0))

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.optim.regularization_by_denoising import fit_separable, red_penalty, red_prox, separable_red
+from attractor.optim.regularization_by_denoising import (
+    fit_separable,
+    principal_denoiser,
+    red_gradient_descent,
+    red_penalty,
+    red_prox,
+    separable_red,
+)
 
 RNG = np.random.default_rng(0)
 FRAMES, BINS, PIXELS, RANK = 5, 3, 4, 2
@@ -30,6 +37,28 @@ def test_the_proximal_map_solves_its_linear_system():
         v = RNG.standard_normal((FRAMES, PIXELS))
         found = red_prox(jnp.asarray(v), denoiser, 0.7, steps=100)
     np.testing.assert_allclose(found, v @ np.linalg.inv(np.eye(PIXELS) + 0.7 * (np.eye(PIXELS) - SMOOTH)), atol=1e-10)
+
+
+def test_the_fitted_denoiser_is_the_linear_map_with_the_least_error():
+    with jax.enable_x64(True):
+        images, f = RNG.standard_normal((50, PIXELS)) * [1, 2, 3, 4] + 0.5, RNG.standard_normal((3, PIXELS))
+        moments = images.T @ images / 50
+        best = np.linalg.solve(moments + 0.3**2 * np.eye(PIXELS), moments)  # of D that minimize E |D(x + noise) - x|^2
+        np.testing.assert_allclose(principal_denoiser(jnp.asarray(images), 0.3)(f), f @ best.T, atol=1e-10)
+        largest = np.linalg.eigh(moments)[1][:, -1]
+        found = principal_denoiser(jnp.asarray(images), 1e-6, rank=1)(f)
+        np.testing.assert_allclose(found, np.outer(f @ largest, largest), atol=1e-10)
+    with pytest.raises(ValueError, match="noise"):
+        principal_denoiser(jnp.ones((2, 2)), 0.0)
+
+
+def test_denoising_alone_ends_at_the_solution_of_its_linear_system():
+    with jax.enable_x64(True):
+        data, operators, _ = instance()
+        found = red_gradient_descent(data, operators, denoiser, 0.4, 3_000)
+        for f, g, r in zip(found, data, operators, strict=True):
+            exact = np.linalg.solve(r.T @ r + 0.4 * (np.eye(PIXELS) - SMOOTH), r.T @ g)
+            np.testing.assert_allclose(f, exact, atol=1e-6)
 
 
 def test_a_round_solves_both_least_squares_problems():

@@ -52,6 +52,16 @@ def test_lyapunov_is_the_penalized_loss_where_the_conjugate_pair_touches():
     assert float(h) == pytest.approx(2 * 3.0 + 1 / 0.5 * 0.5**2 * 5 / 2)
 
 
+def test_lyapunov_of_a_generic_point():
+    # With K = |m|^2 / 2 the gap is |m - lambda x|^2 / 2.
+    x, m, half = np.array([1.0, -2.0, 0.5]), np.array([0.3, 1.0, -0.7]), lambda z: jnp.sum(z**2) / 2
+    options = {"alpha": 1.7, "gamma": 0.6, "epsilon": 0.8, "weight_decay": 0.3}
+    h = lion_lyapunov(jnp.asarray(3.0), jnp.asarray(x), jnp.asarray(m), half, half, **options)
+    gap = np.sum((m - 0.3 * x) ** 2) / 2
+    expected = 1.7 * 3 + 0.6 * 0.3 * (x @ x) / 2 + (1 - 0.8 * 0.6) / (1 + 0.8 * 0.3) * gap
+    assert float(h) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("bad", [{"alpha": 0.0}, {"gamma": -1.0}, {"epsilon": 1.5}, {"weight_decay": 0.0}])
 def test_lyapunov_names_the_bad_argument(bad):
     good = {"alpha": 1.0, "gamma": 1.0, "epsilon": 0.5, "weight_decay": 1.0}

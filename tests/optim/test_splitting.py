@@ -35,8 +35,16 @@ def test_admm_solves_a_lasso(reference):
 
 def test_admm_takes_pytrees_and_an_operator():
     pair = (jnp.ones(()), jnp.ones(2))
-    result = admm(lambda t, x: t[0] / 2, lambda v: v, jnp.zeros(()), pair, 2, forward=lambda x: (x, jnp.full(2, x)))
+    result = admm(
+        lambda t, x: t[0] / 2,
+        lambda v: (v[0] / 3, v[1] / 3),
+        jnp.zeros(()), pair, 2, forward=lambda x: (x, jnp.full(2, x)), measure=lambda x, z, dual: (x, z[0], dual[1][0]),
+    )  # fmt: skip
     assert result.z[1].shape == (2,)
+    # By hand; all three entries of the copy are the same.
+    np.testing.assert_allclose(result.measured, [[1 / 2, -1 / 12], [1 / 6, 1 / 12], [1 / 3, 1 / 6]], rtol=1e-6)
+    np.testing.assert_allclose(result.primal_residual, [3**0.5 / 3, 3**0.5 / 6], rtol=1e-6)
+    np.testing.assert_allclose(result.dual_residual, [5 * 3**0.5 / 6, 3**0.5 / 12], rtol=1e-6)
 
 
 @pytest.mark.parametrize("momentum", [0.0, lambda t: t / (t + 3)])

@@ -56,6 +56,14 @@ def test_covariances_in_one_dimension():
     assert sa.averaged_covariance(a, s, 10)[0, 0] == pytest.approx(3 / 40)
 
 
+def test_covariances_solve_their_equations():
+    a, s = np.array([[2.0, 0.9], [-0.4, 1.0]]), np.array([[3.0, 0.5], [0.5, 1.0]])
+    x = sa.stationary_covariance(a, s, 0.01)
+    np.testing.assert_allclose(a @ x + x @ a.T, 0.01 * s, atol=1e-12)
+    x = sa.averaged_covariance(a, s, 10)
+    np.testing.assert_allclose(a @ x @ a.T, s / 10, atol=1e-12)
+
+
 def test_refuses_a_bad_step():
     with pytest.raises(ValueError, match="step_size"):
         sa.linear_stochastic_approximation(lambda k: (jnp.eye(1), jnp.ones(1)), jnp.ones(1), 0.0, 1, jr.key(0))

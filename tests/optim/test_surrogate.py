@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import optax
 import pytest
@@ -63,6 +64,23 @@ def test_many_inner_steps_project_the_target_step():
         x = np.linalg.lstsq(rows, rows @ x - 0.2 * np.sinh(rows @ x - y))[0]
     found = run(problem, TargetSurrogate(0.2, float(0.2 / np.linalg.norm(rows, 2) ** 2), 500), steps=10).final
     np.testing.assert_allclose(np.asarray(found)[0, 0], x, atol=1e-5)
+
+
+def test_decaying_steps_on_minibatches_agree_with_numpy():
+    rows, y, x = ROOT, RNG.standard_normal(6), RNG.standard_normal(4)
+    problem = Composite(
+        lambda x, batch: batch[0] @ x, lambda z, batch: jnp.mean(jnp.cosh(z - batch[1])), x,
+        (rows, y), batch_size=3,
+    )  # fmt: skip
+    method = TargetSurrogate(0.6, 0.05, inner_steps=4, power=0.5)
+    w, state = jnp.asarray(x, float), method.init(problem, x, jr.key(0))
+    for t in range(10):
+        a, b = (np.asarray(leaf, float) for leaf in problem.sample(jr.key(t)))
+        shrink, slope, start = (t + 1) ** -0.5, np.sinh(a @ x - b) / 3, x
+        for _ in range(4):
+            x = x - 0.05 * shrink * a.T @ (slope + a @ (x - start) / (0.6 * shrink))
+        w, state = method.step(problem, w, state, jr.key(t))
+        np.testing.assert_allclose(w, x, rtol=1e-4, atol=1e-5)
 
 
 def test_surrogate_rejects():

@@ -2,14 +2,16 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
 from attractor import Minimization, run
 from attractor.linalg import lasso
-from attractor.optim import CyclicBlockDescent, PrivateSpider, page, proximal_sgd, zcdp_budget
+from attractor.optim import CyclicBlockDescent, NormalizedSpider, PrivateSpider, page, proximal_sgd, zcdp_budget
 
 RNG = np.random.default_rng(0)
 ROWS, Y = RNG.standard_normal((30, 5)).astype(np.float32), RNG.standard_normal(30).astype(np.float32)
@@ -85,9 +87,55 @@ def test_spider_without_noise_is_gradient_descent():
     np.testing.assert_array_equal(path[6:], path[6])  # the budget is spent
 
 
+def test_a_spiders_step_compiles_once():
+    method, task = PrivateSpider(), problem()
+    x = task.init(jr.key(0))
+    state = method.init(task, x, jr.key(0))
+    after = jax.eval_shape(lambda: method.step(task, x, state, jr.key(0))[1])
+    before = jax.eval_shape(lambda: jax.tree.map(lambda a: a, state))
+    assert jax.tree.map(lambda a: a.weak_type, after) == jax.tree.map(lambda a: a.weak_type, before)
+
+
 def test_spider_noise_follows_the_movement():
-    method, rho = PrivateSpider(0.5, 2.0, steps=8), float(zcdp_budget(1.0, 1e-5))
-    unit = np.sqrt(8 / (2 * rho)) / 100
-    assert float(method.noise(100)) == pytest.approx(1.0 * unit, rel=1e-5)
-    assert float(method.noise(100, 0.01)) == pytest.approx(0.04 * unit, rel=1e-5)
-    assert float(method.noise(100, 10.0)) == pytest.approx(2.0 * unit, rel=1e-5)
+    method, rho = PrivateSpider(0.5, 2.0, steps=8, period=3), float(zcdp_budget(1.0, 1e-5))
+    full, change = np.sqrt(3 / rho) / 100, np.sqrt(5 / rho) / 100  # 3 full releases and 5 changes, half of rho each
+    assert float(method.noise(100)) == pytest.approx(1.0 * full, rel=1e-5)
+    assert float(method.noise(100, 0.01)) == pytest.approx(0.04 * change, rel=1e-5)
+    assert float(method.noise(100, 10.0)) == pytest.approx(2.0 * change, rel=1e-5)
+    spent = 3 * 1.0**2 / (2 * 100**2 * full**2) + 5 * 0.04**2 / (2 * 100**2 * (0.04 * change) ** 2)
+    assert spent == pytest.approx(rho, rel=1e-5)
+
+
+def test_seven_private_spider_steps_agree_with_numpy():
+    task, method = problem(), PrivateSpider(0.5, 2.0, learning_rate=0.2, epsilon=3.0, steps=7.0, period=3.0)
+    x = task.init(jr.key(0))
+    state, here, rho = method.init(task, x, jr.key(0)), as_array(x).astype(float), float(zcdp_budget(3.0, 1e-5))
+    before, kept, points, lengths = here, np.zeros(5), [], []
+    for t in range(7):
+        noise = as_array(optax.tree.random_like(jr.fold_in(jr.key(t), 1), x, sampler=jr.normal))
+        x, state = method.step(task, x, state, jr.key(t))
+        if t % 3 == 0:
+            kept = gradient(here, ROWS, Y) + 2 * 0.5 / 30 * np.sqrt(3 / rho) * noise
+        else:
+            size = min(2 * 2.0 * np.linalg.norm(here - before), 4 * 0.5)
+            change = gradient(here, ROWS, Y) - gradient(before, ROWS, Y)
+            kept = kept + change + size / 30 * np.sqrt(4 / rho) * noise
+        points.append(here)
+        lengths.append(np.linalg.norm(kept))
+        before, here = here, here - 0.2 * kept
+        np.testing.assert_allclose(as_array(x), here, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(as_array(method.readout(x, state)), points[int(np.argmin(lengths))], rtol=1e-4)
+
+
+def test_ten_normalized_spider_steps_agree_with_numpy():
+    task, method = problem(batch_size=7), NormalizedSpider(0.2, period=4)
+    x = task.init(jr.key(0))
+    state, here = method.init(task, x, jr.key(0)), as_array(x).astype(float)
+    before, kept = here, np.zeros(5)
+    for t in range(10):
+        rows, y = map(np.asarray, task.sample(jr.key(t)))
+        x, state = method.step(task, x, state, jr.key(t))
+        tracked = kept + gradient(here, rows, y) - gradient(before, rows, y)
+        kept = gradient(here, ROWS, Y) if t % 4 == 0 else tracked
+        before, here = here, here - 0.2 * kept / np.linalg.norm(kept)
+        np.testing.assert_allclose(as_array(x), here, rtol=1e-4, atol=1e-5)

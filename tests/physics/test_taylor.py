@@ -8,7 +8,15 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.physics import biharmonic, contract, dense_tangents, laplacian, laplacian_slope, sparse_tangents
+from attractor.physics import (
+    biharmonic,
+    contract,
+    dense_tangents,
+    laplacian,
+    laplacian_slope,
+    nested_laplacian,
+    sparse_tangents,
+)
 from attractor.physics.taylor import isolating_orders
 
 
@@ -58,6 +66,16 @@ def test_laplacian_equals_nested_differentiation_on_a_network():
     u = eqx.nn.MLP(5, "scalar", 8, 2, jnp.tanh, key=jr.key(0))
     x = jr.normal(jr.key(1), (5,))
     np.testing.assert_allclose(laplacian(u, x, sparse_tangents(jr.key(2), 5)), jnp.trace(jax.hessian(u)(x)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_nested_differentiation_of_the_same_coordinates_agrees(batch_size):
+    u, x = eqx.nn.MLP(7, "scalar", 8, 2, jnp.tanh, key=jr.key(0)), jr.normal(jr.key(1), (7,))
+    by_jets = laplacian(u, x, sparse_tangents(jr.key(2), 7, 3))
+    assert abs(by_jets - jnp.trace(jax.hessian(u)(x))) > 1e-3
+    np.testing.assert_allclose(nested_laplacian(u, x, jr.key(2), 3, batch_size=batch_size), by_jets, rtol=1e-10)
+    with pytest.raises(ValueError, match="n:"):
+        nested_laplacian(u, x, jr.key(2), 8)
 
 
 def test_random_signs_average_to_the_laplacian_over_all_signs():

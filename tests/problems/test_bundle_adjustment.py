@@ -47,3 +47,11 @@ def test_errors():
     for name in ("cameras", "points", "error"):
         with pytest.raises(ValueError, match=name):
             bundle_adjustment(**{name: -1})
+
+
+def test_cameras_stand_on_the_arc_asked_for():
+    scenes = [random_scene(jr.key(2), cameras=3, points=30, noise=0.0, error=0.0, arc=arc) for arc in (0.1, 0.5)]
+    (near, near_truth), (wide, wide_truth) = scenes
+    turns = [np.asarray(truth)[:18].reshape(3, 6)[:, 1] for truth in (near_truth, wide_truth)]
+    np.testing.assert_allclose(turns[1] - turns[0], [-0.4, 0.0, 0.4], atol=1e-6)
+    assert np.abs(near[0] - near[2]).mean() < np.abs(wide[0] - wide[2]).mean()

@@ -11,7 +11,15 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from attractor import run
-from attractor.problems import logistic_regression, matrix_factorization, matrix_sensing, ridge, rosenbrock
+from attractor.problems import (
+    least_absolute_deviations,
+    least_squares,
+    logistic_regression,
+    matrix_factorization,
+    matrix_sensing,
+    ridge,
+    rosenbrock,
+)
 
 
 def standardized(x):
@@ -88,3 +96,42 @@ def test_matrix_factorization_reaches_zero():
 def test_bad_arguments_are_named(make, arguments, name):
     with pytest.raises(ValueError, match=name):
         make(**arguments)
+
+
+def test_least_squares_knows_its_constants_where_examples_are_few():
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((4, 6)), rng.standard_normal(4)
+    with jax.enable_x64(True):
+        problem = least_squares(x, y)
+        np.testing.assert_allclose(problem.solution, np.linalg.pinv(x) @ y, atol=1e-10)
+        assert problem.optimum == pytest.approx(0.0, abs=1e-15)
+        assert problem.constants["noise"] == pytest.approx(0.0, abs=1e-15)
+        w, shift = np.linalg.pinv(x) @ y + x.T @ rng.standard_normal(4), 0.3
+        slope = np.asarray(jax.grad(problem.loss)(jnp.asarray(w), problem.full))
+        gap = float(problem.loss(jnp.asarray(w), problem.full))
+        assert 2 * problem.constants["mu"] * gap <= slope @ slope * (1 + 1e-12)  # PL …
+        eigenvalues, vectors = np.linalg.eigh(x @ x.T / 4)
+        worst = np.linalg.pinv(x) @ y + shift * x.T @ vectors[:, 0]
+        slope = np.asarray(jax.grad(problem.loss)(jnp.asarray(worst), problem.full))
+        gap = float(problem.loss(jnp.asarray(worst), problem.full))
+        assert 2 * problem.constants["mu"] * gap == pytest.approx(slope @ slope, rel=1e-9)  # … and no larger constant
+        assert problem.constants["L"] == pytest.approx(eigenvalues[-1])
+        noisy = least_squares(x.repeat(2, 0), rng.standard_normal(8), 0.2)
+        rows, targets = map(np.asarray, noisy.full)
+        w = np.asarray(noisy.solution)
+        each = [np.sum(((r @ w - t) * r + 0.2 * w) ** 2) for r, t in zip(rows, targets, strict=True)]
+        assert noisy.constants["noise"] == pytest.approx(np.mean(each), rel=1e-10)
+        assert noisy.constants["L_max"] == pytest.approx(max(r @ r for r in rows) + 0.2)
+    with pytest.raises(ValueError, match="finite"):
+        least_squares(x * np.nan, y)
+
+
+def test_least_absolute_deviations_has_no_better_neighbor():
+    with jax.enable_x64(True):
+        problem = least_absolute_deviations()
+        assert float(problem.loss(problem.solution, problem.full)) == pytest.approx(problem.optimum, abs=1e-12)
+        for key in jr.split(jr.key(0), 20):
+            near = problem.solution + 1e-3 * jr.normal(key, problem.solution.shape)
+            assert float(problem.loss(near, problem.full)) > problem.optimum
+        one = jax.jacfwd(lambda w: jnp.abs(problem.full[0] @ w - problem.full[1]))(problem.solution + 0.1)
+        assert float(jnp.linalg.norm(one, axis=1).max()) == pytest.approx(problem.constants["G"])

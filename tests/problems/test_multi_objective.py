@@ -6,7 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.problems import burgers_pinn, burgers_wave, digits, overlaid_digits
+from attractor.problems import bilevel_quadratic, burgers_pinn, burgers_wave, digits, overlaid_digits
 from attractor.problems.burgers import solve_burgers
 from attractor.problems.multitask import overlaid
 
@@ -65,3 +65,15 @@ def test_the_losses_are_those_of_the_two_labels():
     assert float(problem.loss(x, problem.full)) == pytest.approx(float(both.sum()), rel=1e-6)
     swapped = (problem.full[0], problem.full[1][:, ::-1])
     assert not np.allclose(problem.losses(x, swapped), both)
+
+
+def test_the_bilevel_quadratic_has_the_optimum_it_says():
+    problem, optimum = bilevel_quadratic(seed=1, dim=6, samples=40)
+    main, auxiliary = problem.gradients(jnp.zeros(6), problem.full)
+    np.testing.assert_allclose(main, 0, atol=1e-6)  # the noise has mean 0
+    best = -auxiliary * (jnp.arange(6) >= 3)  # c in the flat half
+    assert problem.losses(best, problem.full) == pytest.approx([0, optimum], abs=1e-5)
+    one = jax.tree.map(lambda a: a[:1], problem.full)
+    np.testing.assert_allclose(problem.gradients(jnp.zeros(6), one)[0], problem.full[0], rtol=1e-6)
+    with pytest.raises(ValueError, match="dim"):
+        bilevel_quadratic(dim=5)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.optimize import root
 
-from attractor.problems import negative_laplacian, semilinear_control, semismooth_newton
+from attractor.problems import (
+    banded_newton,
+    negative_laplacian,
+    residual_estimate,
+    semilinear_control,
+    semismooth_newton,
+)
 
 ELEMENTS = 12
 
@@ -60,3 +66,22 @@ def test_a_basis_of_all_states_changes_nothing():
 def test_errors_name_the_argument(name, call):
     with pytest.raises(ValueError, match=name):
         call()
+
+
+def test_the_band_gives_the_states_and_gradients_of_the_dense_matrix():
+    matrix = negative_laplacian(ELEMENTS)
+    dense = semismooth_newton(matrix, jnp.eye(ELEMENTS - 1), jnp.asarray(_right()))
+    np.testing.assert_allclose(banded_newton(jnp.asarray(_right())), dense, rtol=1e-9)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal(ELEMENTS - 1) * 8)
+    jacobians = [jax.jacrev(lambda x, m=m: jnp.asarray(m.losses(x, None)))(x)
+                 for m in (semilinear_control(ELEMENTS), semilinear_control(ELEMENTS, banded=True))]  # fmt: skip
+    np.testing.assert_allclose(*jacobians, rtol=1e-9)
+    with pytest.raises(ValueError, match="banded"):
+        semilinear_control(ELEMENTS, jnp.eye(ELEMENTS - 1), banded=True)
+
+
+def test_the_residual_is_measured_in_the_dual_norm():
+    matrix, state = np.asarray(negative_laplacian(ELEMENTS)), np.random.default_rng(0).standard_normal(ELEMENTS - 1)
+    residual = _right() - matrix @ state - np.maximum(state, 0)
+    expected = np.sqrt(residual @ np.linalg.solve(matrix, residual))
+    assert float(residual_estimate(jnp.asarray(state), jnp.asarray(_right()))) == pytest.approx(expected, rel=1e-9)

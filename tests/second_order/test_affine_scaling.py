@@ -78,6 +78,56 @@ def test_a_cut_step_by_hand():
     np.testing.assert_allclose(found, start + 0.9 * reach * step, rtol=1e-8)
 
 
+def test_eight_steps_by_hand():
+    rng = np.random.default_rng(81)
+    rows, shift, bend = rng.standard_normal((3, 3)), rng.standard_normal(3), rng.uniform(0.5, 3, 3)
+    lower, upper = -rng.uniform(0.5, 2, 3), rng.uniform(0.5, 2, 3)
+    start = x = lower + (upper - lower) * rng.uniform(0.2, 0.8, 3)
+
+    def equations(x):
+        return rows @ x + 1.5 * np.sin(bend * x) - shift
+
+    def inside(x, p):
+        reach = np.min(np.where(p > 0, upper - x, lower - x) / p)
+        return p if reach > 1 else p * max(0.9, 1 - np.linalg.norm(p)) * reach
+
+    radius, path, kinds, ratios = 0.3, [x], [], []
+    for _ in range(8):
+        value, j = equations(x), rows + np.diag(1.5 * bend * np.cos(bend * x))
+        g = j.T @ value
+        d = np.minimum(x - lower + np.maximum(-g, 0), upper - x + np.maximum(g, 0))
+        decrease = lambda p, value=value, j=j: (value @ value - np.sum((value + j @ p) ** 2)) / 2  # noqa: E731
+        cauchy = -d * g * (g @ (d * g)) / np.sum((j @ (d * g)) ** 2)
+        c, n = cauchy / np.sqrt(d), -np.linalg.solve(j, value) / np.sqrt(d)
+        if np.linalg.norm(c) >= radius:
+            kind, p = "steepest", c * radius / np.linalg.norm(c)
+        elif np.linalg.norm(n) <= radius:
+            kind, p = "Newton", n
+        else:
+            kind, leg = "between", n - c
+            p = c + max(np.roots([leg @ leg, 2 * c @ leg, c @ c - radius**2])) * leg
+        p = inside(x, np.sqrt(d) * p)
+        cauchy = inside(x, cauchy * min(1, radius / np.linalg.norm(c)))
+        if decrease(p) < 0.1 * decrease(cauchy):
+            kind, p = "Cauchy", cauchy
+        length = np.linalg.norm(p / np.sqrt(d))
+        ratios.append((value @ value - np.sum(equations(x + p) ** 2)) / 2 / decrease(p))
+        if ratios[-1] >= 0.25:
+            x, radius = x + p, max(radius, 2 * length) if ratios[-1] >= 0.75 else radius
+        else:
+            radius = min(radius / 4, length / 2)
+        kinds.append(kind)
+        path.append(x)
+    assert set(kinds) == {"steepest", "Newton", "between", "Cauchy"}
+    assert np.histogram(ratios, [-9, 0.25, 0.75, 9])[0].min() >= 2
+
+    with jax.enable_x64(True):
+        problem = Composite.least_squares(lambda x: rows @ x + 1.5 * jnp.sin(bend * x) - shift, jnp.asarray(start))
+        method = ScaledTrustRegion(jnp.asarray(lower), jnp.asarray(upper), kanzow_klug, radius=0.3, interior=0.9)
+        trace = run(problem, method, steps=8, every=1, probes={"x": lambda p, x, key: x})
+    np.testing.assert_allclose(trace["x"].values[0, 0], path, rtol=1e-7)
+
+
 def test_a_refused_step_shrinks_the_region():
     method, problem = ScaledTrustRegion(radius=100.0), Composite.least_squares(jnp.arctan, jnp.array([10.0]))
     key = jax.random.key(0)

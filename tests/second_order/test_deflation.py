@@ -84,6 +84,16 @@ def test_alpha_of_a_cubic_by_hand():
     assert alpha_test(lambda x: 2 * x - 1, jnp.array([7.0]), 1).alpha == 0
 
 
+def test_alpha_of_two_equations_by_hand():
+    a, b = 0.7, -0.4
+    test = alpha_test(lambda x: jnp.stack([x[0] ** 2 + 2 * x[1] - 1, x[0] * x[1] + x[1] ** 3]), jnp.array([a, b]), 3)
+    inverse = np.linalg.inv([[2 * a, 2], [b, a + 3 * b**2]])
+    second, third = np.array([[2, 0, 0, 0], [0, 1, 1, 6 * b]]), np.array([np.zeros(8), [0] * 7 + [6]])
+    gammas = np.linalg.norm(inverse @ second) / 2, np.sqrt(np.linalg.norm(inverse @ third) / 6)
+    beta = np.linalg.norm(inverse @ [a**2 + 2 * b - 1, a * b + b**3])
+    np.testing.assert_allclose(test, [beta * max(gammas), beta, max(gammas)], rtol=1e-12)
+
+
 def test_refuses_bad_arguments():
     with pytest.raises(ValueError, match="order"):
         inverse_system(_cusp, jnp.zeros(2), 0, 0.1)

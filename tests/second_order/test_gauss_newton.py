@@ -40,6 +40,36 @@ def test_ten_steps_on_rosenbrock_by_hand():
         np.testing.assert_allclose(np.asarray(trace.final)[0, 0], x, rtol=1e-6)
 
 
+def test_ten_adaptive_steps_by_hand():
+    weight, root = np.array([[2.0, 0.7], [0.7, 1.0]]), 20**0.5  # outputs that the outer loss couples
+
+    def outer(y):
+        return 0.5 * y @ weight @ y + 0.25 * np.sum(y**4)
+
+    def outputs(x):
+        return np.array([root * (x[1] - x[0] ** 2), 1 - x[0]])
+
+    x, v, damping, ratios = np.array([-1.0, 0.3]), np.zeros(2), 0.1, []
+    for _ in range(10):
+        y, j = outputs(x), np.array([[-2 * root * x[0], root], [-1.0, 0.0]])
+        q, r = weight + 3 * np.diag(y**2), weight @ y + y**3
+        v = 0.3 * v + np.linalg.solve(j.T @ q @ j + damping * np.eye(2), j.T @ r)
+        change = -0.7 * j @ v
+        ratios.append((outer(outputs(x - 0.7 * v)) - outer(y)) / (r @ change + change @ q @ change / 2))
+        damping *= 0.5 if ratios[-1] > 0.75 else 2 if ratios[-1] < 0.25 else 1
+        x = x - 0.7 * v
+    assert np.histogram(ratios, [-9, 0.25, 0.75, 9])[0].min() >= 2
+
+    with jax.enable_x64(True):
+        problem = Composite(
+            lambda x: jnp.array([root * (x[1] - x[0] ** 2), 1 - x[0]]),
+            lambda y: 0.5 * y @ jnp.asarray(weight) @ y + 0.25 * jnp.sum(y**4),
+            jnp.array([-1.0, 0.3]),
+        )
+        trace = run(problem, GaussNewton(0.7, 0.1, momentum=0.3, adaptive=True), steps=10)
+    np.testing.assert_allclose(np.asarray(trace.final)[0, 0], x, rtol=1e-6)
+
+
 def test_is_newton_where_the_outputs_are_linear():
     with jax.enable_x64(True):
         problem = logistic_regression(l2=0.1)

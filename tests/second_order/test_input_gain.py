@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from attractor import Composite
+from attractor.nn import BypassNetwork
 from attractor.second_order import TwoStageTraining, gained, subspace_gauss_newton, whitening
 
 RNG = np.random.default_rng(0)
@@ -25,9 +26,11 @@ def _network(width=4, depth=1):
 _step = eqx.filter_jit(lambda problem, method, x: method.step(problem, x, None, jr.key(0))[0])
 
 
-def _by_hand(w, v, gains, whiten):
-    """One iteration: w (4, 3 + 1) input weights, v (4 + 1) output weights."""
+def _by_hand(w, v, gains, whiten, stepsize=1.0, around=None):
+    """One iteration: w (4, 3 + 1) input weights, v (4 + 1) output weights, and those of the inputs ``around`` it."""
     x = np.column_stack([INPUTS, np.ones(40)])
+    linear = np.zeros((40, 0)) if around is None else INPUTS
+    skipped = linear @ (np.zeros(0) if around is None else around)
     transform = np.eye(4)
     if whiten:
         moments = x.T @ x / 40
@@ -35,7 +38,7 @@ def _by_hand(w, v, gains, whiten):
         values, axes = np.linalg.eigh(scale @ moments @ scale)
         transform = np.diag(values**-0.5) @ axes.T @ scale
     hidden = np.tanh(x @ w.T)
-    error = hidden @ v[:-1] + v[-1] - TARGETS
+    error = hidden @ v[:-1] + v[-1] + skipped - TARGETS
     slopes = (1 - hidden**2) * v[:-1]  # of the output with respect to the units' inputs
     gradient = (2 / 40) * (slopes * error[:, None]).T @ x
     pieces = np.stack([np.outer((gradient @ transform.T)[:, m], transform[m]) for m in range(4)])
@@ -43,9 +46,10 @@ def _by_hand(w, v, gains, whiten):
         pieces = pieces.sum(0, keepdims=True)
     jacobian = np.einsum("mhn,ph,pn->pm", pieces, slopes, x)
     r = -np.linalg.solve(2 / 40 * jacobian.T @ jacobian, np.einsum("mhn,hn->m", pieces, gradient))
-    w = w + np.einsum("m,mhn->hn", r, pieces)
-    features = np.column_stack([np.tanh(x @ w.T), np.ones(40)])
-    return w, np.linalg.lstsq(features, TARGETS, rcond=None)[0]
+    w = w + stepsize * np.einsum("m,mhn->hn", r, pieces)
+    features = np.column_stack([linear, np.tanh(x @ w.T), np.ones(40)])
+    solved = np.linalg.lstsq(features, TARGETS, rcond=None)[0]
+    return (w, solved) if around is None else (w, solved[3:], solved[:3])
 
 
 @pytest.mark.parametrize("gains", [True, False])
@@ -62,6 +66,34 @@ def test_agrees_with_numpy(gains, whiten):
         first, last = x.layers
         np.testing.assert_allclose(np.column_stack([first.weight, first.bias]), w, atol=1e-6)
         np.testing.assert_allclose(np.append(last.weight[0], last.bias), v, atol=1e-6)
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_weights_around_the_hidden_layer_agree_with_numpy(whiten):
+    with jax.enable_x64(True):
+        problem = Composite.of_model(
+            lambda key: BypassNetwork(3, 1, 4, key=key),
+            lambda outputs, batch: jnp.mean((outputs[:, 0] - batch[1]) ** 2),
+            (jnp.asarray(INPUTS), jnp.asarray(TARGETS)),
+        )
+        x = problem.init(jr.key(0))
+        w = np.column_stack([x.hidden.weight, x.hidden.bias])
+        v, around = np.append(x.output.weight[0, 3:], x.output.bias), np.asarray(x.output.weight[0, :3])
+        method = TwoStageTraining(True, whiten, damping=1e-13, stepsize=0.6)
+        for _ in range(8):
+            x, (w, v, around) = _step(problem, method, x), _by_hand(w, v, True, whiten, 0.6, around)
+        np.testing.assert_allclose(np.column_stack([x.hidden.weight, x.hidden.bias]), w, atol=1e-6)
+        np.testing.assert_allclose(np.append(x.output.weight[0], x.output.bias), [*around, *v], atol=1e-6)
+
+
+def test_a_traced_switch_is_the_static_one():
+    problem = _network()
+    x = problem.init(jr.key(0))
+    step = jax.jit(lambda whiten: TwoStageTraining(whiten=whiten).step(problem, x, None, jr.key(0))[0])
+    for whiten in (False, True):
+        expected = TwoStageTraining(whiten=whiten).step(problem, x, None, jr.key(0))[0]
+        for a, b in zip(jax.tree.leaves(step(float(whiten))), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_whitens_and_drops_what_is_not_there():
@@ -82,6 +114,16 @@ def test_subspace_step_solves_a_linear_problem_in_the_subspace():
     problem = Composite.least_squares(lambda x: rows @ x - 1, init=jnp.zeros(4))
     found = subspace_gauss_newton(problem, jnp.zeros(4), None, lambda r: columns @ r, 2, 1e-7)
     expected = columns @ np.linalg.lstsq(np.asarray(rows @ columns), np.ones(6), rcond=None)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_damping_is_relative_to_the_curvature():
+    rows, columns, damping = RNG.standard_normal((6, 4)), RNG.standard_normal((4, 2)), 0.3
+    problem = Composite.least_squares(lambda x: jnp.asarray(rows) @ x - 1, init=jnp.zeros(4))
+    found = subspace_gauss_newton(problem, jnp.zeros(4), None, lambda r: jnp.asarray(columns) @ r, 2, damping)
+    slopes = rows @ columns
+    hessian = slopes.T @ slopes
+    expected = columns @ np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), slopes.T @ np.ones(6))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

@@ -18,7 +18,7 @@ from attractor.second_order import (
     rank_one_inverse_update,
     second_moments,
 )
-from attractor.second_order.kronecker import stabilized
+from attractor.second_order.kronecker import MkorState, map_layers, stabilized
 
 RNG = np.random.default_rng(0)
 INPUTS, TARGETS = RNG.standard_normal((12, 3)), RNG.standard_normal((12, 2))
@@ -99,6 +99,46 @@ def test_a_recurrence_sums_over_its_steps():
         np.testing.assert_allclose(g, sum(np.outer(s, s) for s in slopes))
 
 
+def test_an_lstm_cell_is_one_layer_from_input_and_state_to_its_gates():
+    """Against a cell written out, whose gates take a shift at every use: the loss's slopes there are the g."""
+    with jax.enable_x64(True):
+        cell = eqx.nn.LSTMCell(3, 2, key=jr.key(0))
+        paths, target = jnp.asarray(RNG.standard_normal((5, 4, 3))), jnp.asarray(RNG.standard_normal((5, 2)))
+
+        def loss(cell):
+            def final(path):
+                start = (jnp.zeros(cell.hidden_size), jnp.zeros(cell.hidden_size))
+                return jax.lax.scan(lambda s, x: (cell(x, s), None), start, path)[0][0]
+
+            return jnp.mean(jnp.sum((jax.vmap(final)(paths) - target) ** 2, -1))
+
+        def by_hand(shifts):
+            total, inputs = 0.0, []
+            for path, shift, wanted in zip(paths, shifts, target, strict=True):
+                h, c = jnp.zeros(2), jnp.zeros(2)
+                for x, extra in zip(path, shift, strict=True):
+                    inputs.append(jnp.concatenate([x, h, jnp.ones(1)]))
+                    i, f, g, o = jnp.split(cell.weight_ih @ x + cell.weight_hh @ h + cell.bias + extra, 4)
+                    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+                    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+                total += jnp.sum((h - wanted) ** 2) / 5
+            return total, jnp.stack(inputs)
+
+        slopes, inputs = jax.jit(jax.grad(by_hand, has_aux=True))(jnp.zeros((5, 4, 8)))
+        value, gradient, [(a, g)] = jax.jit(lambda c: layer_statistics(loss, c, 5))(cell)
+        expected = jax.grad(loss)(cell)
+        np.testing.assert_allclose(value, loss(cell))
+        for found, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-12)
+        np.testing.assert_allclose(a, inputs.T @ inputs / 20, atol=1e-12)
+        rows = 5 * slopes.reshape(20, 8)
+        np.testing.assert_allclose(g, rows.T @ rows / 5, atol=1e-12)
+        matrix = jnp.concatenate([expected.weight_ih, expected.weight_hh, expected.bias[:, None]], 1)
+        solved = map_layers(lambda m, a, g: kronecker_solve(m, a, g, 0.1), gradient, [a], [g])
+        new = jnp.concatenate([solved.weight_ih, solved.weight_hh, solved.bias[:, None]], 1)
+        np.testing.assert_allclose(new, kronecker_solve(matrix, a, g, 0.1), rtol=1e-9)
+
+
 def test_factors_of_a_linear_model_give_its_exact_block():
     """Least squares: the Hessian is A (x) I, and G = I when the residuals are replaced by independent signs."""
     with jax.enable_x64(True):
@@ -162,7 +202,7 @@ def test_kfac_agrees_with_numpy():
                 velocities[i] = 0.8 * velocities[i] + direction
                 weights[i] = weights[i] - 0.1 * velocities[i]
         for leaf, w in zip(matrices(found), weights, strict=True):
-            np.testing.assert_allclose(leaf, w, atol=1e-6)
+            np.testing.assert_allclose(leaf, w, atol=1e-10)
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -188,7 +228,7 @@ def test_mkor_agrees_with_numpy(every):
                 velocities[i] = 0.7 * velocities[i] + direction
                 weights[i] = weights[i] - 0.1 * velocities[i]
         for leaf, w in zip(matrices(found), weights, strict=True):
-            np.testing.assert_allclose(leaf, w, atol=1e-6)
+            np.testing.assert_allclose(leaf, w, atol=1e-10)
 
 
 def test_mkor_falls_back_to_momentum_for_good():
@@ -209,6 +249,22 @@ def test_mkor_falls_back_to_momentum_for_good():
         theirs = optax.apply_updates(theirs, jax.tree.map(lambda d: -0.05 * d, direction))
     for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_mkor_watches_two_averages_of_the_loss():
+    method, fast, slow = Mkor(0.1, stall=0.1), 0.0, 0.0
+    zeros = jnp.zeros((), jnp.float32)
+    state = MkorState(jnp.asarray(0), [], (zeros, zeros), jnp.ones(()), None)
+    for t, value in enumerate([3.0, 1.0, 2.0, 0.5]):
+        fast, slow = (value, value) if t == 0 else (0.9 * fast + 0.1 * value, 0.99 * slow + 0.01 * value)
+        losses, second_order = method._watch(jnp.asarray(value), state)
+        np.testing.assert_allclose(losses, [fast, slow], rtol=1e-6)
+        assert second_order == 1  # however little the loss falls, not before step 100
+        state = state._replace(steps=jnp.asarray(t + 1), losses=losses)
+    for steps, fast, expected in ((99, 0.95, 1), (100, 0.95, 0), (100, 0.85, 1)):
+        averages = (jnp.asarray(fast), jnp.asarray(1.0))
+        state = state._replace(steps=jnp.asarray(steps), losses=averages)
+        assert method._watch(jnp.asarray(fast), state)[1] == expected
 
 
 @pytest.mark.parametrize("method", [Kfac(0.1), Mkor(0.1, stall=0.0)])

@@ -40,9 +40,34 @@ def test_plain_steps_by_hand():
     np.testing.assert_allclose(found[0, 0], x, rtol=1e-8)
 
 
-def test_search_finds_the_stationary_point():
+def test_search_by_hand_finds_the_stationary_point():
+    def oracles(z):  # the Hessian is linear in z, so that its derivative along d is its value at d
+        gradient = np.array([1 + 2 * z[2] * z[0], 2 + 2 * z[2] * z[1], z[0] ** 2 + z[1] ** 2 - 1])
+        return gradient, np.array([[2 * z[2], 0, 2 * z[0]], [0, 2 * z[2], 2 * z[1]], [2 * z[0], 2 * z[1], 0]])
+
+    def direction(z):
+        gradient, hessian = oracles(z)
+        return -np.linalg.solve(hessian, gradient)
+
+    start, chosen = np.array([0.5, -1.3]), []
+    z = np.append(start, -np.array([1, 2]) @ start / (2 * start @ start))
+    path = [z[:2]]
+    for t in range(6):
+        size, d = 1.0, direction(z)
+        if t % 2 == 0:
+            trials = [z + 0.5**k * d for k in range(6)]
+            criterion = [abs(np.trace(np.linalg.solve(oracles(w)[1], oracles(direction(w))[1]))) for w in trials]
+            size = 0.5 ** np.argmin(criterion)
+            chosen.append(size)
+        z = z + size * d
+        path.append(z[:2])
+    assert 0.5**5 < chosen[0] < 1
+
     with jax.enable_x64(True):
-        trace = run(_on_the_circle([0.5, -1.3]), LagrangeNewton(), steps=30)
+        problem = _on_the_circle(start)
+        probes = {"x": lambda problem, x, key: x, **problem.probes}
+        trace = run(problem, LagrangeNewton(), steps=30, every=1, probes=probes)
+    np.testing.assert_allclose(trace["x"].values[0, 0, :7], path, rtol=1e-8)
     assert float(trace.last("kkt").item()) < 1e-10
 
 

@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 from attractor import problems, run
 from attractor.objectives import Composite
 from attractor.second_order import LevenbergMarquardt, ResidualLevenbergMarquardt, damped_step
+from attractor.second_order.levenberg_marquardt import model_step
 
 RNG = np.random.default_rng(0)
 
@@ -72,6 +73,20 @@ def test_power_damping_by_hand():
     np.testing.assert_allclose(found[0, 0], x, rtol=1e-8)
 
 
+@pytest.mark.parametrize("solve", ["svd", "cholesky"])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_a_step_solves_the_damped_system_and_says_what_it_promises(diagonal, solve):
+    jacobian, residuals = RNG.standard_normal((6, 4)) * [1.0, 0.1, 3.0, 0.5], RNG.standard_normal(6)
+    gradient, hessian = jacobian.T @ residuals, jacobian.T @ jacobian
+    weights = np.diag(np.diag(hessian)) if diagonal else np.eye(4)
+    expected = -np.linalg.solve(hessian + 0.3 * weights, gradient)
+    with jax.enable_x64(True):
+        step, promised = model_step(jnp.asarray(jacobian), jnp.asarray(gradient), 0.3, diagonal, solve)
+    np.testing.assert_allclose(step, expected, rtol=1e-9)
+    lower = np.sum((residuals + jacobian @ expected) ** 2) / 2
+    np.testing.assert_allclose(promised, np.sum(residuals**2) / 2 - lower, rtol=1e-9)
+
+
 @pytest.mark.parametrize("diagonal", [False, True])
 def test_classic_rule_by_hand(diagonal):
     x, damping = np.array([-1.2, 1.0]), 1e-3
@@ -96,13 +111,15 @@ def test_the_loss_never_rises_and_the_damping_stays_finite():
 def test_other_outer_losses_take_their_gauss_newton_matrix():
     rows, labels = RNG.standard_normal((20, 3)), RNG.integers(0, 2, 20)
 
-    def cross_entropy(z, batch):
-        return jnp.sum(jnp.logaddexp(0.0, z) - batch[1] * z)
+    def cross_entropy(z, batch):  # and a share of the softmax of all, so that its Hessian is not diagonal
+        return jnp.sum(jnp.logaddexp(0.0, z) - batch[1] * z) + 3 * jax.nn.logsumexp(z * jnp.arange(20.0) / 10)
 
     with jax.enable_x64(True):
         problem = Composite(lambda x, batch: batch[0] @ x, cross_entropy, jnp.zeros(3), (rows, labels.astype(float)))
         found = run(problem, LevenbergMarquardt(damping=0.1), steps=1).final[0, 0]
-    gradient, hessian = rows.T @ (0.5 - labels), rows.T @ rows / 4
+    scale = np.arange(20) / 10
+    outer = np.eye(20) / 4 + 3 * (np.diag(scale**2) / 20 - np.outer(scale, scale) / 400)
+    gradient, hessian = rows.T @ (0.5 - labels + 3 * scale / 20), rows.T @ outer @ rows
     np.testing.assert_allclose(found, -np.linalg.solve(hessian + 0.1 * np.eye(3), gradient), rtol=1e-8)
 
 
@@ -127,5 +144,7 @@ def test_refuses_bad_hyperparameters():
             ResidualLevenbergMarquardt(**{name: -1.0})
     with pytest.raises(ValueError, match="factor"):
         LevenbergMarquardt(factor=0.5)
+    with pytest.raises(ValueError, match="solve"):
+        LevenbergMarquardt(solve="lu")
     with pytest.raises(ValueError, match="share"):
         problems.mass_action_network(share=1.5)

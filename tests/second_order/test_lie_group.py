@@ -42,6 +42,15 @@ def test_preconditions_with_its_dense_matrix(group, n):
         np.testing.assert_allclose(dense(preconditioner.scaled(2.0)), 2 * q)
 
 
+def test_all_begin_at_the_identity_or_near():
+    for group in (Triangular, CrossShaped):
+        np.testing.assert_array_equal(dense(group.identity(jnp.ones(4), jr.key(0))), np.eye(4))
+    u, v, d = LowRank.identity(jnp.ones(400), jr.key(0))
+    np.testing.assert_array_equal(d, 1)
+    np.testing.assert_allclose([np.linalg.norm(u), np.linalg.norm(v)], 0.1, rtol=0.05)
+    assert abs(np.sum(u * v)) < 0.1 * np.linalg.norm(u) * np.linalg.norm(v)
+
+
 @pytest.mark.parametrize("n", [4, 5])
 def test_triangular_and_cross_steps_agree_with_numpy(n):
     with jax.enable_x64(True):
@@ -87,6 +96,13 @@ def test_low_rank_steps_descend_the_criterion(seed):
         metric = slope.u @ within.T @ within if i == 0 else small.T @ (small @ slope.v)
         cosine = -jnp.sum(change[i] * metric) / jnp.linalg.norm(change[i]) / jnp.linalg.norm(metric)
         np.testing.assert_allclose(cosine, 1, atol=1e-6)
+        # Its length: for a = Qh and b = Q^-T v, by the bound |a| |W W'a| + |b| |W W'b| with W the part that stays.
+        q, stays = dense(preconditioner), np.asarray(preconditioner[1 - i])
+        a, b = q @ np.asarray(h), np.linalg.solve(q.T, np.asarray(v))
+        e = np.outer(a, a) - np.outer(b, b)
+        bound = sum(np.linalg.norm(c) * np.linalg.norm(stays @ (stays.T @ c)) for c in (a, b))
+        expected = e @ stays @ np.asarray(within) if i == 0 else np.asarray(small).T @ e @ stays
+        np.testing.assert_allclose(change[i], -expected / bound, rtol=1e-6)
 
 
 def test_noise_lowers_the_preconditioner_and_keeps_it_bounded():
@@ -114,6 +130,26 @@ def test_first_pair_sets_the_scale(group):
     updates, _ = optimizer.update(jax.grad(loss)(x), optimizer.init(x), x, hvp=hvp(loss, x), key=jr.key(0))
     for u, leaf in zip(jax.tree.leaves(updates), jax.tree.leaves(x), strict=True):
         np.testing.assert_allclose(u, -leaf, rtol=2e-2)
+
+
+def test_fits_at_the_first_step_and_when_a_coin_says_so():
+    hessian = jnp.asarray([[3.0, 1.0, 0.2], [1.0, 2.0, -0.4], [0.2, -0.4, 0.5]])
+    with jax.enable_x64(True):
+        hessian, optimizer = hessian.astype(float), scale_by_psgd("triangular", 0.2, 0.4)
+        state, preconditioner, fitted = optimizer.init(jnp.ones(3)), Triangular(jnp.eye(3)), []
+        for t in range(7):
+            key, g = jr.key(t), jnp.asarray(RNG.standard_normal(3))
+            probe, coin, choice = jr.split(key, 3)
+            fitted.append(t == 0 or bool(jr.bernoulli(coin, 0.4)))
+            if fitted[-1]:
+                v = jr.normal(probe, (3,))
+                h = hessian @ v
+                if t == 0:
+                    preconditioner = preconditioner.scaled(jnp.sqrt(jnp.linalg.norm(v) / jnp.linalg.norm(h)))
+                preconditioner = preconditioner.fitted(v, h, jnp.asarray(0.2), choice)
+            updates, state = optimizer.update(g, state, hvp=lambda v: hessian @ v, key=key)
+            np.testing.assert_allclose(updates, preconditioner.precondition(g), rtol=1e-9)
+    assert 2 <= sum(fitted) <= 5
 
 
 def test_says_what_is_missing():

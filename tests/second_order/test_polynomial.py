@@ -48,6 +48,30 @@ def test_krylov_step_is_the_minimizer_in_its_space():
         assert float(trace.last("loss").item()) == pytest.approx(best, abs=1e-9)
 
 
+def test_whole_spaces_of_a_nonconvex_loss_by_hand():
+    """With as many directions as parameters, one iteration is Newton's step by absolute curvature, at its best size."""
+    matrix, start = np.array([[1.0, 2.0, 0.3], [2.0, -3.0, 0.5], [0.3, 0.5, 0.2]]), np.array([0.4, 0.9, 0.2])
+
+    def value(x, np=np):
+        return x @ matrix @ x / 2 + np.sum(np.sqrt(1 + 9 * x**2) + x**4 / 4)
+
+    x, sizes, negative = start, [], 0
+    for _ in range(4):
+        root = np.sqrt(1 + 9 * x**2)
+        values, basis = np.linalg.eigh(matrix + np.diag(9 / root**3 + 3 * x**2))
+        step = -basis @ (basis.T @ (matrix @ x + 9 * x / root + x**3) / np.abs(values))
+        negative += values[0] < 0
+        trials = [x + step / 2**k for k in range(12)]
+        sizes.append(int(np.argmin([value(trial) for trial in trials])))
+        x = trials[sizes[-1]]
+    assert len(set(sizes)) == 3
+    assert negative
+    with jax.enable_x64(True):
+        problem = Minimization(lambda x: value(x, jnp), jnp.asarray(start))
+        found = run(problem, KrylovGradient(degree=2, iterations=1), steps=4).final[0, 0]
+    np.testing.assert_allclose(found, x, rtol=1e-6)
+
+
 def test_finite_termination_on_a_quadratic():
     matrix, _ = _with_eigenvalues(np.array([100.0, 3.0, 2.0, 1.0]))
     with jax.enable_x64(True):

@@ -29,24 +29,59 @@ def _oracles(x):
     return 0.5 * x @ CURVATURE @ x + 0.25 * np.sum(x**4), CURVATURE @ x + x**3, CURVATURE + 3 * np.diag(x**2)
 
 
-def _final(method, steps=10):
+def _final(method, steps=10, loss=_loss, start=START):
     with jax.enable_x64(True):
-        return np.asarray(run(Minimization(_loss, jnp.asarray(START)), method, steps=steps).final)[0, 0]
+        return np.asarray(run(Minimization(loss, jnp.asarray(start)), method, steps=steps).final)[0, 0]
+
+
+def _kinked(seed):
+    """A sum of bends, far from which Newton's steps are much too long: the loss, its oracles, and a start."""
+    rng = np.random.default_rng(seed)
+    rows, shift, start = 2 * rng.standard_normal((4, 3)), rng.standard_normal(4), 3 * rng.standard_normal(3)
+
+    def oracles(x):
+        r = rows @ x - shift
+        s = np.sqrt(1 + r**2)
+        return s.sum(), rows.T @ (r / s), rows.T @ np.diag(1 / s**3) @ rows
+
+    return lambda x: jnp.sum(jnp.sqrt(1 + (jnp.asarray(rows) @ x - shift) ** 2)), oracles, start
 
 
 def test_gradient_regularization_by_hand():
-    x, gamma = START, 100.0
+    loss, oracles, start = _kinked(4)
+    x, gamma, halved = start, 100.0, []
     for _ in range(6):
-        value, g, hessian = _oracles(x)
+        value, g, hessian = oracles(x)
+        halved.append(0)
         while True:
             strength = np.linalg.norm(g) / gamma
-            trial = x - np.linalg.solve(hessian + strength * np.eye(2), g)
-            after, gradient, _ = _oracles(trial)
+            trial = x - np.linalg.solve(hessian + strength * np.eye(3), g)
+            after, gradient, _ = oracles(trial)
             if value - after >= gradient @ gradient / (8 * strength):
                 break
-            gamma /= 2
+            gamma, halved[-1] = gamma / 2, halved[-1] + 1
         x, gamma = trial, 2 * gamma
-    np.testing.assert_allclose(_final(GradientRegularizedNewton(100.0), 6), x, rtol=1e-6, atol=1e-12)
+    assert halved == [4, 2, 1, 2, 0, 0]  # with 4, 16 or 80 in place of 8 it is another path
+    np.testing.assert_allclose(_final(GradientRegularizedNewton(100.0), 6, loss, start), x, rtol=1e-6)
+
+
+def test_backtracking_by_hand():
+    loss, oracles, start = _kinked(95)
+    x, smoothness, doubled = start, 0.01, []
+    for _ in range(6):
+        _, g, hessian = oracles(x)
+        inverse = np.linalg.inv(hessian)
+        doubled.append(0)
+        while True:
+            alpha = 1 / (1 + (smoothness * (g @ inverse @ g)) ** (1 / 3))
+            trial = x - alpha * inverse @ g
+            gradient = oracles(trial)[1]
+            if 2 * (1 / alpha - 1) * gradient @ (x - trial) >= gradient @ inverse @ gradient:
+                break
+            smoothness, doubled[-1] = 2 * smoothness, doubled[-1] + 1
+        x, smoothness = trial, smoothness / 2
+    assert doubled == [13, 0, 0, 0, 0, 0]
+    np.testing.assert_allclose(_final(DampedNewton(0.01, backtracking=True), 6, loss, start), x, rtol=1e-6)
 
 
 def test_damped_newton_by_hand():

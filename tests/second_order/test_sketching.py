@@ -52,26 +52,52 @@ def _on_the_sphere(start):
     return Constrained(lambda x: jnp.sum(x**4) / 4 + x[0], lambda x: jnp.array([x @ x - 1, x.sum()]), start)
 
 
-def test_solved_whole_it_is_newton():
-    """With a sketch as large as the system, one of them solves it exactly."""
-    x, multipliers = np.array([-0.8, 0.1, 0.6]), np.zeros(2)
+def test_solved_whole_it_is_newton_with_a_line_search():
+    """With a sketch as large as the system, one of them solves it exactly; weights and step sizes by hand."""
+    x, multipliers, weights, accuracy = np.array([0.5, 0.4, 0.7]), np.zeros(2), np.array([0.01, 0.1]), 1.0
+    x0, adapted, shifts, sizes = x, 0, [], []
+
+    def parts(x, multipliers):
+        """Value and gradients of the Lagrangian, what the merit function penalizes, and its derivatives."""
+        jacobian, c = np.array([2 * x, np.ones(3)]), np.array([x @ x - 1, x.sum()])
+        slope, hessian = x**3 + np.array([1, 0, 0]) + multipliers @ jacobian, np.diag(3 * x**2 + 2 * multipliers[0])
+        along = jacobian @ slope
+        change = np.hstack([jacobian @ hessian + np.array([2 * slope, np.zeros(3)]), jacobian @ jacobian.T])
+        slopes = np.stack([np.append(c @ jacobian, np.zeros(2)), along @ change])
+        value = np.sum(x**4) / 4 + x[0] + multipliers @ c
+        free = np.cross(*jacobian) / np.linalg.norm(np.cross(*jacobian))  # the only direction that they leave
+        shifts.append(max(0.01 - free @ hessian @ free, 0))
+        matrix = np.block([[hessian + shifts[-1] * np.eye(3), jacobian.T], [jacobian, np.zeros((2, 2))]])
+        return value, np.append(slope, c), np.array([c @ c, along @ along]) / 2, slopes, matrix
+
     with jax.enable_x64(True):
-        problem = _on_the_sphere(jnp.asarray(x))
-        method, key = SketchedNewton(sketch_size=5), jr.key(0)
-        at, state = jnp.asarray(x), method.init(problem, jnp.asarray(x), key)
+        problem = _on_the_sphere(jnp.asarray(x0))
+        method, key = SketchedNewton(sketch_size=5, violation_weight=0.01, gradient_weight=0.1), jr.key(0)
+        at, state = jnp.asarray(x0), method.init(problem, jnp.asarray(x0), key)
+        np.testing.assert_allclose(state[1:], [0.01, 0.1, 1, 1, 0])
         advance = jax.jit(lambda at, state: method.step(problem, at, state, key))
-        for _ in range(3):
-            jacobian = np.array([2 * x, np.ones(3)])
-            hessian = np.diag(3 * x**2) + 2 * multipliers[0] * np.eye(3)
-            matrix = np.block([[hessian, jacobian.T], [jacobian, np.zeros((2, 2))]])
-            gradient = x**3 + np.array([1, 0, 0]) + multipliers @ jacobian
-            step = -np.linalg.solve(matrix, np.concatenate([gradient, [x @ x - 1, x.sum()]]))
-            at, state = advance(at, state)
-            alpha = float(state.stepsize)
-            assert alpha > 0
+        for _ in range(4):
+            value, gradient, penalties, slopes, matrix = parts(x, multipliers)
+            step = -np.linalg.solve(matrix, gradient)
+            while step @ (gradient + weights @ slopes) > -weights[1] / 2 * gradient @ gradient:
+                weights, accuracy, adapted = weights * [4, 0.5], accuracy / 2, adapted + 1
+            merit, slope, alpha = value + weights @ penalties, step @ (gradient + weights @ slopes), 1.0
+            while True:
+                new_value, _, new_penalties, *_ = parts(x + alpha * step[:3], multipliers + alpha * step[3:])
+                decrease = merit - new_value - weights @ new_penalties
+                if decrease >= -1e-4 * alpha * slope:
+                    break
+                alpha /= 2
             x, multipliers = x + alpha * step[:3], multipliers + alpha * step[3:]
+            sizes.append(alpha)
+            at, state = advance(at, state)
             np.testing.assert_allclose(at, x, atol=1e-8)
             np.testing.assert_allclose(state.multipliers, multipliers, atol=1e-8)
+            expected = [*weights, accuracy, alpha, decrease]
+            np.testing.assert_allclose(state[1:], expected, rtol=1e-6, atol=1e-12)
+    assert adapted
+    assert max(shifts) > 0
+    assert min(sizes) < 1
 
 
 def test_finds_a_minimizer_under_constraints():

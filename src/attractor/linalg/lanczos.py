@@ -52,12 +52,17 @@ def top_eigenpairs(
     key: PRNGKeyArray,
     *,
     iterations: int | None = None,
+    block: int = 1,
     dtype: jnp.dtype | None = None,
 ) -> Eigenpairs:
     r"""The k (algebraically) largest eigenpairs of a symmetric operator, by Lanczos with full reorthogonalization.
 
-    $A Q_m = Q_m T_m + \beta_m q_{m+1} e_m^\top$; the Ritz pairs are those of the tridiagonal $T_m$. The
+    $A Q_m = Q_m T_m + R_m$ with $R_m^\top Q_m = 0$ but for rounding; the Ritz pairs are those of the banded $T_m$. The
     basis $Q_m$ is kept, m vectors of length p. It can be compiled, vmapped and used as a probe of a run.
+
+    The Krylov space of one vector holds one eigenvector of each eigenvalue: of further copies of a multiple eigenvalue
+    it learns from rounding alone, so that with ``block=1`` it may report 4 of 5, and the next smaller eigenvalue in
+    place of the fifth. A block of b vectors finds b copies; the price is fewer powers of A, m / b of them.
 
     Arguments:
         matvec: ``v -> A v`` with A symmetric, p x p.
@@ -66,16 +71,19 @@ def top_eigenpairs(
         key: Draws the starting vector.
         iterations: m, the number of products with A, k … p; default: ``min(p, 4 k + 40)``. Where m = p the
             result is exact up to rounding.
+        block: b, how many vectors the space starts from, 1 … ``iterations``.
         dtype: Of the basis; default: JAX's default float.
 
     Raises:
-        ValueError: if ``k`` or ``iterations`` is out of range.
+        ValueError: if ``k``, ``iterations`` or ``block`` is out of range.
     """
     m = min(dim, 4 * k + 40) if iterations is None else iterations
     if not 1 <= k <= dim:
         raise ValueError(f"k: expected a whole number in 1 … {dim} (the dimension), got {k}")
     if not k <= m <= dim:
         raise ValueError(f"iterations: expected a whole number in {k} … {dim}, got {m}")
+    if not 1 <= block <= m:
+        raise ValueError(f"block: expected a whole number in 1 … {m} (the iterations), got {block}")
     dtype = jnp.zeros(()).dtype if dtype is None else dtype
     starts = jr.normal(key, (m, dim), dtype)
 
@@ -84,20 +92,20 @@ def top_eigenpairs(
             v = v - basis.T @ (basis @ v)
         return v
 
-    def extend(basis: Array, j: Array) -> tuple[Array, tuple[Array, Array]]:
+    def extend(basis: Array, j: Array) -> tuple[Array, Array]:
         image = matvec(basis[j])
-        alpha = basis[j] @ image
         rest = orthogonal(basis, image)
         beta = jnp.linalg.norm(rest)
-        # An invariant subspace is found when nothing is left: go on from a fresh direction, decoupled (beta = 0).
+        # An invariant subspace is found when nothing is left: go on from a fresh direction.
         lost = beta <= 10 * jnp.finfo(dtype).eps * jnp.linalg.norm(image)
         fresh = orthogonal(basis, starts[j])
         following = jnp.where(lost, fresh / jnp.linalg.norm(fresh), rest / jnp.where(lost, 1, beta))
-        return basis.at[j + 1].set(following, mode="drop"), (alpha, jnp.where(lost, 0, beta))
+        return basis.at[j + block].set(following, mode="drop"), basis @ image
 
-    first = jnp.zeros((m, dim), dtype).at[0].set(starts[-1] / jnp.linalg.norm(starts[-1]))
-    basis, (alpha, beta) = lax.scan(extend, first, jnp.arange(m))
-    values, coordinates = jnp.linalg.eigh(jnp.diag(alpha) + jnp.diag(beta[:-1], 1) + jnp.diag(beta[:-1], -1))
+    first = jnp.zeros((m, dim), dtype).at[:block].set(jnp.linalg.qr(starts[-block:].T)[0].T)
+    basis, products = lax.scan(extend, first, jnp.arange(m))
+    below = jnp.tril(products)  # those of row j with vectors up to the j-th, all of which were there
+    values, coordinates = jnp.linalg.eigh(below + jnp.tril(below, -1).T)
     top = slice(None, -k - 1, -1)
     return Eigenpairs(values[top], basis.T @ coordinates[:, top])
 

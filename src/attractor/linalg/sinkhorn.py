@@ -5,8 +5,9 @@ potential that is off by one float32 rounding changes the plan in the fourth dig
 """
 
 import functools
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ _CG_TOLERANCE = 1e-2  # relative residual of the linear solves; dropping entries
 _ARMIJO = 1e-4  # the usual sufficient-increase constant
 _STEP_SIZES = 30  # 1, 1/2, 1/4 …
 _ENTRIES = 20  # of the plan, per row or column
+_PATIENCE = 2  # Newton directions in a row that lead nowhere, before another temperature is tried
+_COOLING = 4.0  # ratio of the temperatures on the way down
+_ON_THE_WAY = 1e-6  # the share of the mass that may be misplaced at a temperature that only leads to the next
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Transport:
         error: L1 distance of the plan's marginals from the wanted ones.
         sweeps: Matrix-scaling sweeps done (rows, then columns).
         newton_steps: Newton steps done.
+        converged: Whether ``error`` is at most the tolerance that was asked for.
     """
 
     plan: Float[np.ndarray, "n m"]
@@ -46,6 +51,7 @@ class Transport:
     error: float
     sweeps: int
     newton_steps: int = 0
+    converged: bool = False
 
     @property
     def iterations(self) -> int:
@@ -97,7 +103,7 @@ def sinkhorn(
             x, y = x + np.log(u) / eta, y + np.log(v) / eta
             kernel, u, v = problem.kernel(x, y), np.ones_like(rows), np.ones_like(columns)
             reached = kernel @ v
-    return problem.transport(x + np.log(u) / eta, y + np.log(v) / eta, sweeps)
+    return _judged(problem.transport(x + np.log(u) / eta, y + np.log(v) / eta, sweeps), tol)
 
 
 def sinkhorn_newton_sparse(
@@ -117,9 +123,12 @@ def sinkhorn_newton_sparse(
     $H \, dz = \nabla f$ by conjugate gradients, where H is minus the Hessian with only the largest entries of
     the plan kept (`sparse_dual_hessian`), and backtracks from step size 1 until f has increased enough.
 
-    Chosen here: a relative residual of 0.01 for the linear solves, the Hessian's diagonal as their preconditioner, and
-    another sweep in place of a Newton step that cannot increase f (H is close to singular while mass that belongs
-    together is still apart; a longer warm-up is then better).
+    Chosen here: a relative residual of 0.01 for the linear solves, and the Hessian's diagonal as their preconditioner.
+
+    Where mass that belongs together is still apart after the warm-up, H is singular to rounding and its directions lead
+    nowhere. Then a sweep takes the place of the step, and where that does not help either, the problem is solved at a
+    temperature four times higher first (again so, if need be), from whose potentials it is taken up again, over
+    temperatures between where the step between two proves too large.
 
     Arguments:
         C: Cost of moving a unit of mass from i to j.
@@ -130,26 +139,27 @@ def sinkhorn_newton_sparse(
         density: Share of the plan's entries kept in the Hessian, in (0, 1]; default: as many as 20 to each row or
             column, whichever are more. With too few, convergence slows down to a linear rate.
         tol: Stop when the marginals' L1 error is at most this.
-        max_newton: Stop after so many steps of the second stage in any case.
+        max_newton: Stop after so many steps of the second stage in any case, at whatever temperature.
 
     Raises:
         ValueError: for a non-finite cost, weights that are not positive or of another total, or numbers out of range.
+
+    Warns:
+        RuntimeWarning: if the tolerance was not reached; ``converged`` says it too.
 
     Paper: Accelerating Sinkhorn Algorithm with Sparse Newton Iterations.
     """
     in_range("n_sinkhorn", n_sinkhorn, 1)
     in_range("max_newton", max_newton, 0)
-    now = sinkhorn(C, r, c, eta, tol=tol, max_sweeps=n_sinkhorn)
     problem = _checked(C, r, c, eta)
     density = min(1.0, _ENTRIES / min(problem.cost.shape)) if density is None else density
     in_range("density", density, 0.0, 1.0, open_low=True)
-    for _ in range(max_newton):
-        if now.error <= tol:
-            break
-        now = _newton_step(problem, now, density) or problem.transport(
-            *problem.log_sweep(now.y), now.sweeps + 1, now.newton_steps
-        )
-    return now
+    warm = sinkhorn(C, r, c, eta, tol=tol, max_sweeps=n_sinkhorn)
+    found = _judged(_cooled(problem, warm, density, tol, max_newton), tol)
+    if not found.converged:
+        done = f"{found.iterations} iterations"
+        warnings.warn(f"a marginal error of {found.error:.1e} after {done}, above tol", RuntimeWarning, stacklevel=2)
+    return found
 
 
 def sparse_dual_hessian(P: Float[ArrayLike, "n m"], eta: float, density: float = 1.0) -> sparse.csr_array:
@@ -224,6 +234,9 @@ class _Problem(NamedTuple):
         y = (np.log(self.columns) - logsumexp(self.eta * (x[:, None] - self.cost) - 1, axis=0)) / self.eta
         return x, y
 
+    def swept(self, now: Transport) -> Transport:
+        return self.transport(*self.log_sweep(now.y), now.sweeps + 1, now.newton_steps)
+
     def transport(self, x: np.ndarray, y: np.ndarray, sweeps: int, newton_steps: int = 0) -> Transport:
         plan = self.plan(x, y)
         error = np.abs(plan.sum(1) - self.rows).sum() + np.abs(plan.sum(0) - self.columns).sum()
@@ -241,6 +254,38 @@ def _checked(C: ArrayLike, r: ArrayLike, c: ArrayLike, eta: float) -> _Problem:
     if not np.isclose(rows.sum(), columns.sum(), rtol=1e-5):
         raise ValueError(f"c: expected the same total as r, {rows.sum():g}, got {columns.sum():g}")
     return _Problem(cost, rows, columns * (rows.sum() / columns.sum()), float(eta))
+
+
+def _judged(found: Transport, tol: float) -> Transport:
+    return replace(found, converged=found.error <= tol)
+
+
+def _cooled(problem: _Problem, warm: Transport, density: float, tol: float, budget: int) -> Transport:
+    """Newton at the wanted temperature, over higher ones where it stalls; the last state at the wanted one."""
+    ahead, reached, loose = [problem.eta], 0.0, _ON_THE_WAY * problem.rows.sum()
+    now = solved = wanted = warm
+    while ahead and budget > 0:  # ahead are the temperatures still to be solved at, the next one last
+        final, goal = len(ahead) == 1, tol if len(ahead) == 1 else loose
+        now, budget = _stage(problem._replace(eta=ahead[-1]), now, density, goal, budget)
+        wanted = now if final else replace(wanted, sweeps=now.sweeps, newton_steps=now.newton_steps)
+        if now.error <= goal:
+            reached, solved = ahead.pop(), now
+        else:
+            ahead.append(float(np.sqrt(reached * ahead[-1])) if reached else ahead[-1] / _COOLING)
+        if ahead:
+            begun = replace(solved, sweeps=now.sweeps, newton_steps=now.newton_steps)
+            now = problem._replace(eta=ahead[-1]).swept(begun)
+    return wanted
+
+
+def _stage(problem: _Problem, now: Transport, density: float, tol: float, budget: int) -> tuple[Transport, int]:
+    """Newton steps, and sweeps in place of those that fail, until it is solved or stalls; and what is left to spend."""
+    failures = 0
+    while now.error > tol and budget > 0 and failures < _PATIENCE:
+        found = _newton_step(problem, now, density)
+        failures = 0 if found else failures + 1
+        now, budget = found or problem.swept(now), budget - 1
+    return now, budget
 
 
 def _newton_step(problem: _Problem, now: Transport, density: float) -> Transport | None:

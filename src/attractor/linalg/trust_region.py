@@ -37,7 +37,8 @@ def trust_region_step(
     $$
 
     with conjugate gradients for s, and the first k for which the objective falls and the distance is within the
-    radius; x stays where it is if there is none (as when g = 0).
+    radius; x stays where it is if there is none (as when g = 0). A quadratic distance meets the radius exactly at
+    k = 0, so rounding decides there, and a share of the root of the dtype's precision is granted to it.
 
     Arguments:
         objective: To be minimized.
@@ -65,6 +66,8 @@ def trust_region_step(
     length = -sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)), start=jnp.zeros(()))
     scale = jnp.minimum(longest, jnp.sqrt(2 * radius / jnp.maximum(length, jnp.finfo(length.dtype).tiny)))
 
+    granted = radius * (1 + jnp.finfo(length.dtype).eps ** 0.5)
+
     def move(scale: Array) -> PyTree:
         return jax.tree.map(lambda x, s: x + (scale * s).astype(x.dtype), x, direction)
 
@@ -72,7 +75,7 @@ def trust_region_step(
         k, _, _ = search
         tried = scale * 0.5**k
         candidate = move(tried)
-        return k + 1, tried, (objective(candidate) < value) & (distance(candidate) <= radius)
+        return k + 1, tried, (objective(candidate) < value) & (distance(candidate) <= granted)
 
     def unsettled(search: tuple[Array, Array, Array]) -> Array:
         k, _, accepted = search
@@ -85,7 +88,7 @@ def trust_region_step(
 def _example() -> tuple[Array, float]:
     """A linear objective on an ellipse: the step is known."""
     shape, slope, radius = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([1.0, -3.0]), 0.1
-    found = trust_region_step(lambda x: slope @ x, lambda x: x @ shape @ x / 2, jnp.zeros(2), radius * (1 + 1e-5))
+    found = trust_region_step(lambda x: slope @ x, lambda x: x @ shape @ x / 2, jnp.zeros(2), radius)
     newton = -jnp.linalg.solve(shape, slope)
     expected = newton * jnp.sqrt(2 * radius / (newton @ shape @ newton))
     return jnp.abs(found - expected).max(), 1e-3

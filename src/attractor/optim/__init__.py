@@ -3,6 +3,7 @@
 import attractor.optim.kept as _kept  # registers what optax keeps
 from attractor.optim.adaptive import (
     adamomentum,
+    ademamix,
     exadam,
     growing_schedule,
     half_life_schedule,
@@ -15,19 +16,21 @@ from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    divergence_cp,
     entropic_conjugate,
     entropic_cost,
     feasible_descent,
     nonnegative_cp,
     wasserstein_cp_dictionary,
 )
-from attractor.optim.common_descent import CommonDescent, common_descent
+from attractor.optim.common_descent import CommonDescent, common_descent, scalarized
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_adversarial_relu,
     convex_relu_admm,
     recover_relu_network,
     relu_training_loss,
+    robust_arrangements,
     sample_relu_arrangements,
     sampled_convex_program,
 )
@@ -46,7 +49,14 @@ from attractor.optim.functional_teaching import (
     iterative_teaching_dimension,
 )
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
-from attractor.optim.maximal_loss import BallDescent, amplified_categorical, categorical, soft_maximum
+from attractor.optim.maximal_loss import (
+    BallAcceleration,
+    BallDescent,
+    amplified_categorical,
+    categorical,
+    minimize_in_ball,
+    soft_maximum,
+)
 from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
@@ -74,12 +84,13 @@ from attractor.optim.primal_dual import (
 )
 from attractor.optim.private import PrivateDescent, gaussian_noise, normalized_mean, zcdp_budget, zcdp_epsilon
 from attractor.optim.projected import adamp, project_out_radial, sgdp
-from attractor.optim.proximal import apply_prox, proximal_gradient, proximal_sgd
+from attractor.optim.proximal import apply_prox, exponentiated_gradient, proximal_gradient, proximal_sgd
 from attractor.optim.quasar_convex import (
     VarianceReduced,
     quasar_accelerated,
     quasar_accelerated_svrg,
     quasar_convexity,
+    quasar_convexity_within,
 )
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.rates import (
@@ -96,7 +107,14 @@ from attractor.optim.recurrent_penalty import (
     jacobian_product_norms,
     vanishing_gradient_penalty,
 )
-from attractor.optim.regularization_by_denoising import fit_separable, red_penalty, red_prox, separable_red
+from attractor.optim.regularization_by_denoising import (
+    fit_separable,
+    principal_denoiser,
+    red_gradient_descent,
+    red_penalty,
+    red_prox,
+    separable_red,
+)
 from attractor.optim.regularizers import (
     add_penalty,
     binary_penalty,
@@ -109,8 +127,9 @@ from attractor.optim.regularizers import (
 )
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
 from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
+from attractor.optim.spectral import muon, newton_schulz, scale_by_muon
 from attractor.optim.splitting import Admm, admm, fista
-from attractor.optim.stationarity import goldstein_norm, min_norm_in_hull, moreau_gradient
+from attractor.optim.stationarity import averaged_gradients, goldstein_norm, min_norm_in_hull, moreau_gradient
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
     hill_estimator,
@@ -120,7 +139,7 @@ from attractor.optim.stochastic_approximation import (
 )
 from attractor.optim.subgradient import subgradient_descent
 from attractor.optim.surrogate import ProxyProximal, TargetSurrogate, target_surrogate
-from attractor.optim.variance_reduction import CyclicBlockDescent, PrivateSpider, Svrg, page
+from attractor.optim.variance_reduction import CyclicBlockDescent, NormalizedSpider, PrivateSpider, Svrg, page
 from attractor.optim.weight_decay import (
     add_cautious_decayed_weights,
     cautious_adamw,

@@ -1,5 +1,6 @@
 """Adaptive moment methods: relatives of Adam, and the schedules that they need."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.registry import LEARNING_RATE, method
+from attractor.trees import wide_dtype
 
 
 def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule:
@@ -21,28 +23,81 @@ def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule
     $$
 
     and $\beta_{\rm end}$ from then on. Near 1 a small change of the decay is a large change of what is remembered: a
-    decay that grows linearly from 0.9 to 0.9999 would spend nearly all its time with a short memory. The companion
-    warm-up of AdEMAMix's alpha is `optax.linear_schedule`.
+    decay that grows linearly from 0.9 to 0.9999 would spend nearly all its time with a short memory.
+
+    Papers count updates from t = 1, optax's schedules from 0: `ademamix` with a ``warmup`` asks for the value at
+    count + 1; passed to `optax.contrib.ademamix` as it is, the schedule comes one update late.
 
     Arguments:
-        start: Decay at step 0, in (0, 1).
-        end: Decay from step ``steps`` on, in (0, 1).
+        start: Decay at t = 0, in (0, 1).
+        end: Decay from t = ``steps`` on, in (0, 1).
         steps: The length T of the warm-up, at least 1; AdEMAMix takes that of the whole run.
 
     Raises:
         ValueError: for an argument out of range.
 
-    Paper: The AdEMAMix Optimizer: Better, Faster, Older.
+    Paper: The AdEMAMix Optimizer: Better, Faster, Older (arXiv 2409.03137).
     """
     in_range("start", start, 0.0, 1.0, open_low=True, open_high=True)
     in_range("end", end, 0.0, 1.0, open_low=True, open_high=True)
     in_range("steps", steps, 1.0)
 
     def schedule(count: ArrayLike) -> Array:
-        share = jnp.clip(jnp.asarray(count) / steps, 0.0, 1.0)
+        share = jnp.clip(jnp.asarray(count, float) / steps, 0.0, 1.0)
         return jnp.exp(1 / ((1 - share) / jnp.log(start) + share / jnp.log(end)))
 
     return schedule
+
+
+@method("ademamix", {"learning_rate": LEARNING_RATE}, paper="ademamix", bad={"learning_rate": -1.0, "warmup": 0})
+def ademamix(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.9999,
+    alpha: Scalar = 6.0,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    mask: PyTree | Callable[[PyTree], PyTree] | None = None,
+    *,
+    warmup: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdEMAMix as optax keeps it, and its two warm-ups: of the slow average's decay and of its weight.
+
+    $\beta_3$ goes from $\beta_1$ to ``b3`` by `half_life_schedule`, and $\alpha_t = \alpha \min(t / T, 1)$, with t = 1
+    at the first update.
+
+    Arguments:
+        learning_rate: In [0, inf), or a schedule.
+        b1: Decay of the fast mean, in [0, 1); in (0, 1) with ``warmup``.
+        b2: Decay of the mean square, in [0, 1).
+        b3: Decay of the slow mean, in [0, 1); in (0, 1) with ``warmup``.
+        alpha: Weight of the slow mean, in [0, inf).
+        eps: Added to the denominator, in (0, inf).
+        weight_decay: Times the learning rate and the weights, in [0, inf).
+        mask: Which leaves are decayed: a pytree of bools, or a function of the parameters that gives one; `None`: all.
+        warmup: T, in updates, at least 1; the paper takes the whole run. `None`: none.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: The AdEMAMix Optimizer: Better, Faster, Older (arXiv 2409.03137).
+    """
+    in_range("learning_rate", learning_rate, 0.0)
+    _check(b1, b2, eps)
+    in_range("b3", b3, 0.0, 1.0, open_high=True)
+    in_range("alpha", alpha, 0.0)
+    in_range("weight_decay", weight_decay, 0.0)
+    slow: Any = (b3, alpha)
+    if warmup is not None:
+        in_range("warmup", warmup, 1)
+        decay = half_life_schedule(b1, b3, warmup)
+        # In the default precision: an int32 by an integer is a float32, whatever the parameters are.
+        slow = (
+            lambda count: decay(count + 1),
+            lambda count: alpha * jnp.minimum(jnp.asarray(count + 1, float) / warmup, 1),
+        )
+    return optax.contrib.ademamix(learning_rate, b1, b2, slow[0], slow[1], eps, weight_decay=weight_decay, mask=mask)  # pyright: ignore[reportReturnType]
 
 
 class MomentsState(NamedTuple):
@@ -92,7 +147,7 @@ def scale_by_adamomentum(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, MomentsState]:
         steps = jnp.asarray(optax.safe_increment(state.steps))
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
-        nu = jax.tree.map(lambda v, m: b2 * v + (1 - b2) * m**2 + eps, state.nu, mu)
+        nu = jax.tree.map(lambda v, m: b2 * v + (1 - b2) * jnp.abs(m) ** 2 + eps, state.nu, mu)
         m_hat, v_hat = optax.tree.bias_correction(mu, b1, steps), optax.tree.bias_correction(nu, b2, steps)
         return jax.tree.map(lambda m, v: m / jnp.sqrt(v), m_hat, v_hat), MomentsState(steps, mu, nu)
 
@@ -155,12 +210,13 @@ def scale_by_exadam(b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8) ->
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, MomentsState]:
         steps = jnp.asarray(optax.safe_increment(state.steps))
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
-        nu = optax.tree.update_moment(updates, state.nu, b2, 2)
+        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
         left1, left2 = b1**steps, b2**steps
 
         def direction(g: Array, m: Array, v: Array) -> Array:
             coupling = 1 + left2 * v / (v + eps)
-            square = v / (1 - left2) * (1 + left1 * m**2 / (m**2 + eps))
+            size = jnp.abs(m) ** 2
+            square = v / (1 - left2) * (1 + left1 * size / (size + eps))
             u = coupling / (1 - left1) * (m + g) / (jnp.sqrt(square) + eps)
             return u.astype(g.dtype)
 
@@ -233,10 +289,10 @@ def scale_by_adagrad_norm(initial: Scalar = 0.0) -> optax.GradientTransformation
     in_range("initial", initial, 0.0)
 
     def init(params: PyTree) -> ScaleByAdagradNormState:
-        return ScaleByAdagradNormState(jnp.asarray(initial, jnp.float32))
+        return ScaleByAdagradNormState(jnp.asarray(initial, wide_dtype(params)))
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, ScaleByAdagradNormState]:
-        total = state.total + optax.tree.norm(updates, squared=True).astype(jnp.float32)
+        total = state.total + optax.tree.norm(updates, squared=True).astype(state.total.dtype)
         root = jnp.sqrt(jnp.where(total > 0, total, 1))
         return jax.tree.map(lambda g: (g / root).astype(g.dtype), updates), ScaleByAdagradNormState(total)
 

@@ -14,6 +14,7 @@ from attractor.method import Method, hyper
 from attractor.optim.adaptive import scale_by_adagrad_norm
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
+from attractor.transformations import averaged
 
 
 class AdaptiveBatchState(NamedTuple):
@@ -71,9 +72,12 @@ class AdaptiveBatch(Method):
         if not jax.tree.leaves(samples):  # a loss without data has no noise to test
             mean, batch = grad(problem.loss)(x, samples), state.batch
         else:
-            mean, batch = self._test(problem, x, samples, state.batch, jr.fold_in(key, 1))
+            mean, batch = self._test(problem, x, samples, state.batch, key)
         updates, base = self.base.update(mean, state.base, x)
         return optax.apply_updates(x, updates), AdaptiveBatchState(base, batch, state.drawn + state.batch)
+
+    def readout(self, x: PyTree, state: AdaptiveBatchState) -> PyTree:
+        return averaged(x, state.base)
 
     def _test(
         self, problem: Minimization, x: PyTree, samples: PyTree, batch: Int[Array, ""], key: PRNGKeyArray
@@ -82,22 +86,26 @@ class AdaptiveBatch(Method):
         gradients = problem.oracles(x, samples)["per_example"]()
         drawn = len(jax.tree.leaves(gradients)[0])
         count = jnp.minimum(batch, drawn)
-        used = jr.permutation(key, drawn) < count
+        order = jnp.arange(drawn)
+        if problem.batch_size is None:  # the data in their order; samples that were drawn are in a random one already
+            order = jr.permutation(jr.fold_in(key, 1), drawn)
+        used = order < count
 
         def average(values: Float[Array, "n ..."], divisor: Int[Array, ""]) -> Float[Array, "..."]:
             return jnp.tensordot(used.astype(values.dtype), values, 1) / divisor.astype(values.dtype)
 
         mean = jax.tree.map(lambda g: average(g, count), gradients)
         # The divisor is 1 for a single sample, whose variance is 0.
-        variance = jax.tree.map(lambda g, m: average((g - m) ** 2, jnp.maximum(count - 1, 1)), gradients, mean)
+        variance = jax.tree.map(lambda g, m: average(jnp.abs(g - m) ** 2, jnp.maximum(count - 1, 1)), gradients, mean)
         flat = [jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(t)]) for t in (variance, mean)]
-        noise, signal = flat[0], flat[1] ** 2
+        noise, signal = flat[0], jnp.abs(flat[1]) ** 2
         if not self.coordinatewise:
             noise, signal = noise.sum(), signal.sum()
         # No gradient at all, but noise: as large a batch as there is.
         needed = jnp.where(noise > 0, noise / jnp.maximum(self.eta**2 * signal, jnp.finfo(noise.dtype).tiny), 0)
         limit = drawn if self.largest is None else min(drawn, self.largest)
-        grown = jnp.minimum(jnp.ceil(needed.max().astype(jnp.float32)), limit).astype(jnp.int32)
+        wide = jnp.promote_types(needed.dtype, jnp.float32)
+        grown = jnp.minimum(jnp.ceil(needed.max().astype(wide)), limit).astype(jnp.int32)
         return mean, jnp.maximum(batch, grown)
 
 

@@ -151,6 +151,42 @@ def nonnegative_cp(
     return descend([solver(i) for i in range(len(factors))], factors, sweeps, measure)
 
 
+def divergence_cp(
+    tensor: Float[Array, "..."], factors: Factors, sweeps: int, descend: Descend = block_proximal_descent
+) -> tuple[Factors, Float[Array, " sweeps"]]:
+    r"""Non-negative CP decomposition by the generalized Kullback-Leibler divergence, with multiplicative updates.
+
+    $$ \min_{U \ge 0} \sum X \log \tfrac{X}{Y} - X + Y, \qquad Y = \sum_r u^{(1)}_r \otimes \dots \otimes u^{(d)}_r,
+       \qquad U^{(i)} \leftarrow U^{(i)} \frac{\nabla_i \langle X / Y_{\text{old}}, Y \rangle}{\nabla_i \sum Y} $$
+
+    Arguments:
+        tensor: X, non-negative.
+        factors: Start, d positive arrays ``(n_i, rank)``.
+        sweeps: At least 1.
+        descend: The loop over the blocks.
+
+    Returns:
+        The factors, and the divergence after each sweep.
+    """
+
+    def solver(i: int) -> Solve:
+        def solve(blocks: Factors, t: Array) -> Factor:
+            def model(u: Factor) -> Array:
+                return cp_tensor((*blocks[:i], u, *blocks[i + 1 :]))
+
+            product, pull = jax.vjp(model, blocks[i])
+            ratio = tensor / jnp.where(product > 0, product, 1)
+            return blocks[i] * pull(ratio)[0] / jnp.maximum(pull(jnp.ones_like(ratio))[0], 1e-30)
+
+        return solve
+
+    def measure(blocks: Factors) -> Array:
+        product = cp_tensor(blocks)
+        return jnp.sum(jax.scipy.special.kl_div(tensor, product))
+
+    return descend([solver(i) for i in range(len(factors))], factors, sweeps, measure)
+
+
 def entropic_conjugate(
     potential: Float[Array, "n m"], source: Float[Array, "n m"], cost: Float[Array, "m m"], epsilon: Scalar
 ) -> Float[Array, ""]:

@@ -1,12 +1,14 @@
 """Descent for several losses with kinks at once, along the shortest vector of a hull of their gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
 
 from attractor.checks import in_range
 from attractor.optim.stationarity import min_norm_in_hull
@@ -104,3 +106,43 @@ def _refuting(
             break
         low, high = (middle, high) if lowered(middle)[index] else (low, middle)
     return np.asarray(gradients(x + high * v))[index]
+
+
+def scalarized(
+    objective: Callable[[Point, Array], Float[Array, ""]],
+    x: Point,
+    parameters: Sequence[ArrayLike] | Float[np.ndarray, "m *shape"],
+    continued: bool = False,
+    steps: int = 60,
+) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
+    r"""Points of a Pareto set, one for each parameter of a single objective made of the losses, by L-BFGS.
+
+    Weighted sums, $\langle w, f(x) \rangle$ for weights w, and reference points, $\lVert f(x) - t \rVert^2$ for targets
+    t below the front, are such objectives.
+
+    Arguments:
+        objective: ``(x, parameter) -> scalar``.
+        x: Start, ``(d,)``.
+        parameters: Numbers, or arrays of one shape.
+        continued: Whether to start from the last point instead, which continues the set along the parameter.
+        steps: Most steps for each, at least 1.
+
+    Returns:
+        The points, and how often the objective and its gradient were evaluated for each.
+
+    Raises:
+        ValueError: for ``steps`` below 1.
+
+    Paper: Multiobjective Optimization of Non-Smooth PDE-Constrained Problems.
+    """
+    in_range("steps", steps, 1)
+    derivatives = jax.jit(jax.value_and_grad(objective))
+    how = {"jac": True, "method": "L-BFGS-B", "options": {"gtol": 1e-9, "ftol": 0.0, "maxiter": steps}}
+    points, counts, start = [], [], np.asarray(x, float)
+    for parameter in parameters:
+        p = jnp.asarray(parameter)
+        found = minimize(lambda x, p=p: [np.asarray(a, float) for a in derivatives(jnp.asarray(x), p)], start, **how)
+        points.append(found.x)
+        counts.append(found.nfev)
+        start = found.x if continued else start
+    return np.stack(points), np.array(counts)

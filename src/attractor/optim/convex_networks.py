@@ -51,6 +51,30 @@ def sample_relu_arrangements(
     return patterns[np.sort(first)]
 
 
+def robust_arrangements(
+    patterns: Bool[Array, "p n"], x: Float[Array, "n d"], radius: float | Float[Array, "..."]
+) -> Bool[Array, " p"]:
+    r"""Which activation patterns a neuron can have that keeps to one side of its kink throughout every example's box.
+
+    Boxes that overlap have to be on one side together: a pattern that tells two such examples apart admits the weight
+    zero only in `convex_adversarial_relu`, and may be left out of it.
+
+    Arguments:
+        patterns: Of `sample_relu_arrangements`.
+        x: One example per row.
+        radius: Half width of the box, in [0, inf): a number, or one per input.
+
+    Raises:
+        ValueError: for a ``radius`` out of range.
+    """
+    in_range("radius", radius, 0.0)
+    r = jnp.broadcast_to(jnp.asarray(radius, x.dtype), x.shape[1:])
+    apart = jnp.abs(x[:, None] - x)
+    overlap = jnp.where(r > 0, apart < 2 * r, apart == 0).all(-1)
+    on = patterns.astype(x.dtype)
+    return jnp.einsum("pk,kl,pl->p", on, overlap.astype(x.dtype), 1 - on) == 0
+
+
 def relu_training_loss(
     network: ReluNetwork, x: Float[Array, "n d"], y: Float[Array, " n"], beta: Scalar
 ) -> Float[Array, ""]:

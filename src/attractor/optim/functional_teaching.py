@@ -1,6 +1,7 @@
 """Functional gradient descent in a kernel's space, one example a step, and teachers who choose the example."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from attractor.checks import Scalar, in_range
 
 Loss = Callable[[Array, Array], Array]
+Teacher = Callable[[Array, Array], Array]
 
 
 def gaussian_kernel(x: Float[Array, "n d"], z: Float[Array, "m d"], width: Scalar = 1.0) -> Float[Array, "n m"]:
@@ -66,7 +68,7 @@ def functional_teaching(
     learning_rate: Scalar,
     steps: int,
     key: PRNGKeyArray,
-    teacher: str = "greedy",
+    teacher: str | Teacher = "greedy",
     count: int = 1,
     start: Float[Array, " n"] | None = None,
     loss: Loss = optax.l2_loss,
@@ -83,7 +85,7 @@ def functional_teaching(
         learning_rate: The learner's, in (0, inf).
         steps: Examples, or packs, shown; at least 1.
         key: Of the random teacher.
-        teacher: ``"greedy"`` or ``"random"``.
+        teacher: ``"greedy"``, ``"random"``, or one's own ``(slopes, key) -> scores``, of which the largest are shown.
         count: Examples per step, 1 to the size of the pool.
         start: The learner's first function; default: 0.
         loss: As in `functional_gradient_learner`.
@@ -98,13 +100,14 @@ def functional_teaching(
     """
     in_range("steps", steps, 1.0)
     in_range("count", count, 1.0, float(len(targets)))
-    if teacher not in ("greedy", "random"):
-        raise ValueError(f"teacher: expected 'greedy' or 'random', got {teacher!r}")
+    known: dict[Any, Teacher] = {"greedy": lambda s, _: jnp.abs(s), "random": lambda s, key: jr.uniform(key, s.shape)}
+    if not callable(teacher) and teacher not in known:
+        raise ValueError(f"teacher: expected 'greedy', 'random' or a function, got {teacher!r}")
+    score = teacher if callable(teacher) else known[teacher]
 
     def choose(values: Array, key: PRNGKeyArray) -> Array:
-        if teacher == "random":
-            return jax.lax.top_k(jr.uniform(key, targets.shape), count)[1]
-        return jax.lax.top_k(jnp.abs(jax.grad(lambda f: jnp.sum(loss(f, targets)))(values)), count)[1]
+        slopes = jax.grad(lambda f: jnp.sum(loss(f, targets)))(values)
+        return jax.lax.top_k(score(slopes, key), count)[1]
 
     def step(values: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
         values = functional_gradient_learner(values, choose(values, key), targets, kernel, learning_rate, loss)

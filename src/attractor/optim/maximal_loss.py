@@ -1,6 +1,7 @@
 """Minimize the largest of many losses: the softmax instead of the max, in balls where its weights hardly change."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
 from attractor.trees import as_vector
 
+Vector = Float[Array, " d"]
 Sampler = Callable[[PRNGKeyArray, Float[Array, " n"], int], Int[Array, " draws"]]
 
 
@@ -61,8 +63,8 @@ class BallDescent(Method):
 
     T times; then the last x is the next center. The factor makes the step unbiased for $\sum_i p_i\, e^{(f_i(x) -
     f_i(\bar x)) / \mu}$, which grows with the `soft_maximum` of the losses. With losses of Lipschitz constant
-    $\mu / r$ it stays between 1/e and e in the ball. The paper finds accelerated sequences of such balls, with a
-    regularized solve in each; here one ball follows the other. For an error of $\epsilon$ take $\mu = \epsilon / (2
+    $\mu / r$ it stays between 1/e and e in the ball. One ball follows the other here; for the paper's accelerated
+    sequence of balls see `BallAcceleration`. For an error of $\epsilon$ take $\mu = \epsilon / (2
     \log n)$.
 
     Arguments:
@@ -87,13 +89,8 @@ class BallDescent(Method):
 
     def step(self, problem: Minimization, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         center, unravel = as_vector(x)
-        examples = jax.tree.map(lambda leaf: leaf[:, None], problem.full)
-
-        def loss(z: Array, example: PyTree) -> Array:
-            return problem.loss(unravel(z), example).astype(center.dtype)
-
-        several = bool(jax.tree.leaves(examples))
-        values = jax.vmap(loss, (None, 0))(center, examples) if several else loss(center, None)[None]
+        each, loss, examples = _losses(problem, unravel, center.dtype)
+        values = each(center)
         rate = self.radius**2 / (self.smoothing * self.draws**0.5)
 
         def descend(z: Array, i: Array) -> tuple[Array, None]:
@@ -104,3 +101,139 @@ class BallDescent(Method):
 
         chosen = self.sampler(key, values / self.smoothing, self.draws)
         return unravel(lax.scan(descend, center, chosen)[0]), None
+
+
+def _losses(problem: Minimization, unravel: Callable, dtype: Any) -> tuple[Callable, Callable, PyTree]:
+    """All losses of a vector, the loss on one example, and the examples, each with an axis of length 1."""
+    examples = jax.tree.map(lambda leaf: leaf[:, None], problem.full)
+
+    def loss(z: Array, example: PyTree) -> Array:
+        return problem.loss(unravel(z), example).astype(dtype)
+
+    several = bool(jax.tree.leaves(examples))
+    return (lambda z: jax.vmap(loss, (None, 0))(z, examples) if several else loss(z, None)[None]), loss, examples
+
+
+def minimize_in_ball(
+    objective: Callable[[Vector], Float[Array, ""]], center: Vector, radius: Scalar, steps: int = 8
+) -> tuple[Vector, Float[Array, ""]]:
+    r"""The minimizer $\tilde x$ of a convex function in a ball, and $\lambda$ with $\nabla f(\tilde x) = -\lambda
+    (\tilde x - c)$.
+
+    By Newton steps, each of which minimizes the quadratic model in the same ball. They settle where the Hessian hardly
+    changes within it, as that of a `soft_maximum` with $\mu$ of the order of the losses' change.
+
+    Arguments:
+        objective: f, twice differentiable.
+        center: c, ``(d,)``.
+        radius: Of the ball, in (0, inf).
+        steps: Newton steps, at least 1.
+
+    Paper: Near-Optimal Quantum Algorithm for Minimizing the Maximal Loss.
+    """
+    in_range("radius", radius, 0.0, open_low=True)
+    in_range("steps", steps, 1)
+
+    def step(away: Array, _: None) -> tuple[Array, Array]:
+        gradient, hessian = jax.grad(objective)(center + away), jax.hessian(objective)(center + away)
+        values, basis = jnp.linalg.eigh(hessian)
+        values, target = jnp.maximum(values, 0), basis.T @ (hessian @ away - gradient)
+
+        def solution(multiplier: Array) -> Array:
+            shifted = values + multiplier
+            return jnp.where(shifted > 0, target / jnp.where(shifted > 0, shifted, 1), jnp.inf * jnp.abs(target))
+
+        def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = bounds
+            middle = (low + high) / 2
+            outside = jnp.linalg.norm(solution(middle)) > radius
+            return jnp.where(outside, middle, low), jnp.where(outside, high, middle)
+
+        most = jnp.linalg.norm(target) / radius
+        _, multiplier = lax.fori_loop(0, 60, halve, (jnp.zeros_like(most), most))
+        # Without a multiplier the step would stay inside: the bisection has ended at (almost) zero.
+        return basis @ solution(jnp.maximum(multiplier, jnp.finfo(most.dtype).tiny)), multiplier
+
+    away, multipliers = lax.scan(step, jnp.zeros_like(center), length=steps)
+    return center + away, multipliers[-1]
+
+
+class BallAccelerationState(NamedTuple):
+    """State of `BallAcceleration`."""
+
+    momentum: Vector  # v
+    weight: Float[Array, ""]  # A
+    guess: Float[Array, ""]  # of the next multiplier; negative before the first
+
+
+@method(
+    "ball-acceleration",
+    {"smoothing": LogUniform(1e-3, 1.0), "radius": LogUniform(1e-3, 1.0)},
+    paper="quantum-minimize-maximal-loss",
+)
+class BallAcceleration(Method):
+    r"""Minimize the `soft_maximum` of the problem's losses by minimizers in balls whose centers are accelerated.
+
+    With $\lambda'$ a guess of the multiplier, $a' = \frac{1 + \sqrt{1 + 4 \lambda' A}}{2 \lambda'}$ and $A' = A + a'$,
+
+    $$
+    y = \frac{A}{A'} x + \frac{a'}{A'} v, \qquad \tilde x, \lambda = \text{minimize\_in\_ball}(y), \qquad
+    \gamma = \min(1, \lambda' / \lambda), \quad a = \gamma a',
+    $$
+    $$
+    x \leftarrow \frac{(1 - \gamma) A\, x + \gamma A' \tilde x}{A + a}, \qquad v \leftarrow v - a \nabla f(\tilde
+    x), \qquad A \leftarrow A + a
+    $$
+
+    after which $\lambda'$ is divided by the factor if $\lambda \le \lambda'$ and multiplied by it otherwise. Of order
+    $(R / r)^{2/3}$ balls of radius r come to the minimizer at a distance R, where balls that follow one another need
+    $R / r$. This is the outer loop of the paper, with the adaptive guess of Carmon et al. (2022) for a bisection;
+    the ball's minimizer is found by Newton steps here, and by samples of single losses there.
+
+    Arguments:
+        smoothing: $\mu$, in (0, inf), in units of the losses.
+        radius: r, in (0, inf), in units of the parameters.
+        factor: Of the guess, in (1, inf).
+        newton_steps: Per ball, at least 1.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: Near-Optimal Quantum Algorithm for Minimizing the Maximal Loss.
+    """
+
+    smoothing: Scalar = hyper(1e-2, low=0.0, open_low=True)
+    radius: Scalar = hyper(1e-2, low=0.0, open_low=True)
+    factor: Scalar = hyper(2.0, low=1.0, open_low=True)
+    newton_steps: int = hyper(8, low=1)
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> BallAccelerationState:
+        start = jnp.array(as_vector(x)[0])  # a copy: x and the state may both be donated
+        return BallAccelerationState(start, jnp.zeros((), start.dtype), -jnp.ones((), start.dtype))
+
+    def step(
+        self, problem: Minimization, x: PyTree, state: BallAccelerationState, key: PRNGKeyArray
+    ) -> tuple[PyTree, BallAccelerationState]:
+        flat, unravel = as_vector(x)
+        each, _, _ = _losses(problem, unravel, flat.dtype)
+
+        def objective(z: Array) -> Array:
+            return soft_maximum(each(z), self.smoothing)
+
+        tiny = jnp.finfo(flat.dtype).tiny ** 0.5
+        first = state.guess < 0
+        guess = jnp.where(first, 1.0, jnp.maximum(state.guess, tiny))
+        added = (1 + jnp.sqrt(1 + 4 * guess * state.weight)) / (2 * guess)
+        whole = state.weight + added
+        center = (state.weight * flat + added * state.momentum) / whole
+        found, multiplier = minimize_in_ball(objective, center, self.radius, self.newton_steps)
+        multiplier = jnp.maximum(multiplier, tiny)
+        # Before the first ball there is no guess, and A = 0: then a' is 1 over it.
+        guess = jnp.where(first, multiplier, guess)
+        added, whole = (jnp.where(first, 1 / multiplier, value) for value in (added, whole))
+        share = jnp.minimum(1, guess / multiplier)
+        weight = state.weight + share * added
+        new = ((1 - share) * state.weight * flat + share * whole * found) / weight
+        momentum = state.momentum - share * added * jax.grad(objective)(found)
+        guess = jnp.where(multiplier <= guess, guess / self.factor, guess * self.factor)
+        return unravel(new), BallAccelerationState(momentum, weight, guess)

@@ -50,21 +50,27 @@ def projected_sum(gradients: Rows, key: PRNGKeyArray) -> Vector:
     r"""PCGrad: the sum of the gradients, each first projected against those it conflicts with, in random order.
 
     $g_i \leftarrow g_i - \frac{\langle g_i, g_j \rangle}{\lVert g_j \rVert^2} g_j$ whenever the product is negative,
-    over all other j, with $g_j$ as it was given.
+    over all other j in an order drawn for each i, with $g_j$ as it was given.
 
     Arguments:
         gradients: One row per loss.
-        key: Of the order.
+        key: Of the orders.
+
+    Paper: Gradient Surgery for Multi-Task Learning (arXiv 2001.06782).
     """
-    order = jr.permutation(key, len(gradients))
 
-    def project(g: Vector, j: Array) -> tuple[Vector, None]:
-        other = gradients[j]
-        square = other @ other
-        # A gradient never conflicts with itself, so that j = i needs no exception.
-        return g - jnp.minimum(g @ other, 0) / jnp.where(square > 0, square, 1) * other, None
+    def projected(i: Array, own: Vector, key: PRNGKeyArray) -> Vector:
+        def project(g: Vector, j: Array) -> tuple[Vector, None]:
+            other = gradients[j]
+            square = other @ other
+            # Once projected against others, a gradient may conflict with what it was itself: that is no conflict.
+            overlap = jnp.where(j == i, 0, jnp.minimum(g @ other, 0))
+            return g - overlap / jnp.where(square > 0, square, 1) * other, None
 
-    return jax.vmap(lambda g: jax.lax.scan(project, g, order)[0])(gradients).sum(0)
+        return jax.lax.scan(project, own, jr.permutation(key, len(gradients)))[0]
+
+    m = len(gradients)
+    return jax.vmap(projected)(jnp.arange(m), gradients, jr.split(key, m)).sum(0)
 
 
 def combine_gradients(

@@ -50,7 +50,7 @@ def zcdp_epsilon(rho: Scalar, delta: Scalar) -> Float[Array, ""]:
     return rho + 2 * jnp.sqrt(-rho * jnp.log(delta))
 
 
-def gaussian_noise(sensitivity: Scalar, rho: Scalar, releases: int = 1) -> Float[Array, ""]:
+def gaussian_noise(sensitivity: Scalar, rho: Scalar, releases: Scalar = 1) -> Float[Array, ""]:
     r"""Standard deviation of the Gaussian mechanism, $\Delta \sqrt{T / (2 \rho)}$, for T releases under one budget.
 
     Arguments:
@@ -102,7 +102,8 @@ class PrivateDescent(Method):
         learning_rate: The step size eta, in (0, inf).
         epsilon: Privacy of the whole run, in (0, inf).
         delta: Its failure probability, in (0, 1).
-        steps: The number T of noisy gradients that the budget is for, at least 1.
+        steps: The number T of noisy gradients that the budget is for, at least 1; may be a float, so that horizons can
+            be swept in one program.
         bound: Norm C that gradients are shortened to, in (0, inf).
         normalize: If false, gradients are left as they are, and privacy holds only if none is longer than ``bound``.
 
@@ -115,7 +116,7 @@ class PrivateDescent(Method):
     learning_rate: Scalar = hyper(low=0.0, open_low=True)
     epsilon: Scalar = hyper(1.0, low=0.0, open_low=True)
     delta: Scalar = hyper(1e-5, low=0.0, high=1.0, open_low=True, open_high=True)
-    steps: int = hyper(100, low=1)
+    steps: Scalar = hyper(100, low=1)
     bound: Scalar = hyper(1.0, low=0.0, open_low=True)
     normalize: bool = True
 

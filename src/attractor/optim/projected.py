@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.registry import LEARNING_RATE, LogUniform, method
+
+Weights = Inexact[Array, "..."]
 
 
 def _looks_invariant(
@@ -56,14 +58,14 @@ def project_out_radial(
     in_range("weight_decay", weight_decay, 0.0)
     in_range("wd_ratio", wd_ratio, 0.0, 1.0)
 
-    def project(u: Float[Array, "..."], g: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def project(u: Weights, g: Weights, x: Weights) -> Weights:
         if x.ndim < 2:
             return u + weight_decay * x
         rows, dim = x.reshape(len(x), -1), x.size // len(x)
         # One pass over the leaf: the products of the whole leaf are sums of its channels'.
         slopes, steps = g.reshape(rows.shape), u.reshape(rows.shape)
         pairs = (rows, slopes), (rows, rows), (slopes, slopes), (rows, steps)
-        xg, xx, gg, xu = (jnp.sum(a * b, 1) for a, b in pairs)
+        xg, xx, gg, xu = (jnp.sum(jnp.real(jnp.conj(a) * b), 1) for a, b in pairs)
         channels = (delta > 0) & _looks_invariant(xg, xx, gg, delta / dim**0.5)
         layer = (delta > 0) & _looks_invariant(xg.sum(), xx.sum(), gg.sum(), delta / x.size**0.5)
         radial = jnp.where(channels, _share(xu, xx), jnp.where(layer, _share(xu.sum(), xx.sum()), 0))
@@ -91,6 +93,9 @@ def sgdp(
     wd_ratio: Scalar = 0.1,
 ) -> optax.GradientTransformation:
     """Momentum SGD without the radial part of its steps: `project_out_radial` around `optax.trace`.
+
+    The momentum itself keeps its radial part, as in the paper's algorithm. The authors' program overwrites its buffer
+    with the projected step (without Nesterov's momentum), which leads elsewhere.
 
     Arguments:
         learning_rate: A number in (0, inf) or a schedule.

@@ -76,3 +76,40 @@ def proximal_gradient(learning_rate: Scalar, l1: Scalar = 0.0) -> optax.Gradient
     in_range("learning_rate", learning_rate, 0.0, open_low=True)
     in_range("l1", l1, 0.0)
     return proximal_sgd(learning_rate, lasso(l1))
+
+
+def exponentiated_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    r"""Mirror descent with the entropy: multiplicative steps that keep the sum of positive parameters.
+
+    $$ x_i \leftarrow s \, \frac{x_i e^{-\eta g_i}}{\sum_j x_j e^{-\eta g_j}}, \qquad s = \sum_j x_j $$
+
+    leaf by leaf. On the simplex (s = 1) it minimizes $\langle g, y \rangle + \frac1\eta \operatorname{KL}(y, x)$ over
+    y; its rates depend on the logarithm of the dimension where those of gradient descent depend on its root. Parameters
+    that are not positive stay where they are or leave the domain: start inside it.
+
+    Arguments:
+        learning_rate: $\eta$, in (0, inf), or a schedule.
+
+    Raises:
+        ValueError: for a ``learning_rate`` out of range, or an update without ``params``.
+
+    Paper: Revisiting the Last-Iterate Convergence of Stochastic Gradient Methods.
+    """
+    if not callable(learning_rate):
+        in_range("learning_rate", learning_rate, 0.0, open_low=True)
+
+    def init(params: PyTree) -> Int[Array, ""]:
+        return jnp.zeros((), jnp.int32)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
+        if params is None:
+            raise ValueError("params: the steps are multiplicative; call update(grads, state, params)")
+        rate = learning_rate(state) if callable(learning_rate) else learning_rate
+
+        def move(g: Array, x: Array) -> Array:
+            grown = x * jnp.exp(-rate * (g - g.min()))  # pyright: ignore[reportOperatorIssue]  # factors of at most 1: no overflow
+            return (grown * (x.sum() / grown.sum()) - x).astype(x.dtype)
+
+        return jax.tree.map(move, updates, params), state + 1
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]

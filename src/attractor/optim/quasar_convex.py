@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.gradients import grad, value_and_grad
-from attractor.method import Method, hyper
+from attractor.method import Method, hyper, when_due
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
 
@@ -40,6 +42,32 @@ def quasar_convexity(
         return jnp.where(value > least, optax.tree.vdot(gradient, away) / (value - least), jnp.inf)
 
     return jnp.min(jax.lax.map(ratio, points, batch_size=256))
+
+
+def quasar_convexity_within(
+    loss: Callable[[PyTree], Array], solution: PyTree, radius: Scalar, key: PRNGKeyArray, points: int = 10_000
+) -> Float[Array, ""]:
+    r"""`quasar_convexity` at random points around the solution, at distances uniform up to ``radius``.
+
+    Arguments:
+        loss: f, of one point.
+        solution: $x^*$, a minimizer.
+        radius: Largest distance, in the units of the solution, in (0, inf).
+        key: Of the points.
+        points: How many, at least 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("radius", radius, 0.0, open_low=True)
+    in_range("points", points, 1)
+    center, unravel = ravel_pytree(solution)
+    directions, sizes = jr.split(key)
+    away = jr.normal(directions, (points, center.size))
+    sizes = radius * jr.uniform(sizes, (points, 1), minval=0.01)
+    return quasar_convexity(
+        lambda x: loss(unravel(x)), center, center + sizes * away / jnp.linalg.norm(away, axis=1, keepdims=True)
+    )
 
 
 class QuasarState(NamedTuple):
@@ -127,14 +155,15 @@ class VarianceReduced(Method):
 
     Arguments:
         transformation: What turns g into a step.
-        period: Steps in a stage, at least 1.
+        period: Steps in a stage, a whole number of at least 1; may be a float, so that periods can be swept in one
+            program.
 
     Raises:
         ValueError: for a ``period`` below 1.
     """
 
     transformation: optax.GradientTransformation
-    period: int = hyper(100, low=1)
+    period: Scalar = hyper(100, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> StagedState:
         full = grad(problem.loss)(x, problem.full)
@@ -150,10 +179,10 @@ class VarianceReduced(Method):
         updates, inner = self.transformation.update(corrected, state.inner, x)
         x = optax.apply_updates(x, updates)
 
-        def keep(x: PyTree) -> StagedState:
+        def keep() -> StagedState:
             return StagedState(state.steps + 1, state.snapshot, state.gradient, inner)
 
-        return x, jax.lax.cond(state.steps + 1 == self.period, lambda x: self.init(problem, x, key), keep, x)
+        return x, when_due(state.steps + 1 == self.period, lambda: self.init(problem, x, key), keep)
 
 
 @method(
@@ -162,7 +191,7 @@ class VarianceReduced(Method):
     paper="qasgd",
     bad={"learning_rate": -1.0, "gamma": 1.5, "period": 0},
 )
-def quasar_accelerated_svrg(learning_rate: Scalar = 0.1, gamma: Scalar = 1.0, period: int = 100) -> VarianceReduced:
+def quasar_accelerated_svrg(learning_rate: Scalar = 0.1, gamma: Scalar = 1.0, period: Scalar = 100) -> VarianceReduced:
     """Accelerated variance-reduced descent for quasar-convex losses: `VarianceReduced` around `quasar_accelerated`.
 
     Minibatches of about the square root of the number of samples keep the noise below what momentum amplifies.

@@ -8,7 +8,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
 from attractor.checks import Scalar, in_range
-from attractor.optim.splitting import Admm, admm
+from attractor.optim.splitting import Admm, admm, fista
 
 Frames = Float[Array, "frames pixels"]
 Operators = Float[Array, "frames bins pixels"]
@@ -46,6 +46,59 @@ def red_prox(v: Frames, denoiser: Denoiser, ratio: Scalar, steps: int = 3) -> Fr
     in_range("ratio", ratio, 0.0)
     in_range("steps", steps, 1)
     return jax.lax.fori_loop(0, steps, lambda _, f: (v + ratio * denoiser(f)) / (1 + ratio), v)
+
+
+def principal_denoiser(images: Frames, noise: Scalar, rank: int | None = None) -> Denoiser:
+    r"""The best linear denoiser of a set of images under white noise: it shrinks along their principal directions.
+
+    $$ D(f) = \sum_{k \le r} \frac{s_k}{s_k + \sigma^2} \langle u_k, f \rangle\, u_k $$
+
+    with $s_k$ and $u_k$ the eigenvalues and eigenvectors of the second moments of the images. It is symmetric, not
+    expansive and homogeneous, so that its residual is the gradient of the `red_penalty`.
+
+    Arguments:
+        images: To learn from, a row each.
+        noise: Standard deviation $\sigma$, in (0, inf).
+        rank: r; default: all.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("noise", noise, 0.0, open_low=True)
+    if rank is not None:
+        in_range("rank", rank, 1, images.shape[1])
+    moments, directions = jnp.linalg.eigh(images.T @ images / len(images))
+    kept = directions[:, ::-1][:, :rank]
+    share = moments[::-1][:rank] / (moments[::-1][:rank] + noise**2)
+    return lambda f: ((f @ kept) * share) @ kept.T
+
+
+def red_gradient_descent(
+    data: Data, operators: Operators, denoiser: Denoiser, prior: Scalar = 0.1, steps: int = 100
+) -> Frames:
+    r"""Reconstruct every frame for itself, by gradient steps with momentum from zero:
+
+    $$ \min_f \tfrac12 \sum_t \lVert R_t f_t - g_t \rVert^2 + \lambda \rho(f) $$
+
+    Arguments:
+        data: g, ``(frames, bins)``.
+        operators: R, ``(frames, bins, pixels)``.
+        denoiser: D, of all frames at once; not expansive.
+        prior: $\lambda$, in [0, inf).
+        steps: At least 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("prior", prior, 0.0)
+
+    def gradient(f: Frames) -> Frames:
+        misfit = jnp.einsum("tbx,tx->tb", operators, f) - data
+        return jnp.einsum("tbx,tb->tx", operators, misfit) + prior * (f - denoiser(f))
+
+    largest = jnp.max(jnp.linalg.norm(operators, 2, axis=(1, 2))) ** 2 + prior
+    start = jnp.zeros((len(data), operators.shape[2]), operators.dtype)
+    return fista(gradient, lambda v, step: v, start, 1 / largest, steps)[0]
 
 
 def fit_separable(

@@ -1,10 +1,12 @@
 """How far a point is from stationary when the loss has kinks: measures that a nonsmooth method can drive to zero."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -66,6 +68,60 @@ def goldstein_norm(loss: Loss, x: PyTree, delta: float, key: PRNGKeyArray, sampl
     points = flat + radius * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
     gradients = jax.vmap(jax.grad(lambda y: loss(unravel(y))))(points)
     return jnp.linalg.norm(min_norm_in_hull(gradients))
+
+
+class Blocks(NamedTuple):
+    """What `averaged_gradients` measures, per block of steps."""
+
+    averages: Float[Array, " blocks"]  # the norm of the mean gradient
+    reaches: Float[Array, " blocks"]  # the largest distance of a point from the mean point
+    squares: Float[Array, " blocks"]  # the mean squared norm of the noisy gradients
+
+
+def averaged_gradients(
+    loss: Loss,
+    optimizer: optax.GradientTransformationExtraArgs,
+    start: Float[Array, " d"],
+    key: PRNGKeyArray,
+    blocks: int,
+    length: int,
+    noise: float = 0.0,
+) -> Blocks:
+    r"""Run an optimizer on noisy gradients, and average the true ones over blocks of steps.
+
+    An average of gradients at points within $\delta$ of their mean is in the hull that `goldstein_norm` minimizes over:
+    a short one says that the mean point is nearly stationary at that radius.
+
+    Arguments:
+        loss: A scalar function of a vector, without noise.
+        optimizer: Its update may take ``key``.
+        start: Where to begin.
+        key: Of noise and optimizer.
+        blocks: How many, at least 1.
+        length: Steps of a block, at least 1.
+        noise: Standard deviation of normal noise on every coordinate of a gradient, in [0, inf).
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Optimal Stochastic Non-smooth Non-convex Optimization through Online-to-Non-convex Conversion.
+    """
+    for name, value, low in (("blocks", blocks, 1), ("length", length, 1), ("noise", noise, 0)):
+        in_range(name, value, low)
+
+    def step(carry: tuple[Array, PyTree], key: PRNGKeyArray) -> tuple[tuple[Array, PyTree], tuple[Array, ...]]:
+        w, state = carry
+        gradient, (of_noise, own) = jax.grad(loss)(w), jr.split(key)
+        noisy = gradient + noise * jr.normal(of_noise, w.shape)
+        updates, state = optimizer.update(noisy, state, w, key=own)
+        return (w + updates, state), (w, gradient, jnp.sum(noisy**2))  # pyright: ignore[reportOperatorIssue]
+
+    def block(carry: tuple[Array, PyTree], key: PRNGKeyArray) -> tuple[tuple[Array, PyTree], Blocks]:
+        carry, (points, gradients, squares) = jax.lax.scan(step, carry, jr.split(key, length))
+        reach = jnp.linalg.norm(points - points.mean(0), axis=1).max()
+        return carry, Blocks(jnp.linalg.norm(gradients.mean(0)), reach, squares.mean())
+
+    return jax.lax.scan(block, (start, optimizer.init(start)), jr.split(key, blocks))[1]
 
 
 def moreau_gradient(loss: Loss, x: PyTree, step: float, steps: int = 1_000) -> PyTree:

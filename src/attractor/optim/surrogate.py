@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.gradients import grad, refuse_complex
@@ -96,12 +96,14 @@ class TargetSurrogate(Method):
     r"""Several gradient steps on the `target_surrogate` for every gradient of the loss with respect to outputs.
 
     The outer loss is asked once per step; the model (c, a network or a policy) is run in every inner step. One inner
-    step is gradient descent on the loss.
+    step is gradient descent on the loss. On minibatches with decaying steps $\eta_t = \eta / (t + 1)^p$ it is SSO,
+    projected stochastic gradient descent in the space of outputs; the inner rate shrinks as much.
 
     Arguments:
         eta: Step in the space of outputs, in (0, inf).
         inner_rate: Step of the inner gradient descent, in (0, inf), below 2 eta over $\lVert J \rVert^2$.
         inner_steps: At least 1.
+        power: The exponent p of the decay, in [0, 1]: 0 for all data, 1/2 for minibatches.
 
     Raises:
         ValueError: for an argument out of range.
@@ -112,11 +114,18 @@ class TargetSurrogate(Method):
     eta: Scalar = hyper(1.0, low=0.0, open_low=True)
     inner_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
     inner_steps: int = hyper(20, low=1)
+    power: Scalar = hyper(0.0, low=0.0, high=1.0)
 
-    def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
-        slope = grad(target_surrogate(problem, x, problem.sample(key), self.eta))
+    def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> Int[Array, ""]:
+        return jnp.zeros([], jnp.int32)
+
+    def step(
+        self, problem: Composite, x: PyTree, state: Int[Array, ""], key: PRNGKeyArray
+    ) -> tuple[PyTree, Int[Array, ""]]:
+        shrink = (state + 1.0) ** -self.power
+        slope = grad(target_surrogate(problem, x, problem.sample(key), self.eta * shrink))
 
         def descend(_: Array, y: PyTree) -> PyTree:
-            return jax.tree.map(lambda y, g: (y - self.inner_rate * g).astype(y.dtype), y, slope(y))
+            return jax.tree.map(lambda y, g: (y - self.inner_rate * shrink * g).astype(y.dtype), y, slope(y))
 
-        return lax.fori_loop(0, self.inner_steps, descend, x), None
+        return lax.fori_loop(0, self.inner_steps, descend, x), state + 1

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from attractor.checks import Scalar
 from attractor.gradients import grad, refuse_complex
 from attractor.linalg.proximal import Prox
-from attractor.method import Method, hyper
+from attractor.method import Method, hyper, when_due
 from attractor.optim.private import gaussian_noise, zcdp_budget
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
@@ -136,11 +136,12 @@ class PrivateSpider(Method):
        v_{t-1} + \nabla F(x_t) - \nabla F(x_{t-1}) + N(0, \sigma_2^2 I) & \text{otherwise} \end{cases} \qquad
        x_{t+1} = x_t - \eta v_t $$
 
-    where $\sigma_1 = \frac{2 L_0}{n} \sqrt{T / 2 \rho}$ and
-    $\sigma_2 = \frac{\min(2 L_1 \lVert x_t - x_{t-1} \rVert, 4 L_0)}{n} \sqrt{T / 2 \rho}$: a release
-    after a small move needs little noise. Every one of the T releases spends the same part of the `zcdp_budget` rho of
-    (epsilon, delta); then the point stays. Probes see the point with the shortest estimate so far (the paper draws one
-    of them at random), which costs no privacy. All data are used, whatever the minibatch size.
+    where $\sigma_1 = \frac{2 L_0}{n} \sqrt{F / \rho}$ and
+    $\sigma_2 = \frac{\min(2 L_1 \lVert x_t - x_{t-1} \rVert, 4 L_0)}{n} \sqrt{(T - F) / \rho}$: a release after a small
+    move needs little noise. Of the T releases $F = \lceil T / q \rceil$ are full; these share one half of the
+    `zcdp_budget` rho of (epsilon, delta), the changes share the other. Then the point stays. Probes see the point with
+    the shortest estimate so far (the paper draws one of them at random), which costs no privacy. All data are used,
+    whatever the minibatch size.
 
     Arguments:
         lipschitz: $L_0$, the longest that the gradient of one sample's loss can be, in (0, inf).
@@ -148,8 +149,9 @@ class PrivateSpider(Method):
         learning_rate: eta, in (0, inf); `None`: $1 / 2 L_1$.
         epsilon: Privacy of the whole run, in (0, inf).
         delta: Its failure probability, in (0, 1).
-        steps: The number T of releases, at least 1.
-        period: q, the steps from one full release to the next, at least 1.
+        steps: The number T of releases, at least 1; this and the period may be floats, so that they can be swept in one
+            program.
+        period: q, the steps from one full release to the next, a whole number of at least 1.
 
     Raises:
         ValueError: for an argument out of range.
@@ -162,8 +164,8 @@ class PrivateSpider(Method):
     learning_rate: Scalar = hyper(low=0.0, open_low=True)
     epsilon: Scalar = hyper(low=0.0, open_low=True)
     delta: Scalar = hyper(low=0.0, high=1.0, open_low=True, open_high=True)
-    steps: int = hyper(low=1)
-    period: int = hyper(low=1)
+    steps: Scalar = hyper(low=1)
+    period: Scalar = hyper(low=1)
 
     def __init__(
         self,
@@ -172,8 +174,8 @@ class PrivateSpider(Method):
         learning_rate: Scalar | None = None,
         epsilon: Scalar = 1.0,
         delta: Scalar = 1e-5,
-        steps: int = 100,
-        period: int = 10,
+        steps: Scalar = 100,
+        period: Scalar = 10,
     ):
         self.lipschitz, self.smoothness = lipschitz, smoothness
         self.learning_rate = 1 / (2 * smoothness) if learning_rate is None else learning_rate
@@ -181,12 +183,18 @@ class PrivateSpider(Method):
 
     def noise(self, samples: int, moved: Scalar | None = None) -> Float[Array, ""]:
         """Standard deviation in a release that follows a move of that length; `None`: in a full release."""
-        change = 2 * self.lipschitz if moved is None else jnp.minimum(2 * self.smoothness * moved, 4 * self.lipschitz)
-        return gaussian_noise(1.0, zcdp_budget(self.epsilon, self.delta), self.steps) * change / samples
+        full = jnp.ceil(self.steps / self.period)
+        if moved is None:
+            change, releases = 2 * self.lipschitz, full
+        else:
+            change = jnp.minimum(2 * self.smoothness * moved, 4 * self.lipschitz)
+            releases = jnp.maximum(self.steps - full, 1)
+        return gaussian_noise(1.0, zcdp_budget(self.epsilon, self.delta) / 2, releases) * change / samples
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SpiderState:
         before, best = (jax.tree.map(jnp.array, x) for _ in range(2))  # copies: no two buffers are one
-        return SpiderState(jnp.zeros([], jnp.int32), before, optax.tree.zeros_like(x), best, jnp.asarray(jnp.inf))
+        estimate = jax.tree.map(lambda a: jnp.zeros_like(a, dtype=a.dtype), x)  # typed as a step leaves it
+        return SpiderState(jnp.zeros([], jnp.int32), before, estimate, best, jnp.asarray(jnp.inf, float))
 
     def step(
         self, problem: Minimization, x: PyTree, state: SpiderState, key: PRNGKeyArray
@@ -216,6 +224,61 @@ class PrivateSpider(Method):
         return state.best
 
 
+class TrackingState(NamedTuple):
+    """State of `NormalizedSpider`."""
+
+    steps: Int[Array, ""]
+    before: PyTree  # the point of the last estimate
+    estimate: PyTree  # the gradient there, like the parameters
+
+
+@method("normalized-spider", {"learning_rate": LogUniform(1e-4, 1.0)}, paper="generalized-smooth-normalized-gd")
+class NormalizedSpider(Method):
+    r"""Steps of one length along a gradient that is tracked by minibatches, and exact every q steps.
+
+    $$ v_t = \begin{cases} \nabla F(x_t) & t \equiv 0 \bmod q \\
+       v_{t-1} + \nabla f_B(x_t) - \nabla f_B(x_{t-1}) & \text{otherwise} \end{cases} \qquad
+       x_{t+1} = x_t - \eta \frac{v_t}{\lVert v_t \rVert} $$
+
+    Steps of a known length bound the error of the changes, whatever the slope: curvature may grow with it. The cost
+    per step is $n / q + 2 |B|$ component gradients over n samples.
+
+    Arguments:
+        learning_rate: The length eta of a step, in (0, inf), of the order of the gradient that is aimed at.
+        period: q, the steps from one exact gradient to the next, a whole number of at least 1; may be a float.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Generalized-Smooth Nonconvex Optimization is As Efficient As Smooth Nonconvex Optimization.
+    """
+
+    learning_rate: Scalar = hyper(0.01, low=0.0, open_low=True)
+    period: Scalar = hyper(10, low=1)
+
+    def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> TrackingState:
+        return TrackingState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.array, x), optax.tree.zeros_like(x))
+
+    def step(
+        self, problem: Minimization, x: PyTree, state: TrackingState, key: PRNGKeyArray
+    ) -> tuple[PyTree, TrackingState]:
+        batch, gradient = problem.sample(key), grad(problem.loss)
+
+        def tracked(_: None) -> PyTree:
+            return jax.tree.map(self.corrected, gradient(x, batch), gradient(state.before, batch), state.estimate)
+
+        fresh = state.steps % self.period == 0
+        estimate = jax.lax.cond(fresh, lambda _: gradient(x, problem.full), tracked, None)
+        length = optax.tree.norm(estimate)
+        scale = self.learning_rate / jnp.where(length > 0, length, 1)
+        after = jax.tree.map(lambda p, v: (p - scale * v).astype(p.dtype), x, estimate)
+        return after, TrackingState(state.steps + 1, x, estimate)
+
+    def corrected(self, now: Array, before: Array, estimate: Array) -> Array:
+        """The tracked gradient, from a minibatch's gradients now and before and the last estimate."""
+        return estimate + now - before
+
+
 class SvrgState(NamedTuple):
     """State of `Svrg`."""
 
@@ -236,14 +299,15 @@ class Svrg(Method):
 
     Arguments:
         learning_rate: $\eta$, in (0, inf).
-        period: Steps from one snapshot to the next, at least 1; a few times the number of minibatches.
+        period: Steps from one snapshot to the next, a whole number of at least 1, which may be a float; a few times the
+            number of minibatches.
 
     Raises:
         ValueError: for an argument out of range.
     """
 
     learning_rate: Scalar = hyper(0.1, low=0.0, open_low=True)
-    period: int = hyper(100, low=1)
+    period: Scalar = hyper(100, low=1)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> SvrgState:
         full = grad(problem.loss)(x, problem.full)
@@ -259,12 +323,12 @@ class Svrg(Method):
         total = jax.tree.map(jnp.add, state.total, x)
         x = jax.tree.map(corrected, x, gradient(x, batch), gradient(state.snapshot, batch), state.gradient)
 
-        def renew(_: PyTree) -> tuple[PyTree, SvrgState]:
+        def renew() -> tuple[PyTree, SvrgState]:
             mean = jax.tree.map(lambda t: (t / self.period).astype(t.dtype), total)
             full = gradient(mean, problem.full)
             return mean, SvrgState(jnp.zeros((), jnp.int32), mean, full, optax.tree.zeros_like(mean))
 
-        def keep(x: PyTree) -> tuple[PyTree, SvrgState]:
+        def keep() -> tuple[PyTree, SvrgState]:
             return x, SvrgState(state.steps + 1, state.snapshot, state.gradient, total)
 
-        return jax.lax.cond(state.steps + 1 == self.period, renew, keep, x)
+        return when_due(state.steps + 1 == self.period, renew, keep)

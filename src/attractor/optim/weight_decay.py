@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Inexact, PyTree
 
 from attractor.checks import Scalar, in_range
+from attractor.optim.spectral import DimensionNumbers, scale_by_muon
 from attractor.registry import LEARNING_RATE, LogUniform, method
 
 WeightDecayMask = PyTree | Callable[[PyTree], PyTree] | None
@@ -35,10 +36,10 @@ def add_cautious_decayed_weights(weight_decay: Scalar, mask: WeightDecayMask = N
     """
     in_range("weight_decay", weight_decay, 0.0)
 
-    def decay(u: Float[Array, "..."] | None, x: Float[Array, "..."] | None) -> Float[Array, "..."] | None:
+    def decay(u: Inexact[Array, "..."] | None, x: Inexact[Array, "..."] | None) -> Inexact[Array, "..."] | None:
         if u is None or x is None:  # a leaf that another transformation has masked
             return None
-        return u + jnp.where(jnp.sign(u) * jnp.sign(x) >= 0, weight_decay * x, 0)
+        return u + jnp.where(jnp.real(jnp.conj(jnp.sign(u)) * jnp.sign(x)) >= 0, weight_decay * x, 0)
 
     def update(updates: PyTree, params: PyTree | None) -> PyTree:
         if params is None:
@@ -171,21 +172,23 @@ def cautious_muon(
     beta: Scalar = 0.95,
     weight_decay: Scalar = 0.1,
     mask: WeightDecayMask = None,
+    dimension_numbers: DimensionNumbers = "out, in",
 ) -> optax.GradientTransformationExtraArgs:
     """Muon with cautious weight decay, on matrices; Adam with cautious weight decay on everything else.
+
+    `cautious_weight_decay` around `scale_by_muon`.
 
     Arguments:
         learning_rate: A number in (0, inf) or a schedule.
         beta: Decay of Muon's momentum, in [0, 1).
         weight_decay: As in `add_cautious_decayed_weights`.
         mask: As in `add_cautious_decayed_weights`.
+        dimension_numbers: As in `scale_by_muon`: which leaves are matrices, and how they are laid out.
 
     Raises:
         ValueError: for a hyper-parameter out of range.
 
     Paper: Cautious Weight Decay.
     """
-    in_range("beta", beta, 0.0, 1.0, open_high=True)
-    # At learning rate 1 optax's Muon gives minus its direction, shape factors and Adam's part included.
-    direction = optax.chain(optax.contrib.muon(1.0, beta=beta), optax.scale(-1.0))
+    direction = scale_by_muon(beta, dimension_numbers=dimension_numbers)
     return cautious_weight_decay(direction, learning_rate, weight_decay, mask)

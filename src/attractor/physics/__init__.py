@@ -7,5 +7,6 @@ from attractor.physics.taylor import (
     dense_tangents,
     laplacian,
     laplacian_slope,
+    nested_laplacian,
     sparse_tangents,
 )

@@ -47,7 +47,12 @@ def reprojection_residuals(x: Float[Array, " d"], measured: Views) -> Float[Arra
 
 
 def random_scene(
-    key: PRNGKeyArray, cameras: int = 3, points: int = 20, noise: float = 1e-3, error: float = 1.0
+    key: PRNGKeyArray,
+    cameras: int = 3,
+    points: int = 20,
+    noise: float = 1e-3,
+    error: float | Float[Array, ""] = 1.0,
+    arc: float = 0.5,
 ) -> tuple[Views, Float[Array, " d"]]:
     """Noisy measurements of a random cloud by cameras on an arc, and a wrong guess of poses and points to start from.
 
@@ -58,11 +63,13 @@ def random_scene(
         noise: Standard deviation of the measurements, in focal lengths.
         error: Standard deviation of the guessed points, in half widths of the cube; 0.3 of it for rotations (radians)
             and 0.6 of it for translations.
+        arc: Where the outer cameras stand on their arc, in radians to both sides: the closer together, the less the
+            views say of depths.
     """
     for_pose, for_point, for_noise, for_start = jr.split(key, 4)
-    arc = jnp.zeros((cameras, 6)).at[:, 1].set(jnp.linspace(-0.5, 0.5, cameras)).at[:, 5].set(DEPTH)
+    stands = jnp.zeros((cameras, 6)).at[:, 1].set(jnp.linspace(-arc, arc, cameras)).at[:, 5].set(DEPTH)
     spread = jnp.array([0.05] * 3 + [0.1] * 3)
-    poses = arc + spread * jr.normal(for_pose, arc.shape)
+    poses = stands + spread * jr.normal(for_pose, stands.shape)
     cloud = jr.uniform(for_point, (points, 3), minval=-1.0)
     truth = jnp.concatenate([poses.ravel(), cloud.ravel()])
     seen = views(truth, cameras)

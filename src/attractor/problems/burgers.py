@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Complex, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
-from attractor.probe import Probe
 from attractor.problem import Minimization
+from attractor.problems.held_out import held_out
 
 Pairs = tuple[Float[Array, "samples 1 points"], Float[Array, "samples 1 points"]]
 
@@ -75,19 +75,41 @@ def solve_burgers(
     frequency = jnp.arange(n // 2 + 1)
     k = 2 * jnp.pi * frequency
     kept = frequency <= n // 3
-    decay = jnp.exp(-viscosity * k**2 * h / 2)  # over half a step
 
     def flux(v: Array) -> Array:
         return -0.5j * k * kept * jnp.fft.rfft(jnp.fft.irfft(v * kept, n) ** 2)
 
+    return jnp.fft.irfft(integrating_factor_rk4(flux, -viscosity * k**2, jnp.fft.rfft(u0), h, steps), n)
+
+
+def integrating_factor_rk4(
+    nonlinear: Callable[[Array], Array],
+    linear: Float[Array, "*modes"],
+    v: Complex[Array, "*batch_and_modes"],
+    h: float | Float[Array, ""],
+    steps: int | Int[Array, ""],
+) -> Complex[Array, "*batch_and_modes"]:
+    r"""Steps of the classical Runge-Kutta method for $\dot v = Lv + N(v)$, with the diagonal L solved exactly.
+
+    The method of order four in the variable $e^{-tL} v$ (Lawson's).
+
+    Arguments:
+        nonlinear: N.
+        linear: The diagonal of L, such as -ν k² for diffusion.
+        v: Start, whose last axes are those of L.
+        h: Step size in time.
+        steps: How many.
+    """
+    decay = jnp.exp(linear * h / 2)  # over half a step
+
     def step(_: Array, v: Array) -> Array:
-        a = flux(v)
-        b = flux(decay * (v + h / 2 * a))
-        c = flux(decay * v + h / 2 * b)
-        d = flux(decay * (decay * v + h * c))
+        a = nonlinear(v)
+        b = nonlinear(decay * (v + h / 2 * a))
+        c = nonlinear(decay * v + h / 2 * b)
+        d = nonlinear(decay * (decay * v + h * c))
         return decay**2 * (v + h / 6 * a) + h / 3 * decay * (b + c) + h / 6 * d
 
-    return jnp.fft.irfft(jax.lax.fori_loop(0, steps, step, jnp.fft.rfft(u0)), n)
+    return jax.lax.fori_loop(0, steps, step, v)
 
 
 def burgers_pairs(key: PRNGKeyArray, samples: int, points: int, *, viscosity: float = 0.01) -> Pairs:
@@ -115,20 +137,24 @@ def burgers_operator(
     train: Pairs,
     test: Pairs,
     *,
+    validation: Pairs | None = None,
     batch_size: int | None = 20,
 ) -> Minimization:
     """Learn the map from initial condition to solution: minimize the mean relative L2 error over the training pairs.
 
-    Records the training loss and ``test_error``, the same on the test pairs.
+    Records the training loss and ``test_error``, the same on the test pairs; with validation pairs,
+    ``validation_error`` too, by which `attractor.compare` then chooses.
 
     Arguments:
         build: ``key -> model``, with ``model(u0 (1, points)) -> u (1, points)``.
         train: Pairs from `burgers_pairs`.
         test: The same, held out.
+        validation: The same again, to choose a learning rate by.
         batch_size: Pairs per step; `None`: all.
     """
     blank = Minimization.of_model(build, operator_loss, train, batch_size=batch_size)
-    probes = {"test_error": Probe.on(test, blank.loss)}
+    parts = {"test": test} if validation is None else {"validation": validation, "test": test}
+    probes = held_out(parts, {"error": (blank.loss, "min")})
     return Minimization(blank.loss, blank.init, train, batch_size=batch_size, probes=probes)
 
 

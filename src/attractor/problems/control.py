@@ -104,24 +104,26 @@ class Pendulum(eqx.Module):
 
 
 @problem("cartpole", metric="return", steps=50)
-def cartpole(width: int = 20, policy_depth: int = 0) -> Decision:
+def cartpole(width: int = 20, policy_depth: int = 0, horizon: int | None = None) -> Decision:
     """Balance a pole on a cart (gymnasium's CartPole-v1, at most 500 steps); records the mean return.
 
     Arguments:
         width: Units per hidden layer (tanh); the critic has one such layer.
         policy_depth: Hidden layers of the policy; 0 makes its logits linear in the observation.
+        horizon: Steps after which an episode is cut off, at least 1; default: 500. With 200 it is CartPole-v0.
 
     Raises:
+        ValueError: for a horizon below 1.
         ModuleNotFoundError: without gymnasium, the extra ``attractor[rl]``.
     """
-    environment, horizon = _from_gymnasium(CartPole, "CartPole-v1")
+    environment, limit = _from_gymnasium(CartPole, "CartPole-v1")
 
     def build(key: PRNGKeyArray) -> tuple[CategoricalPolicy, eqx.nn.MLP]:
         for_actor, for_critic = jr.split(key)
         logits = _network(4, 2, width, policy_depth, for_actor)
         return CategoricalPolicy(logits), _network(4, "scalar", width, 1, for_critic)
 
-    return _decision(environment, build, horizon)
+    return _decision(environment, build, limit if horizon is None else horizon)
 
 
 @problem("pendulum", metric="return", steps=100)

@@ -1,7 +1,5 @@
 """Deep hedging: a network trades a stock to cover an option it has sold, and pays for every trade."""
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -145,8 +143,14 @@ def _cost(cost: float, model: Hedger, batch: Paths) -> Float[Array, ""]:
     return jnp.mean(_hedged(cost, model, batch)[1])
 
 
+def _build(width: int, key: PRNGKeyArray) -> Hedger:
+    return Hedger(width, key=key)
+
+
 @problem("deep-hedging", metric="loss", steps=200, target=2.7)
-def deep_hedging(cost: float = 1e-3, width: int = 16, paths: int = 500, batch_size: int | None = 50) -> Minimization:
+def deep_hedging(
+    cost: float = 1e-3, width: int = 16, paths: int = 500, batch_size: int | None = 50, seed: int = 0
+) -> Minimization:
     r"""Hedge a call option in Heston's model, with trading costs, by an LSTM; loss: the entropic risk of the profit.
 
     $$ f = \log \operatorname{mean} e^{-\text{profit}} $$
@@ -161,6 +165,7 @@ def deep_hedging(cost: float = 1e-3, width: int = 16, paths: int = 500, batch_si
         width: Of the LSTM's hidden state, at least 1.
         paths: For training, at least 1.
         batch_size: Paths per step; `None`: all.
+        seed: Of the paths.
 
     Raises:
         ValueError: for an argument out of range.
@@ -168,14 +173,12 @@ def deep_hedging(cost: float = 1e-3, width: int = 16, paths: int = 500, batch_si
     in_range("cost", cost, 0.0, 1.0)
     in_range("width", width, 1)
     draw = jax.jit(lambda key: heston_paths(key, paths))
-    train, test = map(draw, jr.split(jr.key(0)))
-    parts = {"validation": draw(jr.key(1)), "test": test}
-    build = functools.partial(Hedger, width)
+    train, test = map(draw, jr.split(jr.key(2 * seed)))
+    parts = {"validation": draw(jr.key(2 * seed + 1)), "test": test}
     measures = {"loss": _entropic_risk, "variance": _variance, "cost": _cost}
 
     def of(measure, **options) -> Minimization:
-        return Minimization.of_model(
-            lambda key: build(key=key), functools.partial(measure, cost), train, batch_size=batch_size, **options
-        )
+        build, loss = eqx.Partial(_build, width), eqx.Partial(measure, cost)
+        return Minimization.of_model(build, loss, train, batch_size=batch_size, **options)
 
     return of(_entropic_risk, probes=held_out(parts, {n: (of(measure).loss, "min") for n, measure in measures.items()}))

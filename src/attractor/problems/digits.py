@@ -21,23 +21,36 @@ Batch = tuple[Float[Array, "n 64"], Int[Array, " n"]]
 
 
 @functools.cache
-def digits(test_fraction: float = 0.2) -> tuple[Any, Any]:
-    """``(train, test)``, each ``(images, labels)``: pixels scaled to [0, 1], a fixed stratified split.
+def digits(test_fraction: float = 0.2, seed: int = 0) -> tuple[Any, Any]:
+    """``(train, test)``, each ``(images, labels)``: pixels scaled to [0, 1], a stratified split.
 
     Arguments:
         test_fraction: Share of the images held out, in (0, 1).
+        seed: Of the split.
     """
     data = load_digits()
     split = train_test_split(
         data.data.astype(np.float32) / 16, data.target.astype(np.int32), test_size=test_fraction,  # pyright: ignore[reportAttributeAccessIssue]
-        stratify=data.target, random_state=0,  # pyright: ignore[reportAttributeAccessIssue]
+        stratify=data.target, random_state=seed,  # pyright: ignore[reportAttributeAccessIssue]
     )  # fmt: skip
     x_train, x_test, y_train, y_test = split
     return (x_train, y_train), (x_test, y_test)
 
 
+def small_digits(classes: int = 4, every: int = 1) -> tuple[Float[np.ndarray, "n 16"], Int[np.ndarray, " n"]]:
+    """``(images, labels)`` of the training digits 0 … classes - 1, averaged to 4 x 4 pixels: for dense curvature.
+
+    Arguments:
+        classes: How many digits, in [2, 10].
+        every: Takes each so-manieth image, at least 1.
+    """
+    (images, labels), _ = digits()
+    images, labels = images[labels < classes][::every], labels[labels < classes][::every]
+    return images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16), labels
+
+
 @problem("digits-mlp", metric="test_loss", steps=1_000, target=0.15)
-def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64) -> Composite:
+def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64, seed: int = 0) -> Composite:
     """Classify handwritten digits with a ReLU network; records loss and accuracy on validation and test images.
 
     1,437 images train; of the 360 others one half is for choosing hyper-parameters, one for the verdict.
@@ -46,19 +59,28 @@ def digits_mlp(width: int = 64, depth: int = 1, batch_size: int | None = 64) -> 
         width: Units per hidden layer.
         depth: Hidden layers.
         batch_size: Images per step; `None`: all 1,437.
+        seed: Of the split, as in `digits`.
     """
-    return classifier(lambda key: eqx.nn.MLP(64, 10, width, depth, key=key), batch_size)
+    return classifier(eqx.Partial(_mlp, width, depth), batch_size, seed)
+
+
+def _mlp(width: int, depth: int, key: PRNGKeyArray) -> eqx.nn.MLP:
+    return eqx.nn.MLP(64, 10, width, depth, key=key)
 
 
 @problem("digits-logistic", metric="loss", steps=1_000, target=0.1)
-def digits_logistic(batch_size: int | None = None) -> Composite:
+def digits_logistic(batch_size: int | None = None, seed: int = 0) -> Composite:
     """Multinomial logistic regression on handwritten digits: convex, full batch by default."""
-    return classifier(lambda key: eqx.nn.Linear(64, 10, key=key), batch_size)
+    return classifier(_linear, batch_size, seed)
 
 
-def classifier(build: Callable[[PRNGKeyArray], Any], batch_size: int | None = 64) -> Composite:
+def _linear(key: PRNGKeyArray) -> eqx.nn.Linear:
+    return eqx.nn.Linear(64, 10, key=key)
+
+
+def classifier(build: Callable[[PRNGKeyArray], Any], batch_size: int | None = 64, seed: int = 0) -> Composite:
     """The digits problem for any model: ``build(key) -> model``, ``model(pixels (64,)) -> logits (10,)``."""
-    train, test = digits()
+    train, test = digits(seed=seed)
     blank = Composite.of_model(build, cross_entropy_of, train, batch_size=batch_size)
     _, static = eqx.partition(build(jax.random.key(0)), eqx.is_inexact_array)
     measures = {"loss": (blank.loss, "min"), "accuracy": (eqx.Partial(_accuracy, static), "max")}
@@ -71,7 +93,7 @@ def cross_entropy(model: Callable, batch: Batch) -> Float[Array, ""]:
     return cross_entropy_of(jax.vmap(model)(batch[0]), batch)
 
 
-def cross_entropy_of(logits: Float[Array, "n classes"], batch: Batch) -> Float[Array, ""]:
+def cross_entropy_of(logits: Float[Array, "n classes"], batch: tuple[Array, Int[Array, " n"]]) -> Float[Array, ""]:
     """Mean cross-entropy of logits with the labels of ``(images, labels)``."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 

@@ -136,3 +136,31 @@ def _start(dim: int, rank: int, size: float, key: PRNGKeyArray) -> Float[Array, 
 
 def _recovery_error(truth: Float[Array, "d d"], problem: Composite, u: Float[Array, "d r"], key: PRNGKeyArray) -> Array:
     return jnp.linalg.norm(u @ u.T - truth) / jnp.linalg.norm(truth)
+
+
+def translated_bumps(
+    seed: int, count: int = 12, side: int = 8, width: float = 0.1
+) -> tuple[Float[Array, "n side side"], Float[Array, "cells cells"]]:
+    """Histograms over the unit square of Gaussian bumps at random places, and the squared distances of its cells.
+
+    Arguments:
+        seed: Of the places, uniform in the middle 0.6 of the square.
+        count: n, at least 1.
+        side: Cells along an edge, at least 2.
+        width: Standard deviation of a bump, in (0, inf).
+
+    Returns:
+        The histograms, each of sum 1 and nowhere 0, and the cost of moving mass, cells numbered row by row.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("count", count, 1)
+    in_range("side", side, 2)
+    in_range("width", width, 0.0, open_low=True)
+    cells = np.linspace(0, 1, side)
+    points = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)
+    centers = np.random.default_rng(seed).uniform(0.2, 0.8, (count, 1, 2))
+    histograms = np.exp(-((points - centers) ** 2).sum(-1) / (2 * width**2)) + 1e-6
+    histograms /= histograms.sum(1, keepdims=True)
+    return jnp.asarray(histograms.reshape(-1, side, side)), jnp.asarray(((points[:, None] - points) ** 2).sum(-1))

@@ -41,7 +41,7 @@ def overlaid(images: np.ndarray, labels: np.ndarray, *, pairs: int, seed: int) -
 
 
 @problem("overlaid-digits", metric="test_loss", steps=1_000, target=0.8)
-def overlaid_digits(width: int = 48, pairs: int = 4_096, batch_size: int | None = 64) -> MultiObjective:
+def overlaid_digits(width: int = 48, pairs: int = 4_096, batch_size: int | None = 64, seed: int = 0) -> MultiObjective:
     """Read two handwritten digits that overlap by four of their eight columns, with one shared hidden layer.
 
     The losses are the cross-entropies of ``left`` and ``right``. Records besides them ``validation_loss``,
@@ -51,6 +51,7 @@ def overlaid_digits(width: int = 48, pairs: int = 4_096, batch_size: int | None 
         width: Units of the shared layer.
         pairs: Training pictures.
         batch_size: Pictures per step; `None`: all.
+        seed: Of the pairs.
 
     Raises:
         ValueError: for an argument out of range.
@@ -59,30 +60,35 @@ def overlaid_digits(width: int = 48, pairs: int = 4_096, batch_size: int | None 
     in_range("pairs", pairs, 1)
     train, test = digits()
 
-    def build(key: PRNGKeyArray) -> TwoHeads:
-        return TwoHeads(width, key=key)
-
+    build = eqx.Partial(_build, width)
     _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-
-    def logits(params: TwoHeads, batch: Pairs) -> Float[Array, "n 2 10"]:
-        return jax.vmap(eqx.combine(params, static))(batch[0])
-
-    def losses(params: TwoHeads, batch: Pairs) -> Float[Array, "2"]:
-        return optax.softmax_cross_entropy_with_integer_labels(logits(params, batch), batch[1]).mean(0)
-
-    def accuracy(params: TwoHeads, batch: Pairs) -> Array:
-        return jnp.mean(logits(params, batch).argmax(-1) == batch[1])
-
-    parts = {name: overlaid(*data, pairs=1_024, seed=1) for name, data in halves(test).items()}
-
-    def mean_loss(params: TwoHeads, batch: Pairs) -> Array:
-        return losses(params, batch).mean()
-
+    losses, mean_loss, accuracy = (eqx.Partial(f, static) for f in (_losses, _mean_loss, _accuracy))
+    parts = {name: overlaid(*data, pairs=1_024, seed=2 * seed + 1) for name, data in halves(test).items()}
     return MultiObjective(
         losses,
         eqx.Partial(model_init, build),
-        overlaid(*train, pairs=pairs, seed=0),
+        overlaid(*train, pairs=pairs, seed=2 * seed),
         names=("left", "right"),
         batch_size=batch_size,
         probes=held_out(parts, {"loss": (mean_loss, "min"), "accuracy": (accuracy, "max")}),
     )
+
+
+def _build(width: int, key: PRNGKeyArray) -> TwoHeads:
+    return TwoHeads(width, key=key)
+
+
+def _logits(static: TwoHeads, params: TwoHeads, batch: Pairs) -> Float[Array, "n 2 10"]:
+    return jax.vmap(eqx.combine(params, static))(batch[0])
+
+
+def _losses(static: TwoHeads, params: TwoHeads, batch: Pairs) -> Float[Array, "2"]:
+    return optax.softmax_cross_entropy_with_integer_labels(_logits(static, params, batch), batch[1]).mean(0)
+
+
+def _mean_loss(static: TwoHeads, params: TwoHeads, batch: Pairs) -> Array:
+    return _losses(static, params, batch).mean()
+
+
+def _accuracy(static: TwoHeads, params: TwoHeads, batch: Pairs) -> Array:
+    return jnp.mean(_logits(static, params, batch).argmax(-1) == batch[1])

@@ -32,7 +32,12 @@ def burgers_wave(t: Float[np.ndarray, " n"], x: Float[np.ndarray, " n"], viscosi
 
 @problem("burgers-pinn", metric="error", steps=2_000, target=0.05)
 def burgers_pinn(
-    viscosity: float = 0.02, width: int = 24, depth: int = 3, points: int = 2_048, batch_size: int | None = 128
+    viscosity: float = 0.02,
+    width: int = 24,
+    depth: int = 3,
+    points: int = 2_048,
+    batch_size: int | None = 128,
+    seed: int = 0,
 ) -> MultiObjective:
     r"""Burgers' equation with a network: the residual, the initial values and the boundary values are three losses.
 
@@ -46,13 +51,14 @@ def burgers_pinn(
         depth: Hidden layers.
         points: Of each of the three kinds, uniform at random.
         batch_size: Points of each kind per step; `None`: all.
+        seed: Of the points.
 
     Raises:
         ValueError: for an argument out of range.
     """
     in_range("viscosity", viscosity, 0.01)
     in_range("points", points, 1)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     draws = rng.uniform(size=(points, 2))
     data = {
         "inside": np.stack([draws[:, 0], 2 * draws[:, 1] - 1], 1),
@@ -61,40 +67,43 @@ def burgers_pinn(
         "side": rng.choice([-1.0, 1.0], points),
     }
 
-    def build(key: Array) -> eqx.nn.MLP:
-        return eqx.nn.MLP(2, "scalar", width, depth, jnp.tanh, key=key)
-
+    build = eqx.Partial(_build, width, depth)
     _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-
-    def losses(params: eqx.nn.MLP, batch: Points) -> tuple[Array, Array, Array]:
-        model = eqx.combine(params, static)
-
-        def residual(z: Float[Array, "2"]) -> Array:
-            def u_and_slope(x: Array) -> tuple[Array, Array]:
-                return jax.jvp(lambda x: model(jnp.stack([z[0], x])), (x,), (jnp.ones_like(x),))
-
-            (u, u_x), (_, u_xx) = jax.jvp(u_and_slope, (z[1],), (jnp.ones_like(z[1]),))
-            u_t = jax.jvp(lambda t: model(jnp.stack([t, z[1]])), (z[0],), (jnp.ones_like(z[0]),))[1]
-            return u_t + u * u_x - viscosity * u_xx
-
-        place, time, side = batch["place"], batch["time"], batch["side"]
-        initial = jax.vmap(model)(jnp.stack([jnp.zeros_like(place), place], 1)) + jnp.sin(jnp.pi * place)
-        boundary = jax.vmap(model)(jnp.stack([time, side], 1))
-        return jnp.mean(jax.vmap(residual)(batch["inside"]) ** 2), jnp.mean(initial**2), jnp.mean(boundary**2)
-
     held_out = np.stack([rng.uniform(0.01, 1, 1_000), rng.uniform(-1, 1, 1_000)], 1)
     truth = burgers_wave(held_out[:, 0], held_out[:, 1], viscosity)
 
-    def error(params: eqx.nn.MLP, batch: tuple[Array, Array]) -> Array:
-        z, u = batch
-        return jnp.linalg.norm(jax.vmap(eqx.combine(params, static))(z) - u) / jnp.linalg.norm(u)
-
     test = (jnp.asarray(held_out, jnp.float32), jnp.asarray(truth, jnp.float32))
     return MultiObjective(
-        losses,
+        eqx.Partial(_losses, static, viscosity),
         eqx.Partial(model_init, build),
         jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), data),
         names=("equation", "initial", "boundary"),
         batch_size=batch_size,
-        probes={"error": Probe.on(test, error)},
+        probes={"error": Probe.on(test, eqx.Partial(_error, static))},
     )
+
+
+def _build(width: int, depth: int, key: Array) -> eqx.nn.MLP:
+    return eqx.nn.MLP(2, "scalar", width, depth, jnp.tanh, key=key)
+
+
+def _losses(static: eqx.nn.MLP, viscosity: float, params: eqx.nn.MLP, batch: Points) -> tuple[Array, Array, Array]:
+    model = eqx.combine(params, static)
+
+    def residual(z: Float[Array, "2"]) -> Array:
+        def u_and_slope(x: Array) -> tuple[Array, Array]:
+            return jax.jvp(lambda x: model(jnp.stack([z[0], x])), (x,), (jnp.ones_like(x),))
+
+        (u, u_x), (_, u_xx) = jax.jvp(u_and_slope, (z[1],), (jnp.ones_like(z[1]),))
+        u_t = jax.jvp(lambda t: model(jnp.stack([t, z[1]])), (z[0],), (jnp.ones_like(z[0]),))[1]
+        return u_t + u * u_x - viscosity * u_xx
+
+    place, time, side = batch["place"], batch["time"], batch["side"]
+    initial = jax.vmap(model)(jnp.stack([jnp.zeros_like(place), place], 1)) + jnp.sin(jnp.pi * place)
+    boundary = jax.vmap(model)(jnp.stack([time, side], 1))
+    return jnp.mean(jax.vmap(residual)(batch["inside"]) ** 2), jnp.mean(initial**2), jnp.mean(boundary**2)
+
+
+def _error(static: eqx.nn.MLP, params: eqx.nn.MLP, batch: tuple[Array, Array]) -> Array:
+    z, u = batch
+    return jnp.linalg.norm(jax.vmap(eqx.combine(params, static))(z) - u) / jnp.linalg.norm(u)

@@ -6,6 +6,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from attractor.checks import in_range
+from attractor.objectives import MultiObjective
 from attractor.problem import Minimization
 from attractor.registry import problem
 
@@ -27,9 +29,48 @@ def rotated_quadratic(dim: int = 50, condition: float = 1e4, seed: int = 0) -> M
 
 
 @problem("diagonal-quadratic", metric="loss", steps=2_000, target=1e-3)
-def diagonal_quadratic(dim: int = 50, condition: float = 1e4) -> Minimization:
+def diagonal_quadratic(dim: int = 50, condition: float = 1e4, seed: int = 0) -> Minimization:
     """`rotated_quadratic` in its own eigenbasis, where coordinate-wise preconditioning is exact."""
-    return _quadratic(dim, condition, np.eye(dim), 0)
+    return _quadratic(dim, condition, np.eye(dim), seed)
+
+
+def bilevel_quadratic(seed: int = 0, dim: int = 50, samples: int = 10_000) -> tuple[MultiObjective, float]:
+    r"""A noisy main loss with a flat half, and an auxiliary loss to choose among its minimizers.
+
+    $$ f(x) = \tfrac12 \sum_{i \le d/2} h_i x_i^2 + \langle \xi, x \rangle, \qquad
+       g(x) = \tfrac12 \lVert x - c \rVert^2 $$
+
+    with $h_i$ uniform in [0.5, 2], c standard normal, and noise $\xi$ of mean 0 and variance 1 in every coordinate, one
+    sample a step. The minimum of ``main`` is 0; the start is standard normal.
+
+    Arguments:
+        seed: Of the data.
+        dim: d, even.
+        samples: Of the noise, at least 2.
+
+    Returns:
+        The problem, and the least ``auxiliary`` loss among the minimizers of ``main``.
+
+    Raises:
+        ValueError: for an odd ``dim``, or too few samples.
+    """
+    if dim % 2 or dim < 2:
+        raise ValueError(f"dim: expected an even number >= 2, got {dim}")
+    in_range("samples", samples, 2)
+    rng, half = np.random.default_rng(seed), dim // 2
+    curvature, c = jnp.asarray(rng.uniform(0.5, 2.0, half)), jnp.asarray(rng.standard_normal(dim))
+    noise = rng.standard_normal((samples, dim))
+
+    def losses(x: Float[Array, " d"], batch: Float[Array, "n d"]) -> Float[Array, "2"]:
+        main = 0.5 * jnp.sum(curvature * x[:half] ** 2) + batch.mean(0) @ x
+        return jnp.stack([main, 0.5 * jnp.sum((x - c) ** 2)])
+
+    def init(key: PRNGKeyArray) -> Float[Array, " d"]:
+        return jr.normal(key, (dim,))
+
+    data = jnp.asarray(noise - noise.mean(0))
+    problem = MultiObjective(losses, init, data, names=("main", "auxiliary"), batch_size=1)
+    return problem, 0.5 * float(jnp.sum(c[:half] ** 2))
 
 
 def _quadratic(dim: int, condition: float, basis: np.ndarray, seed: int) -> Minimization:

@@ -70,6 +70,7 @@ def temporal_order(
     batch_size: int | None = 10,
     samples: int = 5_000,
     penalty: Penalty | None = None,
+    seed: int = 0,
 ) -> Minimization:
     """Tell in which order two symbols came by, half a sequence ago: a tanh Elman network, cross-entropy.
 
@@ -84,12 +85,14 @@ def temporal_order(
         samples: Training sequences.
         penalty: Added to each sequence's loss: ``penalty(step, x, inputs, loss)``, see
             `attractor.optim.vanishing_gradient_penalty`.
+        seed: Of the sequences.
 
     Raises:
         ValueError: for an argument out of range.
     """
-    train = temporal_order_sequences(samples, length)
-    parts = {name: temporal_order_sequences(500, length, seed=s) for name, s in (("validation", 2), ("test", 1))}
+    train = temporal_order_sequences(samples, length, 3 * seed)
+    held = {"validation": 3 * seed + 2, "test": 3 * seed + 1}
+    parts = {name: temporal_order_sequences(500, length, s) for name, s in held.items()}
     build = eqx.Partial(_build, width, radius)
     _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
     probes = held_out(parts, {"accuracy": (eqx.Partial(_accuracy, static), "max")})

@@ -33,12 +33,17 @@ class ConvNet(eqx.Module):
 
 
 @problem("digits-conv", metric="test_loss", steps=300, target=0.25)
-def digits_conv(channels: int = 8, batch_size: int | None = 64) -> Composite:
+def digits_conv(channels: int = 8, batch_size: int | None = 64, seed: int = 0) -> Composite:
     """A small convolutional network on handwritten digits; records what `digits_mlp` does.
 
     Arguments:
         channels: Of the first convolution; the second has twice as many.
         batch_size: Images per step; `None`: all 1,437.
+        seed: Of the split, as in `digits`.
     """
     in_range("channels", channels, 1)
-    return classifier(lambda key: ConvNet(channels, key=key), batch_size)
+    return classifier(eqx.Partial(_build, channels), batch_size, seed)
+
+
+def _build(channels: int, key: PRNGKeyArray) -> ConvNet:
+    return ConvNet(channels, key=key)

@@ -35,6 +35,7 @@ from attractor.second_order.learned_damping import (
     constant_rule,
     damping_environment,
     learned_rule,
+    losses_of_many,
     tenfold_rule,
 )
 from attractor.second_order.levenberg_marquardt import LevenbergMarquardt, ResidualLevenbergMarquardt, damped_step

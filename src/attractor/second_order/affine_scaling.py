@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
@@ -156,8 +157,8 @@ class ScaledTrustRegion(Method):
     Paper: A New Class of Scaling Matrices for Scaled Trust Region Algorithms.
     """
 
-    lower: Scalar | Vector = -jnp.inf
-    upper: Scalar | Vector = jnp.inf
+    lower: Scalar | Vector | Float[np.ndarray, " d"] = -jnp.inf
+    upper: Scalar | Vector | Float[np.ndarray, " d"] = jnp.inf
     scaling: Scaling = MixedScaling()
     radius: Scalar = hyper(1.0, low=0.0, open_low=True)
     interior: Scalar = hyper(0.99995, low=0.0, high=1.0, open_low=True, open_high=True)

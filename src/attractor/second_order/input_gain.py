@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,7 @@ from attractor.gradients import refuse_complex
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import LogUniform, method
-from attractor.second_order.kronecker import layer_statistics, layers_of, map_layers
+from attractor.second_order.kronecker import Layer, layer_matrix, layer_statistics, layers_of, map_layers
 
 
 def subspace_gauss_newton(
@@ -102,13 +101,15 @@ class TwoStageTraining(Method):
     The output layer is the last `equinox.nn.Linear` of the parameters, and the outputs have to be linear in it.
     Parameters outside of such layers move along their gradient with one more gain.
 
-    The paper's networks have one hidden layer; gains of several layers solved for together, the fixed step size 1
-    after the gains, and hidden before output weights are our choices.
+    The paper's networks have one hidden layer and weights around it (`attractor.nn.BypassNetwork`), and units that
+    start under `attractor.nn.net_control`; gains of several layers solved for together, step size 1 after the gains,
+    and hidden before output weights are our choices.
 
     Arguments:
         gains: Whether every input has its own.
-        whiten: Whether inputs are whitened first.
+        whiten: Whether inputs are whitened first, or how far from the identity to the whitening A is, in [0, 1].
         damping: Relative damping of both solves, in (0, inf).
+        stepsize: Factor of the hidden weights' step, in (0, 2]; at 2 a quadratic loss would stay what it is.
 
     Raises:
         ValueError: for a hyper-parameter out of range.
@@ -117,15 +118,16 @@ class TwoStageTraining(Method):
     """
 
     gains: bool = True
-    whiten: bool = False
+    whiten: Scalar = hyper(False, low=0.0, high=1.0)
     damping: Scalar = hyper(1e-6, low=0.0, open_low=True)
+    stepsize: Scalar = hyper(1.0, low=0.0, high=2.0, open_low=True)
 
     def step(self, problem: Composite, x: PyTree, state: None, key: PRNGKeyArray) -> tuple[PyTree, None]:
         batch = problem.sample(key)
         _, gradient, moments = layer_statistics(lambda x: problem.loss(x, batch), x, 1)
         matrices = [_matrix(layer) for layer in layers_of(gradient)]
         widths = [matrix.shape[1] for matrix in matrices[:-1]]
-        transforms = [whitening(a) if self.whiten else jnp.eye(len(a), dtype=a.dtype) for a, _ in moments]
+        transforms = [self._transform(a) for a, _ in moments]
         size = sum(widths) + 1  # the last gain is that of parameters outside of layers
 
         def along_gradient(r: Array) -> PyTree:
@@ -139,13 +141,20 @@ class TwoStageTraining(Method):
             new = r.reshape(matrices[-1].shape)
             return map_layers(lambda _, m: m, jax.tree.map(jnp.zeros_like, gradient), [*zeros, new])
 
-        x = subspace_gauss_newton(problem, x, batch, along_gradient, size if self.gains else 1, self.damping)
+        moved = subspace_gauss_newton(problem, x, batch, along_gradient, size if self.gains else 1, self.damping)
+        x = jax.tree.map(lambda old, new: old + (self.stepsize * (new - old)).astype(old.dtype), x, moved)
         if matrices:
             x = subspace_gauss_newton(problem, x, batch, output_weights, matrices[-1].size, self.damping)
         return x, state
 
+    def _transform(self, moments: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """A, of an input's second moments."""
+        identity = jnp.eye(len(moments), dtype=moments.dtype)
+        if isinstance(self.whiten, int | float) and self.whiten == 0:
+            return identity
+        return identity + self.whiten * (whitening(moments) - identity)
 
-def _matrix(layer: eqx.nn.Linear) -> Array:
-    """Weights, with the bias as the last column."""
-    matrix = layer.weight if layer.bias is None else jnp.column_stack([layer.weight, layer.bias])
+
+def _matrix(layer: Layer) -> Array:
+    matrix = layer_matrix(layer)
     return matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))

@@ -7,14 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar
 from attractor.gradients import refuse_complex
-from attractor.method import Method, hyper
+from attractor.method import Method, hyper, when_due
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
+from attractor.trees import wide_dtype
 
 Statistic = Callable[[Array, Array], tuple[Array, Array]]  # of one input and one output gradient
 
@@ -29,8 +29,32 @@ def first_moments(inputs: Float[Array, " m"], gradient: Float[Array, " n"]) -> t
     return inputs, gradient
 
 
+Layer = eqx.nn.Linear | eqx.nn.LSTMCell
+
+
 def _is_layer(node: Any) -> bool:
+    if isinstance(node, eqx.nn.LSTMCell):
+        return node.weight_ih is not None and node.weight_hh is not None and node.weight_ih.ndim == 2
     return isinstance(node, eqx.nn.Linear) and node.weight is not None and node.weight.ndim == 2
+
+
+def _weights(layer: Layer) -> tuple[Any, ...]:
+    """What multiplies the layer's inputs: of a cell, its input and then its state."""
+    return (layer.weight_ih, layer.weight_hh) if isinstance(layer, eqx.nn.LSTMCell) else (layer.weight,)
+
+
+def layer_matrix(layer: Layer) -> Float[Array, "n m"]:
+    """A layer's weights side by side, and its bias as the last column; of a cell all four gates below each other."""
+    bias = [] if layer.bias is None else [layer.bias[:, None]]
+    return jnp.concatenate([*_weights(layer), *bias], 1)
+
+
+def _with_matrix(layer: Layer, matrix: Float[Array, "n m"]) -> Layer:
+    """`layer_matrix` undone."""
+    sizes = [w.shape[1] for w in _weights(layer)]
+    parts = jnp.split(matrix, [sum(sizes[: i + 1]) for i in range(len(sizes))], axis=1)
+    layer = eqx.tree_at(_weights, layer, tuple(parts[: len(sizes)]))
+    return layer if layer.bias is None else eqx.tree_at(lambda n: n.bias, layer, parts[-1][:, 0])
 
 
 def _extended(inputs: Array, bias: Array | None) -> Array:
@@ -39,17 +63,29 @@ def _extended(inputs: Array, bias: Array | None) -> Array:
 
 
 class _Tap:
-    """A linear layer that hands out statistics of its inputs and output gradients as the gradient of its slots.
+    """A layer that hands out statistics of its inputs and output gradients as the gradient of its slots.
 
     Backpropagation adds up the gradients of what is used many times, so the sums over a batch and over the steps of a
     recurrence come for free. It is no pytree, so that a model with a tap in place of a layer keeps its structure.
     """
 
-    def __init__(self, layer: eqx.nn.Linear, slots: PyTree, statistic: Statistic):
+    def __init__(self, layer: Layer, slots: PyTree, statistic: Statistic):
         self.layer, self.slots, self.statistic = layer, slots, statistic
 
-    def __call__(self, inputs: Array, *, key: Any = None) -> Array:
-        return _tapped(self.statistic, self.layer.weight, self.layer.bias, inputs, self.slots)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+    def __call__(self, inputs: Array, hidden: tuple[Array, Array] | None = None, *, key: Any = None) -> Any:
+        if hidden is None:
+            return self._linear(inputs)
+        h, c = hidden
+        enter, forget, content, leave = jnp.split(self._linear(jnp.concatenate([inputs, h])), 4)
+        c = jax.nn.sigmoid(forget) * c + jax.nn.sigmoid(enter) * jnp.tanh(content)
+        return jax.nn.sigmoid(leave) * jnp.tanh(c), c
+
+    def _linear(self, inputs: Array) -> Array:
+        weight = jnp.concatenate(_weights(self.layer), 1)
+        return _tapped(self.statistic, weight, self.layer.bias, inputs, self.slots)
 
 
 def _tapped_primal(statistic: Statistic, weight: Array, bias: Array | None, inputs: Array, slots: PyTree) -> Array:
@@ -77,8 +113,8 @@ def _backward(statistic: Statistic, saved: Any, gradient: Array) -> Any:
 _tapped.defvjp(_forward, _backward)
 
 
-def layers_of(x: PyTree) -> list[eqx.nn.Linear]:
-    """The `equinox.nn.Linear` layers among the parameters, in order."""
+def layers_of(x: PyTree) -> list[Layer]:
+    """The `equinox.nn.Linear` layers and `equinox.nn.LSTMCell` cells among the parameters, in order."""
     return [node for node in jax.tree.leaves(x, is_leaf=_is_layer) if _is_layer(node)]
 
 
@@ -87,7 +123,8 @@ def layer_statistics(
 ) -> tuple[Float[Array, ""], PyTree, list[tuple[Array, Array]]]:
     r"""Value and gradient of a loss, and for every linear layer the statistics of its inputs and output gradients.
 
-    With $a$ the inputs (a 1 appended where the layer has a bias) and $g$ the gradients of one example's loss at the
+    An LSTM cell is one such layer, from its input and its last output to its four gates. With $a$ the inputs (a 1
+    appended where the layer has a bias) and $g$ the gradients of one example's loss at the
     layer's outputs, `second_moments` give
 
     $$ A = \operatorname{mean}_{n,t}\, a_{nt} a_{nt}^\top, \qquad G = \operatorname{mean}_n \sum_t g_{nt} g_{nt}^\top $$
@@ -96,7 +133,8 @@ def layer_statistics(
     comes out of one backward pass. (The gradients are those of the loss itself: the empirical Fisher matrix.)
 
     Arguments:
-        loss: The mean over examples, of parameters in which layers are `equinox.nn.Linear`, called on one vector.
+        loss: The mean over examples, of parameters in which layers are `equinox.nn.Linear` and `equinox.nn.LSTMCell`,
+            called on one vector.
         x: Parameters, such as a model's arrays.
         examples: How many, at least 1.
         statistic: `second_moments` or `first_moments`; for the latter both are means over n and t.
@@ -110,10 +148,10 @@ def layer_statistics(
     refuse_complex("the Kronecker-factored curvature", x)
     nodes, structure = jax.tree.flatten(x, is_leaf=_is_layer)
 
-    def slots(layer: eqx.nn.Linear) -> PyTree:
-        weight, bias = layer.weight, layer.bias
-        wide = jnp.promote_types(weight.dtype, jnp.float32)
-        a, g = _extended(jnp.zeros(weight.shape[1], wide), bias), jnp.zeros(weight.shape[0], wide)
+    def slots(layer: Layer) -> PyTree:
+        matrix = layer_matrix(layer)
+        wide = jnp.promote_types(matrix.dtype, jnp.float32)
+        a, g = jnp.zeros(matrix.shape[1], wide), jnp.zeros(matrix.shape[0], wide)
         return (*jax.tree.map(jnp.zeros_like, statistic(a, g)), jnp.zeros((), wide))
 
     def tapped(nodes: list[Any], slots: list[PyTree]) -> Array:
@@ -130,17 +168,14 @@ def layer_statistics(
 
 
 def map_layers(function: Callable[..., Array], gradient: PyTree, *factors: list[Any]) -> PyTree:
-    """Apply ``function(matrix (out, in + 1), *factors)`` to every layer's gradient, the bias as the last column."""
+    """Apply ``function(matrix (out, in + 1), *factors)`` to every layer's gradient, as `layer_matrix` has it."""
     nodes, structure = jax.tree.flatten(gradient, is_leaf=_is_layer)
     rest = iter(zip(*factors, strict=True))
 
-    def mapped(layer: eqx.nn.Linear) -> eqx.nn.Linear:
-        weight, bias = layer.weight, layer.bias
-        matrix = weight if bias is None else jnp.column_stack([weight, bias])
-        new = function(matrix.astype(jnp.promote_types(weight.dtype, jnp.float32)), *next(rest)).astype(weight.dtype)
-        if bias is None:
-            return eqx.tree_at(lambda n: n.weight, layer, new)
-        return eqx.tree_at(lambda n: (n.weight, n.bias), layer, (new[:, :-1], new[:, -1]))
+    def mapped(layer: Layer) -> Layer:
+        matrix = layer_matrix(layer)
+        new = function(matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32)), *next(rest))
+        return _with_matrix(layer, new.astype(matrix.dtype))
 
     return structure.unflatten([mapped(node) if _is_layer(node) else node for node in nodes])
 
@@ -229,8 +264,8 @@ class Kfac(Method):
     \sqrt\lambda I)^{-1}, \qquad W_\ell \leftarrow W_\ell - \eta v_\ell $$
 
     with exponential running means of `layer_statistics` (the empirical Fisher matrix) and the damping of
-    `kronecker_solve`. Layers are the `equinox.nn.Linear` in the parameters, weight and bias together, in feed-forward
-    and recurrent models alike; all other parameters get their gradient with momentum.
+    `kronecker_solve`. Layers are the `equinox.nn.Linear` and `equinox.nn.LSTMCell` in the parameters, weights and bias
+    together, in feed-forward and recurrent models alike; all other parameters get their gradient with momentum.
 
     Arguments:
         learning_rate: $\eta$, in (0, inf).
@@ -257,10 +292,9 @@ class Kfac(Method):
         _, gradient, fresh = layer_statistics(lambda x: problem.loss(x, batch), x, _examples(batch))
         steps = state.steps + 1
         factors = jax.tree.map(lambda old, new: self.decay * old + (1 - self.decay) * new, state.factors, fresh)
-        seen = 1 - jnp.asarray(self.decay, jnp.float32) ** steps
 
         def solve(matrix: Array, pair: tuple[Array, Array]) -> Array:
-            a, g = (factor / seen.astype(factor.dtype) for factor in pair)
+            a, g = (factor / (1 - jnp.asarray(self.decay, factor.dtype) ** steps) for factor in pair)
             return kronecker_solve(matrix, a, g, self.damping)
 
         direction, base = optax.trace(self.momentum).update(map_layers(solve, gradient, factors), state.base)
@@ -323,14 +357,15 @@ class Mkor(Method):
     stall: Scalar | None = hyper(None)
 
     def init(self, problem: Minimization, x: PyTree, key: PRNGKeyArray) -> MkorState:
-        def identities(layer: eqx.nn.Linear) -> tuple[Array, Array]:
-            wide, (n, m) = jnp.promote_types(layer.weight.dtype, jnp.float32), layer.weight.shape
-            return jnp.eye(m + (layer.bias is not None), dtype=wide), jnp.eye(n, dtype=wide)
+        def identities(layer: Layer) -> tuple[Array, Array]:
+            matrix = layer_matrix(layer)
+            wide, (n, m) = jnp.promote_types(matrix.dtype, jnp.float32), matrix.shape
+            return jnp.eye(m, dtype=wide), jnp.eye(n, dtype=wide)
 
-        fast, slow = (jnp.zeros((), jnp.float32) for _ in range(2))
+        fast, slow = (jnp.zeros((), wide_dtype(x)) for _ in range(2))
         inverses = [identities(layer) for layer in layers_of(x)]
         momentum = optax.trace(self.momentum).init(x)
-        return MkorState(jnp.zeros((), jnp.int32), inverses, (fast, slow), jnp.ones((), jnp.float32), momentum)
+        return MkorState(jnp.zeros((), jnp.int32), inverses, (fast, slow), jnp.ones((), fast.dtype), momentum)
 
     def step(self, problem: Minimization, x: PyTree, state: MkorState, key: PRNGKeyArray) -> tuple[PyTree, MkorState]:
         batch = problem.sample(key)
@@ -339,7 +374,7 @@ class Mkor(Method):
         def renewed(inverse: Array, vector: Array) -> Array:
             return rank_one_inverse_update(stabilized(inverse, self.threshold, self.blend), vector, self.decay)
 
-        inverses = lax.cond(
+        inverses = when_due(
             state.steps % self.every == 0,
             lambda: jax.tree.map(renewed, state.inverses, means),
             lambda: state.inverses,
@@ -359,7 +394,7 @@ class Mkor(Method):
     def _watch(self, value: Array, state: MkorState) -> tuple[tuple[Array, Array], Array]:
         if self.stall is None:
             return state.losses, state.second_order
-        value = value.astype(jnp.float32)
+        value = value.astype(state.losses[0].dtype)
         fast, slow = (
             jnp.where(state.steps == 0, value, decay * old + (1 - decay) * value)
             for decay, old in zip((0.9, 0.99), state.losses, strict=True)

@@ -14,7 +14,7 @@ from attractor.decision import Decision, Gaussian
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import method
-from attractor.second_order.levenberg_marquardt import LocalModel
+from attractor.second_order.levenberg_marquardt import LocalModel, known_solve, model_step
 from attractor.trees import as_vector
 
 Rule = Callable[[Float[Array, "4"]], Float[Array, ""]]
@@ -49,12 +49,11 @@ def damped_iteration(
     loss: Callable[[Float[Array, " d"]], Float[Array, ""]],
     state: DampingState,
     change: Float[Array, ""],
+    solve: str = "cholesky",
 ) -> tuple[Float[Array, " d"], DampingState]:
     r"""One step, after the damping is multiplied by a power of ten; a step that does not lower the loss is refused.
 
     $$ d = -(J^\top J + \mu \operatorname{diag}(J^\top J))^{-1} g $$
-
-    By normal equations, which is fast, and keeps no damping below the square root of the precision.
 
     Arguments:
         x: Where.
@@ -63,23 +62,16 @@ def damped_iteration(
         loss: To be lowered.
         state: After the last step.
         change: The power.
+        solve: As in `model_step`.
     """
     log_damping = jnp.clip(state.log_damping + change, WEAKEST, STRONGEST)
-    limits = jnp.finfo(x.dtype)
-    sizes = jnp.linalg.norm(jacobian, axis=0)
-    scale = jnp.where(sizes > 0, 1 / jnp.where(sizes > 0, sizes, 1), 0)
-    matrix = (jacobian * scale).T @ (jacobian * scale)  # squared: its digits do not reach below the root of eps
-    damping = jnp.maximum(10.0**log_damping, limits.eps**0.5)
-    factor = jax.scipy.linalg.cho_factor(matrix + damping * jnp.eye(len(x), dtype=x.dtype))
-    scaled = -jax.scipy.linalg.cho_solve(factor, scale * gradient)
-    step = scale * scaled
+    step, predicted = model_step(jacobian, gradient, 10.0**log_damping, diagonal=True, solve=solve)
     new = loss(x + step)
     accepted = new < state.value
     value = jnp.where(accepted, new, state.value)
-    predicted = -(gradient @ step + 0.5 * scaled @ matrix @ scaled)
     ratio = (state.value - new) / jnp.where(predicted > 0, predicted, 1)
     gain = jnp.where(jnp.isfinite(ratio), jnp.clip(ratio, -1.0, 2.0), -1.0)
-    before, after = (jnp.log10(jnp.maximum(v, limits.tiny)) for v in (state.value, value))
+    before, after = (jnp.log10(jnp.maximum(v, jnp.finfo(x.dtype).tiny)) for v in (state.value, value))
     drop, sign = jnp.clip(before - after, 0.0, 3.0), jnp.where(accepted, 1.0, -1.0).astype(x.dtype)
     return jnp.where(accepted, x + step, x), DampingState(value, log_damping, gain, drop, sign)
 
@@ -114,21 +106,27 @@ class LearnedDamping(Method):
     $$ \log_{10} \mu \leftarrow \log_{10} \mu + \pi(\log_{10} \mu, \text{gain}, \text{drop}, \text{accepted}) $$
 
     then `damped_iteration`. What the rule sees does not depend on the units of the residuals or the parameters, so that
-    one rule serves problems of all sizes. For another outer loss than half the squared norm, $J^\top J$ is the
-    Gauss-Newton matrix. All parameters are taken as one vector.
+    one rule serves problems of all sizes; the classic one makes it `LevenbergMarquardt` with ``diagonal=True``. For
+    another outer loss than half the squared norm, $J^\top J$ is the Gauss-Newton matrix. All parameters are taken as
+    one vector.
 
     Arguments:
         rule: ``observation (4,) -> change``, as `DampingState` has it: `tenfold_rule`, a `learned_rule`, or your own.
         log_damping: Common logarithm of the damping that the rule starts from, in [-8, 6].
+        solve: ``"svd"`` or ``"cholesky"``, see `model_step`.
 
     Raises:
-        ValueError: for a ``log_damping`` out of range.
+        ValueError: for an argument out of range.
 
     Paper: A Game of Bundle Adjustment -- Learning Efficient Convergence.
     """
 
     rule: Rule = hyper(tenfold_rule)
     log_damping: Scalar = hyper(-3.0, low=WEAKEST, high=STRONGEST)
+    solve: str = eqx.field(static=True, default="cholesky")
+
+    def __check_init__(self) -> None:
+        known_solve(self.solve)
 
     def init(self, problem: Composite, x: PyTree, key: PRNGKeyArray) -> DampingState:
         return first_state(problem.loss(x, problem.sample(key)).astype(as_vector(x)[0].dtype), self.log_damping)
@@ -139,8 +137,41 @@ class LearnedDamping(Method):
         model = LocalModel.at(problem, x, problem.sample(key))
         fresh = state._replace(value=model.value)  # another batch has another value
         change = self.rule(state.observation)
-        new, state = damped_iteration(model.flat, model.jacobian, model.gradient, model.loss, fresh, change)
+        new, state = damped_iteration(model.flat, model.jacobian, model.gradient, model.loss, fresh, change, self.solve)
         return model.unravel(new), state
+
+
+def losses_of_many(
+    method: Method, residuals: Callable, data: PyTree, starts: Float[Array, "n d"], steps: int
+) -> Float[Array, "n records"]:
+    """Half the squared norm of ``residuals(x, instance)`` before and after each iteration, on many instances at once.
+
+    Arguments:
+        method: For least squares problems, such as `LearnedDamping`.
+        residuals: ``residuals(x, instance) -> (m,)``.
+        data: The instances, stacked: leaves ``(n, …)``.
+        starts: Where each begins, ``(n, d)``.
+        steps: Iterations, at least 1.
+
+    Returns:
+        ``(n, steps + 1)``.
+
+    Raises:
+        ValueError: for a number of steps out of range.
+    """
+    in_range("steps", steps, 1)
+
+    def solve(instance: PyTree, start: Array) -> Array:
+        problem = Composite.least_squares(lambda x: residuals(x, instance), start)
+
+        def step(carry: tuple[Array, PyTree], _: None) -> tuple[tuple[Array, PyTree], Array]:
+            x, state = method.step(problem, *carry, jr.key(0))
+            return (x, state), problem.loss(x, None)
+
+        first = start, method.init(problem, start, jr.key(0))
+        return jnp.append(problem.loss(start, None), jax.lax.scan(step, first, length=steps)[1])
+
+    return jax.vmap(solve)(data, starts)
 
 
 class DampingPolicy(eqx.Module):

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar
-from attractor.method import Method, hyper
+from attractor.method import Method, hyper, when_due
 from attractor.problem import Minimization
 from attractor.registry import LogUniform, method
 from attractor.trees import as_vector
@@ -74,9 +74,7 @@ class LazyNewton(Method):
     $$
 
     Where a Hessian costs as much as d gradients, m = d is the best choice. The snapshot is diagonalized, so that a lazy
-    step costs one gradient and order d^2. (In a sweep over several configurations at once every lane computes the
-    Hessian at every step, and discards it: compiled side by side, lanes cannot wait for each other.) All parameters
-    are taken as one vector, no smaller than float32.
+    step costs one gradient and order d^2. All parameters are taken as one vector, no smaller than float32.
 
     Arguments:
         smoothness: M, in (0, inf); of the order of m times the Hessian's Lipschitz constant.
@@ -110,7 +108,7 @@ class LazyNewton(Method):
             found = jnp.linalg.eigh(jax.hessian(loss)(flat))
             return found[0], found[1]
 
-        eigenvalues, basis = lax.cond(state.steps % self.every == 0, renew, lambda: (state.eigenvalues, state.basis))
+        eigenvalues, basis = when_due(state.steps % self.every == 0, renew, lambda: (state.eigenvalues, state.basis))
         gradient = jax.grad(loss)(flat) @ basis
         step = self._step(eigenvalues, gradient)
         return unravel(flat + basis @ step), LazyNewtonState(state.steps + 1, eigenvalues, basis)

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from attractor.checks import in_range
+from attractor.checks import Count, Scalar, in_range
 
 
 def pgd_attack(
     loss: Callable[[Float[Array, "..."]], Float[Array, ""]],
     x: Float[Array, "..."],
     radius: float | Float[Array, "..."],
-    steps: int = 20,
-    step_size: float = 0.25,
+    steps: Count = 20,
+    step_size: Scalar = 0.25,
 ) -> Float[Array, "..."]:
     r"""Projected gradient ascent over a box around the inputs; with one step of size 1 it is the fast gradient sign.
 

@@ -25,9 +25,8 @@ EQUAL = {"equal weights": {"consensus": lambda x, f, alpha: consensus_point(x, 0
 
 @claim(
     "the consensus of a cloud N(x, s²) moves by s² ∇ log E exp(-α f(x + sξ)), within 3 standard errors at 4 points",
-    source="ours",
-    broken=UPHILL | EQUAL,
-)
+    source="ours", broken=UPHILL | EQUAL,
+)  # fmt: skip
 def moves_along_a_smoothed_gradient(consensus=consensus_point, *, scale):
     particles, repeats = (100_000 if scale == "full" else 10_000), 64
     f, alpha, s = rastrigin().loss, 0.3, 0.2
@@ -54,9 +53,8 @@ def moves_along_a_smoothed_gradient(consensus=consensus_point, *, scale):
 
 @claim(
     "many particles, α s² = τ, α = 1000: the consensus x' makes the implicit step x' - x = -τ f'(x') up to 2 %",
-    source="scaled",
-    broken=UPHILL | EQUAL,
-)
+    source="scaled", broken=UPHILL | EQUAL,
+)  # fmt: skip
 def makes_the_proximal_step(consensus=consensus_point):
     tau, alpha = 0.01, 1_000.0
     with jax.enable_x64(True):
@@ -75,9 +73,8 @@ def makes_the_proximal_step(consensus=consensus_point):
 
 @claim(
     "a hop with a small cloud (s = 0.02, α = 1, 1,000 particles) points down the gradient: mean cosine at least 0.95",
-    source="ours",
-    broken={"equal weights": {"alpha": 1e-9}, "a cloud wider than the valleys": {"spread": 1.0}},
-)
+    source="ours", broken={"equal weights": {"alpha": 1e-9}, "a cloud wider than the valleys": {"spread": 1.0}},
+)  # fmt: skip
 def hops_point_down_the_gradient(alpha=1.0, spread=0.02, *, scale):
     problem = rastrigin(dim=2, radius=3.0)
     method = ConsensusHopping(alpha, spread, particles=1_000)
@@ -110,9 +107,8 @@ def finds_the_global_minimum(method=ConsensusBasedOptimization, sweep=NOISE, *, 
 
 @claim(
     "2-D Rastrigin, same starts: gradient descent with the best of 48 step sizes finds the minimum in at most 20 %",
-    source="ours",
-    broken={"consensus-based": {"method": ConsensusBasedOptimization, "sweep": NOISE}},
-)
+    source="ours", broken={"consensus-based": {"method": ConsensusBasedOptimization, "sweep": NOISE}},
+)  # fmt: skip
 def gradient_descent_gets_stuck(method=optax.sgd, sweep=RATES, *, scale):
     return Evidence(_success_rate(method, sweep, scale), at_most=0.2)
 

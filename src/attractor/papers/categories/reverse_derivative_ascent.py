@@ -100,9 +100,8 @@ def chain_rule(reverse=reverse_derivative, *, scale):
 
 @claim(
     "one pass over all 256 inputs teaches a look-up table any of 20 random functions of 8 bits: error rate 0",
-    source="ours",
-    broken={"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}},
-)
+    source="ours", broken={"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}},
+)  # fmt: skip
 def learns_in_one_pass(reverse=reverse_derivative, *, scale):
     functions, n_in = (20, 8) if scale == "quick" else (200, 12)
     method = reverse_derivative_ascent(reverse)
@@ -134,9 +133,8 @@ def _split(inputs, labels, held_out, split) -> Any:
 
 @claim(
     "on held-out Iris and handwritten digits a table learned in one pass beats the majority class by 30 points",
-    source="ours",
-    broken={"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}},
-)
+    source="ours", broken={"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}},
+)  # fmt: skip
 def learns_from_data(reverse=reverse_derivative, *, scale):
     gains = {}
     for name, load in {"Iris": _iris, "digits": _digits}.items():

@@ -1,15 +1,12 @@
 """Forward gradient: a random direction times the derivative along it estimates the gradient without a backward pass.
 
 ```python
-import jax, jax.numpy as jnp, optax
+import jax, jax.numpy as jnp
 from attractor import run
-from attractor.credit import ForwardGradient, forward_gradient, forward_gradient_descent
+from attractor.credit import forward_gradient, forward_gradient_descent
 from attractor.problems import digits_logistic
-
 estimate = forward_gradient(lambda x: jnp.sum(x**2), jnp.ones(5), jax.random.key(0))  # unbiased for 2 * ones(5)
-trace = run(digits_logistic(), forward_gradient_descent(1e-2), steps=500, seeds=2)
-print(trace["test_accuracy"].mean("seed").values[0, -1])
-trace = run(digits_logistic(), ForwardGradient(optax.adam(1e-3)), steps=500)  # or any other transformation
+print(run(digits_logistic(), forward_gradient_descent(1e-2), steps=500, seeds=2)["test_accuracy"].values[0, :, -1])
 ```
 """
 
@@ -17,23 +14,28 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 
-from attractor.credit.forward import (
-    ForwardGradient,
-    directional_gradient,
-    estimator_stats,
-    forward_gradient,
-    forward_gradient_descent,
-    value_and_forward_gradient,
+from attractor import LogUniform
+from attractor.credit import ForwardGradient, directional_gradient, estimator_stats, forward_gradient
+from attractor.papers.words import (
+    Evidence,
+    Interval,
+    cached,
+    claim,
+    key,
+    mean,
+    median,
+    paired_ratio,
+    seconds,
+    sizes,
+    tune,
 )
-from attractor.papers.words import Evidence, Interval, cached, claim, key, mean, median, run, seconds, seeds, sizes
 from attractor.problems.digits import digits_logistic, digits_mlp
 
 
 def _along(sampler, sign=1.0):
-    """The estimator with other directions, or with the wrong sign."""
-
     def estimate(f, params, key):
         v = optax.tree.random_like(key, params, sampler)
         return jax.tree.map(lambda u: sign * jax.jvp(f, (params,), (v,))[1] * u, v)
@@ -41,12 +43,7 @@ def _along(sampler, sign=1.0):
     return estimate
 
 
-def _on_sphere(key, shape, dtype):
-    v = jr.normal(key, shape, dtype)
-    return v / jnp.linalg.norm(v)
-
-
-SPHERE = {"directions of length one": {"estimator": _along(_on_sphere)}}
+SPHERE = {"directions of length one": {"estimator": _along(lambda *of: (v := jr.normal(*of)) / jnp.linalg.norm(v))}}
 
 
 @cached
@@ -54,87 +51,112 @@ def _stats(estimator, draws=400_000):
     def valley(x):  # a smooth function of 50 variables whose gradient has no symmetry
         return jnp.sum((1 - x[:-1]) ** 2 + jnp.sin(x[1:] - x[:-1] ** 2) ** 2) + jnp.prod(jnp.cos(x[:5]))
 
-    x = jr.normal(key(1), (50,))
-    keys = jr.split(key(), draws)
-    estimates = jax.jit(jax.vmap(lambda key: estimator(valley, x, key)))(keys)
-    return estimator_stats(estimates, jax.grad(valley)(x))
+    x, keys = jr.normal(key(1), (50,)), jr.split(key(), draws)
+    return estimator_stats(jax.jit(jax.vmap(lambda key: estimator(valley, x, key)))(keys), jax.grad(valley)(x))
 
 
-@claim(
-    "the mean of 400,000 estimates in 50 dimensions lies within 3 standard errors of the gradient",
-    source="scaled",
-    broken={"sign flipped": {"estimator": _along(jr.normal, sign=-1.0)}} | SPHERE,
-)
+@claim("the mean of 400,000 estimates in 50 dimensions lies within 3 standard errors of the gradient", source="scaled",
+       broken={"sign flipped": {"estimator": _along(jr.normal, sign=-1.0)}} | SPHERE)  # fmt: skip
 def is_unbiased(estimator=forward_gradient):
     return Evidence(float(_stats(estimator).error), at_most=3.0)
 
 
-@claim(
-    "the mean squared length of the estimate is d + 2 times the gradient's within 3 % (d = 50)",
-    source="scaled",
-    broken={"directions of signs": {"estimator": _along(jr.rademacher)}} | SPHERE,
-)
+@claim("the mean squared length of the estimate is d + 2 times the gradient's within 3 % (d = 50)", source="scaled",
+       broken={"directions of signs": {"estimator": _along(jr.rademacher)}} | SPHERE)  # fmt: skip
 def second_moment_grows_with_dimension(estimator=forward_gradient):
     stats = _stats(estimator)
     share, error = float(stats.second_moment) / 52, 1.96 * float(stats.second_moment_error) / 52
     return Evidence(Interval(share, share - error, share + error), within=(0.97, 1.03))
 
 
-def _mismatched(f, params, key):
-    """The derivative along one direction, the step along another: the estimate's mean is zero."""
-    value, _ = value_and_forward_gradient(f, params, key)
-    slope = jax.jvp(f, (params,), (optax.tree.random_like(jr.fold_in(key, 1), params, jr.normal),))[1]
-    return value, jax.tree.map(lambda v: slope * v, optax.tree.random_like(key, params, jr.normal))
+def _descent(learning_rate, straight):
+    """Forward gradient descent; if not straight, with the rows of every parameter's estimate in reverse order."""
+
+    def estimator(f, params, key):
+        value, estimate = directional_gradient(f, params, optax.tree.random_like(key, params, jr.normal))
+        return value, jax.tree.map(lambda g: jnp.where(straight, g, g[::-1]), estimate)
+
+    return ForwardGradient(optax.sgd(learning_rate), estimator)
 
 
-def _mismatched_descent(learning_rate):
-    return ForwardGradient(optax.sgd(learning_rate), _mismatched)
+@cached
+def _trained(kind, straight, scale):
+    """Tuned to reach a loss of 0.5 or to end with a small one; straight as an array, so that one program serves."""
+    method = eqx.Partial(_descent, straight=jnp.asarray(straight)), {"learning_rate": LogUniform(1e-3, 5e-2)}
+    size = sizes(scale, seeds=(8, 32), width=(16, 64), steps=(8_000, 50_000))
+    how = {"metric": "loss", "budget": 4, "seeds": size["seeds"]}
+    if kind == "logistic":
+        return tune(digits_logistic(batch_size=64), method, steps=5_000, every=50, target=0.5, **how)
+    problem = digits_mlp(size["width"], batch_size=16)  # the direction's noise drowns the minibatch's
+    return tune(problem, method, steps=size["steps"], every=size["steps"] // 4, **how)
 
 
-def _accuracy(problem, descent, rates, steps, n):
-    """Test accuracy at the end, with the step size that has the best training loss."""
-    trace = run(problem, descent, sweep={"learning_rate": rates}, seeds=seeds(n), steps=steps, every=steps // 4)
-    return mean(trace.last("test_accuracy").values[trace.best("loss")])
-
-
-DAMAGED = {"step along another direction": {"descent": _mismatched_descent}}
+DAMAGED = {"rows in reverse order": {"straight": False}}
 
 
 @claim("logistic regression on digits reaches 90 % test accuracy", source="ours", broken=DAMAGED)
-def trains_logistic_regression(descent=forward_gradient_descent, *, scale):
-    size = sizes(scale, n=(4, 16), steps=10_000)
-    return Evidence(_accuracy(digits_logistic(batch_size=64), descent, [1e-2, 2e-2], **size), at_least=0.90)
+def trains_logistic_regression(straight=True, *, scale):
+    return Evidence(mean(_trained("logistic", straight, scale).trace.last("test_accuracy").values[0]), at_least=0.90)
 
 
-@claim("a ReLU network on digits reaches 80 % test accuracy", source="ours", broken=DAMAGED)
-def trains_a_network(descent=forward_gradient_descent, *, scale):
-    size = sizes(scale, n=(4, 16), steps=(12_000, 50_000))
-    problem = digits_mlp(**sizes(scale, width=(16, 64)), batch_size=16)  # the direction's noise drowns the minibatch's
-    return Evidence(_accuracy(problem, descent, [1e-3, 3e-3], **size), at_least=0.80)
+@claim(
+    "a ReLU network on digits reaches 80 % test accuracy",
+    source="ours",
+    broken=DAMAGED,
+    reason="8 seeds do not decide it: 80.1 % [75.8, 84.5] after its 8,000 steps",
+)
+def trains_a_network(straight=True, *, scale):
+    return Evidence(mean(_trained("network", straight, scale).trace.last("test_accuracy").values[0]), at_least=0.80)
 
 
 def _four_directions(f, params, direction):
     """An average over four directions, which costs four tangents."""
-    directions = jax.tree.map(lambda v: jnp.stack([v, -v, 2 * v, -2 * v]), direction)
-    values, estimates = jax.vmap(lambda v: directional_gradient(f, params, v))(directions)
-    return values[0], jax.tree.map(lambda g: g.mean(0), estimates)
+    scaled = jax.vmap(lambda c: directional_gradient(f, params, jax.tree.map(lambda v: c * v, direction)))
+    return jax.tree.map(lambda g: g.mean(0), scaled(jnp.asarray([1.0, -1.0, 2.0, -2.0])))
+
+
+@cached
+def _time_ratio(problem, estimator):
+    """Seconds of a forward-mode derivative over those of loss and backpropagation, per round."""
+    x, batch = problem.init(key()), problem.sample(key(2))
+
+    def compiled(derivative):
+        program = eqx.filter_jit(lambda p, x, v, batch: derivative(lambda y: p.loss(y, batch), x, v))
+        return lambda: program(problem, x, optax.tree.random_like(key(1), x, jr.normal), batch)
+
+    return np.divide(*seconds(compiled(estimator), compiled(lambda f, x, _: jax.value_and_grad(f)(x)), rounds=100))
+
+
+NO_SLOWER = (
+    "digits network, {}, all images: a forward-mode derivative takes at most 1 times the time of backpropagation"
+)
+FOUR = {"four directions": {"estimator": _four_directions}}
 
 
 @claim(
-    "digits network, all images: a forward-mode derivative takes at most 1 times the time of loss and backpropagation",
+    NO_SLOWER.format("64 units"),
     source="ours",
-    broken={"four directions": {"estimator": _four_directions}},
-)  # A statement about this network: on a wider one (256 x 3) the same ratio was 2.2.
+    broken=FOUR,
+    reason="the interval ends at the threshold: 0.96 [0.92, 1.00] of its time",
+)
 def is_no_slower_than_backpropagation(estimator=directional_gradient, *, scale):
-    problem = digits_mlp(**sizes(scale, width=(64, 1024), depth=(1, 6)), batch_size=None)
-    x = problem.init(key())
-    direction = optax.tree.random_like(key(1), x, jr.normal)
+    return Evidence(median(_time_ratio(digits_mlp(width=64, depth=1, batch_size=None), estimator)), at_most=1.0)
 
-    def compiled(derivative):
-        program = eqx.filter_jit(lambda p, x, v: derivative(lambda y: p.loss(y, p.full), x, v))
-        return lambda: program(problem, x, direction)
 
-    forward = compiled(estimator)
-    backward = compiled(lambda f, x, _: jax.value_and_grad(f)(x))
-    ours, theirs = seconds(forward, backward, rounds=300)
-    return Evidence(median(ours / theirs), at_most=1.0)
+@claim(NO_SLOWER.format("256 x 3"), source="ours", broken=FOUR)
+def is_no_slower_on_a_wide_network(estimator=directional_gradient, *, scale):
+    return Evidence(median(_time_ratio(digits_mlp(width=256, depth=3, batch_size=None), estimator)), at_most=1.0)
+
+
+@claim("logistic regression, both tuned: a training loss of 0.5 in at most half of the time that backpropagation takes",
+       source="paper", broken=DAMAGED,
+    reason="54 times as long; a step costs the same, and one direction of 650 is seen in it",
+)  # fmt: skip
+def trains_twice_as_fast(straight=True, *, scale):
+    problem = digits_logistic(batch_size=64)
+    sgd = tune(problem, (optax.sgd, {"learning_rate": LogUniform(0.03, 3.0)}), steps=500, every=5, target=0.5,
+               metric="loss", budget=4, **sizes(scale, seeds=(8, 32)))  # fmt: skip
+    steps = paired_ratio(_trained("logistic", straight, scale).steps_to_target, sgd.steps_to_target)
+    each = float(np.median(_time_ratio(problem, directional_gradient)))
+    ratio = Interval(*(each * bound for bound in (steps.value, steps.low, steps.high)))
+    return Evidence(ratio, at_most=0.5, given={"SGD reaches it": sgd.reached.all()}, note=f"a step: {each:.2f}")

@@ -33,7 +33,7 @@ uncoupled = {"solver": partial(sinkhorn_newton_sparse, density=1e-9, max_newton=
 @cached
 def _solved(solver, family: str, eta: float, scale) -> list[tuple[Transport, float]]:
     """Solutions and their CPU seconds, one per seed."""
-    size, found = sizes(scale, n=(300, 1_000), seeds=(8, 20)), []
+    size, found = sizes(scale, n=(300, 1_000), seeds=(16, 40)), []
     n = size["n"]
     for seed in seeds(size["seeds"]):
         random = np.random.default_rng(seed)
@@ -62,15 +62,15 @@ def _ratios(solver, scale, cost):
     broken={"no coupling in the Hessian": uncoupled},
 )
 def same_plan(solver=sinkhorn_newton_sparse, *, scale):
-    differences, compared = {}, []
+    differences, given = {}, {}
     for family, eta in ETA.items():
         for name, other in (("dense Newton", dense_newton), ("Sinkhorn", sinkhorn)):
-            pairs = zip(_solved(solver, family, eta, scale), _solved(other, family, eta, scale), strict=True)
+            pairs = list(zip(_solved(solver, family, eta, scale), _solved(other, family, eta, scale), strict=True))
             # Plain Sinkhorn's 20,000 sweeps are not enough for every instance: then there is nothing to compare with.
             found = [np.abs(ours.plan - theirs.plan).sum() for (ours, _), (theirs, _) in pairs if theirs.error <= 1e-9]
             differences[f"{family} costs, {name}"] = max(found, default=np.nan)
-            compared.append(f"{len(found)}")
-    return Evidence.of_cases(differences, at_most=1e-6, note=f"instances compared: {', '.join(compared)}")
+            given[f"{family} costs: {name} converges on half of them"] = 2 * len(found) >= len(pairs)
+    return Evidence.of_cases(differences, at_most=1e-6, given=given)
 
 
 @claim(
@@ -85,7 +85,6 @@ def tenth_of_the_iterations(solver=sinkhorn_newton_sparse, *, scale):
 @claim(
     "a marginal error of 1e-9 takes less CPU time than with plain matrix scaling: at most 1 times its seconds",
     source="scaled",
-    reason="8 instances do not decide it for random costs, whose ratios of CPU seconds differ by more than ten times",
     broken={"dense Hessian": {"solver": dense_newton}, "no coupling in the Hessian": uncoupled},
 )
 def less_time(solver=sinkhorn_newton_sparse, *, scale):

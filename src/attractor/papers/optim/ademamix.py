@@ -1,26 +1,17 @@
 """AdEMAMix: Adam that also follows a very slow average of old gradients.
 
 ```python
-import jax
 import jax.numpy as jnp
 import optax
+from attractor import Minimization, run
 from attractor.optim import half_life_schedule
 
 steps = 1_000  # both warm-ups last for the whole run; optax keeps the optimizer itself
 optimizer = optax.contrib.ademamix(
     1e-2, b3=half_life_schedule(0.9, 0.999, steps), alpha=optax.linear_schedule(0.0, 5.0, steps)
 )
-w = jnp.zeros(3)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(lambda w: jnp.sum((w - 3.0) ** 2))(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(steps):
-    w, state = step(w, state)
-print(w)  # near 3, 3, 3
+problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
+print(run(problem, optimizer, steps=steps, every=steps).last("loss").values)  # near 0
 ```
 """
 
@@ -32,25 +23,15 @@ import numpy as np
 import optax
 
 from attractor.optim.adaptive import half_life_schedule
-from attractor.papers.words import (
-    Evidence,
-    bootstrap,
-    cached,
-    claim,
-    first_step,
-    paired_ratio,
-    seed,
-    seeds,
-    sizes,
-    tune,
-)
-from attractor.problem import Minimization
-from attractor.problems.held_out import held_out
+from attractor.papers import words
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, paired_ratio, seed, seeds, sizes
+from attractor.problems.sequences import markov_text
 from attractor.registry import LogUniform
 
 STEPS = 4_000
 SPACE = {"learning_rate": LogUniform(3e-4, 3e-2)}
-DECAY, VOCABULARY, CONTEXT, HELD_OUT = 0.01, 16, 2, 1_024
+DECAY = 0.01
+SIGN = {"sign of the slow average": {"alpha": -1.0}}
 
 
 def _linear_decay(start, end, steps):
@@ -58,35 +39,9 @@ def _linear_decay(start, end, steps):
     return optax.linear_schedule(start, end, steps)
 
 
-def _next_token(model, batch):
-    contexts, tokens = batch
-    logits = jax.vmap(model)(jax.nn.one_hot(contexts, VOCABULARY).reshape(len(contexts), -1))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens).mean()
-
-
-@cached
-def _text():
-    """Contexts and next tokens of a random second-order Markov chain, by what they serve."""
-    rng, size = np.random.default_rng(seed()), 50_000
-    cumulative = rng.dirichlet(np.full(VOCABULARY, 0.3), (VOCABULARY, VOCABULARY)).cumsum(-1)
-    text = [0, 0]
-    for u in rng.random(size + HELD_OUT):
-        text.append(min(int(np.searchsorted(cumulative[text[-2], text[-1]], u)), VOCABULARY - 1))
-    contexts = np.lib.stride_tricks.sliding_window_view(np.asarray(text[:-1], np.int32), CONTEXT)
-    tokens = np.asarray(text[CONTEXT:], np.int32)
-    cuts = {"train": slice(size - HELD_OUT), "test": slice(size - HELD_OUT, size), "validation": slice(size, None)}
-    return {name: (contexts[cut], tokens[cut]) for name, cut in cuts.items()}
-
-
 @cached
 def _language():
-    """A small network learns to predict the next token, 16 at a time."""
-    parts = dict(_text())
-    problem = Minimization.of_model(
-        lambda key: eqx.nn.MLP(CONTEXT * VOCABULARY, VOCABULARY, 32, 1, key=key), _next_token, parts.pop("train"),
-        batch_size=16,
-    )  # fmt: skip
-    return eqx.tree_at(lambda p: p.probes, problem, held_out(parts, {"loss": (problem.loss, "min")}))
+    return markov_text(seed())
 
 
 def _ademamix(learning_rate, steps, alpha):
@@ -104,10 +59,8 @@ def _adamw(learning_rate, steps, alpha):
 
 @claim(
     "the half-life of the slow average grows linearly from that of 0.9 to that of 0.9999 (relative error at most 1e-9)",
-    source="paper",
-    broken={"the decay grows linearly": {"schedule": _linear_decay}},
-    deterministic=True,
-)
+    source="paper", broken={"the decay grows linearly": {"schedule": _linear_decay}}, deterministic=True,
+)  # fmt: skip
 def grows_the_half_life_linearly(schedule=half_life_schedule):
     steps, ends = 1_000, np.log(0.5) / np.log([0.9, 0.9999])
     with jax.enable_x64(True):
@@ -122,22 +75,34 @@ def _with_cosine(method, alpha, learning_rate):
 
 def _tuned(method, alpha, scale):
     made = eqx.Partial(_with_cosine, method, jnp.asarray(alpha))  # one program for every alpha
-    size = sizes(scale, seeds=(8, 32), budget=(8, 16), steps=STEPS, every=100)
-    return tune(_language(), (made, SPACE), metric="test_loss", **size)
+    size = sizes(scale, seeds=(16, 32), budget=(8, 16), steps=STEPS, every=100)
+    return words.tune(_language(), (made, SPACE), metric="test_loss", **size)
 
 
-@claim(
-    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
-    source="ours",
-    broken={"no slow average": {"alpha": 0.0}},
-    reason="8 seeds do not decide it: half get there within 0.925 of the steps, but 3 of them never",
-)
-def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
+def _steps_to_the_loss_of_adamw(alpha, scale, at_most):
     ours, baseline = _tuned(_ademamix, alpha, scale), _tuned(_adamw, 0.0, scale)
     steps = first_step(ours.trace["test_loss"].values[0], baseline.final, ours.trace.dataset["step"].values)
     given = {"AdamW learns": bool((baseline.final < baseline.trace["test_loss"].values[0, :, 0]).all())}
     note = f"final test loss {ours.final.mean():.4f} against {baseline.final.mean():.4f}"
-    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=0.95, given=given, note=note)
+    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=at_most, given=given, note=note)
+
+
+@claim(
+    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
+    source="ours", broken=SIGN,
+    reason="16 seeds do not decide it: half of them never get there, at a final loss of 2.264 against 2.262",
+)  # fmt: skip
+def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
+    return _steps_to_the_loss_of_adamw(alpha, scale, 0.95)
+
+
+@claim(
+    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.51 of its steps",
+    source="paper", broken=SIGN,
+    reason="at this size half of the runs never reach it, and those that do take 0.8 of the steps or more",
+)  # fmt: skip
+def halves_the_steps_of_adamw(alpha=5.0, *, scale):
+    return _steps_to_the_loss_of_adamw(alpha, scale, 0.51)
 
 
 @eqx.filter_jit
@@ -178,9 +143,8 @@ def _memory(method, alpha, scale):
 
 @claim(
     "a batch shown once: 1,000 steps later a share of its largest gain is left that is 0.01 larger than with AdamW",
-    source="ours",
-    broken={"no slow average": {"alpha": 0.0}},
-)
+    source="ours", broken=SIGN,
+)  # fmt: skip
 def forgets_more_slowly(alpha=5.0, *, scale):
     ours, baseline = _memory(_ademamix, alpha, scale), _memory(_adamw, 0.0, scale)
     shares = bootstrap(lambda a, b, c, d: b.mean(-1) / a.mean(-1) - d.mean(-1) / c.mean(-1), *ours, *baseline)

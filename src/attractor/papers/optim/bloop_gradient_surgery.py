@@ -14,67 +14,75 @@ print(trace.final[0, 0])  # 1, 1; the sum of the losses ends at 0.67, 0.67
 ```
 """
 
-from functools import partial
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.objectives import MultiObjective
-from attractor.optim.multi_objective import CombinedGradient, bloop, combine_gradients, project_auxiliary
+from attractor.optim.multi_objective import CombinedGradient, bloop, combine_gradients, project_auxiliary, projected_sum
 from attractor.papers.words import Evidence, cached, claim, key, mean, paired_ratio, run, seed, seeds, sizes
+from attractor.problems.quadratics import bilevel_quadratic
 
-DIM = 50
-
-
-def _bilevel():
-    """Main loss: a quadratic in the first half of the variables, in the other flat. Auxiliary: distance from c."""
-    rng = np.random.default_rng(seed())
-    curvature, c = jnp.asarray(rng.uniform(0.5, 2.0, DIM // 2)), jnp.asarray(rng.standard_normal(DIM))
-    noise = rng.standard_normal((10_000, DIM))
-
-    def losses(x, batch):
-        main = 0.5 * jnp.sum(curvature * x[: DIM // 2] ** 2) + batch.mean(0) @ x
-        return jnp.stack([main, 0.5 * jnp.sum((x - c) ** 2)])
-
-    data = jnp.asarray(noise - noise.mean(0))
-    problem = MultiObjective(
-        losses, lambda key: jr.normal(key, (DIM,)), data, names=("main", "auxiliary"), batch_size=1
-    )
-    return problem, 0.5 * float(jnp.sum(c[: DIM // 2] ** 2))
+LEVELS = (1.05, 1.2, 1.5)  # auxiliary losses at which fronts are compared, over the optimum
+RATE = optax.cosine_decay_schedule(0.02, 1_000)  # so short that a weak auxiliary loss does not get far
 
 
 @cached
-def _final(method, scale):
-    """Main loss by seed, and the auxiliary one over its optimum among the minimizers of the main one."""
-    (problem, optimum), n = _bilevel(), sizes(scale, seeds=(10, 100))["seeds"]
-    trace = run(problem, method(lambda t: 0.3 / (1 + t / 100)), steps=10_000, every=10_000, seeds=seeds(n))
-    return trace.last("main").values[0], trace.last("auxiliary").values[0] / optimum
+def _final(method, steps=10_000, rate=lambda t: 0.3 / (1 + t / 100), strengths=(1.0,), n=(10, 100), *, scale):
+    """By seed and strength: the main loss, and the auxiliary one over its optimum among the main one's minimizers."""
+    (problem, optimum), n = bilevel_quadratic(seed()), sizes(scale, n=n)["n"]
+    sweep = {"strength": strengths}
+    trace = run(problem, eqx.Partial(method, rate), steps=steps, every=steps, seeds=seeds(n), sweep=sweep)
+    return trace.last("main").values.T, trace.last("auxiliary").values.T / optimum
 
 
-def _sum_of_losses(learning_rate):
-    return CombinedGradient(optax.chain(combine_gradients(lambda g, key: g.sum(0)), optax.sgd(learning_rate)))
+def _scaled(rule, learning_rate, strength):
+    """Gradient descent along what a rule makes of the main gradient and ``strength`` times the auxiliary one."""
+    pair = combine_gradients(lambda gradients, key: rule(gradients.at[1].multiply(strength), key))
+    return CombinedGradient(optax.chain(pair, optax.sgd(learning_rate)))
 
 
-SLOW = partial(bloop, rho=1e-3)
-INSTANT = partial(bloop, rho=1.0)
+def _along(learning_rate, strength, rho=0.01):
+    """The part of the auxiliary gradient along the average instead of across it."""
+    across = project_auxiliary(strength, rho)
+
+    def update(updates, state, params=None, *, gradients, **_):
+        d, state = across.update(updates, state, params, gradients=gradients)
+        return jax.tree.map(lambda g, d: 2 * g[0] + strength * g[1] - d, gradients, d), state
+
+    along = optax.GradientTransformationExtraArgs(across.init, update)  # pyright: ignore[reportArgumentType]
+    return CombinedGradient(optax.chain(along, optax.sgd(learning_rate)))
+
+
+def _bloop(rho):
+    return eqx.Partial(bloop, rho=jnp.asarray(rho))  # an array: one program for all
+
+
+OTHERS = {
+    "PCGrad": eqx.Partial(_scaled, projected_sum),
+    "projection per minibatch": _bloop(1.0),
+    "sum of the losses": eqx.Partial(_scaled, lambda gradients, key: gradients.sum(0)),
+}
 
 
 @claim(
     "random gradients of a pytree: what is added to the main gradient is orthogonal to its moving average, to 1e-10",
     source="ours",
-    broken={"plain sum": {"projection": lambda strength, rho: combine_gradients(lambda g, key: g.sum(0))}},
+    broken={
+        "plain sum": {"projection": lambda strength, rho: combine_gradients(lambda g, key: g.sum(0))},
+        "weights of the average swapped": {"projection": lambda strength, rho: project_auxiliary(strength, 1 - rho)},
+    },
 )
 def is_orthogonal_to_the_average(projection=project_auxiliary):
     with jax.enable_x64(True):
         transformation, average, worst = projection(0.5, 0.1), jnp.zeros(12), 0.0
         params = {"w": jnp.zeros((3, 3)), "b": jnp.zeros(3)}
-        state = transformation.init(params)
+        state, update = transformation.init(params), jax.jit(transformation.update)
         for k in jr.split(key(), 20):
             g = {"w": jr.normal(k, (2, 3, 3)), "b": jr.normal(jr.fold_in(k, 1), (2, 3))}
-            d, state = transformation.update(params, state, params, gradients=g, key=k)
+            d, state = update(params, state, params, gradients=g, key=k)
             main = jnp.concatenate([g["b"][0], g["w"][0].ravel()])
             average = 0.9 * average + 0.1 * main
             added = jnp.concatenate([d["b"], d["w"].ravel()]) - main
@@ -84,22 +92,40 @@ def is_orthogonal_to_the_average(projection=project_auxiliary):
 
 @claim(
     "noisy bilevel quadratic: the main loss is at most half that of minibatch projection, and that of the summed loss",
-    source="ours",
-    broken={"no average": {"method": INSTANT}},
-)
-def spares_the_main_loss(method=SLOW, *, scale):
-    ours = _final(method, scale)[0]
-    others = {"projection per minibatch": INSTANT, "sum of the losses": _sum_of_losses}
-    ratios = {name: paired_ratio(ours, _final(other, scale)[0]) for name, other in others.items()}
+    source="ours", broken={"weights of the average swapped": {"rho": 0.999}},
+)  # fmt: skip
+def spares_the_main_loss(rho=1e-3, *, scale):
+    ours, names = (
+        _final(_bloop(rho), strengths=(1.0,), scale=scale)[0][:, 0],
+        ("projection per minibatch", "sum of the losses"),
+    )
+    ratios = {name: paired_ratio(ours, _final(OTHERS[name], scale=scale)[0][:, 0]) for name in names}
     return Evidence.of_cases(ratios, at_most=0.5, note=f"main loss {np.median(ours):.4f}")
 
 
 @claim(
-    "noisy bilevel quadratic: the auxiliary loss ends within 5 % of its optimum among the minimizers of the main loss",
-    source="ours",
-    broken={"main loss alone": {"method": partial(SLOW, strength=0.0)}},
-    reason="6 % [4, 8] over 10 seeds: the main loss ends a little above its minimum, where the auxiliary one is below "
-    "its optimum, and a gap below counts as one above does",
-)
-def minimizes_the_auxiliary_loss(method=SLOW, *, scale):
-    return Evidence(mean(np.abs(_final(method, scale)[1] - 1)), at_most=0.05)
+    "noisy bilevel quadratic: the auxiliary loss ends at most 5 % above its optimum among minimizers of the main loss",
+    source="ours", broken={"main loss alone": {"strength": 0.0}},
+    reason="1.053 [1.023, 1.083] over 10 seeds do not decide it: the main gradient's noise stirs the flat directions",
+)  # fmt: skip
+def minimizes_the_auxiliary_loss(strength=1.0, *, scale):
+    return Evidence(mean(_final(_bloop(1e-3), strengths=(strength,), scale=scale)[1][:, 0]), at_most=1.05)
+
+
+@claim(
+    "fronts over the auxiliary's strength: the main loss is at most PCGrad's, minibatch projection's and the sum's",
+    source="paper", broken={"along the average": {"method": _along}},
+)  # fmt: skip
+def has_the_better_front(method=bloop, *, scale):
+    ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.03, 3.0, 9))
+    for name, front in ({"Bloop": method} | OTHERS).items():
+        main, auxiliary = _final(front, 1_000, RATE, strengths, scale=scale)
+        # at most the level: between two strengths, by interpolation of logarithms; PCGrad is below it at any strength
+        logs = [np.interp(-np.log(LEVELS), -np.log(a), np.log(m)) for a, m in zip(auxiliary, main, strict=True)]
+        fronts[name] = np.exp(logs)
+        given[f"{name} reaches the lowest level"] = (auxiliary.min(1) <= LEVELS[0]).all()
+        if name != "Bloop":
+            cases = zip(LEVELS, fronts["Bloop"].T, fronts[name].T, strict=True)
+            ratios |= {f"{name} at {level:g}": paired_ratio(a, b) for level, a, b in cases}
+    given["the sum has to trade"] = np.median(fronts["sum of the losses"][:, 0] / main.min(1)) > 2  # pyright: ignore[reportPossiblyUnboundVariable]
+    return Evidence.of_cases(ratios, at_most=1.0, given=given)

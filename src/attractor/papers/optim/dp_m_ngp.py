@@ -11,23 +11,20 @@ print(trace.last("loss").values)  # well below ln 2, and no patient can be told 
 ```
 """
 
-import functools
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import minimize
 
 from attractor.optim.private import PrivateDescent, normalized_mean
-from attractor.papers.words import Evidence, cached, claim, key, log_slope, paired_ratio, run, seed, seeds, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, key, log_slope, mean, paired_ratio, run, seeds, sizes, tune
 from attractor.problem import Minimization
 from attractor.problems.convex import logistic_regression
 from attractor.registry import LogUniform
 
-SIZES, DIM, TEST = (500, 2_000, 8_000), 10, 20_000
-
-
-def _plain_mean(gradients):
-    return jax.tree.map(lambda g: g.mean(0), gradients)
+SIZES, DIM = (500, 2_000, 8_000), 10
 
 
 def _normalized_after(gradients):
@@ -40,8 +37,9 @@ def _normalized_after(gradients):
     "logistic loss, one of 569 patients replaced: the averaged normalized gradient moves by at most 2 / n",
     source="paper",
     broken={
-        "no normalization": {"average": _plain_mean},
+        "no normalization": {"average": lambda gradients: gradients.mean(0)},
         "the mean is normalized": {"average": _normalized_after},
+        "norms up to 2": {"average": partial(normalized_mean, bound=2.0)},
     },
 )
 def bounds_the_sensitivity(average=normalized_mean, *, scale):
@@ -52,7 +50,7 @@ def bounds_the_sensitivity(average=normalized_mean, *, scale):
         """The most that hostile replacements (a patient's data blown up) move the average, at a random point."""
         point, which, row = jax.random.split(key, 3)
         x, i = jax.random.normal(point, rows.shape[1:]), jax.random.randint(which, (), 0, len(rows))
-        hostile = (rows.at[i].set(100 * jax.random.normal(row, rows.shape[1:])), labels.at[i].multiply(-1))
+        hostile = rows.at[i].set(100 * jax.random.normal(row, rows.shape[1:])), labels.at[i].multiply(-1)
         before, after = (average(problem.oracles(x, data)["per_example"]()) for data in (problem.full, hostile))
         return jnp.linalg.norm(after - before)
 
@@ -60,83 +58,114 @@ def bounds_the_sensitivity(average=normalized_mean, *, scale):
     return Evidence(float(moves.max()) * len(rows) / 2, at_most=1 + 1e-4, note="in units of 2 / n")
 
 
+def _noisy(rule):
+    """Noise by another rule, from that of so many samples."""
+
+    class Damaged(PrivateDescent):
+        def noise(self, samples):
+            return rule(super().noise, samples)
+
+    return {"method": Damaged}
+
+
+EACH = {"noise of the sum, in every gradient": _noisy(lambda noise, samples: noise(samples) * samples**0.5)}
+IGNORES = {"noise that ignores n": _noisy(lambda noise, samples: noise(SIZES[0]))}
+
+
 @cached
-def _longest_row():
-    return float(jnp.linalg.norm(logistic_regression().full[0], axis=1).max())
+def _cancer(method, normalize, scale):
+    """The tuned run, with noise for gradients of length 1 or for the longest there can be: the longest row of data."""
+    problem = logistic_regression()
+    longest = float(jnp.linalg.norm(problem.full[0], axis=1).max())
+    how = sizes(scale, seeds=(20, 100), budget=(8, 32), metric="loss", steps=50, every=50)
 
+    def accuracy(problem, x, key):
+        return jnp.mean(problem.full[1] * (problem.full[0] @ x) > 0)
 
-def _plain(learning_rate, normalize=False):
-    """Gradient perturbation with noise for the largest gradient there can be: that of the longest row of data."""
-    return PrivateDescent(learning_rate, steps=50, bound=_longest_row(), normalize=normalize)
-
-
-def _normalized(learning_rate):
-    return PrivateDescent(learning_rate, steps=50)
+    make = partial(method, steps=50, bound=1.0 if normalize else longest, normalize=normalize)
+    probes = {"loss": problem.probes["loss"], "accuracy": accuracy}
+    entry = tune(problem, (make, {"learning_rate": LogUniform(1e-3, 3.0)}), probes=probes, **how)
+    return entry.final - problem.optimum, entry.trace.last("accuracy").values[0]
 
 
 @claim(
     "breast cancer, epsilon 1, both tuned: excess risk at most 0.9 of that with noise for the Lipschitz constant",
-    source="ours",
-    broken={"noise for the Lipschitz constant": {"private": functools.partial(_plain, normalize=True)}},
-)
-def lowers_the_excess_risk(private=_normalized, *, scale):
-    problem, space = logistic_regression(), {"learning_rate": LogUniform(1e-3, 3.0)}
-    how = sizes(scale, seeds=(20, 100), budget=(8, 32), metric="loss", steps=50, every=50)
-    ours, baseline = (tune(problem, (m, space), **how).final - problem.optimum for m in (private, _plain))
-    untrained = float(problem.loss(problem.init(jax.random.key(0)), problem.full)) - problem.optimum
+    source="ours", broken=EACH,
+)  # fmt: skip
+def lowers_the_excess_risk(method=PrivateDescent, *, scale):
+    (ours, _), (baseline, _) = _cancer(method, True, scale), _cancer(PrivateDescent, False, scale)
+    learns = {"the baseline learns": baseline.mean() < np.log(2) - logistic_regression().optimum}
+    note = f"{ours.mean():.3f} against {baseline.mean():.3f}"
+    return Evidence(paired_ratio(ours, baseline), at_most=0.9, given=learns, note=note)
+
+
+@claim(
+    "breast cancer, epsilon 1, both tuned: more patients are classified rightly than with noise for that constant",
+    source="scaled", broken=EACH,
+)  # fmt: skip
+def raises_the_accuracy(method=PrivateDescent, *, scale):
+    (_, ours), (_, baseline) = _cancer(method, True, scale), _cancer(PrivateDescent, False, scale)
+    note = f"{ours.mean():.3f} against {baseline.mean():.3f}"
     return Evidence(
-        paired_ratio(ours, baseline),
-        at_most=0.9,
-        given={"the baseline learns": baseline.mean() < untrained},
-        note=f"{ours.mean():.3f} against {baseline.mean():.3f}",
+        mean(ours - baseline), at_least=0.0, given={"the baseline learns": baseline.mean() > 0.63}, note=note
     )
 
 
-class _SameNoise(PrivateDescent):
-    """Noise that does not know how many samples there are."""
-
-    def noise(self, samples):
-        return super().noise(SIZES[0])
-
-
-def _loss(x, batch):
-    rows, labels = batch
-    return jnp.mean(jax.nn.softplus(-labels * (rows @ x)))
+PHIS = {
+    "logistic": lambda margins: jax.nn.softplus(-margins),
+    "hinge": lambda margins: jax.nn.relu(1 - margins) ** 1.5,  # its slope is Hölder continuous with exponent 1/2
+}
 
 
-@cached
-def _population():
-    """Rows on the unit sphere and labels of a logistic model; its true parameter minimizes the population risk."""
-    rng = np.random.default_rng(seed())
-    rows = rng.standard_normal((SIZES[-1] + TEST, DIM))
+@cache  # one function per loss, so that data sets share a program
+def _mean(name):
+    return lambda x, batch: jnp.mean(PHIS[name](batch[1] * (batch[0] @ x)))
+
+
+def _population(draw, n):
+    """Rows on the unit sphere, the chances of a label of 1 in a logistic model, and labels."""
+    rng = np.random.default_rng(draw)
+    rows = rng.standard_normal((n, DIM))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    truth = 3 * np.ones(DIM) / DIM**0.5
-    labels = np.where(rng.random(len(rows)) < 1 / (1 + np.exp(-rows @ truth)), 1.0, -1.0)
-    return jnp.asarray(rows, float), jnp.asarray(labels, float), jnp.asarray(truth, float)
+    chances = 1 / (1 + np.exp(-3 * rows.sum(1) / DIM**0.5))
+    return jnp.asarray(rows, float), jnp.asarray(chances, float), np.where(rng.random(n) < chances, 1.0, -1.0)
+
+
+def _falls(name, method, scale):
+    """Slope in n of the excess population risk: a slope per data set, averaged over 4 noises."""
+    phi, (held, chances, _) = PHIS[name], _population(seeds(1)[0], 20_000)
+
+    @jax.jit
+    def risk(x):
+        """The expected loss over labels, on rows held out."""
+        return jnp.mean(chances * phi(held @ x) + (1 - chances) * phi(-(held @ x)))
+
+    slope, excess = jax.jit(jax.grad(risk)), []
+    least = minimize(risk, np.ones(DIM), jac=lambda x: np.asarray(slope(x), float)).fun
+    for draw in seeds(**sizes(scale, n=(8, 64)), stream=1):
+        rows, _, labels = _population(draw, SIZES[-1])
+        for n in SIZES:
+            problem = Minimization(_mean(name), jnp.zeros(DIM), (rows[:n], labels[:n]))
+            final = run(problem, method(1.0, steps=100), steps=100, every=100, seeds=seeds(4)).final[0]
+            excess.append(np.mean([max(float(risk(x)) - least, 1e-12) for x in final]))
+    excess = np.reshape(excess, (-1, len(SIZES)))
+    note = ", ".join(f"n = {n}: {v:.2g}" for n, v in zip(SIZES, excess.mean(0), strict=True))
+    return Evidence(log_slope(SIZES, excess), at_most=-0.8, note=note)
 
 
 @claim(
     "logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="ours",
-    broken={"noise that ignores n": {"private": _SameNoise}},
-)
-def falls_with_the_sample(private=PrivateDescent, *, scale):
-    rows, labels, truth = _population()
-    held_out = rows[SIZES[-1] :]
-    chance = jax.nn.sigmoid(held_out @ truth)
+    source="scaled", broken=IGNORES,
+)  # fmt: skip
+def falls_with_the_sample(method=PrivateDescent, *, scale):
+    return _falls("logistic", method, scale)
 
-    def expected(x):
-        z = held_out @ x
-        return jnp.mean(chance * jax.nn.softplus(-z) + (1 - chance) * jax.nn.softplus(z))
 
-    def risk(problem, x, key):
-        """The expected loss over labels on held-out rows, less that of the truth."""
-        return expected(x) - expected(truth)
-
-    n, excess = sizes(scale, n=(20, 100))["n"], []
-    for size in SIZES:
-        problem = Minimization(_loss, jnp.zeros(DIM), (rows[:size], labels[:size]))
-        trace = run(problem, private(1.0, steps=100), steps=100, every=100, seeds=seeds(n), probes={"risk": risk})
-        excess.append(trace.last("risk").values[0])
-    note = ", ".join(f"n = {size}: {np.mean(e):.2g}" for size, e in zip(SIZES, excess, strict=True))
-    return Evidence(log_slope(SIZES, np.maximum(np.stack(excess, 1), 1e-12)), at_most=-0.8, note=note)
+@claim(
+    "hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
+    source="scaled", broken=IGNORES,
+    reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
+)  # fmt: skip
+def falls_for_hoelder_losses(method=PrivateDescent, *, scale):
+    """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
+    return _falls("hinge", method, scale)

@@ -1,23 +1,13 @@
 """EXAdam: Adam with bias corrections that couple both moments, the raw gradient in the step, and a growing rate.
 
 ```python
-import jax
 import jax.numpy as jnp
-import optax
+from attractor import Minimization, run
 from attractor.optim import exadam
 
-optimizer = exadam(1e-2)
-w = jnp.zeros(3)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(lambda w: jnp.sum((w - 3.0) ** 2))(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(500):
-    w, state = step(w, state)
-print(w)  # near 3, 3, 3
+problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
+trace = run(problem, exadam(1e-2), steps=500, every=500)
+print(trace.last("loss").values)  # near 0
 ```
 """
 
@@ -38,9 +28,15 @@ TARGET, EVERY = 0.05, 5
 _network = cached(digits_mlp)  # one object, so that its programs are compiled once
 
 
-def _slow(learning_rate):
-    """Neither growth nor the raw gradient: half the step of plain Adam."""
-    return optax.adam(0.5 * learning_rate)
+def _matched(learning_rate):
+    """Adam at a rate that grows as EXAdam's step does where gradients are steady."""
+    return optax.adam(lambda count: learning_rate * 2 * jnp.log(jnp.sqrt(2 * (count + 2.0))))
+
+
+def _shrinking(learning_rate):
+    """The growth is divided by instead of multiplied with."""
+    growth = optax.scale_by_schedule(lambda count: jnp.log(jnp.sqrt(2 * (count + 2.0))) ** -2)
+    return optax.chain(exadam(learning_rate), growth)
 
 
 @claim(
@@ -72,34 +68,45 @@ def follows_its_formula(exadam=exadam):
 def _equal_rates(method, scale):
     """Steps to the target at learning rate 1e-3, by seed."""
     trace = run(
-        _network(), method(1e-3), steps=2_500, every=EVERY, seeds=seeds(**sizes(scale, n=(5, 32))),
+        _network(), method(1e-3), steps=2_500, every=4 * EVERY, seeds=seeds(**sizes(scale, n=(8, 32))),
         probes=probes(_network(), "loss"),
     )  # fmt: skip
     return first_step(trace["loss"].values[0], TARGET, trace.dataset["step"].values)
 
 
+def _against(baseline, exadam, scale, at_most):
+    ours, adam = _equal_rates(exadam, scale), _equal_rates(baseline, scale)
+    return Evidence(paired_ratio(ours, adam), at_most=at_most, given={"Adam reaches it": np.isfinite(adam).all()})
+
+
 @claim(
-    "digits network, both at learning rate 1e-3: reaches training loss 0.05 in at most 0.75 of Adam's steps",
-    source="ours",
-    broken={"neither growth nor the raw gradient": {"exadam": _slow}},
-)
+    "digits network, both at learning rate 1e-3: reaches training loss 0.05 in at most 0.52 of Adam's steps",
+    source="paper", broken={"growth inverted": {"exadam": _shrinking}},
+)  # fmt: skip
 def is_faster_at_equal_rates(exadam=exadam, *, scale):
-    ours, adam = _equal_rates(exadam, scale), _equal_rates(optax.adam, scale)
-    return Evidence(paired_ratio(ours, adam), at_most=0.75, given={"Adam reaches it": bool(np.isfinite(adam).all())})
+    return _against(optax.adam, exadam, scale, 0.52)
 
 
+@claim(
+    "digits network: reaches loss 0.05 in at most 0.9 of the steps of Adam with a rate that grows as EXAdam's steps do",
+    source="ours", broken={"growth inverted": {"exadam": _shrinking}},
+)  # fmt: skip
+def gains_more_than_the_larger_step(exadam=exadam, *, scale):
+    return _against(_matched, exadam, scale, 0.9)
+
+
+@cached
 def _tuned(method, scale):
-    size = sizes(scale, seeds=(5, 32), budget=(8, 16), steps=600, every=EVERY, target=TARGET)
+    size = sizes(scale, seeds=(16, 32), budget=(8, 16), steps=(300, 600), every=EVERY, target=TARGET)
     space = {"learning_rate": LogUniform(1e-3, 1e-1)}
     return tune(_network(), (method, space), probes=probes(_network(), "loss"), **size)
 
 
 @claim(
     "digits network, both tuned over 8 learning rates: reaches training loss 0.05 in at most 1.1 of Adam's steps",
-    source="ours",
-    broken={"no memory of squared gradients": {"exadam": functools.partial(exadam, b2=0.0)}},
-    reason="5 seeds do not decide it, 1.08 [0.89, 1.32]: the gain at equal rates is that of a larger step",
-)
+    source="ours", broken={"no memory of squared gradients": {"exadam": functools.partial(exadam, b2=0.0)}},
+    reason="16 seeds do not decide it: 1.03 of Adam's steps, between 0.93 and 1.13",
+)  # fmt: skip
 def is_as_fast_as_tuned_adam(exadam=exadam, *, scale):
     ours, adam = _tuned(exadam, scale), _tuned(optax.adam, scale)
     given = {"Adam reaches the target": bool(adam.reached.all())}

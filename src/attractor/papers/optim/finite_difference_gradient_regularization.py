@@ -17,12 +17,25 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 
 from attractor.method import Gradient
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
-from attractor.papers.words import Evidence, cached, claim, key, log_slopes, paired_ratio, seconds, seeds, sizes
+from attractor.papers.words import (
+    Evidence,
+    cached,
+    claim,
+    key,
+    paired_difference,
+    paired_ratio,
+    seconds,
+    seeds,
+    sizes,
+    tune,
+)
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
+from attractor.registry import LogUniform
 
 
 def _valley(x):
@@ -38,22 +51,20 @@ def _penalized(x, eps, scheme) -> jax.Array:
 
 @claim(
     "forward difference: its error against the Hessian times the gradient falls as eps to a power within 0.05 of 1",
-    source="ours",
-    broken={"gradient not subtracted": {"penalized": lambda x, eps, scheme: jax.grad(_valley)(x) / eps}},
-)
+    source="ours", broken={"gradient not subtracted": {"penalized": lambda x, eps, scheme: jax.grad(_valley)(x) / eps}},
+)  # fmt: skip
 def converges_to_the_exact_penalty(penalized=_penalized):
     with jax.enable_x64(True):
         x, eps = jr.normal(key(), (10,), jnp.float64), np.geomspace(1e-5, 1e-2, 7)
         exact = _penalized(x, 1.0, "exact")
         errors = [float(jnp.linalg.norm(penalized(x, e, "forward") - exact)) for e in eps]
-    return Evidence(float(abs(log_slopes(eps, errors)[0] - 1)), at_most=0.05)
+    return Evidence(float(abs(np.polyfit(np.log(eps), np.log(errors), 1)[0] - 1)), at_most=0.05)
 
 
 @claim(
     "flooding: a step down and one up are one along the backward difference of eps = learning rate, to 1e-10",
-    source="ours",
-    broken={"forward difference": {"scheme": "forward"}},
-)
+    source="ours", broken={"forward difference": {"scheme": "forward"}},
+)  # fmt: skip
 def flooding_is_a_penalty(scheme="backward"):
     with jax.enable_x64(True):
         x, rate = jr.normal(key(1), (10,), jnp.float64), 1e-3
@@ -65,45 +76,87 @@ def flooding_is_a_penalty(scheme="backward"):
         return Evidence(float(jnp.linalg.norm(x - start - expected) / jnp.linalg.norm(expected)), at_most=1e-10)
 
 
-@cached
-def _test_error(gamma, eps, scheme, draws):
-    """Of a diagonal linear network u² - v² on 40 examples with 100 features, 5 of which count; by seed.
-
-    The features have mean 1: with centered ones the order of the methods is the reverse, for any step.
-    """
+@functools.partial(jax.jit, static_argnums=0)
+def _fitted(scheme, gamma, eps, center, keys):
+    """A diagonal linear network u² - v² on 40 examples with 100 features, 5 of which count: test error and loss."""
     truth = jnp.where(jnp.arange(100) < 5, 1.0, 0.0)
 
-    def weights(x):
-        return x[0] ** 2 - x[1] ** 2
-
     def one(key):
-        a = 1 + jr.normal(key, (40, 100))
+        a = center + jr.normal(key, (40, 100))
         x = jnp.full((2, 100), 0.1)
-        problem = Minimization(lambda x: 0.5 * jnp.mean((a @ (weights(x) - truth)) ** 2), x)
+        problem = Minimization(lambda x: 0.5 * jnp.mean((a @ (x[0] ** 2 - x[1] ** 2 - truth)) ** 2), x)
         method = Gradient(gradient_penalty_sgd(2e-3, gamma, eps, scheme))
         carry = (x, method.init(problem, x, key))
         (x, _), _ = jax.lax.scan(lambda c, _: (method.step(problem, *c, key), None), carry, length=20_000)
-        return jnp.sum((weights(x) - truth) ** 2)
+        return jnp.sum((x[0] ** 2 - x[1] ** 2 - truth) ** 2), problem.loss(x, None)
 
-    return np.asarray(jax.jit(jax.vmap(one))(jr.split(key(), draws)))
+    return jax.vmap(one)(keys)
+
+
+@cached
+def _sparse(scheme, gamma, center, draws):
+    return np.asarray(_fitted(scheme, gamma, 0.1, center, jr.split(key(), draws)))
+
+
+def _order(scheme, center, scale):
+    draws = len(seeds(**sizes(scale, n=(10, 100))))
+    methods = {"ours": (scheme, 0.02), "exact": ("exact", 0.02), "plain": ("exact", 0.0)}
+    errors, losses = zip(*(_sparse(*how, center, draws) for how in methods.values()), strict=True)  # pyright: ignore[reportCallIssue]
+    note = ", ".join(f"{name} {np.median(e):.3g}" for name, e in zip(methods, errors, strict=True))
+    cases = {"step 0.1 over exact": paired_ratio(*errors[:2]), "exact over plain": paired_ratio(*errors[1:])}
+    return Evidence.of_cases(cases, at_most=1.0, given={"all fit the data": np.max(losses) < 0.01}, note=note)
 
 
 @claim(
     "diagonal network, sparse target, features of mean 1: error over that of exact, and exact over plain, at most 1",
-    source="scaled",
-    broken={"backward difference": {"scheme": "backward"}, "no penalty": {"gamma": 0.0}},
-)
-def favors_the_sparse(scheme="forward", gamma=0.02, *, scale):
-    draws = len(seeds(**sizes(scale, n=(10, 100))))
-    ours = _test_error(gamma, 0.1, scheme, draws)
-    exact, plain = _test_error(0.02, 1.0, "exact", draws), _test_error(0.0, 1.0, "forward", draws)
-    note = ", ".join(f"{name} {np.median(e):.3g}" for name, e in (("ours", ours), ("exact", exact), ("plain", plain)))
-    cases = {"step 0.1 over exact": paired_ratio(ours, exact), "exact over plain": paired_ratio(exact, plain)}
-    return Evidence.of_cases(cases, at_most=1.0, note=note)
+    source="scaled", broken={"backward difference": {"scheme": "backward"}},
+)  # fmt: skip
+def favors_the_sparse(scheme="forward", *, scale):
+    return _order(scheme, 1.0, scale)
+
+
+@claim(
+    "diagonal network, sparse target, centered features: error over that of exact, and exact over plain, at most 1",
+    source="scaled", broken={"backward difference": {"scheme": "backward"}},
+    reason="without a common mean the penalty raises the error by 3 %, and the finite step adds to that",
+)  # fmt: skip
+def favors_the_sparse_from_centered_features(scheme="forward", *, scale):
+    return _order(scheme, 0.0, scale)
+
+
+@cached
+def _accuracy(scheme, scale):
+    """Of a small digits network by seed, the rate and the penalty's weight tuned on other data."""
+
+    def method(learning_rate, gamma):
+        return optax.chain(penalize_gradient_norm(gamma, 0.1, scheme), optax.adam(learning_rate))
+
+    space = {"learning_rate": LogUniform(1e-3, 0.03), "gamma": LogUniform(0.01, 1.0)}
+    how = sizes(scale, seeds=(24, 64), budget=(8, 32), steps=400, every=400, metric="test_accuracy")
+    return tune(digits_mlp(width=32), (method, space), **how).final
+
+
+@claim(
+    "digits network, both tuned: the test accuracy with a difference of step 0.1 is at least that of the exact penalty",
+    source="paper", broken={"backward difference": {"scheme": "backward"}},
+)  # fmt: skip
+def generalizes_better_than_the_exact_penalty(scheme="forward", *, scale):
+    ours, exact = _accuracy(scheme, scale), _accuracy("exact", scale)
+    return Evidence(paired_difference(ours, exact), at_least=0.0, note=f"{ours.mean():.4f} against {exact.mean():.4f}")
 
 
 def _double_backpropagation(loss, x):
     return jax.grad(lambda x: loss(x) + 0.05 * sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(x))))(x)
+
+
+def _through_the_difference(loss, x):
+    """The gradient of a central difference, the places where it is taken included."""
+
+    def penalized(x):
+        ahead, behind = (jax.tree.map(lambda a, g, h=h: a + h * g, x, jax.grad(loss)(x)) for h in (0.01, -0.01))
+        return loss(x) + 5 * (loss(ahead) - loss(behind))
+
+    return jax.grad(penalized)(x)
 
 
 def _forward_difference(loss, x):
@@ -113,9 +166,8 @@ def _forward_difference(loss, x):
 
 @claim(
     "digits network, width 512, full batch: a penalized gradient takes at most 0.9 of double backpropagation's time",
-    source="ours",
-    broken={"double backpropagation": {"gradient": _double_backpropagation}},
-)
+    source="ours", broken={"differentiated through": {"gradient": _through_the_difference}},
+)  # fmt: skip
 def is_cheaper(gradient=_forward_difference):
     problem = digits_mlp(width=512, depth=2, batch_size=None)
     x = problem.init(key())
@@ -124,5 +176,5 @@ def is_cheaper(gradient=_forward_difference):
         program = jax.jit(functools.partial(gradient, lambda x: problem.loss(x, problem.full)))
         return lambda: program(x)
 
-    ours, theirs = seconds(compiled(gradient), compiled(_double_backpropagation), rounds=13)
+    ours, theirs = seconds(compiled(gradient), compiled(_double_backpropagation), rounds=9)
     return Evidence(float(ours[3:].min() / theirs[3:].min()), at_most=0.9)

@@ -1,145 +1,173 @@
 """Last-iterate convergence: the final point of stochastic gradient descent attains the rates of an average.
 
 ```python
-import jax.numpy as jnp
 import optax
 from attractor import run
 from attractor.optim import last_iterate_schedule
 from attractor.problems import logistic_regression
 
 problem = logistic_regression(batch_size=1)
-optimizer = optax.sgd(last_iterate_schedule(3.0, steps=2_000))
-trace = run(problem, optimizer, steps=2_000, seeds=8)
+trace = run(problem, optax.sgd(last_iterate_schedule(3.0, steps=2_000)), steps=2_000, seeds=8)
 print(trace.last("loss").values - problem.optimum)  # no averaging of iterates
 ```
 """
 
-import functools
+from functools import cache, partial
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from attractor.linalg.proximal import lasso
+from attractor.optim.proximal import exponentiated_gradient, proximal_sgd
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule
-from attractor.papers.words import Evidence, Interval, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
 from attractor.problem import Minimization
 
-DIM, ROWS = 10, 4_096
-HORIZONS = tuple(2**k for k in range(7, 14))
-RATE = 0.7
+DIM, HORIZONS, RATES = 10, tuple(2**k for k in (7, 9, 11, 13)), (0.2, 0.7, 2.0, 6.0)
+FAR, SIMPLEX = np.full(DIM, DIM**-0.5), np.arange(1, DIM + 1) / 55  # minimizers
 
 
 def _size(x):
-    return jnp.sum(jnp.abs(x)) / DIM**0.5
+    return jnp.sum(jnp.abs(x - FAR)) / DIM**0.5
+
+
+def _penalized(x):
+    return _size(x) + 0.5 * jnp.sum(jnp.abs(x) - FAR) / DIM**0.5
+
+
+def _on_simplex(x):
+    return jnp.sum(jnp.abs(x - SIMPLEX)) / DIM**0.5
 
 
 def _half_square(x):
-    return jnp.sum(x**2) / 2
+    return jnp.sum((x - FAR) ** 2) / 2
 
 
 def _noisy(loss, x, noise):
     """The noise has mean zero over all rows, so that the full loss is the loss itself."""
-    return loss(x - 1 / DIM**0.5) + jnp.mean(noise, 0) @ x
-
-
-@cached
-def _problem(loss, heavy=False):
-    rng = np.random.default_rng(seed())
-    noise = rng.standard_t(1.2, (ROWS, DIM)) if heavy else rng.standard_normal((ROWS, DIM))
-    noise = noise / DIM**0.5
-    return Minimization(
-        functools.partial(_noisy, loss), jnp.zeros(DIM), jnp.asarray(noise - noise.mean(0), float), batch_size=1,
-        probes={"gap": lambda problem, x, key: loss(x - 1 / DIM**0.5)},
-    )  # fmt: skip
+    return loss(x) + jnp.mean(noise, 0) @ x
 
 
 def _constant(learning_rate, steps):
     return lambda count: learning_rate / jnp.sqrt(steps)
 
 
-def _anytime(learning_rate, steps):
-    return inverse_power_schedule(learning_rate)
+def _rising(learning_rate, steps):
+    """The line the wrong way: from zero to the constant step."""
+    return lambda count: learning_rate * jnp.minimum(count + 1, steps) / (steps * jnp.sqrt(steps))
 
 
-def _strongly_convex(learning_rate, steps):
-    return inverse_power_schedule(1.0, 1.0)  # the modulus is 1
-
-
-def _unscaled(learning_rate, steps):
-    return lambda count: 0.05 * learning_rate
-
-
-SCHEDULES = {"constant": _constant, "1/sqrt(t)": _anytime, "linear decay": last_iterate_schedule}
+def _penalized_sgd(schedule):
+    return proximal_sgd(schedule, lasso(0.5 / DIM**0.5))
 
 
 @cached
-def _gaps(schedule, loss, horizons, n, heavy=False):
-    """The gap of the last point, (horizon, seed); all horizons run in one program."""
-
-    def make(horizon):
-        return optax.sgd(schedule(RATE, horizon))
-
-    trace = run(
-        _problem(loss, heavy), make, steps=max(horizons), every=min(horizons), seeds=seeds(n),
-        sweep={"horizon": [float(h) for h in horizons]}, probes={"gap": _problem(loss).probes["gap"]},
-    )  # fmt: skip
-    return np.stack([trace["gap"].sel(step=h).values[i] for i, h in enumerate(horizons)])
+def _problem(loss, gap, rows, heavy):
+    rng = np.random.default_rng(seed())
+    noise = (rng.standard_t(1.2, (rows, DIM)) if heavy else rng.standard_normal((rows, DIM))) / DIM**0.5
+    start = np.full(DIM, 0.1) if loss is _on_simplex else np.zeros(DIM)
+    probes = {"gap": lambda problem, x, key: gap(x)}
+    data = jnp.asarray(noise - noise.mean(0), float)
+    return Minimization(partial(_noisy, loss), jnp.asarray(start, float), data, batch_size=1, probes=probes)
 
 
-def _slope(gaps) -> Interval:
-    """Log-log slope over the horizons of the 95 % quantile over seeds."""
+@cache  # one function for one pair, so that programs are shared
+def _maker(schedule, method):
+    return lambda horizon, rate: method(schedule(rate, horizon))
+
+
+@cached
+def _gaps(
+    schedule, loss, n, method=optax.sgd, horizons=HORIZONS, rates=(0.7,), stream=0, gap=None, rows=4_096, heavy=False
+):
+    """The gap of the last point, (horizon, rate, seed); one program for all horizons and rates."""
+    problem, sweep = _problem(loss, gap or loss, rows, heavy), {"horizon": [*map(float, horizons)], "rate": [*rates]}
+    how = {"every": min(horizons[0], HORIZONS[0]), "lanes": 200, "probes": {"gap": problem.probes["gap"]}}
+    gaps = run(problem, _maker(schedule, method), sweep=sweep, steps=horizons[-1], seeds=seeds(n, stream), **how)["gap"]
+    last = gaps.values.reshape(len(horizons), len(rates), *gaps.shape[1:])
+    at = {int(step): i for i, step in enumerate(gaps["step"].values)}
+    return np.stack([last[i, :, :, at[h]] for i, h in enumerate(horizons)])
+
+
+def _falls(schedules, loss, scale, at_most=-0.45, **how):
+    """Log-log slope over the horizons of the 95 % quantile over seeds, the worst of some schedules."""
 
     def statistic(*samples):
         return log_slopes(HORIZONS, np.stack([np.quantile(s, 0.95, axis=-1) for s in samples], -1))
 
-    return bootstrap(statistic, *gaps, draws=500)
+    gaps = {name: _gaps(s, loss, sizes(scale, n=(200, 2_000))["n"], **how)[:, 0] for name, s in schedules.items()}
+    return Evidence.of_cases({name: bootstrap(statistic, *g, draws=500) for name, g in gaps.items()}, at_most=at_most)
+
+
+INVERSE = {"1/t": lambda rate, steps: inverse_power_schedule(1.0, 1.0)}  # the modulus is 1
+ROOT = {"1/sqrt(t)": lambda rate, steps: inverse_power_schedule(rate)}
+DECAY = {"linear decay": last_iterate_schedule}
+SCHEDULES = {"constant": _constant, **ROOT, **DECAY}
+IGNORES = {"steps that ignore the horizon": {"schedules": {"neither": lambda rate, steps: lambda count: 0.05 * rate}}}
 
 
 @claim(
     "mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
-    source="ours",
-    broken={"steps that ignore the horizon": {"schedules": {"neither": _unscaled}}},
-)
+    source="ours", broken=IGNORES,
+)  # fmt: skip
 def attains_the_convex_rate(schedules=SCHEDULES, *, scale):
-    n = sizes(scale, n=(200, 2_000))["n"]
-    slopes = {name: _slope(_gaps(schedule, _size, HORIZONS, n)) for name, schedule in schedules.items()}
-    return Evidence.of_cases(slopes, at_most=-0.45)
+    return _falls(schedules, _size, scale)
 
 
 @claim(
-    "mean |x|, T = 2^13: the gap's 95 % quantile with linear decay is at most 0.8 times that with constant steps",
-    source="ours",
-    broken={"no decay": {"schedule": _constant}, "steps that ignore the horizon": {"schedule": _unscaled}},
-)
+    "mean |x| and an L1 penalty by its proximal map, linear decay: slope of the gap's 95 % quantile at most -0.45",
+    source="scaled", broken=IGNORES,
+)  # fmt: skip
+def attains_it_with_a_penalty(schedules=DECAY, *, scale):
+    return _falls(schedules, _size, scale, method=_penalized_sgd, gap=_penalized)
+
+
+@claim(
+    "mean |x| on a simplex, mirror descent with entropy, linear decay: slope of that quantile at most -0.45",
+    source="scaled", broken=IGNORES,
+)  # fmt: skip
+def attains_it_in_another_geometry(schedules=DECAY, *, scale):
+    return _falls(schedules, _on_simplex, scale, method=exponentiated_gradient)
+
+
+def _quantiles(a, b, upper=0.95, lower=0.95):
+    return np.quantile(a, upper, axis=-1) / np.quantile(b, lower, axis=-1)
+
+
+def _tuned(schedule, n):
+    """The last gaps at 2^13 steps, at the rate whose 95 % quantile is smallest on other seeds."""
+    tried = _gaps(schedule, _size, 50, horizons=HORIZONS[-1:], rates=RATES, stream=1)[0]
+    best = RATES[int(np.quantile(tried, 0.95, axis=-1).argmin())]
+    return _gaps(schedule, _size, n, horizons=HORIZONS[-1:], rates=(best,))[0, 0]
+
+
+@claim(
+    "mean |x|, T = 2^13, both tuned: the gap's 95 % quantile with linear decay is at most 0.8 times that with none",
+    source="ours", broken={"the line rises": {"schedule": _rising}},
+)  # fmt: skip
 def decay_beats_constant_steps(schedule=last_iterate_schedule, *, scale):
-    n = sizes(scale, n=(200, 2_000))["n"]
-    ours, constant = (_gaps(s, _size, HORIZONS, n)[-1] for s in (schedule, _constant))
-
-    def ratio(a, b):
-        return np.quantile(a, 0.95, axis=-1) / np.quantile(b, 0.95, axis=-1)
-
-    return Evidence(bootstrap(ratio, ours, constant, draws=500), at_most=0.8)
+    ours, constant = (_tuned(s, sizes(scale, n=(200, 2_000))["n"]) for s in (schedule, _constant))
+    learns = {"constant steps come nearer": float(np.quantile(constant, 0.95)) < 0.1}
+    note = f"{np.quantile(ours, 0.95):.2g} against {np.quantile(constant, 0.95):.2g}"
+    return Evidence(bootstrap(_quantiles, ours, constant, draws=500), at_most=0.8, given=learns, note=note)
 
 
 @claim(
     "half the squared norm, steps 1/t, T = 2^7 to 2^13: the last gap's 95 % quantile has slope at most -0.85",
-    source="ours",
-    broken={"steps 1/sqrt(t)": {"schedule": _anytime}},
-)
-def attains_the_strongly_convex_rate(schedule=_strongly_convex, *, scale):
-    return Evidence(_slope(_gaps(schedule, _half_square, HORIZONS, **sizes(scale, n=(200, 2_000)))), at_most=-0.85)
+    source="ours", broken={"steps 1/sqrt(t)": {"schedules": ROOT}},
+)  # fmt: skip
+def attains_the_strongly_convex_rate(schedules=INVERSE, *, scale):
+    return _falls(schedules, _half_square, scale, at_most=-0.85)
 
 
 @claim(
     "half the squared norm, steps 1/t, T = 2^9: the gap's 99 % quantile is at most twice its 90 % quantile",
-    source="scaled",
-    broken={"noise of infinite variance": {"heavy": True}},
-)
+    source="scaled", broken={"noise of infinite variance": {"heavy": True}},
+)  # fmt: skip
 def has_light_tails(heavy=False, *, scale):
     """As it is if the gap is linear in the logarithm of the probability to exceed it."""
-    gaps = _gaps(_strongly_convex, _half_square, (512,), heavy=heavy, **sizes(scale, n=(2_000, 20_000)))[0]
-
-    def ratio(gap):
-        return np.quantile(gap, 0.99, axis=-1) / np.quantile(gap, 0.9, axis=-1)
-
-    return Evidence(bootstrap(ratio, gaps, draws=500), at_most=2.0)
+    # So many rows that hardly a run meets the longest of heavy noise.
+    n = sizes(scale, n=(2_000, 20_000))["n"]
+    gaps = _gaps(INVERSE["1/t"], _half_square, n, horizons=(512,), rows=2**17, heavy=heavy)[0, 0]
+    return Evidence(bootstrap(partial(_quantiles, upper=0.99, lower=0.9), gaps, gaps, draws=500), at_most=2.0)

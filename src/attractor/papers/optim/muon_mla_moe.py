@@ -4,20 +4,12 @@
 import jax
 import jax.numpy as jnp
 import optax
+from attractor import Minimization, run
 
 target = jax.random.normal(jax.random.key(0), (8, 8))
 optimizer = optax.contrib.muon(optax.linear_schedule(0.2, 0.0, 200))  # optax keeps the optimizer itself
-w = jnp.zeros((8, 8))
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state):
-    updates, state = optimizer.update(jax.grad(lambda w: jnp.sum((w - target) ** 2))(w), state, w)
-    return optax.apply_updates(w, updates), state
-
-for _ in range(200):
-    w, state = step(w, state)
-print(jnp.abs(w - target).max())  # near 0
+problem = Minimization(lambda w: jnp.sum((w - target) ** 2), init=jnp.zeros((8, 8)))
+print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near 0
 ```
 """
 
@@ -25,17 +17,18 @@ import functools
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.papers.words import Evidence, cached, claim, first_step, paired_ratio, probes, seed, sizes, tune
+from attractor.nn.attention.latent import LatentAttention
+from attractor.papers import words
+from attractor.papers.words import Evidence, cached, claim, first_step, paired_ratio, probes
 from attractor.problems.sequences import char_transformer
 from attractor.registry import LogUniform
 
-STEPS = 400
+WIDTH, CONTEXT, LATENT, EXPERTS, STEPS = 16, 16, 10, 4, 300
 SHAPES = ((32, 32), (64, 16), (16, 128), (100, 40))
-
-_transformer = cached(char_transformer)  # one object, so that its programs are compiled once
 
 
 def _orthogonalize(matrix, **settings):
@@ -45,18 +38,15 @@ def _orthogonalize(matrix, **settings):
     return update
 
 
-CLASSICAL = {
-    "classical Newton-Schulz coefficients": {
-        "orthogonalize": functools.partial(_orthogonalize, ns_coeffs=(1.5, -0.5, 0.0))
-    },
-    "one step": {"orthogonalize": functools.partial(_orthogonalize, ns_steps=1)},
-}
+_classical = functools.partial(_orthogonalize, ns_coeffs=(1.5, -0.5, 0.0))
+_once = functools.partial(_orthogonalize, ns_steps=1)
+CLASSICAL = {"classical coefficients": {"orthogonalize": _classical}, "one step": {"orthogonalize": _once}}
 
 
 @cached
 def _factors(orthogonalize, scale):
     """For Gaussian matrices: input singular values over the Frobenius norm, output ones, and the cosine with U V'."""
-    rng, count, factors = np.random.default_rng(seed()), 5 if scale == "quick" else 50, []
+    rng, count, factors = np.random.default_rng(words.seed()), 5 if scale == "quick" else 50, []
     for shape in SHAPES:
         matrices = rng.standard_normal((count, *shape)).astype(np.float32)
         for matrix, found in zip(matrices, np.asarray(jax.jit(jax.vmap(orthogonalize))(matrices)), strict=True):
@@ -69,9 +59,8 @@ def _factors(orthogonalize, scale):
 
 @claim(
     "five Newton-Schulz steps take singular values of at least 0.01 of the Frobenius norm into [0.5, 1.5]",
-    source="ours",
-    broken=CLASSICAL,
-)
+    source="ours", broken=CLASSICAL,
+)  # fmt: skip
 def flattens_the_spectrum(orthogonalize=_orthogonalize, *, scale):
     gains = np.concatenate([g[s >= 0.01] for s, g, _ in _factors(orthogonalize, scale)])
     note = f"from {gains.min():.2f} to {gains.max():.2f}"
@@ -80,41 +69,93 @@ def flattens_the_spectrum(orthogonalize=_orthogonalize, *, scale):
 
 @claim(
     "Muon's direction has a cosine of at least 0.95 with that of steepest descent in the spectral norm, U V'",
-    source="ours",
-    broken=CLASSICAL,
-)
+    source="ours", broken=CLASSICAL,
+)  # fmt: skip
 def is_steepest_in_the_spectral_norm(orthogonalize=_orthogonalize, *, scale):
     return Evidence(float(min(cosine for *_, cosine in _factors(orthogonalize, scale))), at_least=0.95)
 
 
+@cached
+def _transformer(latent=None, experts=None):
+    return char_transformer(WIDTH, context=CONTEXT, latent=latent, experts=experts)
+
+
 def _hidden(params):
-    """Muon for the matrices of attention and networks; `None`, which is AdamW, for all that touches characters."""
-    numbers = jax.tree.map(lambda p: optax.contrib.MuonDimensionNumbers() if p.ndim == 2 else None, params)
-    return eqx.tree_at(
-        lambda m: (m.embed, m.position, m.head.weight), numbers, replace=(None, None, None), is_leaf=lambda x: x is None
-    )
+    """Muon for the matrices of attention and networks, stored (…, out, in); AdamW for all that touches characters."""
+    matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=-1, output_axis=-2)
+    numbers, rest = jax.tree.map(lambda p: matrix if p.ndim >= 2 else None, params), (None, None, None)
+    return eqx.tree_at(lambda m: (m.embed, m.position, m.head.weight), numbers, rest, is_leaf=lambda x: x is None)
 
 
-def _muon(learning_rate, ns_steps=5):
-    return optax.contrib.muon(learning_rate, ns_steps=ns_steps, muon_weight_dimension_numbers=_hidden)
+def _muon(coefficients, learning_rate):
+    return optax.contrib.muon(learning_rate, coefficients, muon_weight_dimension_numbers=_hidden)
 
 
-def _tuned(method, scale):
-    problem, size = _transformer(), sizes(scale, seeds=(4, 16), budget=(6, 32), steps=STEPS, every=20)
-    recorded = probes(problem, "test_loss", "validation_loss")
-    space = {"learning_rate": LogUniform(1e-3, 0.1)}
-    return tune(problem, (method, space), metric="test_loss", probes=recorded, **size)
+def _with(coefficients):
+    return eqx.Partial(_muon, jnp.asarray(coefficients))  # one program for all
+
+
+def _tuned(method, problem, scale):
+    size = words.sizes(scale, seeds=(8, 32), budget=(4, 16), steps=STEPS, every=10)
+    recorded, space = probes(problem, "test_loss", "validation_loss"), {"learning_rate": LogUniform(1e-3, 0.1)}
+    return words.tune(problem, (method, space), metric="test_loss", probes=recorded, **size)
+
+
+def _steps_to_the_loss_of_adamw(coefficients, scale, at_most):
+    ours, baseline = (_tuned(m, _transformer(), scale) for m in (_with(coefficients), optax.adamw))
+    steps = first_step(ours.trace["test_loss"].values[0], baseline.final, ours.trace.dataset["step"].values)
+    given = {"AdamW learns": bool((baseline.final < 0.6 * baseline.trace["test_loss"].values[0, :, 0]).all())}
+    note = f"final test loss {ours.final.mean():.3f} against {baseline.final.mean():.3f}"
+    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=at_most, given=given, note=note)
+
+
+QUINTIC = (3.4445, -4.7750, 2.0315)
+NOT_ORTHOGONAL = {"no orthogonalization, retuned": {"coefficients": (1.0, 0.0, 0.0)}}
+SIGN = {"sign of a coefficient": {"coefficients": (3.4445, 4.7750, 2.0315)}}
 
 
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.75 of its steps",
-    source="ours",
-    broken={"no orthogonalization": {"muon": functools.partial(_muon, ns_steps=0)}},
-    reason="4 seeds do not decide it: 0.69 [0.51, 0.94]",
-)
-def reaches_the_loss_of_adamw_sooner(muon=_muon, *, scale):
-    ours, baseline = _tuned(muon, scale), _tuned(optax.adamw, scale)
-    steps = first_step(ours.trace["test_loss"].values[0], baseline.final, ours.trace.dataset["step"].values)
-    given = {"AdamW learns": bool((baseline.final < baseline.trace["test_loss"].values[0, :, 0]).all())}
-    note = f"final test loss {ours.final.mean():.3f} against {baseline.final.mean():.3f}"
-    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=0.75, given=given, note=note)
+    source="ours", broken=NOT_ORTHOGONAL | SIGN,
+)  # fmt: skip
+def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
+    return _steps_to_the_loss_of_adamw(coefficients, scale, 0.75)
+
+
+@claim(
+    "character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
+    source="paper", broken=NOT_ORTHOGONAL,
+    reason="0.61 of the steps, between 0.53 and 0.69; momentum that is not orthogonalized takes 0.68, undecided",
+)  # fmt: skip
+def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
+    return _steps_to_the_loss_of_adamw(coefficients, scale, 0.52)
+
+
+def _keys_and_values(layer, latents):
+    return latents @ layer.keys.T, latents @ layer.values.T
+
+
+@claim(
+    "latent attention decodes as in one pass, keeping at most 0.32 of the numbers that multi-head attention keeps",
+    source="paper", broken={"keys and values are kept": {"kept": _keys_and_values}},
+)  # fmt: skip
+def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
+    layer, n = LatentAttention(2, WIDTH, LATENT, key=words.key()), CONTEXT if scale == "quick" else 10 * CONTEXT
+    x = jax.random.normal(words.key(1), (n, WIDTH))
+    latents, at_once = layer.latents(x), layer(x)
+    errors = [jnp.abs(layer.attend(x[t : t + 1], latents[: t + 1]) - at_once[t]).max() for t in (0, n // 2, n - 1)]
+    given = {"decodes as in one pass": max(errors) < 1e-5}
+    numbers = sum(a.size for a in jax.tree.leaves(kept(layer, latents)))
+    return Evidence(numbers / (2 * x.size), at_most=0.32, given=given)
+
+
+@claim(
+    "latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
+    source="paper", broken=NOT_ORTHOGONAL,
+    reason="0.98: a cache of a third costs half of what Muon gains, and experts do not bring it back at this size",
+)  # fmt: skip
+def gains_with_latents_and_experts(coefficients=QUINTIC, *, scale):
+    ours = _tuned(_with(coefficients), _transformer(LATENT, EXPERTS), scale)
+    plain, muon = (_tuned(m, _transformer(), scale) for m in (optax.adamw, _with(QUINTIC)))
+    note = f"test losses {ours.final.mean():.3f}, AdamW {plain.final.mean():.3f}, Muon alone {muon.final.mean():.3f}"
+    return Evidence(paired_ratio(np.exp(ours.final), np.exp(plain.final)), at_most=0.92, note=note)

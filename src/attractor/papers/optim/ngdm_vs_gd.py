@@ -33,6 +33,15 @@ def _subgradient(learning_rate, l1):
     )
 
 
+def _gradient_last(learning_rate, l1):
+    """The two half-steps in the wrong order: x' = prox(x) - rate · gradient(x)."""
+
+    def update(g, w):
+        return jnp.sign(w) * jnp.maximum(jnp.abs(w) - learning_rate * l1, 0) - learning_rate * g - w
+
+    return optax.stateless(update)  # pyright: ignore[reportArgumentType]
+
+
 @cached
 def _lasso(method, steps):
     """Weights after steps of size 1/L, one row per L1 weight: 500 features, 100 examples, 10 true features."""
@@ -63,7 +72,10 @@ def a_larger_penalty_enlarges_the_weights(method=_subgradient, *, scale):
 @claim(
     "sparse regression, larger L1 weights: proximal steps' norm falls, over half are 0 from 1 on; subgradients: none",
     source="ours",
-    broken={"subgradient steps": {"method": _subgradient}},
+    broken={
+        "subgradient steps": {"method": _subgradient},
+        "the gradient step after the proximal one": {"method": _gradient_last},
+    },
 )
 def proximal_steps_prune(method=proximal_gradient, *, scale):
     size = sizes(scale, steps=STEPS)

@@ -16,111 +16,154 @@ print(run(problem, method, steps=100).final)  # 1, 1, 1; gradient descent needs 
 ```
 """
 
-import functools
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from attractor.optim.surrogate import ProxyProximal
-from attractor.papers.words import Evidence, cached, claim, first_step, log_slopes, run, seed
+from attractor.papers.words import Evidence, cached, claim, first_step, log_slopes, mean, paired_ratio, seeds, sizes
 from attractor.problem import Minimization
 
-DIM, MU, TARGET, LIMIT = 20, 1e-3, 1e-4, 1_500
-DELTAS = (0.3, 0.1, 0.03, 0.01)
+DIM, MU, TARGET = 20, 1e-3, 1e-4
+DELTAS, CLOSEST = (0.3, 0.1, 0.03, 0.01), (0.01,)
+EXACT, NOISY = (1.9, 1.4, 1.0, 0.7), (1.0, 0.3, 0.1, 0.03, 0.01)  # steps, times the smoothness that limits them
 
 
-@cached
-def _pair():
-    """A quadratic with L = 1, a perturbation of norm 1, and the minimizer of the proxy."""
-    rng = np.random.default_rng(seed())
-    basis, _ = np.linalg.qr(rng.standard_normal((DIM, DIM)))
-    other = rng.standard_normal((DIM, DIM))
-    other = (other + other.T) / np.linalg.norm(other + other.T, 2)
-    matrix = basis * np.geomspace(MU, 1.0, DIM) @ basis.T
-    return jnp.asarray(matrix, float), jnp.asarray(other, float), jnp.asarray(rng.standard_normal(DIM), float)
-
-
-def _value(matrix, x):
+def _quadratic(matrix, x):
     return x @ matrix @ x / 2
 
 
-def _calls(make, **sweep):
-    """True gradients until the gap is 1e-4 of the start's, per configuration."""
-    matrix, _, _ = _pair()
-    start = jnp.ones(DIM)
-    problem = Minimization(functools.partial(_value, matrix), start / jnp.sqrt(_value(matrix, start)))
-    return first_step(run(problem, make, steps=LIMIT, every=1, sweep=sweep)["loss"].values[:, 0], TARGET)
+def _pair(draw):
+    """A quadratic with L = 1, a perturbation of norm 1, the minimizer of the proxy, noise, and a key."""
+    rng = np.random.default_rng(draw)
+    basis, _ = np.linalg.qr(rng.standard_normal((DIM, DIM)))
+    other, center, noise = (rng.standard_normal(shape) for shape in ((DIM, DIM), DIM, (1_000, DIM)))
+    other = (other + other.T) / np.linalg.norm(other + other.T, 2)
+    return basis * np.geomspace(MU, 1.0, DIM) @ basis.T, other, center, noise - noise.mean(0), np.array(draw)
+
+
+def _proximal(delta, factor, matrix, other, center, difference):
+    """Steps for a difference of loss and proxy that is ``difference(delta)``-smooth."""
+    rate = factor / difference(delta)
+
+    def proxy(x):
+        return _quadratic(matrix + delta * other, x - center)
+
+    return ProxyProximal(proxy, learning_rate=rate, inner_rate=1 / (1 + delta + 1 / rate), inner_steps=100)
+
+
+def _flipped(*pair, difference):
+    """The correction of the proxy's slope with the wrong sign."""
+
+    class Flipped(ProxyProximal):
+        def step(self, problem, x, state, key):
+            def loss(y, batch):
+                return 2 * self.proxy(y) - problem.loss(y, batch)
+
+            return super().step(Minimization(loss, x, problem.full, batch_size=1), x, state, key)
+
+    made = _proximal(*pair, difference=difference)
+    return Flipped(made.proxy, made.learning_rate, made.inner_rate, made.inner_steps)
+
+
+def _descent(delta, factor, matrix, other, center, difference):
+    """Gradient descent is what is left with a proxy of zero and one inner step."""
+    return ProxyProximal(lambda x: 0.0 * jnp.sum(x), 1e9, factor, 1)
+
+
+def _difference(delta):
+    return delta
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _gaps(make, difference, limit, deltas, factors, noise, pairs):
+    def lane(delta, factor, matrix, other, center, rows, draw):
+        start = jnp.ones(DIM) / jnp.sqrt(_quadratic(matrix, jnp.ones(DIM)))
+
+        def loss(x, batch):
+            return _quadratic(matrix, x) + noise * jnp.mean(batch, 0) @ x
+
+        problem = Minimization(loss, start, rows, batch_size=1)
+        solver = make(delta, factor, matrix, other, center, difference=difference)
+
+        def step(x, t):
+            moved, _ = solver.step(problem, x, None, jax.random.fold_in(jax.random.key(draw), t))
+            return moved, _quadratic(matrix, moved)
+
+        return jax.lax.scan(step, start, jnp.arange(limit))[1]
+
+    over_pairs = jax.vmap(lane, (None, None, 0, 0, 0, 0, 0))
+    over_factors = jax.vmap(over_pairs, (None, 0, *[None] * 5))
+    return jax.vmap(over_factors, (0, None, *[None] * 5))(deltas, factors, *pairs)
 
 
 @cached
-def _proxy_calls(method, deltas):
-    matrix, other, center = _pair()
+def _calls(make, n, noise=0.0, deltas=CLOSEST, limit=800, difference=_difference):
+    """True gradients until the gap is 1e-4 of the start's, (delta, pair), at the factor that is best on other pairs."""
 
-    def make(delta):
-        return method(
-            lambda x: _value(matrix + delta * other, x - center),
-            learning_rate=1 / delta, inner_rate=1 / (1 + 2 * delta), inner_steps=100,
-        )  # fmt: skip
+    def measured(draws):
+        pairs = [jnp.stack([jnp.asarray(a) for a in arrays]) for arrays in zip(*map(_pair, draws), strict=True)]
+        factors = jnp.array(NOISY if noise else EXACT)
+        gaps = _gaps(make, difference, limit, jnp.array(deltas), factors, noise, pairs)  # (delta, factor, pair, step)
+        return 1 + first_step(gaps, TARGET)
 
-    return _calls(make, delta=list(deltas))
-
-
-@cached
-def _descent_calls():
-    return _calls(optax.sgd, learning_rate=[1.0])[0]
+    best = np.minimum(measured(seeds(n // 2, stream=1)), 10 * limit).mean(2).argmin(1)
+    return measured(seeds(n))[np.arange(len(deltas)), best]
 
 
-class _Uncorrected(ProxyProximal):
-    """The proxy's own proximal step: the true gradient is not used."""
-
-    def step(self, problem, x, state, key):
-        return super().step(Minimization(self.proxy, x), x, state, key)
-
-
-def _ignores_the_proxy(proxy, **kwargs):
-    return ProxyProximal(lambda x: 0.0 * jnp.sum(x), **kwargs)
-
-
-BROKEN = {"no true gradient": {"method": _Uncorrected}, "no proxy": {"method": _ignores_the_proxy}}
+LOSS = {"steps for the smoothness of the loss": {"difference": lambda delta: 1.0 + 0 * delta}}
 
 
 @claim(
     "quadratics, mu = 1e-3, delta 0.3 to 0.01: true gradients to a gap of 1e-4 grow as delta^p, p within 0.2 of 1",
-    source="scaled",
-    broken=BROKEN,
-    reason="p = 0.79: at delta = 0.01 nine gradients do, of which a few are needed however close the proxy is",
-)
-def grows_with_the_difference(method=ProxyProximal):
-    calls = np.minimum(_proxy_calls(method, DELTAS), 1e9)
-    return Evidence(
-        float(log_slopes(DELTAS, calls)[0]), within=(0.8, 1.2), note=f"{calls.astype(int).tolist()} gradients"
-    )
+    source="scaled", broken=LOSS,
+)  # fmt: skip
+def grows_with_the_difference(difference=_difference, *, scale):
+    calls = _calls(_proximal, deltas=DELTAS, difference=difference, **sizes(scale, n=(8, 64)))
+    note = f"{np.median(calls, 1).tolist()} gradients"
+    return Evidence(mean(log_slopes(DELTAS, calls.T)), within=(0.8, 1.2), note=note)
 
 
-def _against_descent(method, delta, deltas, at_most):
-    ours, descent = _proxy_calls(method, deltas)[deltas.index(delta)], _descent_calls()
-    return Evidence(
-        float(ours / descent),
-        at_most=at_most,
-        given={"gradient descent gets there": bool(np.isfinite(descent))},
-        note=f"{ours:.0f} against {descent:.0f}",
-    )
+def _against_descent(ours, at_most, scale, noise=0.0):
+    """Of the smallest difference; descent is tuned over as many steps."""
+    descent = _calls(_descent, noise=noise, deltas=(1.0,), limit=3_000, **sizes(scale, n=(8, 64)))[0]
+    note = f"{np.median(ours[-1]):.0f} against {np.median(descent):.0f}"
+    given = {"gradient descent gets there": bool(np.isfinite(descent).all())}
+    return Evidence(paired_ratio(ours[-1], descent), at_most=at_most, given=given, note=note)
 
 
 @claim(
     "quadratics, delta = 0.01: true gradients to a gap of 1e-4 are at most a tenth of gradient descent's on the loss",
-    source="ours",
-    broken=BROKEN,
-)
-def saves_true_gradients(method=ProxyProximal):
-    return _against_descent(method, 0.01, DELTAS, at_most=0.1)
+    source="ours", broken=LOSS,
+)  # fmt: skip
+def saves_true_gradients(difference=_difference, *, scale):
+    return _against_descent(_calls(_proximal, difference=difference, **sizes(scale, n=(8, 64))), 0.1, scale)
+
+
+@claim(
+    "quadratics, delta = 0.01, noise 3e-4 a coordinate: gradients to a gap of 1e-4 are at most a tenth of descent's",
+    source="scaled", broken=LOSS,
+)  # fmt: skip
+def saves_noisy_gradients(difference=_difference, *, scale):
+    ours = _calls(_proximal, difference=difference, noise=3e-4, **sizes(scale, n=(8, 64)))
+    return _against_descent(ours, 0.1, scale, 3e-4)
+
+
+@claim(
+    "quadratics, noise 3e-3, which limits both: gradients to a gap of 1e-4 are at most 1.1 times stochastic descent's",
+    source="scaled", broken={"correction of the wrong sign": {"make": _flipped}},
+)  # fmt: skip
+def is_no_slower_in_noise(make=_proximal, *, scale):
+    ours = _calls(make, noise=3e-3, **sizes(scale, n=(8, 64)))
+    return _against_descent(ours, 1.1, scale, 3e-3)
 
 
 @claim(
     "quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
-    source="ours",
-    broken={"no true gradient": {"method": _Uncorrected}},
-)
-def survives_an_unrelated_proxy(method=ProxyProximal):
-    return _against_descent(method, 1.0, (1.0,), at_most=2.0)
+    source="ours", broken={"correction of the wrong sign": {"make": _flipped}},
+    reason="the matrices drawn do not decide it: 1.8 [1.3, 2.4] times as many",
+)  # fmt: skip
+def survives_an_unrelated_proxy(make=_proximal, *, scale):
+    return _against_descent(_calls(make, deltas=(1.0,), limit=1_500, **sizes(scale, n=(8, 64))), 2.0, scale)

@@ -23,16 +23,13 @@ import optax
 from scipy.stats import rankdata
 
 from attractor.comparison import TUNING_SEEDS
-from attractor.objectives import Composite
 from attractor.optim.schedules import uba_schedule
 from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seed, seeds, sizes
-from attractor.problems.digits import cross_entropy_of, digits_mlp
-from attractor.problems.held_out import held_out
-from attractor.problems.sequences import ALPHABET, grammar_text
+from attractor.problems.digits import digits_mlp
+from attractor.problems.sequences import char_mlp
 
 PHIS = (0.5, 2.0, 5.0)
 RATES = (0.01, 1.0)  # searched range of the peak rate; 15 configurations for every schedule
-CONTEXT = 4  # characters that the language model sees
 
 
 def _unbalanced(learning_rate, steps, phi=2.0, end_value=0.0):
@@ -62,13 +59,9 @@ def _worst(schedule, phi, condition, steps, shift=0.0):
 
 @claim(
     "UBA has its end points, is cosine at phi = 2 and at Chebyshev's rate at phi = 2 u/l, to 1e-9 (relative)",
-    source="paper",
-    broken={
-        "phi forgotten in the second term": {"schedule": _unbalanced},
-        "always cosine": {"schedule": _without_knob},
-    },
-    deterministic=True,
-)
+    source="paper", deterministic=True,
+    broken={"phi forgotten in a term": {"schedule": _unbalanced}, "always cosine": {"schedule": _without_knob}},
+)  # fmt: skip
 def contains_cosine_and_chebyshev(schedule=uba_schedule):
     """At midpoints, with phi twice the condition number, quadratics contract at Chebyshev's rate."""
     errors = []
@@ -87,10 +80,9 @@ def contains_cosine_and_chebyshev(schedule=uba_schedule):
 
 @claim(
     "20 steps of descent, rates 1/l to 1/u: the best phi grows at least 1 % from each u/l = 4, 16 … 1024 to the next",
-    source="ours",
+    source="ours", deterministic=True,
     broken={"phi ignored": {"schedule": _without_knob}, "phi inverted": {"schedule": _inverted}},
-    deterministic=True,
-)
+)  # fmt: skip
 def phi_tracks_the_condition_number(schedule=uba_schedule):
     """The best phi contracts most in the worst case."""
     phis, conditions = np.geomspace(1.0, 1e4, 81), 4.0 ** np.arange(1, 6)
@@ -117,33 +109,9 @@ def _linear(learning_rate, steps):
 BASELINES = {"cosine": optax.cosine_decay_schedule, "linear": _linear, "step": _step, "one-cycle": _one_cycle}
 
 
-class _Characters(eqx.Module):
-    """The next character from the last few, by a network on their embeddings."""
-
-    embed: jax.Array
-    network: eqx.nn.MLP
-
-    def __init__(self, key):
-        for_embed, for_network = jax.random.split(key)
-        self.embed = jax.random.normal(for_embed, (len(ALPHABET), 8)) / 8**0.5
-        self.network = eqx.nn.MLP(8 * CONTEXT, len(ALPHABET), 32, 1, key=for_network)
-
-    def __call__(self, tokens):
-        return self.network(self.embed[tokens].ravel())
-
-
-def _windows(length, stream):
-    tokens = np.array([ALPHABET.index(c) for c in grammar_text(length, seed(stream))], np.int32)
-    views = np.lib.stride_tricks.sliding_window_view(tokens, CONTEXT + 1)
-    return jnp.asarray(views[:, :-1]), jnp.asarray(views[:, -1])
-
-
 @cached
 def _problems():
-    characters = Composite.of_model(_Characters, cross_entropy_of, _windows(4_000, 0), batch_size=64)
-    parts = {"validation": _windows(1_000, 2), "test": _windows(1_000, 1)}
-    measured = held_out(parts, {"loss": (characters.loss, "min")})
-    return digits_mlp(width=32), eqx.tree_at(lambda p: p.probes, characters, measured)
+    return digits_mlp(width=32), char_mlp(seed=seed())
 
 
 def _momentum(shapes, learning_rate, row):
@@ -175,18 +143,31 @@ def _test_losses(schedule, phis, longest, n):
     return np.stack(losses)
 
 
-@claim(
-    "digits, characters, 3 budgets, 15 tries: mean rank by test loss at most 0.3 behind the best of 4 schedules",
-    source="ours",
-    broken={"no decay": {"schedule": _constant}},
-    reason="10 seeds do not decide it: 0.38 [-0.07, 0.83] behind linear decay; ahead of cosine, one-cycle and step",
-)
-def ranks_first(schedule=uba_schedule, *, scale):
-    """Budgets of 25, 50 and 100 %; digits and characters; the others are cosine, linear, step and one-cycle."""
+def _gaps(schedule, scale):
+    """How many ranks behind the others, of budgets of 25, 50 and 100 %, digits and characters."""
     size = sizes(scale, longest=(240, 4_000), n=(10, 30))
     losses = [_test_losses(schedule, PHIS, **size)]
     losses += [_test_losses(baseline, (None,), **size) for baseline in BASELINES.values()]
     ours, *others = rankdata(losses, axis=0).mean(1)  # (method, seed), over problems and budgets
     note = f"UBA {ours.mean():.2f}, " + ", ".join(f"{n} {o.mean():.2f}" for n, o in zip(BASELINES, others, strict=True))
-    gaps = {name: paired_difference(ours, other) for name, other in zip(BASELINES, others, strict=True)}
+    return {name: paired_difference(ours, other) for name, other in zip(BASELINES, others, strict=True)}, note
+
+
+@claim(
+    "digits, characters, 3 budgets, 15 tries: mean rank by test loss at most 0.3 behind the best of 4 schedules",
+    source="ours", broken={"no decay": {"schedule": _constant}},
+    reason="10 seeds do not decide it: 0.38 [-0.07, 0.83] behind linear decay; ahead of cosine, one-cycle and step",
+)  # fmt: skip
+def ranks_first(schedule=uba_schedule, *, scale):
+    gaps, note = _gaps(schedule, scale)
     return Evidence.of_cases(gaps, at_most=0.3, note=note)
+
+
+@claim(
+    "digits, characters, 3 budgets, 15 tries: the mean rank by test loss is ahead of that of each of 4 schedules",
+    source="paper", broken={"no decay": {"schedule": _constant}},
+    reason="linear decay is as good: 0.4 ranks ahead, between 0.1 behind and 0.8 ahead",
+)  # fmt: skip
+def outranks_all(schedule=uba_schedule, *, scale):
+    gaps, note = _gaps(schedule, scale)
+    return Evidence.of_cases(gaps, at_most=0.0, note=note)

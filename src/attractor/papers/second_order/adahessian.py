@@ -1,31 +1,15 @@
 """AdaHessian: Adam whose denominator follows the Hessian diagonal, estimated by one random probe per step.
 
 ```python
-import jax
 import jax.numpy as jnp
-import optax
+from attractor import Minimization, run
 from attractor.second_order import adahessian
-from attractor.linalg import hvp
 
-def loss(w):
-    return jnp.sum(jnp.array([1.0, 1e-3]) * (w - 3.0) ** 2)
-
-optimizer = adahessian(learning_rate=0.3)
-w = jnp.zeros(2)
-state = optimizer.init(w)
-
-@jax.jit
-def step(w, state, key):
-    updates, state = optimizer.update(jax.grad(loss)(w), state, w, hvp=hvp(loss, w), key=key)
-    return optax.apply_updates(w, updates), state
-
-for key in jax.random.split(jax.random.key(0), 200):
-    w, state = step(w, state, key)
-print(w)  # both coordinates near 3, though one is a thousand times flatter
+problem = Minimization(lambda w: jnp.sum(jnp.array([1.0, 1e-3]) * (w - 3.0) ** 2), jnp.zeros(2))
+trace = run(problem, adahessian(learning_rate=0.3), steps=200)
+print(trace.final)  # both coordinates near 3, though one is a thousand times flatter
 ```
 """
-
-import functools
 
 import equinox as eqx
 import jax
@@ -33,42 +17,30 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 
+from attractor.engine import flops_per_step
 from attractor.linalg.curvature import hvp
 from attractor.linalg.hutchinson import hutchinson_diagonal, rademacher_like
-from attractor.papers.words import (
-    Entry,
-    Evidence,
-    cached,
-    claim,
-    key,
-    mean,
-    paired_difference,
-    paired_ratio,
-    probes,
-    run,
-    seed,
-    seeds,
-    sizes,
-    tune,
-)
+from attractor.method import as_method
+from attractor.papers.words import Evidence, cached, claim, key, mean, paired_ratio, run, seed, seeds, sizes, tune
 from attractor.problems.digits import digits_mlp
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
+from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.diagonal import adahessian
 
-STEPS = 500
-UNSMOOTHED = {"no smoothing of the curvature": {"adahessian": functools.partial(adahessian, b2=0.0)}}
+STEPS = 300
+SEARCHED = {"learning_rate": LogUniform(1e-4, 1.0), "b1": Uniform(0.0, 0.95)}  # the same for both methods
 
-_network = cached(digits_mlp)  # one object, so that its programs are compiled once
+
+@cached
+def _network():
+    return digits_mlp(width=32)
 
 
 def _without_probe(matvec, x, drawn, probes=1):
-    """The product with the probe is not multiplied by the probe again."""
-    estimates = jax.vmap(lambda k: matvec(rademacher_like(k, x)))(jr.split(drawn, probes))
-    return estimates.mean(0)
+    return jax.vmap(lambda k: matvec(rademacher_like(k, x)))(jr.split(drawn, probes)).mean(0)
 
 
 def _gaussian(matvec, x, drawn, probes=1):
-    """Normal probes: unbiased too, but a diagonal operator is no longer read off exactly."""
     z = jr.normal(drawn, (probes, *x.shape))
     return (z * jax.vmap(matvec)(z)).mean(0)
 
@@ -86,9 +58,8 @@ def _relative_errors(estimate, problem, count, keys):
 
 @claim(
     "2,000 probes give the diagonal of a dense 50-dimensional Hessian to within 5 % (Euclidean norm)",
-    source="ours",
-    broken={"product not multiplied by the probe": {"estimate": _without_probe}},
-)
+    source="ours", broken={"product not multiplied by the probe": {"estimate": _without_probe}},
+)  # fmt: skip
 def estimates_the_diagonal(estimate=hutchinson_diagonal, *, scale):
     problem = rotated_quadratic(50, condition=1e4, seed=seed())
     keys = jr.split(key(), **sizes(scale, num=(16, 256)))
@@ -97,59 +68,87 @@ def estimates_the_diagonal(estimate=hutchinson_diagonal, *, scale):
 
 @claim(
     "one probe gives the diagonal of a diagonal Hessian exactly (relative error at most 1e-6)",
-    source="paper",
-    broken={"Gaussian probes": {"estimate": _gaussian}},
-)
+    source="paper", broken={"Gaussian probes": {"estimate": _gaussian}},
+)  # fmt: skip
 def reads_a_diagonal_hessian_exactly(estimate=hutchinson_diagonal):
     return Evidence(float(_relative_errors(estimate, diagonal_quadratic(50, 1e4), 1, key()[None])[0]), at_most=1e-6)
+
+
+def _ours(problem, how, **fixed):
+    """AdaHessian with its learning rate and b1 tuned; the other parameters are numbers, too: one program for all."""
+    fixed = {"b2": 0.999, "hessian_power": 1.0} | fixed
+    return tune(problem, (adahessian, SEARCHED | {name: Choice((value,)) for name, value in fixed.items()}), **how)
 
 
 @claim(
     "diagonal quadratic, condition 1e4: AdaHessian needs at most half of Adam's steps to 1e-6 of the loss, both tuned",
     source="ours",
-    broken={"no curvature": {"adahessian": functools.partial(adahessian, hessian_power=0.0)}},
-    reason="Adam, tuned over 16 learning rates, needs only 123 steps here, AdaHessian 85 (medians)",
+    broken={"no curvature, retuned": {"power": 0.0}, "the root taken twice, retuned": {"power": 0.5}},
+    reason="0.62 [0.55, 0.69] of the steps, with b1 tuned for both",
 )
-def halves_the_steps(adahessian=adahessian, *, scale):
-    how = sizes(scale, seeds=(8, 64), budget=16, steps=2_000, target=1e-6, every=5)
-    ours, adam = (tune(diagonal_quadratic(50, condition=1e4), method, **how) for method in (adahessian, optax.adam))
+def halves_the_steps(power=1.0, *, scale):
+    how = sizes(scale, seeds=(16, 64), budget=(32, 64), steps=2_000, target=1e-6, every=5)
+    problem = diagonal_quadratic(50, condition=1e4)
+    ours, adam = _ours(problem, how, hessian_power=power), tune(problem, (optax.adam, SEARCHED), **how)
     reached = {"Adam reaches the target": bool(adam.reached.all())}
     return Evidence(paired_ratio(ours.steps_to_target, adam.steps_to_target), at_most=0.5, given=reached)
 
 
-def _tuned(method, scale) -> Entry:
-    """A method on the digits network: the same tuning budget for each, then fresh seeds, which all of them share."""
-    how = sizes(scale, seeds=(16, 64), budget=(8, 32), steps=STEPS, every=STEPS, metric="test_accuracy")
-    return tune(_network(), method, probes=_accuracies(), **how)
-
-
 def _accuracies():
-    return probes(_network(), "validation_accuracy", "test_accuracy")
+    return {name: _network().probes[name] for name in ("validation_accuracy", "test_accuracy")}
+
+
+def _trained(scale, **fixed):
+    """AdaHessian and Adam on the digits network: the same tuning budget for each, then fresh seeds, shared by both."""
+    how = sizes(scale, seeds=(64, 256), budget=(16, 64), steps=STEPS, every=STEPS, metric="test_accuracy")
+    how |= {"probes": _accuracies()}
+    return _ours(_network(), how, **fixed), tune(_network(), (optax.adam, SEARCHED), **how)
+
+
+UNSMOOTHED = {"no smoothing of the curvature, retuned": {"smoothing": 0.0}}
 
 
 @claim(
-    "digits network, both tuned: AdaHessian's test accuracy is at most 0.3 points below Adam's",
-    source="ours",
-    broken=UNSMOOTHED,
-)
-def is_as_accurate_as_adam(adahessian=adahessian, *, scale):
-    ours, baseline = _tuned(adahessian, scale), _tuned(optax.adam, scale)
-    return Evidence(paired_difference(ours.final, baseline.final), at_least=-0.003)
+    "digits network, both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
+    source="paper", broken=UNSMOOTHED,
+    reason="1.8 points [1.1, 2.6] below on this network of 32 units after 300 steps",
+)  # fmt: skip
+def is_more_accurate_than_adam(smoothing=0.999, *, scale):
+    ours, adam = _trained(scale, b2=smoothing)
+    return Evidence(mean(ours.final - adam.final), at_least=0.0)
 
 
 @claim(
-    "digits network: AdaHessian loses at most 2 points of test accuracy by a rate up to 4 times too small or too large",
-    source="ours",
-    broken=UNSMOOTHED,
-    reason="a rate 4 times too large costs 1.7 points on average, but 8 seeds do not decide it: [0.2, 3.1]",
-)
-def tolerates_the_learning_rate(adahessian=adahessian, *, scale):
-    tuned, drawn, factors = _tuned(adahessian, scale), seeds(**sizes(scale, n=(8, 64))), (1 / 4, 1 / 2, 2, 4)
-    rates = [factor * tuned.winner["learning_rate"] for factor in factors]
-    trace = run(
-        _network(), adahessian, steps=STEPS, every=STEPS, seeds=drawn, sweep={"learning_rate": rates},
-        lanes=len(tuned.final), probes=_accuracies(),
-    )  # fmt: skip
-    finals = zip(factors, trace.last("test_accuracy").values, strict=True)
-    drops = {f"{factor:g} times": mean(tuned.final[: len(drawn)] - accuracy) for factor, accuracy in finals}
-    return Evidence.of_cases(drops, at_most=0.02, note=f"tuned rate {tuned.winner['learning_rate']:.2g}")
+    "digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
+    source="ours", broken=UNSMOOTHED,
+    reason="a rate 4 times too large costs 78 points, one 4 times too small nothing",
+)  # fmt: skip
+def tolerates_the_learning_rate(smoothing=0.999, *, scale):
+    tuned, factors = _trained(scale, b2=smoothing)[0], (1 / 4, 4)
+    rates = [{**tuned.winner, "learning_rate": f * tuned.winner["learning_rate"]} for f in factors]
+    drawn = seeds(**sizes(scale, n=(64, 256)))
+    how = {"steps": STEPS, "every": STEPS, "seeds": drawn, "lanes": len(drawn), "probes": _accuracies()}
+    trace = run(_network(), adahessian, sweep=rates, **how)
+    finals = trace.last("test_accuracy").values
+    drops = {f"{f:g} times": mean(tuned.final - accuracy) for f, accuracy in zip(factors, finals, strict=True)}
+    return Evidence.of_cases(drops, at_most=0.02, given={"it learns, tuned (above 90 %)": tuned.final.mean() > 0.9})
+
+
+def _two_products(learning_rate):
+    """The Hessian product is computed twice."""
+    inner = adahessian(learning_rate)
+
+    def update(updates, state, params=None, *, hvp, **extra):
+        twice = lambda v: jax.tree.map(lambda a, b: a / 2 + b / 4, hvp(v), hvp(jax.tree.map(lambda a: 2 * a, v)))  # noqa: E731
+        return inner.update(updates, state, params, hvp=twice, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)  # pyright: ignore[reportArgumentType]
+
+
+@claim(
+    "digits network, batches of 64: a step of AdaHessian is at most 3 times the arithmetic of one of Adam's",
+    source="ours", broken={"two Hessian products": {"method": _two_products}}, deterministic=True,
+)  # fmt: skip
+def costs_a_few_gradients(method=adahessian):
+    ours, adam = (flops_per_step(_network(), as_method(make(0.1))) for make in (method, optax.adam))
+    return Evidence(ours / adam, at_most=3.0)

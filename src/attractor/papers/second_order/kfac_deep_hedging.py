@@ -11,8 +11,6 @@ print(trace["loss"], trace["test_variance"], trace["test_cost"])
 ```
 """
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,14 +18,16 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.papers.words import Evidence, cached, claim, key, paired_difference, probes, run, seeds, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, key, paired_difference, paired_ratio, probes, sizes, tune
 from attractor.problems.deep_hedging import deep_hedging
 from attractor.registry import LogUniform
 from attractor.second_order.kronecker import Kfac, layer_statistics, second_moments
 
-METHODS = {
-    "adam": (optax.adam, {"learning_rate": LogUniform(3e-3, 1e-1)}),
-    "kfac": (Kfac, {"learning_rate": LogUniform(1e-2, 3e-1), "damping": LogUniform(1e-2, 1.0)}),
+METHODS = {  # each with what is searched, and how often it is tried
+    "adam": (optax.adam, {"learning_rate": LogUniform(3e-3, 1e-1)}, 16),
+    "kfac": (Kfac, {"learning_rate": LogUniform(1e-2, 3e-1), "damping": LogUniform(1e-2, 1.0)}, 16),
+    # Beside so much damping the factors vanish: momentum, with learning rates from 1e-3 to 1e-1.
+    "momentum": (Kfac, {"learning_rate": LogUniform(1e3, 1e5), "damping": LogUniform(1e6, 1.01e6)}, 8),
 }
 
 
@@ -38,9 +38,8 @@ def _uncorrelated(inputs, gradient):
 
 @claim(
     "linear network in which every input meets every residual: the factors give its Fisher block to a relative 1e-6",
-    source="ours",
-    broken={"outputs taken as uncorrelated": {"statistic": _uncorrelated}},
-)
+    source="ours", broken={"outputs taken as uncorrelated": {"statistic": _uncorrelated}},
+)  # fmt: skip
 def factors_give_the_exact_block(statistic=second_moments):
     def error(first, second, third):
         x, layer = jr.normal(first, (6, 4)), eqx.nn.Linear(4, 3, key=second)
@@ -62,41 +61,26 @@ def factors_give_the_exact_block(statistic=second_moments):
 
 @cached
 def _problem(scale):
-    return deep_hedging() if scale == "quick" else deep_hedging(paths=2_000, batch_size=200)
-
-
-def _options(scale, **more):
-    """20 epochs, looking at the training loss alone."""
-    return sizes(scale, steps=200, every=200, seeds=(5, 20), probes=probes(_problem(scale), "loss"), **more)
+    return deep_hedging(**sizes(scale, paths=(250, 2_000), batch_size=(50, 400)))
 
 
 def _tuned(name, scale):
-    return tune(_problem(scale), METHODS[name], **_options(scale, budget=(8, 16))).trace
+    """20 epochs, looking at the training loss alone."""
+    method, space, tries = METHODS[name]
+    options = sizes(scale, steps=100, every=100, seeds=(16, 32), budget=tries, probes=probes(_problem(scale), "loss"))
+    return tune(_problem(scale), (method, space), **options).trace
 
 
-_adam, _kfac = (functools.partial(_tuned, name) for name in METHODS)
-
-
-@cached
-def _uncurved(scale):
-    """Beside so much damping the factors vanish: momentum, with a learning rate of 0.01."""
-    sweep = [{"learning_rate": 1e4, "damping": 1e6}]
-    options = _options(scale)
-    fresh = seeds(options.pop("seeds"))
-    return run(_problem(scale), Kfac, sweep=sweep, lanes=len(fresh), seeds=fresh, **options)
-
-
-UNCURVED = {"no curvature": {"ours": _uncurved}}
+UNCURVED = {"no curvature, retuned": {"ours": "momentum"}}
 
 
 @claim(
     "an LSTM hedges an option, both tuned, 20 epochs: the training loss is at most Adam's",
-    source="ours",
-    broken=UNCURVED,
-)
-def trains_as_well_as_adam(ours=_kfac, *, scale):
-    start = _adam(scale)["loss"].values[0, :, 0]
-    kfac, adam = (trained(scale).last("loss").values[0] for trained in (ours, _adam))
+    source="ours", broken=UNCURVED,
+)  # fmt: skip
+def trains_as_well_as_adam(ours="kfac", *, scale):
+    start = _tuned("adam", scale)["loss"].values[0, :, 0]
+    kfac, adam = (_tuned(name, scale).last("loss").values[0] for name in (ours, "adam"))
     note = f"means {kfac.mean():.3f} and {adam.mean():.3f}, at the start {start.mean():.3f}"
     learned = {"Adam lowers the loss on every seed": bool((adam < start).all())}
     return Evidence(paired_difference(kfac, adam), at_most=0.0, given=learned, note=note)
@@ -109,17 +93,24 @@ def _tested(problem, trained):
     return jax.vmap(lambda x: jnp.stack([probe(problem, x, jr.key(0)) for probe in measured]))(trained)
 
 
+def _on_unseen_paths(ours, measure, at_most, scale):
+    """How many times Adam's a measure is."""
+    networks = [jax.tree.map(lambda a: a[0], _tuned(name, scale).final) for name in (ours, "adam")]
+    kfac, adam = (np.asarray(_tested(_problem(scale), trained))[:, measure] for trained in networks)
+    return Evidence(paired_ratio(kfac, adam), at_most=at_most, note=f"means {kfac.mean():.3f} and {adam.mean():.3f}")
+
+
 @claim(
-    "unseen paths, both tuned, 4 of 5 seeds: variance of the profit at most 0.9 of Adam's, costs at most Adam's",
-    source="ours",
-    broken=UNCURVED,
-    reason="not reproduced: it trains further, but both hedge about as well on paths not trained on",
-)
-def hedges_steadier_and_cheaper(ours=_kfac, *, scale):
-    kfac, adam = (
-        _tested(_problem(scale), jax.tree.map(lambda a: a[0], trained(scale).final)) for trained in (ours, _adam)
-    )
-    ratios = np.asarray(kfac / adam)
-    both = (ratios <= (0.9, 1.0)).all(1)
-    note = "variance {:.2f} times, costs {:.2f} times Adam's (medians)".format(*np.median(ratios, 0))
-    return Evidence(5 * both.mean(), at_least=4, note=note)
+    "unseen paths, both tuned: the variance of the profit is at most 0.656 of Adam's (the paper's 34.4 % less)",
+    source="paper", broken=UNCURVED, reason="1.18 times: it trains further, but hedges unseen paths no steadier",
+)  # fmt: skip
+def hedges_steadier(ours="kfac", *, scale):
+    return _on_unseen_paths(ours, 0, 0.656, scale)
+
+
+@claim(
+    "unseen paths, both tuned: the costs of trading are at most 0.217 of Adam's (the paper's 78.3 % less)",
+    source="paper", broken=UNCURVED, reason="0.99 times: both pay about the same once Adam is tuned",
+)  # fmt: skip
+def hedges_cheaper(ours="kfac", *, scale):
+    return _on_unseen_paths(ours, 1, 0.217, scale)

@@ -3,17 +3,14 @@
 ```python
 import jax.numpy as jnp
 from attractor import run
-from attractor.comparison import tune
 from attractor.objectives import Composite
 from attractor.second_order import ResidualLevenbergMarquardt
-
 circle = Composite.least_squares(lambda x: jnp.array([x @ x - 1]), init=jnp.array([1.5, 0.5]))  # zeros: not isolated
-trace = run(circle, ResidualLevenbergMarquardt(), steps=12)
-print(trace["loss"].values[0, 0], trace.final)
+print(run(circle, ResidualLevenbergMarquardt(), steps=12)["loss"].values[0, 0])
 ```
 """
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,125 +18,131 @@ import jax.random as jr
 import numpy as np
 
 from attractor.comparison import tune
+from attractor.engine import run
 from attractor.objectives import Composite
-from attractor.papers.words import Evidence, cached, claim, paired_ratio, run, seed, seeds
+from attractor.papers.words import Evidence, cached, claim, first_step, paired_ratio, proportion, seed, seeds, sizes
 from attractor.problems.mass_action import mass_action_network
 from attractor.registry import LogUniform
-from attractor.second_order.levenberg_marquardt import ResidualLevenbergMarquardt
+from attractor.second_order.levenberg_marquardt import LocalModel, ResidualLevenbergMarquardt, damped_step
 from attractor.trees import norm
 
-
-def _circle(x):
-    return jnp.array([x @ x - 1])
-
-
-def _curve(x):
-    """Zeros on a parabola; across it one curvature is 1, the other vanishes with the fourth power of the distance."""
-    away = x[0] - x[1] ** 2
-    return jnp.array([away, away**2 * jnp.exp(x[1])])
-
-
-def _double_root(x):
-    return jnp.array([(x[0] + x[1]) ** 2, x[0] - x[1]])
-
-
-# Residuals, starts near the zeros as a function of a uniform number, and a measure of the distance to them.
+# Residuals, starts by a uniform number, distance to the zeros. Across the parabola one curvature vanishes.
 EQUATIONS = {
-    "circle": (_circle, lambda u: 1.02 * jnp.array([jnp.cos(6 * u), jnp.sin(6 * u)]), lambda x: norm(x) - 1),
-    "parabola": (_curve, lambda u: jnp.array([u**2 + 0.02, u]), lambda x: x[0] - x[1] ** 2),
-    "double root": (_double_root, lambda u: jnp.array([u, 1.0]), norm),
-}
+    "circle": (lambda x: jnp.array([x @ x - 1]), lambda u: 1.02 * jnp.array([jnp.cos(6 * u), jnp.sin(6 * u)]),
+               lambda x: norm(x) - 1),
+    "parabola": (lambda x: jnp.array([x[0] - x[1] ** 2, (x[0] - x[1] ** 2) ** 2 * jnp.exp(x[1])]),
+                 lambda u: jnp.array([u**2 + 0.02, u]), lambda x: x[0] - x[1] ** 2),
+    "double root": (lambda x: jnp.array([(x[0] + x[1]) ** 2, x[0] - x[1]]), lambda u: jnp.array([u, 1.0]), norm),
+}  # fmt: skip
 
 
 @cached
 def _equation(name):
     """One problem object for each, so that all powers share one compiled program."""
     residuals, start, distance = EQUATIONS[name]
-    probes = {"distance": lambda problem, x, key: jnp.abs(distance(x))}
-    return Composite.least_squares(residuals, init=lambda key: start(jr.uniform(key)), probes=probes)
+    probe = {"distance": lambda problem, x, key: jnp.abs(distance(x))}
+    return Composite.least_squares(residuals, lambda key: start(jr.uniform(key)), probes=probe)
 
 
-def _distances(name, power):
-    """To the zeros along runs from 20 starts: (20, 41)."""
+def _distances(name, power, scale):
     with jax.enable_x64(True):
-        sweep = {"power": [power]}
-        trace = run(_equation(name), ResidualLevenbergMarquardt, steps=40, every=1, seeds=seeds(20), sweep=sweep)
-        return trace["distance"].values[0]
+        how, n = {"steps": 40, "every": 1, "sweep": {"power": [power]}}, sizes(scale, n=(20, 200))["n"]
+        return run(_equation(name), ResidualLevenbergMarquardt, seeds=seeds(n), **how)["distance"].values[0]
 
 
 def _order(distances):
-    """The exponent q of d+ ~ d^q from the last three distances above rounding errors; 0 if they do not get there."""
-    log = np.log(distances[distances > 1e-13])
-    arrived = 3 <= len(log) < len(distances)
-    return float((log[-1] - log[-2]) / (log[-2] - log[-3])) if arrived else 0.0
+    """The exponent q of d+ ~ d^q from the last three distances before 1e-11; 0 if they do not get there."""
+    log = np.log(distances[: int(first_step(distances, 1e-11)) if distances.min() <= 1e-11 else 0])
+    return float((log[-1] - log[-2]) / (log[-2] - log[-3])) if len(log) >= 3 else 0.0
 
 
 @claim(
     "zeros that fill a circle or parabola, power 1: the distance falls with order at least 1.8 from each of 20 starts",
-    source="ours",
-    broken={
-        "fixed damping": {"power": 0.0},
-        "power too small": {"power": 0.5},
-        "power too large": {"power": 4.0},
-    },
-)
-def is_quadratic_at_zeros_that_are_not_isolated(power=1.0):
-    orders = {name: min(map(_order, _distances(name, power))) for name in ("circle", "parabola")}
+    source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}, "power 4": {"power": 4.0}},
+)  # fmt: skip
+def is_quadratic_at_zeros_that_are_not_isolated(power=1.0, *, scale):
+    orders = {name: min(map(_order, _distances(name, power, scale))) for name in ("circle", "parabola")}
     return Evidence.of_cases(orders, at_least=1.8)
 
 
 @claim(
     "double root (order 1/2), power 1: the distance falls by a factor of at most 0.9 in each of the steps 10 to 40",
-    source="ours",
-    broken={"fixed damping": {"power": 0.0}, "power too small": {"power": 0.5}},
-)
-def is_linear_at_double_roots(power=1.0):
-    distances = _distances("double root", power)
-    factors = distances[:, 11:] / distances[:, 10:-1]
-    return Evidence(float(factors.max()), at_most=0.9, note=f"factors {factors.min():.4f} to {factors.max():.4f}")
+    source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}},
+)  # fmt: skip
+def is_linear_at_double_roots(power=1.0, *, scale):
+    distances = _distances("double root", power, scale)
+    return Evidence(float((distances[:, 11:] / distances[:, 10:-1]).max()), at_most=0.9)
 
 
-WEIGHTS = {"residual_weight": LogUniform(1e-3, 1e1), "gradient_weight": LogUniform(1e-3, 1e1)}
+class Stale(ResidualLevenbergMarquardt):
+    """The damping is that of the start."""
+
+    def init(self, problem, x, key):
+        return x
+
+    def step(self, problem, x, start, key):  # pyright: ignore[reportIncompatibleMethodOverride]
+        first, model = LocalModel.at(problem, start, None), LocalModel.at(problem, x, None)
+        sizes = jnp.stack([jnp.sqrt(2 * first.value), norm(first.gradient)]) ** self.power
+        damping = jnp.stack([self.residual_weight, self.gradient_weight]) @ sizes
+        return model.unravel(model.flat + damped_step(model.jacobian, model.gradient, damping)), start
 
 
-def _residual(problem, x, key):
-    return jnp.sqrt(2 * problem.loss(x, None))
+FIXED, FAN, YAMASHITA = (partial(ResidualLevenbergMarquardt, gradient_weight=0.0, power=p) for p in (0.0, 1.0, 2.0))
 
 
 @cached
-def _steps(method, **space):
-    """Steps to a residual of 1e-10 from 20 starts, infinite if it is not met; tuned on 20 others."""
-    others = [seed(1_000 + i) for i in range(20)]
-    options = {"budget": 8, "steps": 100, "every": 1, "target": 1e-10, "probes": {"residual": _residual}}
+def _residuals(method, scale):
+    """Along runs from random starts; tuned on 20 others for the steps to 1e-10, with as many tries for every method."""
+    how = {"probes": {"residual": lambda problem, x, key: jnp.sqrt(2 * problem.loss(x, None))}, "target": 1e-10}
+    how |= {"tuning_seeds": [seed(1_000 + i) for i in range(20)], "budget": 16, "steps": 100, "every": 1}
+    names = ("residual_weight",) if isinstance(method, partial) else ("residual_weight", "gradient_weight")
     with jax.enable_x64(True):
-        network = mass_action_network(seed=seed())
-        return tune(network, (method, space), seeds=seeds(20), tuning_seeds=others, **options).steps_to_target
+        how |= sizes(scale, seeds=(seeds(40), seeds(400)))
+        searched = method, {name: LogUniform(1e-3, 1e1) for name in names}
+        return tune(mass_action_network(seed=seed()), searched, **how).trace["residual"].values[0]
 
 
-FIXED = functools.partial(ResidualLevenbergMarquardt, power=0.0)
-FIXED_BY_ONE = functools.partial(FIXED, gradient_weight=0.0)
-
-
-def _undamped(residual_weight, gradient_weight):
-    return ResidualLevenbergMarquardt(0.0, 0.0)
-
-
-@claim(
-    "mass-action network with conserved totals: residual at most 1e-10 within 100 steps from at least 18 of 20 starts",
-    source="ours",
-    broken={"no damping": {"method": _undamped}},
-)
-def finds_steady_states(method=ResidualLevenbergMarquardt):
-    return Evidence(float(np.isfinite(_steps(method, **WEIGHTS)).mean()), at_least=0.9)
+_steps = lambda method, scale, level=1e-10: first_step(_residuals(method, scale), level)  # noqa: E731
+_undamped = lambda residual_weight, gradient_weight: ResidualLevenbergMarquardt(0.0, 0.0)  # noqa: E731
+STALE, UNDAMPED = {"damping of the start": {"method": Stale}}, {"no damping": {"method": _undamped}}
 
 
 @claim(
-    "mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
-    source="ours",
-    broken={"no damping": {"method": _undamped}, "fixed damping": {"method": FIXED}},
-)
-def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt):
-    ours, fixed = _steps(method, **WEIGHTS), _steps(FIXED_BY_ONE, residual_weight=LogUniform(1e-4, 1e1))
-    note = f"medians {np.median(ours):g} and {np.median(fixed):g} steps"
-    given = {"a fixed damping arrives from most starts": bool(np.isfinite(fixed).mean() > 0.5)}
-    return Evidence(paired_ratio(ours, fixed), at_most=0.95, given=given, note=note)
+    "mass-action network, conserved totals: residual at most 1e-10 within 100 steps from at least 90 % of the starts",
+    source="ours", broken=UNDAMPED,
+)  # fmt: skip
+def finds_steady_states(method=ResidualLevenbergMarquardt, *, scale):
+    found = np.isfinite(_steps(method, scale))
+    return Evidence(proportion(int(found.sum()), found.size), at_least=0.9)
+
+
+@claim(
+    "mass-action network: at most 3 steps lie between a residual of 1e-3 and 1e-10, as squaring needs 2, in every run",
+    source="scaled", broken=STALE,
+)  # fmt: skip
+def is_quadratic_at_steady_states(method=ResidualLevenbergMarquardt, *, scale):
+    most = [float((_steps(m, scale) - _steps(m, scale, 1e-3)).max()) for m in (method, FIXED)]
+    return Evidence(most[0], at_most=3, note=f"{most[1]:g} with a fixed damping")
+
+
+def _against(method, rivals, scale):
+    steps = {name: _steps(rival, scale) for name, rival in rivals.items()}
+    given = {f"{name} arrives from most starts": np.isfinite(s).mean() > 0.5 for name, s in steps.items()}
+    ratios = {name: paired_ratio(_steps(method, scale), theirs) for name, theirs in steps.items()}
+    return Evidence.of_cases(ratios, at_most=1.0, given=given, note=f"median {np.median(_steps(method, scale)):g}")
+
+
+@claim(
+    "mass-action network, residual 1e-10, both tuned alike: in fewer steps than a fixed damping (ratio at most 1)",
+    source="scaled", broken=UNDAMPED | STALE,
+)  # fmt: skip
+def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt, *, scale):
+    return _against(method, {"a fixed damping": FIXED}, scale)
+
+
+@claim(
+    "mass-action network, residual 1e-10, tuned alike: in at most the steps of Fan-Yuan and of Yamashita-Fukushima",
+    source="scaled", broken=UNDAMPED | STALE, reason="1.05 and 1.02 times: a second weight to tune gains nothing here",
+)  # fmt: skip
+def is_as_fast_as_powers_of_the_residual(method=ResidualLevenbergMarquardt, *, scale):
+    return _against(method, {"Fan-Yuan": FAN, "Yamashita-Fukushima": YAMASHITA}, scale)

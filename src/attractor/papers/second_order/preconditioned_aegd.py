@@ -12,51 +12,42 @@ print(trace.final)  # 0.3, 0.1, 0.6, by way of distributions only
 ```
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.papers.words import Evidence, cached, claim, seed
-from attractor.second_order.energy import energy_descent, gaussian_metric, simplex_metric
+from attractor.papers.words import Evidence, cached, claim, run, seed
+from attractor.problem import Minimization
+from attractor.second_order.energy import EnergyDescentState, energy_descent, gaussian_metric, simplex_metric
 
-RATES = np.geomspace(1e-3, 1e3, 13)
-OFFSET = 1.0
+RATES, OFFSET = np.geomspace(1e-3, 1e3, 13), 1.0
 
 
 def _rosenbrock(x):
     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
 
 
-@cached
-def _columns():
-    """Five columns, and the mixture of them all that is to be found."""
-    rng = np.random.default_rng(seed())
-    return rng.standard_normal((8, 5)), rng.dirichlet(np.ones(5))
+def _fisher(x):
+    """Rosenbrock's function as the squared error of a model with two outputs: its Fisher matrix."""
+    jacobian = jnp.array([[-20 * x[0], 10.0], [-1.0, 0.0]])
+    return 2 * jacobian.T @ jacobian
 
 
 def _mixture(p):
     """Least squares over mixtures of five columns, solved exactly by one of them all."""
-    columns, solution = _columns()
+    rng = np.random.default_rng(seed())
+    columns, solution = rng.standard_normal((8, 5)), rng.dirichlet(np.ones(5))
     return jnp.sum((jnp.asarray(columns) @ (p - jnp.asarray(solution))) ** 2)
 
 
 def _divergence(p):
     """Kullback-Leibler divergence of N(3, 2) from N(mean, deviation)."""
-    mean, deviation = p
-    return jnp.log(deviation / 2) + (4 + (mean - 3) ** 2) / (2 * deviation**2) - 0.5
+    return jnp.log(p[1] / 2) + (4 + (p[0] - 3) ** 2) / (2 * p[1] ** 2) - 0.5
 
 
 def _gaussian(p, g):
     return jnp.stack(gaussian_metric((p[0], p[1]), (g[0], g[1])))
-
-
-def _fisher(x):
-    """Rosenbrock's function as the squared error of a model with two outputs: its Fisher matrix."""
-    jacobian = jnp.array([[-20 * x[0], 10.0], [-1.0, 0.0]])
-    return 2 * jacobian.T @ jacobian
 
 
 # Each: the loss (with minimum 0), the preconditioner, the metric A(x), the start, and which coordinates are positive.
@@ -67,21 +58,25 @@ PROBLEMS = {
 }
 
 
-def _frozen(learning_rate, offset, precondition):
-    """The energy keeps its first value."""
-    inner = energy_descent(learning_rate, offset, precondition)
+@cached
+def _with_energy(rule):
+    """Energy descent whose energy becomes ``rule(energy, 2 eta <g, v>)``."""
 
-    def update(updates, state, params=None, *, value=None, **_):
-        found: Any = inner.update(updates, state, params, value=value)
-        steps, new = found
-        before = jnp.where(state.steps == 0, jnp.sqrt(value + offset), state.energy)
-        return steps * before / new.energy, new._replace(energy=before)
+    def make(learning_rate, offset, precondition):
+        def update(updates, state, params=None, *, value=None, **_):
+            root = jnp.sqrt(value + offset)
+            direction = precondition(params, updates / (2 * root))
+            before = jnp.where(state.steps == 0, root, state.energy)
+            energy = rule(before, 2 * learning_rate * jnp.sum(updates / (2 * root) * direction))
+            return -2 * learning_rate * energy * direction, EnergyDescentState(state.steps + 1, energy)
 
-    return optax.GradientTransformationExtraArgs(inner.init, update)
+        return optax.GradientTransformationExtraArgs(energy_descent().init, update)
+
+    return make
 
 
-def _unpreconditioned(learning_rate, offset, precondition):
-    return energy_descent(learning_rate, offset)
+CONSTANT, HALVED = _with_energy(lambda r, s: r), _with_energy(lambda r, s: r / (1 + s / 2))
+LEAKY = _with_energy(lambda r, s: 0.99 * r / (1 + s))
 
 
 def _plain(learning_rate, offset, precondition):
@@ -91,7 +86,7 @@ def _plain(learning_rate, offset, precondition):
 
 @cached
 def _outcomes(method):
-    """Per problem and learning rate: error of the energy identity, growth of the energy, final loss, is x feasible."""
+    """Per problem and rate: the worst violation of the energy's laws where A > 0, final loss, is every x feasible."""
     results = {}
     for name, (loss, precondition, metric, start, positive) in PROBLEMS.items():
 
@@ -99,22 +94,26 @@ def _outcomes(method):
             optimizer = optax.with_extra_args_support(method(rate, OFFSET, precondition))
 
             def step(carry, _):
-                x, state, before, wrong, growth, inside = carry
+                x, state, before, wrong, inside = carry
                 value, gradient = jax.value_and_grad(loss)(x)
                 change, state = optimizer.update(gradient, state, x, value=value)
-                before = jnp.where(jnp.isnan(before), jnp.sqrt(value + OFFSET), before)
                 after = getattr(state, "energy", before)
-                length = change @ metric(x) @ change
-                error = jnp.abs(after**2 - before**2 + (after - before) ** 2 + length / rate) / total
-                inside = inside & ((x + change)[jnp.array(positive, int)] > 0).all()
-                grown = after - before
-                return (x + change, state, after, jnp.maximum(wrong, error), jnp.maximum(growth, grown), inside), None
+                identity = after**2 - before**2 + (after - before) ** 2 + change @ metric(x) @ change / rate
+                violated = jnp.maximum(jnp.abs(identity) / total, after - before)
+                wrong = jnp.where(inside, jnp.maximum(wrong, jnp.nan_to_num(violated, nan=jnp.inf)), wrong)
+                return (
+                    x + change,
+                    state,
+                    after,
+                    wrong,
+                    inside & ((x + change)[jnp.array(positive, int)] > 0).all(),
+                ), None
 
             x = jnp.asarray(start)
             total = loss(x) + OFFSET  # the first energy, squared
-            first = (x, optimizer.init(x), jnp.nan, 0.0, -jnp.inf, True)
-            (x, _, _, wrong, growth, inside), _ = jax.lax.scan(step, first, length=20_000)
-            return wrong, growth, loss(x), inside
+            carry = (x, optimizer.init(x), jnp.sqrt(total), -jnp.inf, True)
+            (x, _, _, wrong, inside), _ = jax.lax.scan(step, carry, length=20_000)
+            return wrong, loss(x), inside
 
         with jax.enable_x64(True):
             results[name] = [np.asarray(r) for r in jax.jit(jax.vmap(lane))(jnp.asarray(RATES))]
@@ -122,47 +121,60 @@ def _outcomes(method):
 
 
 @claim(
-    "Rosenbrock, simplex, normal law, 13 rates of 1e-3 to 1e3: energy identity to 1e-10 at each step, never growing",
-    source="ours",
-    broken={"constant energy": {"method": _frozen}},
-    reason="large rates step out of the simplex, where the entropy's metric is not positive; it holds on the other two",
-)
+    "3 problems, 13 rates of 1e-3 to 1e3, where A > 0: energy identity to 1e-10 (relative), energy never growing",
+    source="paper", broken={"constant energy": {"method": CONSTANT}, "factor 2 lost": {"method": HALVED}},
+)  # fmt: skip
 def energy_is_stable_at_any_rate(method=energy_descent):
-    """Relative errors or growth, the largest over rates."""
-    found = _outcomes(method).items()
-    largest = {name: np.max([np.nan_to_num(a, nan=np.inf) for a in r[:2]]) for name, r in found}
-    return Evidence.of_cases(largest, at_most=1e-10)
+    return Evidence.of_cases({name: r[0].max() for name, r in _outcomes(method).items()}, at_most=1e-10)
 
 
 @claim(
     "simplex and normal law, 13 rates of 1e-3 to 1e3: probabilities and deviations stay positive at every rate",
-    source="paper",
-    broken={"plain descent in the metric": {"method": _plain}},
+    source="ours", broken={"plain descent in the metric": {"method": _plain}},
     reason="the energy bounds a step's length in the metric, not each coordinate: 7 of 13 rates leave the simplex",
-)
+)  # fmt: skip
 def iterates_stay_feasible(method=energy_descent):
-    """Share of the rates."""
-    inside = {name: float(r[3].mean()) for name, r in _outcomes(method).items() if name != "Rosenbrock"}
+    inside = {name: float(r[2].mean()) for name, r in _outcomes(method).items() if name != "Rosenbrock"}
     return Evidence(sum(inside.values()) / 2, at_least=1.0, cases=inside)
 
 
 @claim(
     "Rosenbrock, simplex, normal law: the best of 13 rates ends with a loss at most 1e-6 above the minimum, on each",
-    source="ours",
-    broken={"no preconditioner": {"method": _unpreconditioned}},
-)
+    source="ours", broken={"no preconditioner": {"method": lambda rate, offset, _: energy_descent(rate, offset)}},
+)  # fmt: skip
 def solves_each_problem(method=energy_descent):
-    return Evidence.of_cases({name: np.nanmin(r[2]) for name, r in _outcomes(method).items()}, at_most=1e-6)
+    return Evidence.of_cases({name: np.nanmin(r[1]) for name, r in _outcomes(method).items()}, at_most=1e-6)
 
 
 @claim(
     "each problem: descent in the same metric diverges at 1/3 of the rates or more where the energy method does not",
-    source="ours",
-    broken={"plain descent": {"method": _plain}},
-)
+    source="ours", broken={"constant energy": {"method": CONSTANT}},
+)  # fmt: skip
 def stays_bounded_where_descent_diverges(method=energy_descent):
-    def diverged(method):
-        return {name: ~(r[2] <= 1e6) for name, r in _outcomes(method).items()}
-
-    plain, ours = diverged(_plain), diverged(method)
+    plain, ours = ({name: ~(r[1] <= 1e6) for name, r in _outcomes(m).items()} for m in (_plain, method))
     return Evidence.of_cases({name: float((plain[name] & ~ours[name]).mean()) for name in ours}, at_least=1 / 3)
+
+
+@claim(
+    "three classes, steps 5,000 to 10,000: convex gap as 1/k, PL gap exponentially, nonconvex squared gradient as 1/k",
+    source="paper", broken={"energy leaks 1 % a step": {"method": LEAKY}}, deterministic=True,
+    reason="on the convex one the energy is spent early: it stops at a loss of 18, and of 13 at a tenth of the rate",
+)  # fmt: skip
+def converges_at_the_rates_of_three_classes(method=energy_descent):
+    """Exponents of 1/k, at least 1; for PL how many times as many digits the second half brings in all, over 1.5."""
+    losses = {
+        "convex": lambda x, _: (x @ jnp.array([[2.0, 0.5], [0.5, 1.0]]) @ x) ** 4,
+        "PL": lambda x, _: x[0] ** 2 + 3 * jnp.sin(x[0]) ** 2 + 0.1 * x[1] ** 2,
+        "nonconvex": lambda x, _: jnp.sum(x**6 / (1 + x**6)),
+    }
+    found = {}
+    with jax.enable_x64(True):
+        made = method(0.1, OFFSET, lambda x, g: g / jnp.array([1.0, 4.0]))
+        for name, loss in losses.items():
+            slope = lambda problem, x, key: jnp.sum(jax.grad(problem.loss)(x, None) ** 2)  # noqa: E731
+            problem = Minimization(loss, jnp.array([1.2, -1.5]), probes={"slope": slope})
+            trace = run(problem, made, steps=10_000, every=5_000)
+            start, middle, end = trace["slope" if name == "nonconvex" else "loss"].values[0, 0]
+            digits = np.log(end / start) / np.log(middle / start)
+            found[name] = float(digits / 1.5 if name == "PL" else np.log2(middle / end))
+    return Evidence.of_cases(found, at_least=1.0)

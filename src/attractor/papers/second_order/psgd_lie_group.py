@@ -37,10 +37,8 @@ from jax import lax
 from attractor.papers.words import Evidence, cached, claim, first_step, key, mean, paired_ratio, run, seeds, sizes, tune
 from attractor.problems.digits import digits_mlp
 from attractor.problems.rosenbrock import rosenbrock
-from attractor.registry import LogUniform
+from attractor.registry import Choice, LogUniform
 from attractor.second_order.lie_group import Triangular, psgd
-
-UNFITTED = functools.partial(psgd, fit_rate=1e-9)
 
 
 def _without_inverse(preconditioner, v, h, step, key):
@@ -52,9 +50,8 @@ def _without_inverse(preconditioner, v, h, step, key):
 
 @claim(
     "indefinite 10 x 10 Hessians of condition 100: the triangular group's P is within 10 % of |H|^-1 (Frobenius norm)",
-    source="ours",
-    broken={"probe not multiplied by the inverse": {"fitted": _without_inverse}},
-)
+    source="ours", broken={"probe not multiplied by the inverse": {"fitted": _without_inverse}},
+)  # fmt: skip
 def finds_the_absolute_inverse(fitted=Triangular.fitted, *, scale):
     dim, fits = 10, 10_000
 
@@ -80,9 +77,8 @@ def finds_the_absolute_inverse(fitted=Triangular.fitted, *, scale):
 
 @claim(
     "Rosenbrock's valley to 1e-6, defaults: at most a fifth of tuned gradient descent's gradients (Hessian product: 2)",
-    source="ours",
-    broken={"preconditioner not fitted": {"psgd": UNFITTED}},
-)
+    source="ours", broken={"preconditioner not fitted": {"psgd": functools.partial(psgd, fit_rate=1e-9)}},
+)  # fmt: skip
 def crosses_the_valley(psgd=psgd):
     ours = run(rosenbrock(), psgd(group="triangular", fit_probability=1.0), steps=4_000, seeds=seeds(8), every=20)
     gradients = 3 * first_step(ours["loss"].values[0], 1e-6, ours["loss"].step.values)
@@ -96,23 +92,46 @@ def crosses_the_valley(psgd=psgd):
     )  # fmt: skip
 
 
+_digits = cached(functools.partial(digits_mlp, width=16))  # one object, so that its programs are compiled once
+
+
 @cached
-def _digits():
-    return digits_mlp()
+def _make(group):
+    return functools.partial(psgd, group=group)
+
+
+HOW = {"steps": 200, "every": 20}
+
+
+def _losses(method, scale):
+    return tune(_digits(), method, metric="loss", **HOW, **sizes(scale, seeds=(24, 64), budget=(8, 32))).final
+
+
+UNFITTED = {"preconditioner not fitted": {"fit": 1e-9, "groups": ("cross",)}}
 
 
 @claim(
     "digits network, defaults, cross and low-rank groups: tuned Adam's training loss in at most 0.7 of its 200 steps",
-    source="ours",
-    broken={"preconditioner not fitted": {"psgd": UNFITTED, "groups": ("cross",)}},
-    reason="at the default learning rate both end above tuned Adam on average, and 8 seeds do not bound the median",
-)
-def overtakes_adam(psgd=psgd, groups=("cross", "low-rank"), *, scale):
-    ratios, ends = {}, []
-    adam = tune(_digits(), optax.adam, metric="loss", steps=200, every=20, **sizes(scale, budget=(8, 32))).final
+    source="ours", broken=UNFITTED,
+    reason="at its defaults most runs end above the loss of tuned Adam",
+)  # fmt: skip
+def overtakes_adam(fit=0.1, groups=("cross", "low-rank"), *, scale):
+    drawn = seeds(**sizes(scale, n=(24, 64)))
+    adam, ratios, sweep = _losses(optax.adam, scale), {}, {"learning_rate": [0.1], "fit_rate": [fit]}
     for group in groups:
-        loss = run(_digits(), psgd(group=group), steps=200, seeds=seeds(8), every=20)["loss"]
+        loss = run(_digits(), _make(group), sweep=sweep, seeds=drawn, lanes=len(drawn), **HOW)["loss"]  # pyright: ignore[reportArgumentType]
         steps = first_step(loss.values[0], adam, loss.step.values)
         ratios[group] = paired_ratio(steps, np.full(len(steps), 200.0))
-        ends.append(f"{group} at {loss.values[0, :, -1].mean():.2g} ({np.isfinite(steps).sum()} seeds get there)")
-    return Evidence.of_cases(ratios, at_most=0.7, note=f"Adam ends at {adam.mean():.2g}, {', '.join(ends)}")
+    return Evidence.of_cases(ratios, at_most=0.7)
+
+
+@claim(
+    "digits network, 200 steps, all tuned: cross and low-rank groups end with at most Adam's training loss (ratio 1)",
+    source="paper", broken=UNFITTED,
+    reason="the low-rank group ends at 1.32 [1.03, 1.70] times its loss; the cross group, 0.91, is not decided",
+)  # fmt: skip
+def outperforms_adam_when_tuned(fit=0.1, groups=("cross", "low-rank"), *, scale):
+    space, adam = {"learning_rate": LogUniform(1e-2, 1.0), "fit_rate": Choice((fit,))}, _losses(optax.adam, scale)
+    given = {"Adam learns (a loss below 0.5)": bool(np.median(adam) < 0.5)}
+    ratios = {group: paired_ratio(_losses((_make(group), space), scale), adam) for group in groups}
+    return Evidence.of_cases(ratios, at_most=1.0, given=given)

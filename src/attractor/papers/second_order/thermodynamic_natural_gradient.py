@@ -11,8 +11,6 @@ for time in (0.1, 10.0, 1e4):  # from gradient descent to natural gradient desce
 ```
 """
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,30 +18,29 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from attractor.engine import run
 from attractor.objectives import Composite
-from attractor.papers.words import Evidence, cached, claim, key, log_slope, paired_ratio, seeds, sizes, tune
-from attractor.problems.digits import cross_entropy_of, digits
-from attractor.registry import LogUniform
+from attractor.papers.words import Evidence, cached, claim, first_step, key, log_slope, paired_ratio, seeds, sizes, tune
+from attractor.problems.digits import cross_entropy_of, small_digits
+from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.regularized_newton import gauss_newton_hessian
 from attractor.second_order.thermodynamic import ThermodynamicNaturalGradient, ornstein_uhlenbeck
 from attractor.trees import as_vector
 
-DAMPING = 0.1
+DAMPING, NOISE = 0.1, 1e-4  # of the system that is solved; the temperature at which networks are trained
 
 
 @cached
 def _network():
-    """A third of the digits 0 to 3, in 4 x 4 blocks, and a network of 88 weights; all of it at each step."""
-    (images, labels), _ = digits()
-    images, labels = images[labels < 4][::3], labels[labels < 4][::3]
-    blocks = np.reshape(images, (-1, 4, 2, 4, 2)).mean((2, 4)).reshape(-1, 16)
-    build = functools.partial(eqx.nn.MLP, 16, 4, 4, 1, jax.nn.tanh)
-    return Composite.of_model(lambda key: build(key=key), cross_entropy_of, (blocks, labels))
+    """A third of the digits 0 to 3, in 4 x 4 blocks, and a network of 67 weights; all of it at each step."""
+    return Composite.of_model(
+        lambda key: eqx.nn.MLP(16, 4, 3, 1, jax.nn.tanh, key=key), cross_entropy_of, small_digits(4, every=3)
+    )
 
 
 @cached
 def _system():
-    """The network's Fisher matrix with damping, and its gradient, at a random start."""
+    """The network's Fisher matrix with damping, and its gradient, at a random start, in float64."""
     problem = _network()
     x = problem.init(key())
     matrix = gauss_newton_hessian(problem, x, problem.full)
@@ -51,20 +48,10 @@ def _system():
     return matrix.astype(float) + DAMPING * jnp.eye(len(matrix)), gradient.astype(float)
 
 
-def _unforced(matrix, forcing, start, time, temperature, key):
-    """The gradient only sets the start."""
-    return ornstein_uhlenbeck(matrix, jnp.zeros_like(forcing), forcing, time, temperature, key)
-
-
-def _undecayed(matrix, forcing, start, time, temperature, key):
-    """No matrix: the state grows with the gradient."""
-    return start + time * forcing
-
-
 @claim(
     "digits network, no noise: the direction's error decays at the smallest eigenvalue, within 10 %, to at most 1e-3",
     source="scaled",
-    broken={"gradient as the start only": {"relax": _unforced}},
+    broken={"time doubled": {"relax": lambda f, g, v, time, *rest: ornstein_uhlenbeck(f, g, v, 2 * time, *rest)}},
 )
 def relaxes_to_the_natural_gradient(relax=ornstein_uhlenbeck):
     with jax.enable_x64(True):
@@ -81,9 +68,8 @@ def relaxes_to_the_natural_gradient(relax=ornstein_uhlenbeck):
 
 @claim(
     "after a time of 0.001 the state is parallel to the gradient: cosine at least 0.99",
-    source="scaled",
-    broken={"relaxed": {"time": 1e3}},
-)
+    source="scaled", broken={"relaxed": {"time": 1e3}},
+)  # fmt: skip
 def a_short_time_gives_the_gradient(time=1e-3):
     with jax.enable_x64(True):
         matrix, gradient = _system()
@@ -95,20 +81,16 @@ def a_short_time_gives_the_gradient(time=1e-3):
 @claim(
     "with noise the error of the time average falls as the root of the time: exponent -0.5 within 0.1",
     source="scaled",
-    broken={"no matrix": {"relax": _undecayed}},
+    broken={"the same noise at every step": {"relax": lambda *parts: ornstein_uhlenbeck(*parts[:-1], jr.key(0))}},  # pyright: ignore[reportCallIssue]
 )
 def time_averages_beat_the_noise(relax=ornstein_uhlenbeck, *, scale):
     runs, samples, gap = seeds(**sizes(scale, n=(32, 256))), 2_048, 1.0 / DAMPING
     with jax.enable_x64(True):
-        matrix, gradient = _system()
-        matrix, gradient = matrix[:20, :20], gradient[:20]  # a part of the system, which is a system too
+        matrix, gradient = (a[..., :20] for a in (_system()[0][:20], _system()[1]))  # a part is a system, too
         exact = jnp.linalg.solve(matrix, gradient)
 
         def errors(key):
-            def move(v, key):
-                v = relax(matrix, gradient, v, gap, 1e-3, key)
-                return v, v
-
+            move = lambda v, key: (relax(matrix, gradient, v, gap, 1e-3, key),) * 2  # noqa: E731
             path = jax.lax.scan(move, exact, jr.split(key, samples))[1]
             return jnp.linalg.norm(jnp.cumsum(path, 0) / jnp.arange(1, samples + 1)[:, None] - exact, axis=1)
 
@@ -117,34 +99,55 @@ def time_averages_beat_the_noise(relax=ornstein_uhlenbeck, *, scale):
     return Evidence(log_slope(at, found[:, at - 1]), within=(-0.6, -0.4))
 
 
-SPACE = {"learning_rate": LogUniform(0.03, 3.0), "damping": LogUniform(1e-3, 1.0)}
-RELAXED = (functools.partial(ThermodynamicNaturalGradient, time=10.0), SPACE)
-EXACT = (functools.partial(ThermodynamicNaturalGradient, time=1e6), SPACE)
-DESCENT = (optax.sgd, {"learning_rate": LogUniform(1e-2, 10.0)})  # the limit of a time of 0
-ADAM = (optax.adam, {"learning_rate": LogUniform(1e-3, 1.0)})
+LOW = 0.2  # a training loss, from log(4) = 1.39 on
+EXACT = {"time": 1e6, "temperature": 0.0}
+ADAM = (optax.adam, {"learning_rate": LogUniform(1e-3, 1.0), "b1": Uniform(0.0, 0.95)})
 
 
-def _losses(method, scale):
-    return tune(_network(), method, steps=100, every=100, **sizes(scale, seeds=(8, 32), budget=(8, 32))).final
-
-
-@claim(
-    "digits network, 100 iterations, time 10, both tuned: at most 0.7 times Adam's training loss",
-    source="ours",
-    broken={"no time to relax": {"ours": DESCENT}},
-)
-def trains_better_than_adam(ours=RELAXED, *, scale):
-    adam = _losses(ADAM, scale)
-    given = {"Adam does better than chance": bool(np.median(adam) < np.log(4))}
-    return Evidence(paired_ratio(_losses(ours, scale), adam), at_most=0.7, given=given)
+def _trained(scale, method=None, target=None, **fixed):
+    """Tuned runs: of the thermodynamic method at time 10 with noise, unless told otherwise."""
+    space = {"learning_rate": LogUniform(0.03, 3.0), "damping": LogUniform(1e-3, 1.0)}
+    space |= {k: Choice((v,)) for k, v in ({"time": 10.0, "temperature": NOISE} | fixed).items()}
+    how = sizes(scale, seeds=(16, 64), budget=(16, 64), steps=60, every=1, target=target)
+    return tune(_network(), method or (ThermodynamicNaturalGradient, space), **how)
 
 
 @claim(
-    "digits network, 100 iterations, time 10: at most 1.1 times the training loss of the exact natural gradient, tuned",
-    source="ours",
-    broken={"no time to relax": {"ours": DESCENT}},
-)
-def trains_as_the_exact_natural_gradient(ours=RELAXED, *, scale):
-    exact = _losses(EXACT, scale)
-    given = {"the exact natural gradient does better than chance": bool(np.median(exact) < np.log(4))}
-    return Evidence(paired_ratio(_losses(ours, scale), exact), at_most=1.1, given=given)
+    "digits network, 60 iterations with noise, time 10, both tuned: at most 0.7 times Adam's training loss",
+    source="ours", broken={"a hundred times the noise, retuned": {"temperature": 100 * NOISE}},
+)  # fmt: skip
+def trains_better_than_adam(temperature=NOISE, *, scale):
+    adam = _trained(scale, ADAM).final
+    given = {"Adam learns (a loss below 0.5)": bool(np.median(adam) < 0.5)}
+    ours = _trained(scale, temperature=temperature).final
+    return Evidence(paired_ratio(ours, adam), at_most=0.7, given=given)
+
+
+def _arrives(exact):
+    return {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
+
+
+@claim(
+    "relaxed 10 times 1/damping, with noise: the exact natural gradient's steps to a loss of 0.2, within 10 %",
+    source="paper", broken={"stopped 100 times earlier": {"relaxed": 0.1}},
+)  # fmt: skip
+def relaxed_it_is_the_natural_gradient(relaxed=10.0, *, scale):
+    exact = _trained(scale, target=LOW, **EXACT)
+    sweep = [exact.winner | {"time": relaxed / exact.winner["damping"], "temperature": NOISE}]
+    how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(16, 64)))}
+    trace = run(_network(), ThermodynamicNaturalGradient, sweep=sweep, **how)
+    ratio = paired_ratio(first_step(trace["loss"].values[0], LOW), exact.steps_to_target)
+    return Evidence(ratio, within=(0.9, 1.1), given=_arrives(exact))
+
+
+@claim(
+    "time 10, with noise: at most as many steps to a loss of 0.2 as the exact natural gradient takes, both tuned",
+    source="paper", broken={"a time of 0.01 (gradient descent), retuned": {"time": 0.01}},
+    reason="as many: 1.00 [0.78, 1.17]",
+)  # fmt: skip
+def beats_the_exact_natural_gradient(time=10.0, *, scale):
+    exact, ours = _trained(scale, target=LOW, **EXACT), _trained(scale, target=LOW, time=time)
+    note = f"medians {np.median(ours.steps_to_target):g} and {np.median(exact.steps_to_target):g}"
+    return Evidence(
+        paired_ratio(ours.steps_to_target, exact.steps_to_target), at_most=1.0, given=_arrives(exact), note=note
+    )

@@ -1,0 +1,1 @@
+"""Mixtures of experts: networks of which each input uses a part."""

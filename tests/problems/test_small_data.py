@@ -1,0 +1,28 @@
+"""Small data sets: what is averaged, split and measured."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from attractor.problems.diabetes import diabetes_mlp
+from attractor.problems.digits import digits, small_digits
+
+
+def test_small_digits_are_means_of_2_by_2_pixels():
+    (images, labels), _ = digits()
+    found, kept = small_digits(3, every=2)
+    chosen = np.flatnonzero(labels < 3)[::2]
+    np.testing.assert_array_equal(kept, labels[chosen])
+    full = images[chosen[5]].reshape(8, 8)
+    expected = [[full[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean() for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose(found[5].reshape(4, 4), expected, rtol=1e-6)
+
+
+def test_diabetes_network_is_measured_on_patients_it_does_not_train_on():
+    problem = diabetes_mlp(width=3, batch_size=None)
+    x, y = problem.full
+    assert (len(x), set(problem.probes)) == (331, {"loss", "validation_loss", "test_loss"})
+    start = problem.init(jax.random.key(0))
+    outputs = problem.inner(start, problem.full)
+    np.testing.assert_allclose(problem.loss(start, problem.full), 0.5 * jnp.mean((outputs - y) ** 2), rtol=1e-5)
+    assert float(problem.probes["test_loss"](problem, start, jax.random.key(1), None)) > 0
