@@ -125,19 +125,19 @@ def is_quadratic_at_steady_states(method=ResidualLevenbergMarquardt, *, scale):
     return Evidence(most[0], at_most=3, note=f"{most[1]:g} with a fixed damping")
 
 
-def _against(method, rivals, scale):
+def _against(method, rivals, scale, at_most=1.0):
     steps = {name: _steps(rival, scale) for name, rival in rivals.items()}
     given = {f"{name} arrives from most starts": np.isfinite(s).mean() > 0.5 for name, s in steps.items()}
     ratios = {name: paired_ratio(_steps(method, scale), theirs) for name, theirs in steps.items()}
-    return Evidence.of_cases(ratios, at_most=1.0, given=given, note=f"median {np.median(_steps(method, scale)):g}")
+    return Evidence.of_cases(ratios, at_most=at_most, given=given, note=f"median {np.median(_steps(method, scale)):g}")
 
 
 @claim(
-    "mass-action network, residual 1e-10, both tuned alike: in fewer steps than a fixed damping (ratio at most 1)",
-    source="scaled", broken=UNDAMPED | STALE,
+    "mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
+    source="ours", broken=UNDAMPED | STALE,
 )  # fmt: skip
 def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt, *, scale):
-    return _against(method, {"a fixed damping": FIXED}, scale)
+    return _against(method, {"a fixed damping": FIXED}, scale, at_most=0.95)
 
 
 @claim(

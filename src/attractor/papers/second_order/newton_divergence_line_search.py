@@ -104,11 +104,11 @@ def divergence_is_minus_the_dimension(divergence=newton_divergence):
 
 
 @claim(
-    "5 functions, 2 of which defeat whole steps: stationary to 1e-8 from most (over 1/2) of 225 starts, on each",
-    source="paper", broken=WRONG, deterministic=True,
+    "5 functions, 2 of which defeat whole steps: stationary to 1e-8 from at least 80 % of 225 starts, on each",
+    source="ours", broken=WRONG, deterministic=True,
 )  # fmt: skip
 def succeeds_from_most_starts(rule="smallest criterion"):
-    return Evidence.of_cases({name: found[rule][0] for name, found in _found().items()}, at_least=0.5)
+    return Evidence.of_cases({name: found[rule][0] for name, found in _found().items()}, at_least=0.8)
 
 
 @claim(
