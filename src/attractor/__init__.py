@@ -4,6 +4,7 @@ Everything below is imported when it is first used, so that ``import attractor``
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ __all__ = [
     "compare", "run",
 ]  # fmt: skip
 __version__ = "0.1.0"
+
+# On the CPU a batched decomposition waits for others of the threads it occupies itself; with one thread a core, two at
+# a time wait for ever (docs/upstream/jax-batched-lapack-hangs.md). Threads that wait cost nothing. JAX reads this when
+# its backend starts.
+if not {"PJRT_NPROC", "NPROC"} & os.environ.keys():
+    os.environ["PJRT_NPROC"] = str(max(64, os.cpu_count() or 1))
 
 
 def __getattr__(name: str) -> Any:
