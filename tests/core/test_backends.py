@@ -22,6 +22,20 @@ if __name__ == "__main__":
     list(spread(work, [0, 1], jobs=2))
 """
 
+# Without more threads than cores it never comes back, see docs/upstream/jax-batched-lapack-hangs.md.
+DECOMPOSITIONS = """
+import attractor
+import jax
+import jax.numpy as jnp
+
+def both(a, b):
+    return jnp.linalg.cholesky(a).sum() + jnp.linalg.cholesky(b).sum()
+
+a, b = (jnp.broadcast_to(2 * jnp.eye(n), (256, n, n)) for n in (65, 64))
+shifted = lambda _, s: s + 1e-12 * jnp.sum(jax.vmap(both)(a + s, b + s))
+print(float(jax.lax.fori_loop(0, 200, shifted, 0.0)) > 0)
+"""
+
 
 def square(x: int) -> int:
     if x < 0:
@@ -64,3 +78,16 @@ def test_workers_end_with_their_parent(tmp_path):
             time.sleep(0.05)
         else:
             pytest.fail(f"worker {worker} outlived its parent")
+
+
+def test_decompositions_of_many_lanes_do_not_wait_for_each_other():
+    environment = {k: v for k, v in os.environ.items() if k not in ("PJRT_NPROC", "NPROC")}
+    done = subprocess.run(
+        [sys.executable, "-c", DECOMPOSITIONS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
