@@ -83,6 +83,9 @@ def test_show_tells_claim_verdict_and_usage():
         (["compare", "nowhere:problem", "adam"], "no module"),
         (["compare", "digits-mlp", "adam", "--seeds", "0"], "seeds"),
         (["compare", "digits-mlp"], "methods"),
+        (["check", "lion-k", "--claim", "never-rise"], "did you mean 'never-rises'"),
+        (["check", "lion-k", "--claim", "xyz"], "lion-k has solves-the-box"),
+        (["check", "lion-k", "fno", "--claim", "never-rises"], "expected one paper"),
     ],
 )
 def test_bad_usage_is_one_helpful_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
@@ -138,7 +141,7 @@ def test_a_stale_check_fails_only_when_a_verdict_got_worse(monkeypatch):
 def test_replications_are_numbered_recorded_and_shown(monkeypatch):
     asked = []
 
-    def ran(slug, *, scale, replication, more_seeds):
+    def ran(slug, *, scale, names, replication, more_seeds):
         asked.append((replication, more_seeds))
         return fake(slug, "holds", replication=replication)
 
@@ -156,6 +159,13 @@ def test_replications_are_numbered_recorded_and_shown(monkeypatch):
     known = max([0, *(r for runs in official.replications.values() for r in runs)]) if official else 0
     invoke("check", "adahessian", "--replication", "next")
     assert asked[-1] == (known + 1, False)
+
+
+def test_one_claim_of_a_paper_runs_alone(monkeypatch):
+    asked = []
+    monkeypatch.setattr(check_module, "check", lambda slug, **how: asked.append(how["names"]) or fake(slug, "holds"))
+    assert invoke("check", "lion-k", "--claim", "never-rises", "--claim", "solves-the-box").exit_code == 0
+    assert asked == [["never-rises", "solves-the-box"]]
 
 
 def test_no_further_paper_begins_after_the_minutes_given(monkeypatch):

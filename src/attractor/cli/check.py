@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json
 from attractor.cli.papers import print_verdict
-from attractor.papers import OUTCOMES, Scale, Verdict, catalogue, check, find, module_of, record, written
+from attractor.names import unknown
+from attractor.papers import OUTCOMES, Verdict, catalogue, check, find, module_of, record, written
+from attractor.papers.claims import claims_of
 from attractor.papers.record import Record
 from attractor.papers.sources import ROOT, Sources
 
@@ -28,6 +30,7 @@ JSON_KEYS = (
 @app.command(name="check", epilog="Examples: attractor check fno gae   ·   attractor check --room optim --jobs 2")
 def check_command(
     slugs: Annotated[list[str] | None, typer.Argument(help="Papers to check.")] = None,
+    claim: Annotated[list[str] | None, typer.Option(help="Only this claim of the paper; may be repeated.")] = None,
     room: Annotated[list[str] | None, typer.Option(help="All papers of a room; may be repeated.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every paper that has claims, oldest verdict first.")] = False,
     stale: Annotated[
@@ -52,6 +55,7 @@ def check_command(
     if scale not in ("quick", "full"):
         raise ValueError(f"--scale: expected quick or full, got {scale!r}")
     chosen = _chosen(slugs or [], room or [], every, stale, since)
+    _known_claims(claim, slugs or [])
     missing = [s for s in chosen if not written(s)]
     if slugs and missing:
         err.print(f"no claim has been written yet for {', '.join(missing)}; see CONTRIBUTING.md to add one")
@@ -64,7 +68,8 @@ def check_command(
             raise ValueError(f"--replication: first record {', '.join(outdated)} anew, whose code has changed since")
     units = [(slug, _number(replication, before[slug])) for slug in chosen]
     verdicts: list[Verdict] = []
-    for found in _run(units, "quick" if scale == "quick" else "full", more_seeds, jobs, minutes):
+    how = {"scale": scale, "names": claim, "more_seeds": more_seeds}
+    for found in _run(units, how, jobs, minutes):
         record.write(found, target)  # paper by paper, so that an interruption loses nothing
         verdicts += found
         if not as_json:
@@ -153,8 +158,19 @@ def _touched(slugs: list[str], revision: str) -> list[str]:
         return [slug for slug in slugs if differs(module_of(slug))]
 
 
+def _known_claims(names: list[str] | None, slugs: list[str]) -> None:
+    if not names:
+        return
+    if len(slugs) != 1:
+        raise ValueError("--claim: expected one paper, whose claims these are")
+    listed = [c.name for c in claims_of(slugs[0])] if written(slugs[0]) else []
+    for name in names:
+        if name not in listed:
+            raise unknown("claim", name, listed, f"{slugs[0]} has {', '.join(listed) or 'none yet'}")
+
+
 def _run(
-    units: list[tuple[str, int]], scale: Scale, more_seeds: bool, jobs: int, minutes: float | None
+    units: list[tuple[str, int]], how: dict[str, Any], jobs: int, minutes: float | None
 ) -> Iterator[list[Verdict]]:
     """Yield each paper's verdicts as they come, with a bar; several processes when ``jobs`` > 1."""
     from attractor.backends import spread
@@ -162,13 +178,13 @@ def _run(
 
     until = None if minutes is None else time.time() + 60 * minutes
     with task("checking claims", len(units), "paper") as advance:
-        for _, found in spread(partial(_unit, scale, more_seeds, until), units, jobs):
+        for _, found in spread(partial(_unit, how, until), units, jobs):
             yield found
             advance(1)
 
 
-def _unit(scale: Scale, more_seeds: bool, until: float | None, unit: tuple[str, int]) -> list[Verdict]:
+def _unit(how: dict[str, Any], until: float | None, unit: tuple[str, int]) -> list[Verdict]:
     if until is not None and time.time() > until:
         return []
     slug, replication = unit
-    return check(slug, scale=scale, replication=replication, more_seeds=more_seeds)
+    return check(slug, replication=replication, **how)
