@@ -16,10 +16,10 @@ env: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH) 2>/dev/null \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt $(TORCH) 2>/dev/null \
 	  || echo "note: no CPU wheel of torch found; what compares with PyTorch is left out (pip install 'attractor[torch]')"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(PEERS) 2>/dev/null \
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -c constraints.txt $(PEERS) 2>/dev/null \
 	  || echo "note: $(PEERS) not found; the tests that compare with them are left out"
 	@touch $@
 
@@ -63,7 +63,7 @@ bench: env
 	$(BIN)/python benchmarks/engine.py
 
 docs: env
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 clean:
