@@ -109,11 +109,8 @@ def less_noise_than_when_the_error_is_forgotten(shares=CONTROLLED, *, scale):
 
 @cached
 def _noise_floor(shares, n_clients, scale):
-    """Per seed, the mean squared norm of the full gradient in the second half of a run on one sample per client.
-
-    Every problem has the same two halves of the digits, sorted by label, as clients; n_clients > 2 only means that
-    several clients hold the same half. So objective, heterogeneity and noise per client are those of 2 clients.
-    """
+    """Per seed, the mean squared norm of the full gradient in the second half of a run on one sample per client. All
+    clients hold one of two halves of the digits, sorted by label: objective, heterogeneity and noise are those of 2."""
     halves = federated_digits(n_clients=2)
     clients = jax.tree.map(lambda leaf: jnp.repeat(leaf, n_clients // 2, axis=0), halves.full)
     problem = Federated(halves.client_loss, halves.init, clients, batch_size=1)

@@ -22,19 +22,7 @@ import optax
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.stationarity import goldstein_norm
 from attractor.papers import words
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    key,
-    log_slopes,
-    mean,
-    paired_difference,
-    probes,
-    run,
-    seeds,
-    sizes,
-)
+from attractor.papers.words import Evidence, cached, claim, key, log_slopes, mean, paired_difference, run, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -174,7 +162,7 @@ _network = cached(digits_mlp)  # one object, so that its programs are compiled o
 
 def _accuracy(mix, scale):
     size, made = sizes(scale, seeds=(16, 64), budget=8, steps=500, every=500), eqx.Partial(_scaled, jnp.asarray(mix))
-    recorded = probes(_network(), "test_accuracy", "validation_accuracy")
+    recorded = words.probes(_network(), "test_accuracy", "validation_accuracy")
     return words.tune(_network(), (made, SPACE), metric="test_accuracy", probes=recorded, **size).final
 
 
