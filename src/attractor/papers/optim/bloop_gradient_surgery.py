@@ -65,10 +65,13 @@ OTHERS = {
 }
 
 
+_quadratic = cached(lambda: bilevel_quadratic(seed()))  # one object, so that programs are shared
+
+
 @cached
 def _final(rule, short=False, strengths=(1.0,), *, scale):
     """By seed and strength: the main loss, and the auxiliary one over its optimum among the main one's minimizers."""
-    (problem, optimum), n = bilevel_quadratic(seed()), sizes(scale, n=(10, 100))["n"]
+    (problem, optimum), n = _quadratic(), sizes(scale, n=(10, 100))["n"]
     how = {"steps": 1_000 if short else 10_000, "every": 10_000, "sweep": {"strength": strengths}, "lanes": 10}
     trace = run(problem, eqx.Partial(_trained, rule, jnp.asarray(short)), seeds=seeds(n), **how)
     return trace.last("main").values.T, trace.last("auxiliary").values.T / optimum
