@@ -7,8 +7,8 @@ from attractor import Minimization, run
 from attractor.optim import adamomentum
 
 problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
-trace = run(problem, adamomentum(optax.cosine_decay_schedule(0.1, 300)), steps=300, every=300)
-print(trace.last("loss").values)  # near 0
+optimizer = adamomentum(optax.cosine_decay_schedule(0.1, 300))
+print(run(problem, optimizer, steps=300, every=300).last("loss").values)  # near 0
 ```
 """
 
@@ -53,9 +53,8 @@ def divides_noise_by_less(scale_by=scale_by_adamomentum, *, scale):
     noise = jax.random.normal(words.key(), (5_000 if scale == "quick" else 50_000, 1_000))
 
     def second_moment(transformation):
-        state = transformation.init(noise[0])
-        state, _ = jax.lax.scan(lambda s, g: (transformation.update(g, s)[1], None), state, noise)
-        return jnp.mean(state.nu)
+        step, start = lambda s, g: (transformation.update(g, s)[1], None), transformation.init(noise[0])
+        return jnp.mean(jax.lax.scan(step, start, noise)[0].nu)
 
     ratio = float(jnp.sqrt(second_moment(optax.scale_by_adam()) / second_moment(scale_by())))
     return Evidence(ratio / MATCHED, within=(0.9, 1.1), note=f"ratio {ratio:.3f}")
@@ -75,11 +74,10 @@ def _escape(method, scale):
     """Steps until a run has left the shallow minimum, infinite if it never does: ``(2, seeds)`` for both rates."""
     problem = Minimization(_double_well, jnp.asarray(-1.0), jax.random.normal(words.key(), (10_000,)), batch_size=1)
     steps = STEPS if method is optax.adam else STEPS // 5  # at the smaller rate Adam takes thousands
-    trace = words.run(
-        problem, eqx.Partial(_waiting, method), sweep={"rate": [0.1, 0.1 * MATCHED]}, steps=steps, every=2,
-        seeds=words.seeds(**words.sizes(scale, n=(64, 1_000))), probes={"x": lambda problem, x, key: x},
-    )  # fmt: skip
-    return first_step(trace["x"].values, 0.5, trace.dataset["step"].values, rising=True) - WAIT
+    how = {"seeds": words.seeds(**words.sizes(scale, n=(64, 1_000))), "probes": {"x": lambda problem, x, key: x}}
+    sweep = {"rate": [0.1, 0.1 * MATCHED]}
+    x = words.run(problem, eqx.Partial(_waiting, method), sweep=sweep, steps=steps, every=2, **how)["x"]
+    return first_step(x.values, 0.5, x["step"].values, rising=True) - WAIT
 
 
 @claim(
@@ -118,5 +116,5 @@ def _accuracy(method, scale):
 )  # fmt: skip
 def is_as_accurate_as_adam(rooted=True, *, scale):
     ours, baseline = _accuracy(_ours(rooted), scale), _accuracy(optax.adam, scale)
-    note = f"{100 * ours.mean():.2f} % against {100 * baseline.mean():.2f} %"
+    note = f"{ours.mean():.2%} against {baseline.mean():.2%}"
     return Evidence(paired_difference(ours, baseline), at_least=-0.002, note=note)
