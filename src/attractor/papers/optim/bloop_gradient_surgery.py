@@ -29,7 +29,7 @@ LEVELS = (1.05, 1.2, 1.5)  # auxiliary losses at which fronts are compared, over
 
 
 def _trained(rule, short, strength):
-    """Gradient descent along what a rule makes of the gradients; short, where a weak auxiliary loss does not get far."""
+    """Descent along what a rule makes of the gradients; short, where a weak auxiliary loss does not get far."""
     cosine = optax.cosine_decay_schedule(0.02, 1_000)
     rate = optax.scale_by_learning_rate(lambda t: jnp.where(short, cosine(t), 0.3 / (1 + t / 100)))
     return CombinedGradient(optax.chain(rule(strength), rate))
