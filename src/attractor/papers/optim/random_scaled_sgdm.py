@@ -112,7 +112,7 @@ def _measures(schedule, factors, draws, budgets):
     noise, measured = jr.normal(key(), (4_096, 2)), []
     problem = Minimization(_valley, jnp.array([0.0, -1.0]), noise - noise.mean(0), batch_size=1)
     for steps in budgets:
-        configs = [dict(zip(("learning_rate", "beta"), schedule(f, steps), strict=True)) for f in factors]
+        configs = [dict(zip(["learning_rate", "beta"], schedule(f, steps), strict=True)) for f in factors]
         how = {"steps": steps, "every": steps // 20, "seeds": draws, "lanes": 8, "probes": {"x": _iterate}}
         points = run(problem, random_scaled_sgdm, sweep=configs, **how)["x"].values[:, :, 1:]
         found = [_goldstein(eight, key()).mean(1) for eight in points.reshape(-1, 8, *points.shape[2:])]

@@ -81,7 +81,7 @@ def _excess(scale, factors=(1.0, 2.5, 8.0)):
     make = partial(TargetSurrogate, inner_steps=20)
     losses = run(problem, make, sweep=configs, steps=100, every=1, seeds=seeds(10))["loss"].values
     rises = np.diff(losses, axis=2).max((1, 2))
-    names = "loss less surrogate", "largest rise"
+    names = ["loss less surrogate", "largest rise"]
     return {f: dict(zip(names, map(float, pair), strict=True)) for f, *pair in zip(factors, above, rises, strict=True)}
 
 
