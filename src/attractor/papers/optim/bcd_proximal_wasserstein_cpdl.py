@@ -33,17 +33,8 @@ from attractor.papers.words import Evidence, cached, claim, log_slope, paired_di
 from attractor.problems.matrix import translated_bumps
 
 SWEEPS, EPSILON = 500, 0.01
-# Passes a sweep: exact, or one more every fourth sweep, so that the inner errors fall geometrically.
-PASSES = {"exact": 50, "summably inexact": lambda t: 1 + t // 4}
-
-
-def _disturbed(solvers, blocks, sweeps, measure):
-    """Errors that do not shrink."""
-
-    def off(solve):
-        return lambda blocks, t: 1.01 * solve(blocks, t)
-
-    return block_proximal_descent([off(solve) for solve in solvers], blocks, sweeps, measure)
+# Passes of the first sweep, and more a sweep: exact, or one more every fourth, with errors that fall geometrically.
+PASSES = {"exact": (50.0, 0.0), "summably inexact": (1.0, 0.25)}
 
 
 def _at_once(solvers, blocks, sweeps, measure):
@@ -56,31 +47,41 @@ def _at_once(solvers, blocks, sweeps, measure):
     return jax.lax.scan(sweep, blocks, jnp.arange(sweeps))
 
 
+@partial(jax.jit, static_argnums=0)
+@partial(jax.vmap, in_axes=(None, 0, 0, None, None))
+def _decompose(descend, tensor, start, passes, error):
+    """Of a tensor: loss and stationarity after each sweep. Every solution of a block is off by a factor."""
+
+    def of_blocks(solvers, *rest):
+        return descend([lambda blocks, t, solve=solve: (1 + error) * solve(blocks, t) for solve in solvers], *rest)
+
+    count = lambda t: (passes[0] + jnp.floor(passes[1] * t)).astype(int)  # noqa: E731
+    return nonnegative_cp(tensor, start, sweeps=SWEEPS, weight=0.1, inner_steps=count, descend=of_blocks)[1]
+
+
 @cached
-def _decompositions(descend, passes, n):
-    """Of noisy 15 x 15 x 15 tensors of rank 3: loss and stationarity after each sweep, by data set."""
+def _decompositions(passes, n, error=0.0, descend=block_proximal_descent):
+    """Of noisy 15 x 15 x 15 tensors of rank 3, by data set."""
     tensors, starts = [], []
     for number in seeds(n):
         rng = np.random.default_rng(number)
         truth, start = (tuple(jnp.asarray(rng.random((15, 3))) for _ in range(3)) for _ in range(2))
         tensors.append(cp_tensor(truth) + 0.1 * jnp.asarray(rng.standard_normal((15, 15, 15))))
         starts.append(start)
-    solve = partial(nonnegative_cp, sweeps=SWEEPS, weight=0.1, inner_steps=PASSES[passes], descend=descend)
     stack = jax.tree.map(lambda *a: jnp.stack(a), *starts)
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(solve))(jnp.stack(tensors), stack)[1])
+    found = _decompose(descend, jnp.stack(tensors), stack, jnp.array(PASSES[passes]), jnp.array(error))
+    return jax.tree.map(np.asarray, found)
 
 
 @claim(
     "noisy tensors, nonnegative CP: the best squared stationarity has log-log slope at most -0.9 from sweep 10 to 500",
-    source="scaled",
-    broken={"errors that do not shrink": {"descend": _disturbed}},
-)
-def becomes_stationary(descend=block_proximal_descent, *, scale):
+    source="scaled", broken={"errors that do not shrink": {"error": 0.01}},
+)  # fmt: skip
+def becomes_stationary(error=0.0, *, scale):
     n, slopes = sizes(scale, seeds=(8, 64))["seeds"], {}
     with jax.enable_x64(True):
         for name in PASSES:
-            gaps = _decompositions(descend, name, n)["stationarity"]
-            best = np.minimum.accumulate(np.square(gaps), axis=1) + 1e-30
+            best = np.minimum.accumulate(np.square(_decompositions(name, n, error)["stationarity"]), axis=1) + 1e-30
             slopes[name] = log_slope(np.arange(1, SWEEPS + 1), best, since=10)
     return Evidence.of_cases(slopes, at_most=-0.9)
 
@@ -109,7 +110,7 @@ def _bumps(n):
 def never_rises(descend=block_proximal_descent, *, scale):
     with jax.enable_x64(True):
         bumps = _dictionary(*_bumps(2), epsilon=0.05, sweeps=10, inner_steps=500, descend=descend)[1]
-        tensors = _decompositions(descend, "exact", sizes(scale, n=(8, 64))["n"])["loss"]
+        tensors = _decompositions("exact", sizes(scale, n=(8, 64))["n"], descend=descend)["loss"]
     curves = {"dictionary of bumps": np.asarray(bumps), "noisy tensors": tensors}
     rises = {name: float((np.diff(values) / np.abs(values[:, :-1])).max()) for name, values in curves.items()}
     return Evidence.of_cases(rises, at_most=1e-6)
@@ -124,15 +125,14 @@ def _missed(tensor, mixture, cost):
 
 
 @cached
-def _misses(n, without_distances=False):
+def _misses(n, inner_steps):
     """By method and data set; the others have 1,000 sweeps, and whether they stand still by then."""
     tensors, starts, cost = _bumps(n)
     euclidean = partial(nonnegative_cp, sweeps=1_000, weight=1e-4, inner_steps=5)
     (plain, record), (kl, values) = (
         jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(divergence_cp, sweeps=1_000))
     )
-    ground = 1 - jnp.eye(len(cost)) if without_distances else cost
-    ours, _ = _dictionary(tensors, starts, ground, epsilon=EPSILON, sweeps=20, inner_steps=300)
+    ours, _ = _dictionary(tensors, starts, cost, epsilon=EPSILON, sweeps=20, inner_steps=inner_steps)
     missed = jax.jit(jax.vmap(lambda tensor, factors: _missed(tensor, cp_tensor(factors), cost)))
     still = [float(jnp.median(curve[:, -101] / curve[:, -1])) < 1.01 for curve in (record["loss"], values)]
     return [np.asarray(missed(tensors, factors)) for factors in (ours, plain, kl)], all(still)
@@ -140,12 +140,13 @@ def _misses(n, without_distances=False):
 
 @claim(
     "translated bumps: the Wasserstein dictionary's Sinkhorn divergence to data is at most that of Euclidean and KL CP",
-    source="ours", broken={"without distances": {"without_distances": True}},
-    reason="12 data sets do not decide it: the local minima where both end differ more than the methods",
+    source="ours", broken={"the dual ascent stops after 10 steps": {"inner_steps": 10}},
 )  # fmt: skip
-def is_nearer_in_transport_cost(without_distances=False, *, scale):
+def is_nearer_in_transport_cost(inner_steps=300, *, scale):
+    """On 12 data sets the gains were 0.8 (Euclidean) and 0.6 (KL) of their standard deviations; on 24 a t-interval
+    excludes 0 for such gains with probability 0.96 and 0.83."""
     with jax.enable_x64(True):
-        (ours, *theirs), still = _misses(sizes(scale, n=(12, 128))["n"], without_distances)
+        (ours, *theirs), still = _misses(sizes(scale, n=(24, 128))["n"], inner_steps)
     cases = {name: paired_difference(ours, t) for name, t in zip(("Euclidean CP", "KL CP"), theirs, strict=True)}
     note = f"{ours.mean():.3g} against {theirs[0].mean():.3g} and {theirs[1].mean():.3g}"
     return Evidence.of_cases(cases, at_most=0.0, given={"the baselines stand still": still}, note=note)

@@ -14,6 +14,7 @@ for method in (normalized_gd(0.05), optax.sgd(1e-8)):  # 1e-7 diverges
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,8 +29,6 @@ from attractor.trees import norm
 
 TARGETS = np.geomspace(1, 1e-3, 4)
 PROBES = {"length": lambda problem, w, key: norm(jax.grad(problem.loss)(w, problem.full))}
-
-
 COSH = Minimization(lambda x: jnp.sum(jnp.cosh(x)), np.linspace(-12.0, 9.0, 20))  # curved as it is steep, up to 1e5
 
 
@@ -96,24 +95,30 @@ def needs_fewer_gradients_on_quartics(method=normalized_gd):
     return _saving(quartic_phase_retrieval(seed=seeds(1)[0]), method, 2 / 3, 60_000)
 
 
-class _NotCarried(NormalizedSpider):
-    """The change of a minibatch's gradient alone: the last estimate is dropped."""
+class _Carried(NormalizedSpider):
+    """The last estimate is carried on by so large a share."""
+
+    share: float = 1.0
 
     def corrected(self, now, before, estimate):
-        return now - before
+        return super().corrected(now, before, self.share * estimate)
+
+
+def _spider(share, learning_rate):
+    return _Carried(learning_rate, period=32.0, share=share)
 
 
 @cached
 def _samples(method, batches, scale):
     """Per seed, component gradients until the gradient is 0.3 long; step length and batch are tuned on other seeds."""
     samples, n = sizes(scale, samples=(1_024, 4_096), n=(8, 64)).values()
-    make, tracks = (method, False) if method is normalized_gd else (partial(method, period=32.0), True)
 
     def cost(batch, rates, draws):
-        start = quartic_phase_retrieval(10, samples, 3.0, noise=3.0, batch_size=batch, seed=seeds(1, stream=2)[0])
-        trace = run(start, make, sweep={"learning_rate": rates}, seeds=draws, steps=6_000, every=10, probes=PROBES)
+        problem = quartic_phase_retrieval(10, samples, 3.0, noise=3.0, batch_size=batch, seed=seeds(1, stream=2)[0])
+        how = {"steps": 6_000, "every": 10, "lanes": 8, "probes": PROBES}
+        trace = run(problem, method, sweep={"learning_rate": rates}, seeds=draws, **how)
         steps = first_step(trace["length"].values, 0.3, trace["length"]["step"].values)
-        return steps * (2 * batch + samples / 32 if tracks else batch)
+        return steps * (batch if method is normalized_gd else 2 * batch + samples / 32)
 
     rates = np.geomspace(1e-3, 0.05, 6).tolist()
     tried = {batch: np.minimum(cost(batch, rates, seeds(4, stream=1)), 1e9).mean(1) for batch in batches}
@@ -123,11 +128,12 @@ def _samples(method, batches, scale):
 
 @claim(
     "noisy phase retrieval: to a gradient of 0.3, normalized SPIDER takes at most half the samples of normalized SGD",
-    source="ours", broken={"the last estimate is dropped": {"spider": _NotCarried}},
+    source="ours", broken={"the last estimate is dropped": {"share": 0.0}},
     reason="1.12 [1.03, 1.23] times as many: on this noise the recursion saves nothing",
 )  # fmt: skip
-def spider_saves_samples(spider=NormalizedSpider, *, scale):
-    ours, sgd = _samples(spider, (32,), scale), _samples(normalized_gd, (64, 512), scale)
+def spider_saves_samples(share=1.0, *, scale):
+    ours = _samples(eqx.Partial(_spider, jnp.asarray(share)), (32,), scale)
+    sgd = _samples(normalized_gd, (64, 512), scale)
     given = {"normalized SGD gets there": bool(np.isfinite(sgd).all())}
     note = f"{np.median(ours):.3g} against {np.median(sgd):.3g} samples"
     return Evidence(paired_ratio(ours, sgd), at_most=0.5, given=given, note=note)

@@ -21,8 +21,6 @@ from attractor.papers.words import Evidence, cached, claim, first_step, key, log
 from attractor.problem import FixedPoint
 
 FACTORS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # all run at once, a row each
-
-
 HALF = {"half the weight": {"weight": lambda t: 1 / (t + 2.0)}}
 
 
@@ -74,10 +72,9 @@ def the_exponent_depends_on_the_factor(weight=open_loop):
 
 @claim(
     "linear and soft Bellman contractions, g = 0.1 to 0.9: the squared distance falls at least as fast as t^-2",
-    source="paper",
-    broken=HALF,
+    source="paper", broken=HALF,
     reason="only for g up to 1/2: -0.4 at g = 0.9, as the closed form says; no constant can mend an exponent",
-)
+)  # fmt: skip
 def is_quadratic_in_time(weight=open_loop, *, scale):
     steps = 20_000 if scale == "quick" else 500_000
     linear, bellman = _exponents(_linear, weight, steps), _exponents(_bellman, weight, steps)

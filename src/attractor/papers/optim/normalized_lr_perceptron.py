@@ -87,9 +87,8 @@ GIANT, NORMALIZED = _Plain(1e4), OutputNormalized(10.0)
 
 @claim(
     "step 1e4 separates in at most a tenth of step 1's steps for n = 50 to 800, though its loss peaks higher",
-    source="ours",
-    broken={"a large step of 2": {"large": _Plain(2.0)}},
-)
+    source="ours", broken={"a large step of 2": {"large": _Plain(2.0)}},
+)  # fmt: skip
 def separates_sooner_at_a_higher_loss(large=GIANT):
     ours, theirs = ({n: _to_separation(method, n) for n in SIZES} for method in (large, _Plain(1.0)))
     ratios = {f"n = {n}": ours[n][0] / theirs[n][0] if ours[n][1] > theirs[n][1] else np.inf for n in SIZES}
@@ -100,9 +99,8 @@ def separates_sooner_at_a_higher_loss(large=GIANT):
 
 @claim(
     "one example against n - 1: the steps to separation with step 1e4 grow at least 8-fold from n = 50 to 800",
-    source="ours",
-    broken={"normalized": {"method": NORMALIZED}},
-)
+    source="ours", broken={"normalized": {"method": NORMALIZED}},
+)  # fmt: skip
 def giant_steps_still_pay_for_n(method=GIANT):
     few, many = _to_separation(method, SIZES[0])[0], _to_separation(method, SIZES[-1])[0]
     return Evidence(many / few, at_least=8.0, note=f"{few} and {many} steps")
@@ -110,8 +108,7 @@ def giant_steps_still_pay_for_n(method=GIANT):
 
 @claim(
     "one example against n - 1: normalized, with step 10, it separates within 10 steps at n = 50, 200 and 800",
-    source="ours",
-    broken={"not normalized": {"method": _Plain(10.0)}},
-)
+    source="ours", broken={"not normalized": {"method": _Plain(10.0)}},
+)  # fmt: skip
 def normalizing_removes_n(method=NORMALIZED):
     return Evidence.of_cases({f"n = {n}": float(_to_separation(method, n)[0]) for n in SIZES}, at_most=10.0)

@@ -12,6 +12,7 @@ print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near
 ```
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -21,7 +22,7 @@ import optax
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.stationarity import goldstein_norm
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, key, log_slope, paired_difference, probes, run, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, key, log_slopes, mean, paired_difference, run, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -77,7 +78,7 @@ def _iterate(problem, x, key):
 
 @jax.jit
 def _goldstein(points, key):
-    """Goldstein's measure of the noiseless valley with radius 0.1, points ``(seeds, records, 2)``."""
+    """Goldstein's measure of the noiseless valley with radius 0.1, points ``(lanes, records, 2)``."""
 
     def measure(x):
         return goldstein_norm(lambda x: _valley(x, jnp.zeros((1, 2))), x, 0.1, key)
@@ -85,52 +86,90 @@ def _goldstein(points, key):
     return jax.vmap(jax.vmap(measure))(points)
 
 
-def _summed(learning_rate, beta):
+def _of_horizon(factor, steps):
+    """Rate and momentum in the orders that the theory gives for a horizon."""
+    return factor * steps ** (-1 / 3), 1 - steps ** (-2 / 3)
+
+
+def _summed(factor, steps):
     """Momentum as a sum of gradients instead of their mean."""
-    return random_scaling(optax.sgd(learning_rate, beta))
+    rate, beta = _of_horizon(factor, steps)
+    return rate / (1 - beta), beta
+
+
+def _constant(factor, steps):
+    """Those of 1,000 steps, whatever the horizon."""
+    return _of_horizon(factor, 1_000)
+
+
+BUDGETS = {"budgets": ((300, 3_000, 30_000), (1_000, 10_000, 100_000, 1_000_000))}
+SUMMED = {"momentum summed, not averaged": {"schedule": _summed}}
+
+
+@cached
+def _measures(schedule, factors, draws, budgets):
+    """Goldstein's measure averaged over a run, ``(factors, seeds, budgets)``."""
+    noise, measured = jr.normal(key(), (4_096, 2)), []
+    problem = Minimization(_valley, jnp.array([0.0, -1.0]), noise - noise.mean(0), batch_size=1)
+    for steps in budgets:
+        configs = [dict(zip(["learning_rate", "beta"], schedule(f, steps), strict=True)) for f in factors]
+        how = {"steps": steps, "every": steps // 20, "seeds": draws, "lanes": 8, "probes": {"x": _iterate}}
+        points = run(problem, random_scaled_sgdm, sweep=configs, **how)["x"].values[:, :, 1:]
+        found = [_goldstein(eight, key()).mean(1) for eight in points.reshape(-1, 8, *points.shape[2:])]
+        measured.append(np.reshape(found, points.shape[:2]))
+    return np.stack(measured, -1)
 
 
 @claim(
     "noisy curved nonsmooth valley: Goldstein's measure (radius 0.1) falls with the budget, log-log slope at most -0.2",
-    source="ours",
-    broken={"momentum summed, not averaged": {"sgdm": _summed}},
-)
-def goldstein_measure_falls(sgdm=random_scaled_sgdm, *, scale):
-    noise = jr.normal(key(), (4_096, 2))
-    problem = Minimization(_valley, jnp.array([0.0, -1.0]), noise - noise.mean(0), batch_size=1)
-    budgets = (300, 3_000, 30_000) if scale == "quick" else (1_000, 10_000, 100_000, 1_000_000)
-
-    def measure(steps):
-        method = sgdm(0.1 * steps ** (-1 / 3), 1 - steps ** (-2 / 3))
-        trace = run(problem, method, steps=steps, every=steps // 20, seeds=seeds(8), probes={"x": _iterate})
-        return _goldstein(trace["x"].values[0, :, 1:], key()).mean(1)
-
-    measured = np.stack([measure(steps) for steps in budgets], 1)  # (seeds, budgets)
+    source="ours", broken=SUMMED,
+)  # fmt: skip
+def goldstein_measure_falls(schedule=_of_horizon, *, scale):
+    budgets = sizes(scale, **BUDGETS)["budgets"]
+    measured = _measures(schedule, (0.1,), tuple(seeds(8)), budgets)[0]
     note = ", ".join(f"{n}: {m:.3f}" for n, m in zip(budgets, measured.mean(0), strict=True))
-    return Evidence(log_slope(budgets, measured), at_most=-0.2, note=note)
+    return Evidence(mean(log_slopes(budgets, measured)), at_most=-0.2, note=note)
+
+
+@claim(
+    "noisy valley, both tuned: the measure's slope is at least 0.1 below that of one rate and momentum for all budgets",
+    source="ours", broken=SUMMED,
+    reason="the other way round, -0.37 against -1.05: at one rate a run gets near the minimizer, and stays there",
+)  # fmt: skip
+def the_horizon_sets_the_slope(schedule=_of_horizon, *, scale):
+    """Of four factors the best over all budgets, on other seeds; the constant ones are those of 1,000 steps."""
+    budgets, factors, slopes = sizes(scale, **BUDGETS)["budgets"], (0.03, 0.1, 0.3, 1.0), []
+    for one in (schedule, _constant):
+        tried = np.log(_measures(one, factors, tuple(seeds(2, stream=1)), budgets)).mean((1, 2))
+        best = factors[int(tried.argmin())]
+        slopes.append(log_slopes(budgets, _measures(one, (best,), tuple(seeds(8)), budgets)[0]))
+    note = f"{slopes[0].mean():.2f} against {slopes[1].mean():.2f}"
+    return Evidence(mean(slopes[0] - slopes[1]), at_most=-0.1, note=note)
 
 
 def _sgdm(learning_rate, beta=0.9):
     return optax.chain(optax.ema(beta, debias=False), optax.scale_by_learning_rate(learning_rate))
 
 
-def _normal_scaled(learning_rate):
-    return random_scaling(_sgdm(learning_rate), jr.normal)
+def _scaled(mix, learning_rate):
+    """Factors of shares of an exponential and of a normal law, and of 1; one program for all."""
+    return random_scaling(
+        _sgdm(learning_rate), lambda key: mix[0] * jr.exponential(key) + mix[1] * jr.normal(key) + mix[2]
+    )
 
 
 _network = cached(digits_mlp)  # one object, so that its programs are compiled once
 
 
-def _accuracy(method, scale):
-    size = sizes(scale, seeds=(16, 64), budget=8, steps=500, every=500)
-    recorded = probes(_network(), "test_accuracy", "validation_accuracy")
-    return words.tune(_network(), (method, SPACE), metric="test_accuracy", probes=recorded, **size).final
+def _accuracy(mix, scale):
+    size, made = sizes(scale, seeds=(16, 64), budget=8, steps=500, every=500), eqx.Partial(_scaled, jnp.asarray(mix))
+    recorded = words.probes(_network(), "test_accuracy", "validation_accuracy")
+    return words.tune(_network(), (made, SPACE), metric="test_accuracy", probes=recorded, **size).final
 
 
 @claim(
     "digits network, both tuned: test accuracy within 1 point of that of momentum SGD without scaling",
-    source="ours",
-    broken={"factor with mean 0": {"sgdm": _normal_scaled}},
-)
-def is_as_accurate_as_sgdm(sgdm=random_scaled_sgdm, *, scale):
-    return Evidence(paired_difference(_accuracy(sgdm, scale), _accuracy(_sgdm, scale)), within=(-0.01, 0.01))
+    source="ours", broken={"factor with mean 0": {"mix": (0.0, 1.0, 0.0)}},
+)  # fmt: skip
+def is_as_accurate_as_sgdm(mix=(1.0, 0.0, 0.0), *, scale):
+    return Evidence(paired_difference(_accuracy(mix, scale), _accuracy((0.0, 0.0, 1.0), scale)), within=(-0.01, 0.01))

@@ -77,9 +77,18 @@ def _problems(n, outliers, spread):
     return stacked, jnp.array(seeds(n))
 
 
+def _loss(loss, x):
+    return loss(x)
+
+
+def _envelope(loss, x):
+    """Length of the Moreau envelope's gradient."""
+    return jnp.linalg.norm(moreau_gradient(loss, x, 1 / 8))
+
+
 @eqx.filter_jit
-def _walk(method, model, rates, power, steps, problems):
-    """Per rate and problem five iterates spread over the run: their losses, and the Moreau envelope's gradients."""
+def _walk(method, model, rates, power, steps, problems, measure):
+    """What is measured at five iterates spread over the run, per rate and problem."""
 
     def lane(rate, problem, draw):
         solver, draws = method(rate, model, power=power), jax.random.key(draw)
@@ -89,8 +98,7 @@ def _walk(method, model, rates, power, steps, problems):
 
         def stretch(carry, i):
             x, t = jax.lax.fori_loop(i * steps // 5, (i + 1) * steps // 5, step, carry)
-            slope = moreau_gradient(lambda y: problem.loss(y, problem.full), x, 1 / 8)
-            return (x, t), (problem.loss(x, problem.full), jnp.linalg.norm(slope))
+            return (x, t), measure(lambda y: problem.loss(y, problem.full), x)
 
         return jax.lax.scan(stretch, (problem.init(draws), jnp.zeros([], jnp.int32)), jnp.arange(5))[1]
 
@@ -109,8 +117,9 @@ def the_envelope_flattens(models=MODELS, power=-0.5, *, scale):
     problems, slopes, notes = _problems(n, 0.2, 1.0), {}, []
     for model in models:
         rates = [jnp.array([(k / 1_000) ** power / 1_000**0.5]) for k in horizons]
-        walks = [_walk(ModelBased, model, r, 0.0, jnp.array(k), problems) for r, k in zip(rates, horizons, strict=True)]
-        found = np.stack([np.asarray(gradients[0]).mean(1) for _, gradients in walks], 1)
+        pairs = zip(rates, horizons, strict=True)
+        walks = [_walk(ModelBased, model, r, 0.0, jnp.array(k), problems, _envelope) for r, k in pairs]
+        found = np.stack([np.asarray(slopes[0]).mean(1) for slopes in walks], 1)
         slopes[model] = mean(log_slopes(horizons, found))
         notes.append(f"{model}: {', '.join(f'{v:.2g}' for v in found.mean(0))}")
     return Evidence.of_cases(slopes, at_most=-0.2, note="; ".join(notes))
@@ -120,7 +129,7 @@ def the_envelope_flattens(models=MODELS, power=-0.5, *, scale):
 def _width(method, model, n):
     """Per problem, by what factor the steps that reach a loss of 1e-2 may vary."""
     rates = np.geomspace(1e-3, 10.0, 17)
-    losses, _ = _walk(method, model, jnp.asarray(rates, float), 0.5, jnp.array(3_000), _problems(n, 0.0, 0.3))
+    losses = _walk(method, model, jnp.asarray(rates, float), 0.5, jnp.array(3_000), _problems(n, 0.0, 0.3), _loss)
     return (rates[1] / rates[0]) ** (np.asarray(losses)[:, :, -1] <= 1e-2).sum(0)
 
 
