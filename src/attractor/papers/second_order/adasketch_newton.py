@@ -18,16 +18,16 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.papers.words import Evidence, cached, claim, key, seed, sizes
+from attractor.papers.words import Evidence, cached, claim, first_step, key, seed, sizes
 from attractor.problems.convex import logistic_regression
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.second_order.sketching import SketchedNewton
 
-PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 24, (20, 200)
+PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 32, (20, 200)
 # Accuracy, its tightening, and the share of the predicted decrease that a step needs.
 SETTINGS = {
-    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "one sketch": (1e9, 0.0, 1e-4),
-    "twice": (2.0, 0.0, 1e-4), "no line search": (0.5, 1.0, -1e30), "sign": (0.5, 1.0, -0.5),
+    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (1e-9, 0.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
+    "one sketch": (1e9, 0.0, 1e-4), "no line search": (0.5, 1.0, -1e30), "sign": (0.5, 1.0, -0.5),
 }  # fmt: skip
 
 
@@ -61,26 +61,30 @@ def _results(name, setting, scale):
         return tuple(map(np.asarray, _program(name)(starts, *map(jnp.asarray, SETTINGS[setting]))))
 
 
-def _worst(setting, scale, number, worst, never):
-    """Per problem the worst ``number(residuals, sizes)`` of runs up to a KKT residual of 1e-6."""
+def _of_runs(name, setting, scale, number):
+    """By start: ``number(residuals, sizes)`` of a run up to a KKT residual of 1e-6; infinite if it is not reached."""
+    residuals, sizes, _ = _results(name, setting, scale)
+    runs = zip(residuals, sizes, first_step(residuals, 1e-6), strict=True)
+    return np.array([number(r[: int(end) + 1], s[: int(end)]) if end < np.inf else end for r, s, end in runs])
 
-    def of_run(residuals, sizes, _):
-        hits = np.flatnonzero(residuals <= 1e-6)
-        return float(number(residuals[: hits[0] + 1], sizes[: hits[0]])) if hits.size else never
 
-    return {name: worst(of_run(*run) for run in zip(*_results(name, setting, scale), strict=True)) for name in PROBLEMS}
+def _worst(setting, scale, number):
+    return {name: float(_of_runs(name, setting, scale, number).max()) for name in PROBLEMS}
 
 
 UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
 
 @claim(
-    "quartic, logistic regression on a cut sphere: KKT residual at most 1e-6 within 24 steps from each of 20 starts",
+    "quartic, logistic regression on a cut sphere, each of 20 starts: KKT 1e-6 in at most twice exact Newton's steps",
     source="ours", broken=UNCHECKED,
 )  # fmt: skip
 def reaches_kkt_points(setting="tightened", *, scale):
-    """The number of steps of the slowest start."""
-    return Evidence.of_cases(_worst(setting, scale, lambda residuals, _: len(residuals), max, np.inf), at_most=24)
+    """How many times as many steps as with linear systems solved to 1e-9, for the worst start."""
+    steps = [[_of_runs(n, kind, scale, lambda _, s: len(s)) for n in PROBLEMS] for kind in (setting, "exact")]
+    given = {"exact Newton arrives from each start": np.isfinite(steps[1]).all()}
+    ratios = {name: float((ours / exact).max()) for name, ours, exact in zip(PROBLEMS, *steps, strict=True)}
+    return Evidence.of_cases(ratios, at_most=2.0, given=given, note=f"slowest, ours and exact: {np.max(steps, -1)}")
 
 
 @claim(
@@ -88,9 +92,8 @@ def reaches_kkt_points(setting="tightened", *, scale):
     source="paper", broken={"no line search": {"setting": "no line search"}, "increase asked for": {"setting": "sign"}},
 )  # fmt: skip
 def the_merit_function_decreases(setting="tightened", *, scale):
-    return Evidence.of_cases(
-        {name: float(-_results(name, setting, scale)[2].min()) for name in PROBLEMS}, at_most=1e-12
-    )
+    worst = {name: float(-_results(name, setting, scale)[2].min()) for name in PROBLEMS}
+    return Evidence.of_cases(worst, at_most=1e-12)
 
 
 @claim(
@@ -98,7 +101,8 @@ def the_merit_function_decreases(setting="tightened", *, scale):
     source="scaled", broken=UNCHECKED,
 )  # fmt: skip
 def takes_whole_steps_in_the_end(setting="tightened", *, scale):
-    return Evidence.of_cases(_worst(setting, scale, lambda _, sizes: (sizes[-3:] == 1).all(), min, 0.0), at_least=1.0)
+    """How much of a step is cut at most."""
+    return Evidence.of_cases(_worst(setting, scale, lambda _, sizes: 1 - sizes[-3:].min()), at_most=0.0)
 
 
 @claim(
@@ -106,7 +110,7 @@ def takes_whole_steps_in_the_end(setting="tightened", *, scale):
     source="ours", broken=UNCHECKED | {"accuracy 2 in place of 1/2": {"setting": "twice"}},
 )  # fmt: skip
 def is_linear_with_fixed_accuracy(setting="fixed", *, scale):
-    factors = _worst(setting, scale, lambda residuals, _: (residuals[1:] / residuals[:-1])[-5:].max(), max, np.inf)
+    factors = _worst(setting, scale, lambda residuals, _: (residuals[1:] / residuals[:-1])[-5:].max())
     return Evidence.of_cases(factors, at_most=0.99)
 
 
@@ -115,4 +119,4 @@ def is_linear_with_fixed_accuracy(setting="fixed", *, scale):
     source="ours", broken={"accuracy not tightened": {"setting": "fixed"}},
 )  # fmt: skip
 def is_superlinear_with_tightened_accuracy(setting="tightened", *, scale):
-    return Evidence.of_cases(_worst(setting, scale, lambda r, _: r[-1] / r[-2], max, np.inf), at_most=0.1)
+    return Evidence.of_cases(_worst(setting, scale, lambda r, _: r[-1] / r[-2]), at_most=0.1)
