@@ -11,6 +11,8 @@ print(run(bundle_adjustment(points=6), twice_as_bold, steps=10)["loss"])
 ```
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -37,7 +39,7 @@ BY_GLANCE = LearnedDamping(lambda seen: jnp.tanh(seen @ jnp.array([-0.3, 0.5, -0
 )  # fmt: skip
 def needs_no_units(method=BY_GLANCE):
     with jax.enable_x64(True):
-        measured, start = random_scene(key(3), points=10)
+        measured, start = jax.jit(lambda k: random_scene(k, points=10))(key(3))
         units = jnp.stack([jnp.ones_like(start), jnp.geomspace(1.0, 1e3, len(start))])
         in_units = lambda x, scene: scene[1] * reprojection_residuals(x / scene[0], measured)  # noqa: E731
         solve = jax.jit(lambda *scenes: losses_of_many(method, in_units, scenes, units * start, 20))
@@ -73,13 +75,20 @@ def _actor(learned, scale):
     )
 
 
+@functools.partial(jax.jit, static_argnames=("points", "count"))
+def _drawn(key, points, count):
+    """Of cameras close together and noisy views; and where these really are."""
+    scene = lambda k, error: random_scene(k, 3, points, 1e-2, error, 0.1)  # noqa: E731
+    each = jax.vmap(jax.vmap(scene, (0, None)), (None, 0))
+    measured, starts = each(jr.split(key, count), jnp.array([0.5, 0.0]))
+    return measured[0], *starts
+
+
 @cached
 def _scenes(stream, scale):
-    size = sizes(scale, points=(8, 20), count=(40, 500))
-    draw = jax.jit(jax.vmap(lambda k, error: random_scene(k, 3, size["points"], 1e-2, error, 0.1), (0, None)))
-    (measured, starts), (_, truths) = (draw(jr.split(key(stream), size["count"]), error) for error in (0.5, 0.0))
+    measured, starts, truths = _drawn(key(stream), **sizes(scale, points=(8, 20), count=(40, 500)))
     ends = _losses(measured, truths, _actor(False, scale), jnp.array(CLASSIC), jnp.array(0.0))[:, -1]
-    return measured, starts, 1.01 * ends  # of cameras close together and noisy views; the least loss, from the truth
+    return measured, starts, 1.01 * ends  # the least loss, from the truth
 
 
 @cached

@@ -38,9 +38,11 @@ class Kind(SaddleFreeNewton):
     kind: Scalar = 0.0
 
     def _direction(self, gradient, curvature):
-        eye = jnp.eye(gradient.size, dtype=gradient.dtype)
-        newton = jnp.linalg.solve(jax.vmap(curvature)(eye) + self.damping * eye, gradient)
-        return jnp.stack([super()._direction(gradient, curvature), newton, gradient])[jnp.asarray(self.kind, int)]
+        eye, saddle_free = jnp.eye(gradient.size, dtype=gradient.dtype), super()._direction(gradient, curvature)
+        # One after the other: an eigendecomposition and a solve at a time can wait for each other's threads, forever.
+        hessian = jax.vmap(curvature)(eye) + 0 * saddle_free
+        newton = jnp.linalg.solve(hessian + self.damping * eye, gradient)
+        return jnp.stack([saddle_free, newton, gradient])[jnp.asarray(self.kind, int)]
 
 
 SADDLE_FREE, NEWTON, DESCENT = range(3)
