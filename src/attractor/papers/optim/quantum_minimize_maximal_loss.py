@@ -87,7 +87,7 @@ def reaches_the_optimum(sampler=amplified_categorical, softness=1.0, *, scale):
     size = sizes(scale, losses=(256, 4_096), dim=(10, 100))
     smoothing = softness * EPSILON / (2 * np.log(size["losses"]))
     method = BallDescent(smoothing, softness**-0.5 * smoothing, sampler=sampler)
-    how = sizes(scale, steps=(2_000, 5_000), every=(2_000, 5_000), seeds=(seeds(8), seeds(50)))
+    how = sizes(scale, steps=(1_000, 5_000), every=(1_000, 5_000), seeds=(seeds(8), seeds(50)))
     trace = run(affine_maximum(**size, seed=seed()), method, **how)
     return Evidence(mean(trace.last("gap").values[0]), at_most=EPSILON)
 

@@ -30,7 +30,7 @@ from attractor.problem import Minimization
 from attractor.problems.tomography import ellipse_scans, filtered_back_projection
 
 ANGLES, EARLY, LATE, STRENGTH = 15, 10, 800, 0.03
-TRAIN, TEST, STEPS = slice(200), slice(200, 250), (400, 8_000)  # of training, quick and full
+TRAIN, TEST, STEPS = slice(150), slice(150, 200), (300, 8_000)  # of training, quick and full
 OPTIMIZERS = tuple(optax.adam(optax.cosine_decay_schedule(5e-3, steps)) for steps in STEPS)
 FLIPPED = {"correction subtracted": {"sign": -1.0}}
 _scans = cached(lambda scale: ellipse_scans(sizes(scale, n=(16, 32))["n"], ANGLES, TEST.stop, seed=seed()))

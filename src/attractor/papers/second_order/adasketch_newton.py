@@ -29,6 +29,7 @@ SETTINGS = {
     "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (1e-9, 0.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
     "one sketch": (1e9, 0.0, 1e-4), "no line search": (0.5, 1.0, -1e30), "sign": (0.5, 1.0, -0.5),
 }  # fmt: skip
+UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
 
 @cached
@@ -70,9 +71,6 @@ def _of_runs(name, setting, scale, number):
 
 def _worst(setting, scale, number):
     return {name: float(_of_runs(name, setting, scale, number).max()) for name in PROBLEMS}
-
-
-UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
 
 @claim(

@@ -92,7 +92,7 @@ def time_is_linear_in_the_parameters(direction=dual_direction):
     return Evidence(float(log_slopes(counts, [_cpu_seconds(direction, d) for d in counts])[0]), at_most=1.2)
 
 
-_diabetes, _digits = functools.cache(diabetes_mlp), functools.cache(lambda: digits_mlp(width=16, batch_size=8))
+_diabetes, _digits = functools.cache(diabetes_mlp), functools.cache(lambda: digits_mlp(width=8, batch_size=8))
 PROBLEMS = {"diabetes": _diabetes, "digits": _digits}
 RATE, DAMPING, HUGE = LogUniform(0.03, 1.0), LogUniform(1e-3, 1.0), 1e6
 NONE, SOME = Choice((0.0,)), Uniform(0.0, 0.95)

@@ -47,10 +47,7 @@ def needs_no_units(method=BY_GLANCE):
         return Evidence(float(jnp.abs(theirs / (2_500 * ours) - 1).max()), at_most=1e-6)
 
 
-def _decision(measured, starts, targets):
-    return damping.damping_environment(reprojection_residuals, measured, starts, targets, horizon=LIMIT)
-
-
+_decision = functools.partial(damping.damping_environment, reprojection_residuals, horizon=LIMIT)
 _blank = cached(lambda: _decision(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 9)), jnp.zeros(1)))  # for its policy
 
 
@@ -70,17 +67,15 @@ def _actor(learned, scale):
         return eqx.filter_jit(_blank().init)(key(0))[0]
     learner = TRPO(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
     how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1))
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf)[0, 0], run(_decision(*_scenes(0, scale)), learner, **how).final[0]
-    )
+    actor, _ = run(_decision(*_scenes(0, scale)), learner, **how).final
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0, 0], actor)
 
 
 @functools.partial(jax.jit, static_argnames=("points", "count"))
 def _drawn(key, points, count):
     """Of cameras close together and noisy views; and where these really are."""
-    scene = lambda k, error: random_scene(k, 3, points, 1e-2, error, 0.1)  # noqa: E731
-    each = jax.vmap(jax.vmap(scene, (0, None)), (None, 0))
-    measured, starts = each(jr.split(key, count), jnp.array([0.5, 0.0]))
+    each = jax.vmap(lambda k, error: random_scene(k, 3, points, 1e-2, error, 0.1), (0, None))
+    measured, starts = jax.vmap(each, (None, 0))(jr.split(key, count), jnp.array([0.5, 0.0]))
     return measured[0], *starts
 
 
