@@ -17,19 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.papers.words import (
-    Evidence,
-    claim,
-    first_step,
-    log_slopes,
-    median,
-    paired_ratio,
-    probes,
-    seconds,
-    seed,
-    sizes,
-    tune,
-)
+from attractor.papers import words
+from attractor.papers.words import Evidence, claim, first_step, log_slopes, median, paired_ratio, probes, seed, sizes
 from attractor.problems.diabetes import diabetes_mlp
 from attractor.problems.digits import digits_mlp
 from attractor.registry import Choice, LogUniform, Uniform
@@ -79,7 +68,7 @@ def _cpu_seconds(direction, parameters):
     jacobian = np.random.default_rng(seed()).standard_normal((32, parameters)).astype(np.float32)
     parts = tuple(map(jnp.asarray, (jacobian, np.eye(32, dtype="f") / 32, np.ones(32, "f"), np.float32(1e-2))))
     compiled, repeats = jax.jit(direction), max(1, 10_000 // parameters)
-    spent = seconds(lambda: [compiled(*parts) for _ in range(repeats)], rounds=5, clock=time.process_time)
+    spent = words.seconds(lambda: [compiled(*parts) for _ in range(repeats)], rounds=5, clock=time.process_time)
     return spent[0].min() / repeats
 
 
@@ -107,7 +96,7 @@ SGD = (optax.adam, {"learning_rate": LogUniform(1e-4 * HUGE, HUGE), "b1": SOME, 
 
 def _tuned(problem, method, metric, scale):
     task, how = PROBLEMS[problem](), sizes(scale, seeds=(12, 64), budget=(12, 32), steps=(150, 1_000), every=10)
-    return tune(task, method, metric=metric, probes=probes(task, "loss", "validation_loss", "test_loss"), **how)
+    return words.tune(task, method, metric=metric, probes=probes(task, "loss", "validation_loss", "test_loss"), **how)
 
 
 UNCURVED = {"no Gauss-Newton matrix (a huge damping), retuned": {"method": DESCENT}}

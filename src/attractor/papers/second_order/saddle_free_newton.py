@@ -71,9 +71,8 @@ def _escape(kind, scale):
 
 @claim(
     "leaves a saddle with downward curvature 1e-4 within 20 steps from every start",
-    source="ours",
-    broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}},
-)
+    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}},
+)  # fmt: skip
 def escapes_the_saddle(kind=SADDLE_FREE, *, scale):
     return Evidence(float(_escape(kind, scale).max()), at_most=20.0)
 
