@@ -23,11 +23,11 @@ from attractor.problems.convex import logistic_regression
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.second_order.sketching import SketchedNewton
 
-PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 32, (20, 200)
+PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 24, (20, 200)
 # Accuracy, its tightening, and the share of the predicted decrease that a step needs.
 SETTINGS = {
-    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (1e-9, 0.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
-    "one sketch": (1e9, 0.0, 1e-4), "no line search": (0.5, 1.0, -1e30), "sign": (0.5, 1.0, -0.5),
+    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (1e-6, 0.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
+    "one sketch": (1e9, 0.0, 1e-4), "sign": (0.5, 1.0, -0.5),
 }  # fmt: skip
 UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
@@ -78,7 +78,7 @@ def _worst(setting, scale, number):
     source="ours", broken=UNCHECKED,
 )  # fmt: skip
 def reaches_kkt_points(setting="tightened", *, scale):
-    """How many times as many steps as with linear systems solved to 1e-9, for the worst start."""
+    """How many times as many steps as with linear systems solved to 1e-6, for the worst start."""
     steps = [[_of_runs(n, kind, scale, lambda _, s: len(s)) for n in PROBLEMS] for kind in (setting, "exact")]
     given = {"exact Newton arrives from each start": np.isfinite(steps[1]).all()}
     ratios = {name: float((ours / exact).max()) for name, ours, exact in zip(PROBLEMS, *steps, strict=True)}
@@ -87,7 +87,7 @@ def reaches_kkt_points(setting="tightened", *, scale):
 
 @claim(
     "quartic, logistic regression on a cut sphere: no step increases the merit function by more than 1e-12 (rounding)",
-    source="paper", broken={"no line search": {"setting": "no line search"}, "increase asked for": {"setting": "sign"}},
+    source="paper", broken={"increase asked for": {"setting": "sign"}},
 )  # fmt: skip
 def the_merit_function_decreases(setting="tightened", *, scale):
     worst = {name: float(-_results(name, setting, scale)[2].min()) for name in PROBLEMS}
