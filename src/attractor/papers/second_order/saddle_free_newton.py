@@ -50,20 +50,24 @@ SADDLE_FREE, NEWTON, DESCENT = range(3)
 ESCAPING = {"a saddle-free step": {"kind": SADDLE_FREE}}
 
 
-def _saddle(x, batch=None):
+@cached
+def _saddle():
     """Ten dimensions up, with curvatures to 1, and five down, with 1e-4; minima about 1 away from the saddle at 0."""
     curvature = jnp.concatenate([jnp.geomspace(1e-2, 1.0, 10), jnp.full(5, -1e-4)])
-    return 0.5 * jnp.sum(curvature * x**2) + 0.25e-4 * jnp.sum(x**4)
+    distance = {"distance": lambda problem, x, key: jnp.linalg.norm(x)}
+
+    def loss(x, batch=None):
+        return 0.5 * jnp.sum(curvature * x**2) + 0.25e-4 * jnp.sum(x**4)
+
+    return Minimization(loss, lambda key: 1e-2 * jr.normal(key, (15,)), probes=distance)
 
 
 @cached
 def _distances(kind, scale):
     """To the saddle at each of 1,000 steps of size 1, which is 1/L: (seeds, steps)."""
-    problem = Minimization(_saddle, lambda key: 1e-2 * jr.normal(key, (15,)))
     method, damping = eqx.Partial(Kind, kind=jnp.asarray(kind)), 1e-9 if kind == NEWTON else 1e-6
-    how = {"steps": 1_000, "every": 1, "probes": {"distance": lambda problem, x, key: jnp.linalg.norm(x)}}
-    trace = run(problem, method, sweep={"damping": [damping]}, seeds=seeds(**sizes(scale, n=(20, 200))), **how)
-    return trace["distance"].values[0]
+    how = {"sweep": {"damping": [damping]}, "seeds": seeds(**sizes(scale, n=(20, 200)))}
+    return run(_saddle(), method, steps=1_000, every=1, **how)["distance"].values[0]
 
 
 def _escape(kind, scale):
