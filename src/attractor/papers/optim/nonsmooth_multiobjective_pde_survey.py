@@ -112,7 +112,7 @@ def _modes(elements) -> np.ndarray:
 
 def _off_the_front(elements, points):
     """Largest relative difference between a point's tracking and the front's, at the same cost."""
-    curves = (np.asarray(jax.vmap(_losses(elements))(jnp.asarray(x))).T for x in (_weighted_sums(elements)[0], points))
+    curves = (np.array([_losses(elements)(x) for x in xs]).T for xs in (_weighted_sums(elements)[0], points))
     (tracking, cost), (ours, theirs) = curves
     front = PchipInterpolator(np.log(cost[::-1]), tracking[::-1], extrapolate=False)
     return float(np.max(np.abs(ours / front(np.log(theirs)) - 1)))
@@ -130,9 +130,8 @@ def points_are_pareto_critical(kinked_adjoint=True, *, scale):
             "reference points": _reference_points(elements),
             "common descent": _common_descents(elements),
         }
-        jacobian = jax.jacrev(_losses(elements))
-        length = jax.jit(jax.vmap(lambda x: jnp.linalg.norm(min_norm_in_hull(jacobian(x)))))
-        longest = {name: float(length(jnp.asarray(points)).max()) for name, points in found.items()}
+        length = jax.jit(lambda x: jnp.linalg.norm(min_norm_in_hull(jax.jacrev(_losses(elements))(x))))
+        longest = {name: float(max(map(length, points))) for name, points in found.items()}
     return Evidence.of_cases(longest, at_most=1e-4)
 
 
