@@ -51,6 +51,9 @@ _decision = functools.partial(damping.damping_environment, reprojection_residual
 _blank = cached(lambda: _decision(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 9)), jnp.zeros(1)))  # for its policy
 
 
+_log_std = lambda problem, x, key: x[0].log_std[0]  # noqa: E731  (the return would take episodes of its own)
+
+
 def _mixed(actor, shares, log_damping, seen):
     changes = tenfold_rule(seen), learned_rule(_blank(), actor)(seen), damping.constant_rule(log_damping)(seen)
     return shares @ jnp.stack(changes)
@@ -66,7 +69,7 @@ def _actor(learned, scale):
     if not learned:  # as it was before; else on scenes of its own
         return eqx.filter_jit(_blank().init)(key(0))[0]
     learner = TRPO(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
-    how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1))
+    how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1), probes={"log_std": _log_std})
     actor, _ = run(_decision(*_scenes(0, scale)), learner, **how).final
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0, 0], actor)
 
