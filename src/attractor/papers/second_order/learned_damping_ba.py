@@ -33,13 +33,16 @@ CLASSIC, LEARNED, REVERSED, CONSTANT = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (2.0, -
 BY_GLANCE = LearnedDamping(lambda seen: jnp.tanh(seen @ jnp.array([-0.3, 0.5, -0.2, -1.0])))  # looks at everything
 
 
+_scene = cached(lambda: jax.jit(lambda k: random_scene(k, points=10))(key(3)))
+
+
 @claim(
     "parameters in units of 1 to 1,000, residuals in units of 50: each of 20 losses is the same to a relative 1e-6",
     source="ours", broken={"damping in the parameters' units": {"method": LevenbergMarquardt()}},
 )  # fmt: skip
 def needs_no_units(method=BY_GLANCE):
     with jax.enable_x64(True):
-        measured, start = jax.jit(lambda k: random_scene(k, points=10))(key(3))
+        measured, start = _scene()
         units = jnp.stack([jnp.ones_like(start), jnp.geomspace(1.0, 1e3, len(start))])
         in_units = lambda x, scene: scene[1] * reprojection_residuals(x / scene[0], measured)  # noqa: E731
         solve = jax.jit(lambda *scenes: losses_of_many(method, in_units, scenes, units * start, 20))
@@ -67,11 +70,11 @@ def _losses(measured, starts, *rule):
 @cached
 def _actor(learned, scale):
     if not learned:  # as it was before; else on scenes of its own
-        return eqx.filter_jit(_blank().init)(key(0))[0]
+        return jax.tree.map(np.asarray, eqx.filter_jit(_blank().init)(key(0))[0])  # no weak types, as below
     learner = TRPO(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
     how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1), probes={"log_std": _log_std})
     actor, _ = run(_decision(*_scenes(0, scale)), learner, **how).final
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0, 0], actor)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0, 0], actor)
 
 
 @functools.partial(jax.jit, static_argnames=("points", "count"))
