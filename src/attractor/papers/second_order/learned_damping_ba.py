@@ -30,10 +30,8 @@ from attractor.second_order.levenberg_marquardt import LevenbergMarquardt
 LIMIT, CONSTANTS = 60, np.arange(-5.0, 1.0)  # who is not there by then counts as so many; logarithms
 # Shares of the classic rule's change, of the policy's, and of the way to a constant.
 CLASSIC, LEARNED, REVERSED, CONSTANT = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (2.0, -1.0, 0.0), (0.0, 0.0, 1.0)
-BY_GLANCE = LearnedDamping(lambda seen: jnp.tanh(seen @ jnp.array([-0.3, 0.5, -0.2, -1.0])))  # looks at everything
-
-
 _scene = cached(lambda: jax.jit(lambda k: random_scene(k, points=10))(key(3)))
+BY_GLANCE = LearnedDamping(lambda seen: jnp.tanh(seen @ jnp.array([-0.3, 0.5, -0.2, -1.0])))  # looks at everything
 
 
 @claim(
@@ -54,9 +52,6 @@ _decision = functools.partial(damping.damping_environment, reprojection_residual
 _blank = cached(lambda: _decision(jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 9)), jnp.zeros(1)))  # for its policy
 
 
-_log_std = lambda problem, x, key: x[0].log_std[0]  # noqa: E731  (the return would take episodes of its own)
-
-
 def _mixed(actor, shares, log_damping, seen):
     changes = tenfold_rule(seen), learned_rule(_blank(), actor)(seen), damping.constant_rule(log_damping)(seen)
     return shares @ jnp.stack(changes)
@@ -72,7 +67,8 @@ def _actor(learned, scale):
     if not learned:  # as it was before; else on scenes of its own
         return jax.tree.map(np.asarray, eqx.filter_jit(_blank().init)(key(0))[0])  # no weak types, as below
     learner = TRPO(gamma=1.0, lam=0.95, delta=0.05, eps=0.3, environments=32, steps=16)
-    how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1), probes={"log_std": _log_std})
+    how = sizes(scale, steps=(25, 1_000), every=(25, 1_000), seeds=seeds(1))
+    how |= {"probes": {"log_std": lambda problem, x, key: x[0].log_std[0]}}  # the return would take episodes
     actor, _ = run(_decision(*_scenes(0, scale)), learner, **how).final
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0, 0], actor)
 
