@@ -78,11 +78,13 @@ def _worst(setting, scale, number):
     source="ours", broken=UNCHECKED,
 )  # fmt: skip
 def reaches_kkt_points(setting="tightened", *, scale):
-    """How many times as many steps as with linear systems solved to 1e-6, for the worst start."""
-    steps = [[_of_runs(n, kind, scale, lambda _, s: len(s)) for n in PROBLEMS] for kind in (setting, "exact")]
-    given = {"exact Newton arrives from each start": np.isfinite(steps[1]).all()}
-    ratios = {name: float((ours / exact).max()) for name, ours, exact in zip(PROBLEMS, *steps, strict=True)}
-    return Evidence.of_cases(ratios, at_most=2.0, given=given, note=f"slowest, ours and exact: {np.max(steps, -1)}")
+    """How many times as many steps as with linear systems solved to 1e-6, for the worst start; these take more than
+    `STEPS` where they do not arrive."""
+    ours, exact = ([_of_runs(n, k, scale, lambda _, s: len(s)) for n in PROBLEMS] for k in (setting, "exact"))
+    given = {"exact Newton arrives from 3 of 4 starts": np.isfinite(exact).mean() >= 0.75}
+    ratios = (np.array(ours) / np.minimum(exact, STEPS)).max(1)
+    note = f"slowest: {np.max(ours, 1)} and {np.max(exact, 1)} steps, {np.isinf(exact).sum()} not in {STEPS}"
+    return Evidence.of_cases(dict(zip(PROBLEMS, ratios.tolist(), strict=True)), at_most=2.0, given=given, note=note)
 
 
 @claim(
