@@ -33,13 +33,13 @@ UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
 
 @cached
-def _program(name):
-    """All starts, compiled; the settings are arguments, so that one program serves them all."""
-    known, tilt = logistic_regression(), jnp.asarray(np.random.default_rng(seed(1)).standard_normal(30))
-    losses = {"quartic": lambda x: jnp.sum(x**4) / 4 + tilt @ x, "logistic": lambda x: known.loss(x, known.full)}
-    problem = on_cut_sphere(losses[name], {"quartic": 30, "logistic": known.init(key()).size}[name], seed=seed())
+def _program():
+    """All starts, compiled; loss and settings are arguments, so that one program serves them all."""
+    known, tilt = logistic_regression(), jnp.asarray(np.random.default_rng(seed(1)).standard_normal(31))
+    losses, cut = [lambda x: jnp.sum(x**4) / 4 + tilt @ x, lambda x: known.loss(x, known.full)], seed()
 
-    def one(start, accuracy, tightening, armijo):
+    def one(start, which, accuracy, tightening, armijo):
+        problem = on_cut_sphere(lambda x: jax.lax.switch(which, losses, x), 31, seed=cut)
         method, x = SketchedNewton(accuracy, tightening, armijo=armijo, most=200), problem.init(start)
 
         def step(carry, t):
@@ -51,7 +51,7 @@ def _program(name):
 
         return jax.lax.scan(step, (x, method.init(problem, x, start)), jnp.arange(STEPS))[1]
 
-    return jax.jit(jax.vmap(one, (0, None, None, None)))
+    return jax.jit(jax.vmap(one, (0, None, None, None, None)))
 
 
 @cached
@@ -59,7 +59,8 @@ def _results(name, setting, scale):
     """KKT residual before, size and decrease of the merit function of each step: (starts, STEPS) each."""
     with jax.enable_x64(True):
         starts = jr.split(key(), sizes(scale, starts=STARTS)["starts"])
-        return tuple(map(np.asarray, _program(name)(starts, *map(jnp.asarray, SETTINGS[setting]))))
+        arguments = PROBLEMS.index(name), *SETTINGS[setting]
+        return tuple(map(np.asarray, _program()(starts, *map(jnp.asarray, arguments))))
 
 
 def _of_runs(name, setting, scale, number):
@@ -78,8 +79,7 @@ def _worst(setting, scale, number):
     source="ours", broken=UNCHECKED,
 )  # fmt: skip
 def reaches_kkt_points(setting="tightened", *, scale):
-    """How many times as many steps as with linear systems solved to 1e-6, for the worst start; these take more than
-    `STEPS` where they do not arrive."""
+    """How many times as many as with systems solved to 1e-6, for the worst start; over `STEPS` if these do not arrive."""
     ours, exact = ([_of_runs(n, k, scale, lambda _, s: len(s)) for n in PROBLEMS] for k in (setting, "exact"))
     given = {"exact Newton arrives from 3 of 4 starts": np.isfinite(exact).mean() >= 0.75}
     ratios = (np.array(ours) / np.minimum(exact, STEPS)).max(1)
