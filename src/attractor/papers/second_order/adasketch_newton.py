@@ -79,7 +79,7 @@ def _worst(setting, scale, number):
     source="ours", broken=UNCHECKED,
 )  # fmt: skip
 def reaches_kkt_points(setting="tightened", *, scale):
-    """How many times as many as with systems solved to 1e-6, for the worst start; over `STEPS` if these do not arrive."""
+    """For the worst start; with systems solved to 1e-6 for exact, more than `STEPS` where they do not arrive."""
     ours, exact = ([_of_runs(n, k, scale, lambda _, s: len(s)) for n in PROBLEMS] for k in (setting, "exact"))
     given = {"exact Newton arrives from 3 of 4 starts": np.isfinite(exact).mean() >= 0.75}
     ratios = (np.array(ours) / np.minimum(exact, STEPS)).max(1)
