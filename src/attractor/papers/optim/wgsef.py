@@ -92,11 +92,17 @@ def _trainer(which, strength):
 
 
 @cached
+def _task():
+    """The problem and what is measured, made once, so that one program serves all trainings."""
+    task = digits_mlp(width=WIDTH)
+    alive = lambda problem, model, key: jnp.sum(jnp.any(model.layers[0].weight != 0, axis=1))  # noqa: E731
+    return task, probes(task, "validation_accuracy", "test_accuracy") | {"alive": alive}
+
+
+@cached
 def _trained(name, scale):
     """On fresh seeds: the strength most accurate of those leaving at most k neurons on another seed, or else fewest."""
-    task, which = digits_mlp(width=WIDTH), float([*PROXES].index(name))
-    alive = lambda problem, model, key: jnp.sum(jnp.any(model.layers[0].weight != 0, axis=1))  # noqa: E731
-    measured = probes(task, "validation_accuracy", "test_accuracy") | {"alive": alive}
+    (task, measured), which = _task(), float([*PROXES].index(name))
 
     def train(strengths, seeds):
         sweep = [{"which": which, "strength": strength} for strength in strengths]

@@ -113,7 +113,7 @@ SPACE = {"learning_rate": LogUniform(0.1, 1.0), "damping": LogUniform(1e-3, 1.0)
 
 def _trained(kind, scale):
     method = MOMENTUM if kind == DESCENT else (eqx.Partial(Kind, kind=jnp.asarray(kind)), SPACE)
-    return tune(_network(), method, steps=50, every=50, **sizes(scale, seeds=(8, 32), budget=(8, 32))).final
+    return tune(_network(), method, steps=50, every=50, **sizes(scale, seeds=(16, 32), budget=(8, 32))).final
 
 
 @claim(
