@@ -23,6 +23,8 @@ from attractor.papers.words import Evidence, bootstrap, claim, first_step, key, 
 from attractor.problems.affine_maximum import affine_maximum, least_maximum
 
 SIZES, EPSILON = 4 ** np.arange(2, 7), 1e-2
+# With logits reduced to a share, which is a number so that one program serves all.
+_sampled = lambda share, key, logits, draws: amplified_categorical(key, share * logits, draws)  # noqa: E731
 
 
 def _weights(n, stream):
@@ -76,11 +78,6 @@ def smooths_from_above(soft_maximum=soft_maximum):
     values = jr.normal(key(), (1_000, 256))
     ratios = (soft_maximum(values, 0.3) - values.max(1)) / (0.3 * np.log(256))
     return Evidence.of_cases({"least": float(ratios.min()), "most": float(ratios.max())}, within=(0.0, 1.0))
-
-
-def _sampled(share, key, logits, draws):
-    """With logits reduced to a share, which is a number so that one program serves all."""
-    return amplified_categorical(key, share * logits, draws)
 
 
 @claim(
