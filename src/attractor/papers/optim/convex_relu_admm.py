@@ -99,7 +99,7 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
 )  # fmt: skip
 def converges_linearly(rho=0.1, *, scale):
     with jax.enable_x64(True):
-        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, STEPS)
+        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, STEPS, convex_relu_admm)
     residual = np.hypot(solution.primal_residual, solution.dual_residual)
     at = first_step(residual, 1e-8)
     if np.isinf(at):
