@@ -81,7 +81,7 @@ def time_is_linear_in_the_parameters(direction=dual_direction):
     return Evidence(float(log_slopes(counts, [_cpu_seconds(direction, d) for d in counts])[0]), at_most=1.2)
 
 
-_diabetes, _digits = functools.cache(diabetes_mlp), functools.cache(lambda: digits_mlp(width=8, batch_size=8))
+_diabetes, _digits = functools.cache(diabetes_mlp), functools.cache(lambda: digits_mlp(width=16, batch_size=8))
 PROBLEMS = {"diabetes": _diabetes, "digits": _digits}
 RATE, DAMPING, HUGE = LogUniform(0.03, 1.0), LogUniform(1e-3, 1.0), 1e6
 NONE, SOME = Choice((0.0,)), Uniform(0.0, 0.95)
@@ -105,7 +105,7 @@ UNCURVED = {"no Gauss-Newton matrix (a huge damping), retuned": {"method": DESCE
 @claim(
     "diabetes, digits networks, equal steps: Gauss-Newton's test loss is no higher than the better of tuned SGD, Adam",
     source="paper", broken=UNCURVED,
-    reason="on digits it is lower by 17 %; on diabetes the seeds do not decide: 1.00 [0.99, 1.01]",
+    reason="on digits it is lower by 15 %; on diabetes the seeds do not decide: 1.00 [0.99, 1.01]",
 )  # fmt: skip
 def generalizes_as_well(method=GN, *, scale):
     ratios, note = {}, []
@@ -134,7 +134,7 @@ def needs_no_more_steps_than_adam(method=GN, *, scale):
 @claim(
     "diabetes, digits networks, both tuned: with momentum Gauss-Newton's final train loss is lower (ratio below 1)",
     source="paper", broken=UNCURVED,
-    reason="the seeds do not decide it: 1.00 [0.96, 1.03] and 1.01 [0.92, 1.10]",
+    reason="the seeds do not decide it: 1.01 [0.96, 1.05] and 0.99 [0.88, 1.11]",
 )  # fmt: skip
 def momentum_accelerates(method=WITH_MOMENTUM, *, scale):
     finals = {p: [_tuned(p, m, "loss", scale).final for m in (method, GN)] for p in PROBLEMS}
