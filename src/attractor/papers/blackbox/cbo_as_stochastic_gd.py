@@ -30,7 +30,6 @@ EQUAL = {"equal weights": {"consensus": lambda x, f, alpha: consensus_point(x, 0
 def moves_along_a_smoothed_gradient(consensus=consensus_point, *, scale):
     particles, repeats = (100_000 if scale == "full" else 10_000), 64
     f, alpha, s = rastrigin().loss, 0.3, 0.2
-
     with jax.enable_x64(True):
         nodes, weights = np.polynomial.hermite_e.hermegauss(60)
         grid = jnp.stack(jnp.meshgrid(nodes, nodes), -1).reshape(-1, 2)
@@ -90,36 +89,31 @@ def hops_point_down_the_gradient(alpha=1.0, spread=0.02, *, scale):
 
 RATES = {"learning_rate": np.geomspace(1e-4, 1.0, 48)}
 NOISE = {"noise": [1.4]}
+FOUND = {"consensus-based": {"method": ConsensusBasedOptimization, "sweep": NOISE}}
 
 
 @claim(
     "consensus-based optimization finds the global minimum of the 2-D Rastrigin function in at least 90 % of runs",
-    source="ours",
-    broken={
-        "no noise": {"sweep": {"noise": [0.0]}},
-        "equal weights": {"sweep": {"alpha": [1e-9]}},
-        "tuned gradient descent": {"method": optax.sgd, "sweep": RATES},
-    },
-)
+    source="ours", broken={"no noise": {"sweep": {"noise": [0.0]}}, "equal weights": {"sweep": {"alpha": [1e-9]}}},
+)  # fmt: skip
 def finds_the_global_minimum(method=ConsensusBasedOptimization, sweep=NOISE, *, scale):
     return Evidence(_success_rate(method, sweep, scale), at_least=0.9)
 
 
 @claim(
     "2-D Rastrigin, same starts: gradient descent with the best of 48 step sizes finds the minimum in at most 20 %",
-    source="ours", broken={"consensus-based": {"method": ConsensusBasedOptimization, "sweep": NOISE}},
+    source="ours", broken=FOUND | {"started in the global valley": {"radius": 0.4}},
 )  # fmt: skip
-def gradient_descent_gets_stuck(method=optax.sgd, sweep=RATES, *, scale):
-    return Evidence(_success_rate(method, sweep, scale), at_most=0.2)
+def gradient_descent_gets_stuck(method=optax.sgd, sweep=RATES, radius=5.12, *, scale):
+    return Evidence(_success_rate(method, sweep, scale, radius), at_most=0.2)
 
 
 @cached
-def _success_rate(method, sweep, scale):
+def _success_rate(method, sweep, scale, radius=5.12):
     """Of the best configuration: the share of runs that end below 0.5, where only the global valley reaches.
 
     The defaults of consensus-based optimization were chosen from 48 on other seeds, so gradient descent gets 48 too.
     """
     runs = seeds(**sizes(scale, n=(100, 1_000)))
-    trace = run(rastrigin(dim=2), method, steps=300, seeds=runs, sweep=sweep)
-    hits = int((trace.last("loss").values < 0.5).sum(axis=1).max())
-    return proportion(hits, len(runs))
+    trace = run(rastrigin(2, radius), method, steps=300, seeds=runs, sweep=sweep)
+    return proportion(int((trace.last("loss").values < 0.5).sum(axis=1).max()), len(runs))

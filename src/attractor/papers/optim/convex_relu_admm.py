@@ -25,7 +25,6 @@ import optax
 from scipy.optimize import nnls
 from sklearn.datasets import load_diabetes
 
-from attractor.linalg.proximal import group_soft_threshold
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_relu_admm,
@@ -34,12 +33,10 @@ from attractor.optim.convex_networks import (
     sample_relu_arrangements,
     sampled_convex_program,
 )
-from attractor.optim.splitting import Admm, fista
 from attractor.papers.words import Evidence, cached, claim, first_step, key, run, seed, seeds, sizes
 from attractor.problem import Minimization
 
-BETA = 0.1
-ARRANGEMENTS = (40, 200)
+BETA, STEPS, ARRANGEMENTS = 0.1, 9_000, (40, 200)
 SEVERAL, ONE = (2, 3, 8, 6), (2,)  # columns: body mass, blood pressure and two blood values; body mass
 
 
@@ -73,18 +70,9 @@ def _dual_bound(x, y, patterns, weights):
     return z @ y - z @ z / 2
 
 
-def _without_cones(x, y, patterns, beta=BETA, rho=0.1, steps=1_000):
-    """The group lasso that is left when the activation patterns are not enforced."""
-    active = patterns[:, :, None] * x
-
-    def grad(w):
-        pull = jnp.einsum("pnd,n->pd", active, jnp.einsum("pnd,pd->n", active, w[0] - w[1]) - y)
-        return jnp.stack([pull, -pull])
-
-    step = 0.5 / jnp.linalg.norm(active.transpose(1, 0, 2).reshape(len(y), -1), 2) ** 2
-    start = jnp.zeros((2, len(patterns), x.shape[1]))
-    weights, _ = fista(grad, lambda w, t: group_soft_threshold(w, t * beta), start, step, steps)
-    return Admm(weights, (weights, None), None, *[jnp.zeros(steps)] * 3)
+def _half_decay(*data, beta, **how):
+    """A factor of 2 is lost: the penalty of a neuron is beta times the product of its two weights."""
+    return convex_relu_admm(*data, beta=beta / 2, **how)
 
 
 def _unbalanced(weights):
@@ -95,12 +83,11 @@ def _unbalanced(weights):
 
 @claim(
     "40 patients, 5 inputs, 40 patterns: the network's own loss exceeds a dual lower bound by at most 1e-4 of it",
-    source="ours",
-    broken={"patterns not enforced": {"solve": _without_cones}, "not balanced": {"recover": _unbalanced}},
-)
+    source="ours", broken={"half the weight decay": {"solve": _half_decay}, "not balanced": {"recover": _unbalanced}},
+)  # fmt: skip
 def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_network, *, scale):
     with jax.enable_x64(True):
-        x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, 6_000, solve)
+        x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, STEPS, solve)
         weights = solution.z[0]
         reached, bound = relu_training_loss(recover(weights), x, y, BETA), _dual_bound(x, y, patterns, weights)
     return Evidence(abs(float(reached) / bound - 1), at_most=1e-4, note=f"loss {reached:.6f}, bound {bound:.6f}")
@@ -108,12 +95,11 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
 
 @claim(
     "40 patients, 5 inputs, 40 patterns: ADMM's residual falls to 1e-8, its logarithm linearly with R^2 at least 0.95",
-    source="ours",
-    broken={"penalty 1000 times larger": {"rho": 100.0}},
-)
+    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}},
+)  # fmt: skip
 def converges_linearly(rho=0.1, *, scale):
     with jax.enable_x64(True):
-        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, 6_000)
+        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, STEPS, convex_relu_admm)
     residual = np.hypot(solution.primal_residual, solution.dual_residual)
     at = first_step(residual, 1e-8)
     if np.isinf(at):
@@ -125,41 +111,38 @@ def converges_linearly(rho=0.1, *, scale):
 
 @cached
 def _adam(scale):
-    """The losses of 10 Adam runs with a neuron per weight vector of the convex program."""
+    """The losses of 10 Adam runs at each of 4 rates, with a neuron per weight vector of the convex program."""
     (x, y), steps = _patients(ONE), sizes(scale, steps=(2_000, 30_000))["steps"]
-
     problem = Minimization(
         lambda network: relu_training_loss(network, x, y, BETA),
         init=lambda key: ReluNetwork(jr.normal(key, (140, 2)) / 2, jr.normal(jr.fold_in(key, 1), (140,)) / 12),
     )
-    adam = optax.adam(optax.cosine_decay_schedule(0.02, steps))
-    return run(problem, adam, steps=steps, every=steps, seeds=seeds(10)).last("loss").values
+    adam = lambda rate: optax.adam(optax.cosine_decay_schedule(rate, steps))  # noqa: E731
+    how = {"steps": steps, "every": steps, "seeds": seeds(10), "sweep": {"rate": [0.005, 0.01, 0.02, 0.05]}}
+    return run(problem, adam, **how).last("loss").values
 
 
 @claim(
-    "40 patients, 1 input, all patterns: ADMM's loss is at most 1e-4 above the best of 10 Adam runs of the same width",
-    source="ours",
-    broken={"4 arrangements": {"count": 4}},
-)
+    "40 patients, 1 input, all patterns: ADMM's loss exceeds the best of 40 Adam runs (width 140, 4 rates) by <= 1e-4",
+    source="ours", broken={"4 arrangements": {"count": 4}},
+)  # fmt: skip
 def no_run_of_adam_is_better(count=2_000, *, scale):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, count, 0.1, 5_000)
         loss = float(relu_training_loss(recover_relu_network(solution.z[0]), x, y, BETA))
         adam = _adam(scale)
-    note = f"{len(patterns)} arrangements: {loss:.6f}; Adam: {adam.min():.6f} to {adam.max():.6f}"
+    note = f"{len(patterns)} arrangements: {loss:.6f}; Adam, by rate: {adam.min(1).round(6)}"
     finite = {"every Adam run is finite": bool(np.isfinite(adam).all())}
     return Evidence(loss - float(adam.min()), at_most=1e-4, given=finite, note=note)
 
 
 @claim(
     "40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
-    source="ours",
-    broken={"8 neurons": {"count": 8}},
-)
+    source="ours", broken={"8 neurons": {"count": 8}},
+)  # fmt: skip
 def a_sampled_lasso_comes_close(count=1_000):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, 2_000, 0.1, 5_000)
         optimum = _dual_bound(x, y, patterns, solution.z[0])
         sampled = sampled_convex_program(key(), x, y, count, BETA, 2_000)
-        excess = relu_training_loss(sampled, x, y, BETA) / optimum - 1
-    return Evidence(float(excess), at_most=0.01)
+        return Evidence(float(relu_training_loss(sampled, x, y, BETA) / optimum - 1), at_most=0.01)

@@ -62,7 +62,8 @@ def _network(start, target, scale):
     pairs = tuple(_images(scale, which)[TRAIN] for which in (start, target))
     problem = Minimization.of_model(_build, _misfit, pairs, batch_size=10)
     weights = run(problem, **sizes(scale, method=OPTIMIZERS, steps=STEPS, every=STEPS), seeds=[seed()]).final
-    return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a[0, 0]), weights), _build(key(0)))
+    blank = eqx.filter_eval_shape(_build, key(0))  # for all that is no array
+    return eqx.combine(jax.tree.map(lambda a: jnp.asarray(a[0, 0]), weights), blank)
 
 
 def _shown(scale, start=EARLY, target=LATE, sign=1.0):
@@ -82,7 +83,7 @@ def halves_the_distance_to_the_solution(sign=1.0, *, scale):
 
 @claim(
     "PSNR from 10 iterations at least that of the same network after filtered back-projection, trained on the truth",
-    source="ours", broken=FLIPPED, reason="1.1 dB behind a network that has seen the truth, after as many steps",
+    source="ours", broken=FLIPPED, reason="0.8 dB behind a network that has seen the truth, after as many steps",
 )  # fmt: skip
 def beats_post_processing(sign=1.0, *, scale):
     shown = [_shown(scale, sign=sign), _shown(scale, "fbp", "truth")]  # pyright: ignore[reportArgumentType]
@@ -97,7 +98,7 @@ def beats_post_processing(sign=1.0, *, scale):
 
 @claim(
     "from 10 iterations the network's solver objective is at most that of the same network after back-projection",
-    source="ours", broken=FLIPPED, reason="1.13 times: the other network comes nearer to the truth",
+    source="ours", broken=FLIPPED, reason="1.08 times: the other network comes nearer to the truth",
 )  # fmt: skip
 def lowers_the_objective(sign=1.0, *, scale):
     matrix, _, measured = _scans(scale)

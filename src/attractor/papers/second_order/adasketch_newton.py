@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.papers.words import Evidence, cached, claim, key, seed, sizes
+from attractor.papers.words import Evidence, cached, claim, first_step, key, seed, sizes
 from attractor.problems.convex import logistic_regression
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.second_order.sketching import SketchedNewton
@@ -26,19 +26,20 @@ from attractor.second_order.sketching import SketchedNewton
 PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 24, (20, 200)
 # Accuracy, its tightening, and the share of the predicted decrease that a step needs.
 SETTINGS = {
-    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "one sketch": (1e9, 0.0, 1e-4),
-    "twice": (2.0, 0.0, 1e-4), "no line search": (0.5, 1.0, -1e30), "sign": (0.5, 1.0, -0.5),
+    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (1e-6, 0.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
+    "one sketch": (1e9, 0.0, 1e-4), "sign": (0.5, 1.0, -0.5),
 }  # fmt: skip
+UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
 
 @cached
-def _program(name):
-    """All starts, compiled; the settings are arguments, so that one program serves them all."""
-    known, tilt = logistic_regression(), jnp.asarray(np.random.default_rng(seed(1)).standard_normal(30))
-    losses = {"quartic": lambda x: jnp.sum(x**4) / 4 + tilt @ x, "logistic": lambda x: known.loss(x, known.full)}
-    problem = on_cut_sphere(losses[name], {"quartic": 30, "logistic": known.init(key()).size}[name], seed=seed())
+def _program():
+    """All starts, compiled; loss and settings are arguments, so that one program serves them all."""
+    known, tilt = logistic_regression(), jnp.asarray(np.random.default_rng(seed(1)).standard_normal(31))
+    losses, cut = [lambda x: jnp.sum(x**4) / 4 + tilt @ x, lambda x: known.loss(x, known.full)], seed()
 
-    def one(start, accuracy, tightening, armijo):
+    def one(start, which, accuracy, tightening, armijo):
+        problem = on_cut_sphere(lambda x: jax.lax.switch(which, losses, x), 31, seed=cut)
         method, x = SketchedNewton(accuracy, tightening, armijo=armijo, most=200), problem.init(start)
 
         def step(carry, t):
@@ -50,7 +51,7 @@ def _program(name):
 
         return jax.lax.scan(step, (x, method.init(problem, x, start)), jnp.arange(STEPS))[1]
 
-    return jax.jit(jax.vmap(one, (0, None, None, None)))
+    return jax.jit(jax.vmap(one, (0, None, None, None, None)))
 
 
 @cached
@@ -58,39 +59,41 @@ def _results(name, setting, scale):
     """KKT residual before, size and decrease of the merit function of each step: (starts, STEPS) each."""
     with jax.enable_x64(True):
         starts = jr.split(key(), sizes(scale, starts=STARTS)["starts"])
-        return tuple(map(np.asarray, _program(name)(starts, *map(jnp.asarray, SETTINGS[setting]))))
+        arguments = PROBLEMS.index(name), *SETTINGS[setting]
+        return tuple(map(np.asarray, _program()(starts, *map(jnp.asarray, arguments))))
 
 
-def _worst(setting, scale, number, worst, never):
-    """Per problem the worst ``number(residuals, sizes)`` of runs up to a KKT residual of 1e-6."""
-
-    def of_run(residuals, sizes, _):
-        hits = np.flatnonzero(residuals <= 1e-6)
-        return float(number(residuals[: hits[0] + 1], sizes[: hits[0]])) if hits.size else never
-
-    return {name: worst(of_run(*run) for run in zip(*_results(name, setting, scale), strict=True)) for name in PROBLEMS}
+def _of_runs(name, setting, scale, number):
+    """By start: ``number(residuals, sizes)`` of a run up to a KKT residual of 1e-6; infinite if it is not reached."""
+    residuals, sizes, _ = _results(name, setting, scale)
+    runs = zip(residuals, sizes, first_step(residuals, 1e-6), strict=True)
+    return np.array([number(r[: int(end) + 1], s[: int(end)]) if end < np.inf else end for r, s, end in runs])
 
 
-UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
+def _worst(setting, scale, number):
+    return {name: float(_of_runs(name, setting, scale, number).max()) for name in PROBLEMS}
 
 
 @claim(
-    "quartic, logistic regression on a cut sphere: KKT residual at most 1e-6 within 24 steps from each of 20 starts",
+    "quartic, logistic regression on a cut sphere, each of 20 starts: KKT 1e-6 in at most twice exact Newton's steps",
     source="ours", broken=UNCHECKED,
 )  # fmt: skip
 def reaches_kkt_points(setting="tightened", *, scale):
-    """The number of steps of the slowest start."""
-    return Evidence.of_cases(_worst(setting, scale, lambda residuals, _: len(residuals), max, np.inf), at_most=24)
+    """For the worst start; with systems solved to 1e-6 for exact, more than `STEPS` where they do not arrive."""
+    ours, exact = ([_of_runs(n, k, scale, lambda _, s: len(s)) for n in PROBLEMS] for k in (setting, "exact"))
+    given = {"exact Newton arrives from 3 of 4 starts": np.isfinite(exact).mean() >= 0.75}
+    ratios = (np.array(ours) / np.minimum(exact, STEPS)).max(1)
+    note = f"slowest: {np.max(ours, 1)} and {np.max(exact, 1)} steps, {np.isinf(exact).sum()} not in {STEPS}"
+    return Evidence.of_cases(dict(zip(PROBLEMS, ratios.tolist(), strict=True)), at_most=2.0, given=given, note=note)
 
 
 @claim(
     "quartic, logistic regression on a cut sphere: no step increases the merit function by more than 1e-12 (rounding)",
-    source="paper", broken={"no line search": {"setting": "no line search"}, "increase asked for": {"setting": "sign"}},
+    source="paper", broken={"increase asked for": {"setting": "sign"}},
 )  # fmt: skip
 def the_merit_function_decreases(setting="tightened", *, scale):
-    return Evidence.of_cases(
-        {name: float(-_results(name, setting, scale)[2].min()) for name in PROBLEMS}, at_most=1e-12
-    )
+    worst = {name: float(-_results(name, setting, scale)[2].min()) for name in PROBLEMS}
+    return Evidence.of_cases(worst, at_most=1e-12)
 
 
 @claim(
@@ -98,7 +101,8 @@ def the_merit_function_decreases(setting="tightened", *, scale):
     source="scaled", broken=UNCHECKED,
 )  # fmt: skip
 def takes_whole_steps_in_the_end(setting="tightened", *, scale):
-    return Evidence.of_cases(_worst(setting, scale, lambda _, sizes: (sizes[-3:] == 1).all(), min, 0.0), at_least=1.0)
+    """How much of a step is cut at most."""
+    return Evidence.of_cases(_worst(setting, scale, lambda _, sizes: 1 - sizes[-3:].min()), at_most=0.0)
 
 
 @claim(
@@ -106,7 +110,7 @@ def takes_whole_steps_in_the_end(setting="tightened", *, scale):
     source="ours", broken=UNCHECKED | {"accuracy 2 in place of 1/2": {"setting": "twice"}},
 )  # fmt: skip
 def is_linear_with_fixed_accuracy(setting="fixed", *, scale):
-    factors = _worst(setting, scale, lambda residuals, _: (residuals[1:] / residuals[:-1])[-5:].max(), max, np.inf)
+    factors = _worst(setting, scale, lambda residuals, _: (residuals[1:] / residuals[:-1])[-5:].max())
     return Evidence.of_cases(factors, at_most=0.99)
 
 
@@ -115,4 +119,4 @@ def is_linear_with_fixed_accuracy(setting="fixed", *, scale):
     source="ours", broken={"accuracy not tightened": {"setting": "fixed"}},
 )  # fmt: skip
 def is_superlinear_with_tightened_accuracy(setting="tightened", *, scale):
-    return Evidence.of_cases(_worst(setting, scale, lambda r, _: r[-1] / r[-2], max, np.inf), at_most=0.1)
+    return Evidence.of_cases(_worst(setting, scale, lambda r, _: r[-1] / r[-2]), at_most=0.1)

@@ -28,11 +28,9 @@ from attractor.trees import norm
 STARTS, RIDGE = (0.0, 1.0, 10.0, 100.0), 1e-3
 EXACT = [("logistic", exact_hessian), ("maximum", exact_hessian)]
 FISHER = [("logistic", softmax_fisher), ("softmax", softmax_fisher)]
+_ridge_alone = lambda problem, w, batch: RIDGE * jnp.eye(w.size)  # noqa: E731
+_slope = lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full))  # noqa: E731
 CASES = [*EXACT, *FISHER, ("maximum", soft_maximum_gauss_newton)]
-
-
-def _ridge_alone(problem, w, batch):
-    return RIDGE * jnp.eye(w.size)
 
 
 def _problem(name, start):
@@ -49,10 +47,6 @@ def _problem(name, start):
     if name == "maximum":  # centered, so that it is bounded
         return soft_maximum(images - images.mean(0), jr.normal(key(1), (len(images),)), direction)
     return softmax_regression(x, labels, RIDGE, direction)
-
-
-def _slope(problem, x, key):
-    return norm(jax.grad(problem.loss)(x, problem.full))
 
 
 @cached

@@ -136,9 +136,8 @@ CUBIC = functools.partial(LazyNewton, 10.0, 5, True)
 
 @claim(
     "cubic steps, nonconvex function, m = 5, started near saddles: the lowest eigenvalue ends at no less than -1e-3",
-    source="ours",
-    broken={"Newton's steps": {"method": functools.partial(LazyNewton, 1e-9, 5, False)}},
-)
+    source="ours", broken={"Newton's steps": {"method": functools.partial(LazyNewton, 1e-9, 5, False)}},
+)  # fmt: skip
 def cubic_steps_end_in_minima(method=CUBIC, *, scale):
     fresh = seeds(**sizes(scale, n=(20, 500)))
     problem = Minimization(_double_wells, lambda key: 1e-2 * jr.normal(key, (10,)))

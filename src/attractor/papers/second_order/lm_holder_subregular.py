@@ -134,7 +134,7 @@ def _against(method, rivals, scale, at_most=1.0):
 
 @claim(
     "mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
-    source="ours", broken=UNDAMPED | STALE,
+    source="ours", broken=STALE,
 )  # fmt: skip
 def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt, *, scale):
     return _against(method, {"a fixed damping": FIXED}, scale, at_most=0.95)

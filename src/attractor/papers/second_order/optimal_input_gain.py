@@ -72,7 +72,7 @@ def whitened_steps_are_those_on_whitened_inputs(whiten=True):
 @cached
 def _errors(method, whiten, scale, stepsize=1.0):
     """The mean squared error after 100 iterations, per seed; fewer where something is damaged."""
-    n, sweep = (40, 256) if stepsize == 1.0 else (8, 64), [{"whiten": float(whiten), "stepsize": stepsize}]
+    n, sweep = (32, 256) if stepsize == 1.0 else (8, 64), [{"whiten": float(whiten), "stepsize": stepsize}]
     with jax.enable_x64(True):
         how = sizes(scale, seeds=tuple(map(seeds, n)), sweep=sweep, steps=100, every=100, lanes=8)  # in one program
         return 2 * run(_badly_scaled(), method, **how).last("loss").values[0] / 300

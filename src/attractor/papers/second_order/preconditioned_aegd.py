@@ -12,6 +12,8 @@ print(trace.final)  # 0.3, 0.1, 0.6, by way of distributions only
 ```
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,40 +86,35 @@ def _plain(learning_rate, offset, precondition):
     return optax.stateless(lambda g, x: -learning_rate * precondition(x, g))
 
 
+def _lane(method, name, rate):
+    """20,000 steps: the worst violation of the energy's laws where A > 0, final loss, is every x feasible."""
+    loss, precondition, metric, start, positive = PROBLEMS[name]
+    optimizer = optax.with_extra_args_support(method(rate, OFFSET, precondition))
+    x = jnp.asarray(start)
+    total = loss(x) + OFFSET  # the first energy, squared
+
+    def step(carry, _):
+        x, state, before, wrong, inside = carry
+        value, gradient = jax.value_and_grad(loss)(x)
+        change, state = optimizer.update(gradient, state, x, value=value)
+        after = getattr(state, "energy", before)
+        identity = after**2 - before**2 + (after - before) ** 2 + change @ metric(x) @ change / rate
+        violated = jnp.maximum(jnp.abs(identity) / total, after - before)
+        wrong = jnp.where(inside, jnp.maximum(wrong, jnp.nan_to_num(violated, nan=jnp.inf)), wrong)
+        x = x + change
+        return (x, state, after, wrong, inside & (x[jnp.array(positive, int)] > 0).all()), None
+
+    carry = (x, optimizer.init(x), jnp.sqrt(total), -jnp.inf, True)
+    (x, _, _, wrong, inside), _ = jax.lax.scan(step, carry, length=20_000)
+    return wrong, loss(x), inside
+
+
 @cached
 def _outcomes(method):
-    """Per problem and rate: the worst violation of the energy's laws where A > 0, final loss, is every x feasible."""
-    results = {}
-    for name, (loss, precondition, metric, start, positive) in PROBLEMS.items():
-
-        def lane(rate, loss=loss, precondition=precondition, metric=metric, start=start, positive=positive):
-            optimizer = optax.with_extra_args_support(method(rate, OFFSET, precondition))
-
-            def step(carry, _):
-                x, state, before, wrong, inside = carry
-                value, gradient = jax.value_and_grad(loss)(x)
-                change, state = optimizer.update(gradient, state, x, value=value)
-                after = getattr(state, "energy", before)
-                identity = after**2 - before**2 + (after - before) ** 2 + change @ metric(x) @ change / rate
-                violated = jnp.maximum(jnp.abs(identity) / total, after - before)
-                wrong = jnp.where(inside, jnp.maximum(wrong, jnp.nan_to_num(violated, nan=jnp.inf)), wrong)
-                return (
-                    x + change,
-                    state,
-                    after,
-                    wrong,
-                    inside & ((x + change)[jnp.array(positive, int)] > 0).all(),
-                ), None
-
-            x = jnp.asarray(start)
-            total = loss(x) + OFFSET  # the first energy, squared
-            carry = (x, optimizer.init(x), jnp.sqrt(total), -jnp.inf, True)
-            (x, _, _, wrong, inside), _ = jax.lax.scan(step, carry, length=20_000)
-            return wrong, loss(x), inside
-
-        with jax.enable_x64(True):
-            results[name] = [np.asarray(r) for r in jax.jit(jax.vmap(lane))(jnp.asarray(RATES))]
-    return results
+    """By problem, each for 13 rates."""
+    with jax.enable_x64(True):
+        lanes = {name: jax.jit(jax.vmap(functools.partial(_lane, method, name))) for name in PROBLEMS}
+        return {name: [np.asarray(r) for r in lane(jnp.asarray(RATES))] for name, lane in lanes.items()}
 
 
 @claim(
