@@ -169,7 +169,7 @@ def _execute(
         seeds=(split if job.seeds.ndim == 2 else whole)(jnp.asarray(job.seeds)),
         lane=split(jnp.arange(width)),
     )
-    carry = split(_start(setup))
+    carry = split(_starter(jax.default_backend())(setup))
     at = [*range(0, steps, every), steps]
     stride = min(max(STEPS_PER_CALL // every, 1), len(at))
     call = (jnp.asarray(every), jnp.asarray(steps))
@@ -232,7 +232,13 @@ def _keys(seed: Array) -> tuple[Array, Array, Array]:
     return init, step, probe
 
 
-@eqx.filter_jit
+@functools.cache
+def _starter(backend: str) -> Any:
+    """The program of `_start`, which runs once: LLVM would spend seconds on it otherwise, for the same values."""
+    quickly = {"xla_backend_optimization_level": 1} if backend == "cpu" else None
+    return eqx.filter_jit(_start, compiler_options=quickly)
+
+
 def _start(setup: _Setup) -> PyTree:
     def lane(hyper: dict[str, Array], seed: Array) -> PyTree:
         key, *_ = _keys(seed)
@@ -479,8 +485,9 @@ def lowered(
         records = len([*range(0, steps, every), steps])
         stride = min(max(STEPS_PER_CALL // every, 1), records)
         call = (setup, jnp.asarray(0), jnp.asarray(every), jnp.asarray(steps), stride)
-        carry = _start(setup)
-        texts += [_lower(_start, setup).as_text(), _lower(_advance, call, carry).as_text()]
+        start = _starter(jax.default_backend())
+        carry = start(setup)
+        texts += [_lower(start, setup).as_text(), _lower(_advance, call, carry).as_text()]
         texts.append(_lower(_readout, setup, carry).as_text())
     return "\n".join(texts)
 
