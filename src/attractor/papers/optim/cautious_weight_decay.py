@@ -24,7 +24,7 @@ import optax
 
 from attractor.optim.weight_decay import add_cautious_decayed_weights
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, mean, paired_difference, probes, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, graded, mean, paired_difference, run, seed, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -123,9 +123,9 @@ def _network():
 
 def _tuned(name, decay, scale):
     size = sizes(scale, seeds=(16, 64), budget=16, steps=STEPS, every=STEPS)
-    recorded = probes(_network(), "test_loss", "validation_loss")
-    made = _made(BASES[name], STEPS, decay), SPACES[name]
-    return words.tune(_network(), made, metric="test_loss", probes=recorded, **size)
+    return words.tune(
+        _network(), (_made(BASES[name], STEPS, decay), SPACES[name]), **graded(_network(), "loss"), **size
+    )
 
 
 @claim(

@@ -14,6 +14,7 @@ print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near
 """
 
 import functools
+import itertools
 
 import equinox as eqx
 import jax
@@ -23,11 +24,11 @@ import optax
 
 from attractor.nn.attention.latent import LatentAttention
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, first_step, paired_ratio, probes
+from attractor.papers.words import Evidence, cached, claim, first_step, graded, paired_ratio
 from attractor.problems.sequences import char_transformer
 from attractor.registry import LogUniform
 
-WIDTH, CONTEXT, LATENT, EXPERTS, STEPS = 16, 16, 10, 4, 200
+WIDTH, CONTEXT, LATENT, EXPERTS, STEPS = 16, 16, 10, 4, 300
 SHAPES = ((32, 32), (64, 16), (16, 128), (100, 40))
 
 
@@ -48,7 +49,8 @@ def _factors(orthogonalize, scale):
     rng, count, factors = np.random.default_rng(words.seed()), 5 if scale == "quick" else 50, []
     stacks = [rng.standard_normal((count, *shape)).astype(np.float32) for shape in SHAPES]
     made = jax.jit(lambda stacks: [jax.vmap(orthogonalize)(s) for s in stacks])(stacks)
-    for matrix, found in ((m, f) for pair in zip(stacks, map(np.asarray, made), strict=True) for m, f in zip(*pair)):
+    chained = itertools.chain.from_iterable
+    for matrix, found in zip(chained(stacks), map(np.asarray, chained(made)), strict=True):
         u, sigma, v = np.linalg.svd(matrix, full_matrices=False)
         gains = np.diag(u.T @ found @ v.T)  # found = U diag(gains) V', as the iteration is odd
         factors.append((sigma / np.linalg.norm(sigma), gains, gains.sum() / np.linalg.norm(found) / len(gains) ** 0.5))
@@ -107,8 +109,8 @@ def _method(coefficients, learning_rate):
 def _tuned(coefficients, scale, *blocks):
     size = words.sizes(scale, seeds=(8, 32), budget=(4, 16), steps=STEPS, every=10)
     problem, space = _transformer(*blocks), {"learning_rate": LogUniform(1e-3, 0.1)}
-    made, recorded = eqx.Partial(_method, jnp.asarray(coefficients)), probes(problem, "test_loss", "validation_loss")
-    return words.tune(problem, (made, space), metric="test_loss", probes=recorded, **size)
+    made = eqx.Partial(_method, jnp.asarray(coefficients)), space
+    return words.tune(problem, made, **graded(problem, "loss"), **size)
 
 
 def _steps_to_the_loss_of(other, name, coefficients, scale, at_most):
@@ -151,9 +153,9 @@ def gains_by_orthogonality(coefficients=QUINTIC, *, scale):
 )
 def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
     n = CONTEXT if scale == "quick" else 10 * CONTEXT
-    make = jax.jit(lambda key: (LatentAttention(2, WIDTH, LATENT, key=key), jax.random.normal(key, (n, WIDTH))))
-    layer, x = make(words.key())
-    latents, at_once = layer.latents(x), jax.jit(layer)(x)
+    layer = eqx.filter_jit(LatentAttention)(2, WIDTH, LATENT, key=words.key())
+    x = jnp.asarray(np.random.default_rng(words.seed(1)).standard_normal((n, WIDTH)), jnp.float32)
+    latents, at_once = layer.latents(x), eqx.filter_jit(layer)(x)
     errors = [jnp.abs(layer.attend(x[t : t + 1], latents[: t + 1]) - at_once[t]).max() for t in (0, n // 2, n - 1)]
     given = {"decodes as in one pass": max(errors) < 1e-5}
     numbers = sum(a.size for a in jax.tree.leaves(kept(layer, latents)))

@@ -72,7 +72,7 @@ def finds_the_absolute_inverse(fitted=Triangular.fitted, *, scale):
         return jnp.linalg.norm(q.T @ q - truth) / jnp.linalg.norm(truth)
 
     matrices = len(seeds(**sizes(scale, n=(16, 256))))
-    return Evidence(mean(np.asarray(jax.vmap(error)(jr.split(key(), matrices)))), at_most=0.1)
+    return Evidence(mean(np.asarray(jax.jit(jax.vmap(error))(jr.split(key(), matrices)))), at_most=0.1)
 
 
 @claim(
