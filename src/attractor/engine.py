@@ -244,7 +244,8 @@ def _start(setup: _Setup) -> PyTree:
         key, *_ = _keys(seed)
         x = setup.problem.init(key)
         state = _method(setup, hyper).init(setup.problem, x, jr.fold_in(key, 1))
-        return jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, (x, state))
+        # With its type fixed, or the program would be compiled again for the types after the first steps.
+        return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a)) if eqx.is_array_like(a) else a, (x, state))
 
     return _over_lanes(lane, setup)
 
