@@ -142,7 +142,7 @@ def _with_cosine(name, share, learning_rate):
 
 
 def _accuracy(name, share, scale):
-    size = words.sizes(scale, seeds=(48, 256), budget=8, steps=STEPS, every=STEPS)
+    size = words.sizes(scale, seeds=(32, 256), budget=8, steps=STEPS, every=STEPS)
     made = eqx.Partial(_with_cosine, name, jnp.asarray(share)), {"learning_rate": SPACES[name]}
     return words.tune(_network(), made, **graded(_network(), "accuracy"), **size).final
 

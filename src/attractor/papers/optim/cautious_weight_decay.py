@@ -121,11 +121,13 @@ def _network():
     return digits_mlp(width=32)
 
 
+def _how(scale):
+    return sizes(scale, seeds=(16, 64), steps=STEPS, every=STEPS) | graded(_network(), "loss")
+
+
 def _tuned(name, decay, scale):
-    size = sizes(scale, seeds=(16, 64), budget=16, steps=STEPS, every=STEPS)
-    return words.tune(
-        _network(), (_made(BASES[name], STEPS, decay), SPACES[name]), **graded(_network(), "loss"), **size
-    )
+    made = _made(BASES[name], STEPS, decay), SPACES[name]
+    return words.tune(_network(), made, budget=16, **_how(scale))
 
 
 @claim(
@@ -146,10 +148,9 @@ def improves_adamw(decay=CAUTIOUS, *, scale):
 def improves_without_tuning(decay=CAUTIOUS, *, scale):
     differences = {}
     for name in BASES:
-        base, n = _tuned(name, ORDINARY, scale), sizes(scale, n=(16, 64))["n"]
-        swapped = run(
-            _network(), _made(BASES[name], STEPS, decay), sweep=[base.winner], steps=STEPS, every=STEPS,
-            seeds=seeds(n), probes=probes(_network(), "test_loss"),
-        )  # fmt: skip
-        differences[name] = paired_difference(swapped.last("test_loss").values[0], base.final)
+        base, how = _tuned(name, ORDINARY, scale), _how(scale)
+        metric, drawn = how.pop("metric"), seeds(how.pop("seeds"))
+        made = _made(BASES[name], STEPS, decay)  # as tuned: the same program
+        swapped = run(_network(), made, sweep=[base.winner], seeds=drawn, lanes=len(drawn), **how)
+        differences[name] = paired_difference(swapped.last(metric).values[0], base.final)
     return Evidence.of_cases(differences, at_most=0.0)

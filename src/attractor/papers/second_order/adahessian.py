@@ -27,8 +27,8 @@ from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.diagonal import adahessian
 
-# The problem's own 64 units for 22 epochs, where neither method gains a point in the second half: nearer the paper's long
-# training than the 32 units and 300 steps tried to save time, after which AdaHessian was 1.8 points below Adam.
+# The network has its own 64 units and 22 epochs, where neither method gains a point in the second half: nearer the long
+# training of the paper than 32 units and 300 steps, tried to save time, where AdaHessian was 1.8 points below Adam.
 STEPS = 500
 SEARCHED = {"learning_rate": LogUniform(1e-4, 1.0), "b1": Uniform(0.0, 0.95)}  # the same for both methods
 _network = cached(digits_mlp)
