@@ -24,18 +24,7 @@ import optax
 
 from attractor.optim.adaptive import half_life_schedule
 from attractor.papers import words
-from attractor.papers.words import (
-    Evidence,
-    bootstrap,
-    cached,
-    claim,
-    first_step,
-    graded,
-    paired_ratio,
-    seed,
-    seeds,
-    sizes,
-)
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, graded, paired_ratio, seeds, sizes
 from attractor.problems.sequences import markov_text
 from attractor.registry import LogUniform
 
@@ -52,7 +41,7 @@ def _linear_decay(start, end, steps):
 
 @cached
 def _language():
-    return markov_text(seed())
+    return markov_text(words.seed())
 
 
 def _ademamix(learning_rate, steps, alpha):
