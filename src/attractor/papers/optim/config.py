@@ -102,9 +102,9 @@ def _errors(family, settings, steps, scale):
     """On fresh seeds, at the peak rate with the least error on two others; rates fall to 0 along a cosine."""
     how, others = sizes(scale, seeds=(12, 42), budget=(6, 14)), np.array(seeds(2, stream=1))
     rates, fresh = np.geomspace(*RATES, how["budget"]), np.array(seeds(how["seeds"]))
-    tuning = _train(family, settings, steps, jnp.repeat(rates, len(others)), jnp.tile(others, len(rates)))
+    tuning = _train(family, settings, steps, np.repeat(rates, len(others)), np.tile(others, len(rates)))
     best = rates[np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf).argmin()]
-    found = _train(family, settings, steps, jnp.full(len(fresh), best), fresh)
+    found = _train(family, settings, steps, np.full(len(fresh), best), fresh)
     return np.nan_to_num(np.asarray(found), nan=np.inf), best
 
 
@@ -126,7 +126,7 @@ def _versus(name, family, settings, rule, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
     source="scaled", broken=BROKEN,
-    reason="once the sum's rate is tuned the seeds differ more than the methods",
+    reason="0.85 times the tuned sum's error, between 0.5 and 1.6: the seeds differ more than the methods",
 )  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
     return _versus("the sum", _adam, (), rule, scale)
@@ -135,7 +135,7 @@ def solves_more_accurately(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
     source="scaled", broken=BROKEN,
-    reason="with its rate tuned PCGrad bears larger steps and ends at half the error",
+    reason="tuned, PCGrad ends at 0.6 of the error",
 )  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
@@ -144,7 +144,7 @@ def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
     source="ours", broken=BROKEN,
-    reason="equal lengths alone do as much",
+    reason="equal lengths alone do better: 2.3 times its error, between 1.05 and 5.1",
 )  # fmt: skip
 def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
     return _versus("the sum of units", _by_rule, (UNITS,), rule, scale)
@@ -153,10 +153,10 @@ def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
-    reason="with both rates tuned the steps gained do not make up for the gradients left out",
+    reason="both tuned, the steps gained do not make up for the gradients left out: 3 times the error",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
-    lanes, steps = (50, jnp.full(12, 3e-3), jnp.arange(12)), sizes(scale, steps=STEPS)["steps"]
+    lanes, steps = (50, np.full(12, 3e-3), np.arange(12)), sizes(scale, steps=STEPS)["steps"]
     families = (several.MomentumConfig, (b1,)), (_adam, ())
     ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
     found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)
