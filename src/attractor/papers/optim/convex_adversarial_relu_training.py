@@ -35,7 +35,7 @@ BROKEN = {"fragile inputs not in the box": {"share": (1.0, 1.0, 0.0, 0.0, 1.0)}}
 
 @jax.jit
 def _solve(x, y, patterns, box):
-    return net.convex_adversarial_relu(x, y, patterns, box, BETA, rho=0.1, steps=2_000)
+    return net.convex_adversarial_relu(x, y, patterns, box, BETA, rho=0.1, steps=1_000)
 
 
 @cached
@@ -141,7 +141,7 @@ def _line(n, number, sample):
     return float(net.relu_training_loss(net.recover_relu_network(solution.z[0]), x, y, 0.1))
 
 
-_admm = jax.jit(partial(net.convex_relu_admm, beta=0.1, rho=0.1, steps=2_000))
+_admm = jax.jit(partial(net.convex_relu_admm, beta=0.1, rho=0.1, steps=1_000))
 
 
 def _all(key, x, count):
