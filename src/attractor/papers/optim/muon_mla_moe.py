@@ -132,7 +132,7 @@ def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
     source="paper", broken=NOT_ORTHOGONAL,
-    reason="0.61 of the steps in runs of 300, between 0.53 and 0.69",
+    reason="0.61 of the steps, between 0.53 and 0.69",
 )  # fmt: skip
 def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(ADAMW, "AdamW", coefficients, scale, 0.52)
@@ -165,7 +165,7 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
 @claim(
     "latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
     source="paper", broken={"losses in place of perplexities": {"perplexity": np.asarray}},
-    reason="0.98 in runs of 300: a cache of a third costs half of what Muon gains, and experts do not bring it back",
+    reason="0.98: a cache of a third costs half of what Muon gains, and experts do not bring it back at this size",
 )  # fmt: skip
 def gains_with_latents_and_experts(perplexity=np.exp, *, scale):
     ours = _tuned(QUINTIC, scale, LATENT, EXPERTS).final
