@@ -48,12 +48,8 @@ BROKEN = {"lengths are not divided out": {"rule": WITHOUT}}
 
 @claim(
     "2 to 6 losses: equal cosines, all >= 0, length the sum of projections, the bisector of 2 (errors at most 1e-5)",
-    source="ours",
-    broken={
-        "lengths are not divided out": {"direction": _without_units},
-        "plain sum": {"direction": lambda g: g.sum(0)},
-    },
-)
+    source="ours", broken={"no unit lengths": {"direction": _without_units}, "sum": {"direction": lambda g: g.sum(0)}},
+)  # fmt: skip
 def bisects(direction=several.conflict_free_direction):
     rng, errors = np.random.default_rng(seed()), []
     given = [rng.standard_normal((4, m, 50)) * 10 ** rng.uniform(-2, 2, (4, m, 1)) for m in (2, 3, 4, 5, 6)]

@@ -29,6 +29,7 @@ from attractor.problems.robust import attack_training, box_clusters, right_throu
 
 BETA, BOX = 1e-3, np.array([0.1, 0.1, 0.1, 0.1, 0.0])  # half widths: two coordinates, two fragile, a constant
 ATTACKS = {"standard": (0.0, 1, 1.0), "FGSM": (1.0, 1, 1.0), "PGD": (1.0, 5, 0.25)}  # share of the box, steps, size
+ADAM = optax.adam(optax.cosine_decay_schedule(0.02, 1_000))  # one object for all attacks: one program
 HARD = (2, 2, 0.12)  # coordinates with clusters, fragile ones, distance of the clusters from 0
 BROKEN = {"fragile inputs not in the box": {"share": (1.0, 1.0, 0.0, 0.0, 1.0)}}
 
@@ -85,8 +86,7 @@ def _accuracies(training, scale):
             x, y = (jnp.stack(part) for part in zip(*(box_clusters(60, i, *HARD) for i in numbers), strict=True))
             share, *attack = ATTACKS[training]
             problem = attack_training(x, y, jnp.asarray(share * BOX), *map(jnp.asarray, attack), width=28, decay=BETA)
-            adam = optax.adam(optax.cosine_decay_schedule(0.02, 1_000))
-            layers = run(problem, adam, steps=1_000, every=1_000, seeds=[seed()]).final
+            layers = run(problem, ADAM, steps=1_000, every=1_000, seeds=[seed()]).final
             networks = [net.ReluNetwork(*(w[0, 0, i] for w in layers)) for i in range(len(numbers))]
         else:
             networks = [net.recover_relu_network(_trained(i, training, HARD)[2]) for i in numbers]
