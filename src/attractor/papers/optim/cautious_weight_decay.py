@@ -52,6 +52,10 @@ def _made(direction, steps, decay):
     return eqx.Partial(_method, direction, steps, jnp.asarray(decay))
 
 
+def _size(problem, x, key):
+    return norm(x)
+
+
 def _gradient_norm(problem, x, key):
     return norm(jax.grad(problem.loss)(x, problem.full))
 
@@ -60,7 +64,7 @@ def _gradient_norm(problem, x, key):
 def _ends(name, decay, problem, steps, n):
     """Loss, size of the iterate and of the gradient at the end, by seed, with a decay of 0.1."""
     (direction, rate), problem = DIRECTIONS[name], problem()
-    measured = problem.probes | {"size": lambda problem, x, key: norm(x), "gradient": _gradient_norm}
+    measured = problem.probes | {"size": _size, "gradient": _gradient_norm}
     trace = run(
         problem, _made(direction, steps, decay), sweep={"learning_rate": [rate], "weight_decay": [0.1]}, steps=steps,
         every=steps, seeds=seeds(n), probes=measured,
