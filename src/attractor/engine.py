@@ -236,7 +236,7 @@ def _keys(seed: Array) -> tuple[Array, Array, Array]:
 def _starter(backend: str) -> Any:
     """The program of `_start`, which runs once: LLVM would spend seconds on it otherwise, for the same values."""
     quickly = {"xla_backend_optimization_level": 1} if backend == "cpu" else None
-    return eqx.filter_jit(_start, compiler_options=quickly)
+    return eqx.filter_jit(_start, compiler_options=quickly)  # pyright: ignore[reportCallIssue]
 
 
 def _start(setup: _Setup) -> PyTree:
