@@ -169,7 +169,7 @@ def _execute(
         seeds=(split if job.seeds.ndim == 2 else whole)(jnp.asarray(job.seeds)),
         lane=split(jnp.arange(width)),
     )
-    carry = split(_start(setup))
+    carry = split(_starter(jax.default_backend())(setup))
     at = [*range(0, steps, every), steps]
     stride = min(max(STEPS_PER_CALL // every, 1), len(at))
     call = (jnp.asarray(every), jnp.asarray(steps))
@@ -232,13 +232,20 @@ def _keys(seed: Array) -> tuple[Array, Array, Array]:
     return init, step, probe
 
 
-@eqx.filter_jit
+@functools.cache
+def _starter(backend: str) -> Any:
+    """The program of `_start`, which runs once: LLVM would spend seconds on it otherwise, for the same values."""
+    quickly = {"xla_backend_optimization_level": 1} if backend == "cpu" else None
+    return eqx.filter_jit(_start, compiler_options=quickly)  # pyright: ignore[reportCallIssue]
+
+
 def _start(setup: _Setup) -> PyTree:
     def lane(hyper: dict[str, Array], seed: Array) -> PyTree:
         key, *_ = _keys(seed)
         x = setup.problem.init(key)
         state = _method(setup, hyper).init(setup.problem, x, jr.fold_in(key, 1))
-        return jax.tree.map(lambda a: jnp.asarray(a) if eqx.is_array_like(a) else a, (x, state))
+        # With its type fixed, or the program would be compiled again for the types after the first steps.
+        return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a)) if eqx.is_array_like(a) else a, (x, state))
 
     return _over_lanes(lane, setup)
 
@@ -479,8 +486,9 @@ def lowered(
         records = len([*range(0, steps, every), steps])
         stride = min(max(STEPS_PER_CALL // every, 1), records)
         call = (setup, jnp.asarray(0), jnp.asarray(every), jnp.asarray(steps), stride)
-        carry = _start(setup)
-        texts += [_lower(_start, setup).as_text(), _lower(_advance, call, carry).as_text()]
+        start = _starter(jax.default_backend())
+        carry = start(setup)
+        texts += [_lower(start, setup).as_text(), _lower(_advance, call, carry).as_text()]
         texts.append(_lower(_readout, setup, carry).as_text())
     return "\n".join(texts)
 

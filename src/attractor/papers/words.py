@@ -31,9 +31,9 @@ from attractor.stats import (
 )
 
 __all__ = [
-    "Entry", "Evidence", "Interval", "Scale", "bootstrap", "cached", "claim", "first_step", "key", "log_slope",
-    "log_slopes", "mean", "median", "paired_difference", "paired_ratio", "probes", "proportion", "ratio_of_means",
-    "run", "seconds", "seed", "seeds", "sizes", "tune", "worst",
+    "Entry", "Evidence", "Interval", "Scale", "bootstrap", "cached", "claim", "first_step", "graded", "key",
+    "log_slope", "log_slopes", "mean", "median", "paired_difference", "paired_ratio", "probes", "proportion",
+    "ratio_of_means", "run", "seconds", "seed", "seeds", "sizes", "tune", "worst",
 ]  # fmt: skip
 
 TRIES = 4  # configurations per searched hyper-parameter, at least
@@ -97,6 +97,14 @@ def _tune(problem: Problem, method: Any, space: Space | None, n: int, budget: in
 def probes(problem: Problem, *names: str) -> dict[str, Probe]:
     """Some of a problem's own probes, by name."""
     return {name: problem.probes[name] for name in names}
+
+
+def graded(problem: Problem, measure: str) -> dict[str, Any]:
+    """For `tune`: graded by ``test_…``, chosen by ``validation_…``, and nothing else recorded.
+
+    ``tune(digits_mlp(), optax.adam, **graded(digits_mlp(), "accuracy"))``
+    """
+    return {"metric": f"test_{measure}", "probes": probes(problem, f"test_{measure}", f"validation_{measure}")}
 
 
 def first_step(

@@ -84,11 +84,13 @@ def attack_training(
     in_range("decay", decay, 0.0)
     sets, _, d = x.shape
 
-    def init(key: PRNGKeyArray) -> Layers:
-        hidden, output = jr.normal(key, (sets, width, d)), jr.normal(jr.fold_in(key, 1), (sets, width))
-        return hidden / 2, output / width**0.5
+    loss = eqx.Partial(_attacked_loss, x, y, box, jnp.asarray(steps), step_size, decay)
+    return Minimization(loss, eqx.Partial(_layers, sets, width, d))
 
-    return Minimization(eqx.Partial(_attacked_loss, x, y, box, jnp.asarray(steps), step_size, decay), init)
+
+def _layers(sets: int, width: int, d: int, key: PRNGKeyArray) -> Layers:
+    hidden, output = jr.normal(key, (sets, width, d)), jr.normal(jr.fold_in(key, 1), (sets, width))
+    return hidden / 2, output / width**0.5
 
 
 def _attacked_loss(

@@ -21,7 +21,7 @@ import optax
 
 from attractor.optim.projected import adamp, sgdp
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, mean, paired_difference, paired_ratio, probes
+from attractor.papers.words import Evidence, cached, claim, graded, mean, paired_difference, paired_ratio
 from attractor.problems.digits import classifier
 from attractor.registry import LogUniform
 
@@ -142,10 +142,9 @@ def _with_cosine(name, share, learning_rate):
 
 
 def _accuracy(name, share, scale):
-    problem, size = _network(), words.sizes(scale, seeds=(48, 256), budget=8, steps=STEPS, every=STEPS)
+    size = words.sizes(scale, seeds=(32, 256), budget=8, steps=STEPS, every=STEPS)
     made = eqx.Partial(_with_cosine, name, jnp.asarray(share)), {"learning_rate": SPACES[name]}
-    recorded = probes(problem, "test_accuracy", "validation_accuracy")
-    return words.tune(problem, made, metric="test_accuracy", probes=recorded, **size).final
+    return words.tune(_network(), made, **graded(_network(), "accuracy"), **size).final
 
 
 def _against_plain(name, share, scale):

@@ -24,7 +24,7 @@ import optax
 
 from attractor.optim.adaptive import half_life_schedule
 from attractor.papers import words
-from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, paired_ratio, seed, seeds, sizes
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, graded, paired_ratio, seeds, sizes
 from attractor.problems.sequences import markov_text
 from attractor.registry import LogUniform
 
@@ -41,7 +41,7 @@ def _linear_decay(start, end, steps):
 
 @cached
 def _language():
-    return markov_text(seed())
+    return markov_text(words.seed())
 
 
 def _ademamix(learning_rate, steps, alpha):
@@ -76,7 +76,7 @@ def _with_cosine(method, alpha, learning_rate):
 def _tuned(method, alpha, scale):
     made = eqx.Partial(_with_cosine, method, jnp.asarray(alpha))  # one program for every alpha
     size = sizes(scale, seeds=(16, 32), budget=(8, 16), steps=STEPS, every=100)
-    return words.tune(_language(), (made, SPACE), metric="test_loss", **size)
+    return words.tune(_language(), (made, SPACE), **graded(_language(), "loss"), **size)
 
 
 def _steps_to_the_loss_of_adamw(alpha, scale, at_most):
@@ -136,7 +136,7 @@ def _gains(problem, method, alpha, starts):
 @cached
 def _memory(method, alpha, scale):
     """The gain at its peak (of the mean over seeds), and at the end."""
-    starts = jnp.asarray(seeds(**sizes(scale, n=(16, 256))))
+    starts = jnp.asarray(seeds(**sizes(scale, n=(8, 256))))
     gains = np.asarray(_gains(_language(), method, jnp.asarray(alpha), starts))
     return gains[:, gains.mean(0).argmax()], gains[:, -1]
 

@@ -24,7 +24,7 @@ import optax
 
 from attractor.optim.weight_decay import add_cautious_decayed_weights
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, mean, paired_difference, probes, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, graded, mean, paired_difference, run, seed, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -52,6 +52,10 @@ def _made(direction, steps, decay):
     return eqx.Partial(_method, direction, steps, jnp.asarray(decay))
 
 
+def _size(problem, x, key):
+    return norm(x)
+
+
 def _gradient_norm(problem, x, key):
     return norm(jax.grad(problem.loss)(x, problem.full))
 
@@ -60,7 +64,7 @@ def _gradient_norm(problem, x, key):
 def _ends(name, decay, problem, steps, n):
     """Loss, size of the iterate and of the gradient at the end, by seed, with a decay of 0.1."""
     (direction, rate), problem = DIRECTIONS[name], problem()
-    measured = problem.probes | {"size": lambda problem, x, key: norm(x), "gradient": _gradient_norm}
+    measured = problem.probes | {"size": _size, "gradient": _gradient_norm}
     trace = run(
         problem, _made(direction, steps, decay), sweep={"learning_rate": [rate], "weight_decay": [0.1]}, steps=steps,
         every=steps, seeds=seeds(n), probes=measured,
@@ -121,11 +125,13 @@ def _network():
     return digits_mlp(width=32)
 
 
+def _how(scale):
+    return sizes(scale, seeds=(16, 64), steps=STEPS, every=STEPS) | graded(_network(), "loss")
+
+
 def _tuned(name, decay, scale):
-    size = sizes(scale, seeds=(16, 64), budget=16, steps=STEPS, every=STEPS)
-    recorded = probes(_network(), "test_loss", "validation_loss")
     made = _made(BASES[name], STEPS, decay), SPACES[name]
-    return words.tune(_network(), made, metric="test_loss", probes=recorded, **size)
+    return words.tune(_network(), made, budget=16, **_how(scale))
 
 
 @claim(
@@ -146,10 +152,9 @@ def improves_adamw(decay=CAUTIOUS, *, scale):
 def improves_without_tuning(decay=CAUTIOUS, *, scale):
     differences = {}
     for name in BASES:
-        base, n = _tuned(name, ORDINARY, scale), sizes(scale, n=(16, 64))["n"]
-        swapped = run(
-            _network(), _made(BASES[name], STEPS, decay), sweep=[base.winner], steps=STEPS, every=STEPS,
-            seeds=seeds(n), probes=probes(_network(), "test_loss"),
-        )  # fmt: skip
-        differences[name] = paired_difference(swapped.last("test_loss").values[0], base.final)
+        base, how = _tuned(name, ORDINARY, scale), _how(scale)
+        metric, drawn = how.pop("metric"), seeds(how.pop("seeds"))
+        made = _made(BASES[name], STEPS, decay)  # as tuned: the same program
+        swapped = run(_network(), made, sweep=[base.winner], seeds=drawn, lanes=len(drawn), **how)
+        differences[name] = paired_difference(swapped.last(metric).values[0], base.final)
     return Evidence.of_cases(differences, at_most=0.0)

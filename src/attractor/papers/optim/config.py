@@ -48,23 +48,19 @@ BROKEN = {"lengths are not divided out": {"rule": WITHOUT}}
 
 @claim(
     "2 to 6 losses: equal cosines, all >= 0, length the sum of projections, the bisector of 2 (errors at most 1e-5)",
-    source="ours",
-    broken={
-        "lengths are not divided out": {"direction": _without_units},
-        "plain sum": {"direction": lambda g: g.sum(0)},
-    },
-)
+    source="ours", broken={"no unit lengths": {"direction": _without_units}, "sum": {"direction": lambda g: g.sum(0)}},
+)  # fmt: skip
 def bisects(direction=several.conflict_free_direction):
     rng, errors = np.random.default_rng(seed()), []
-    for m in (2, 3, 4, 5, 6):
-        g = jnp.asarray(rng.standard_normal((4, m, 50)) * 10 ** rng.uniform(-2, 2, (4, m, 1)))
-        g, d = (np.asarray(a, float) for a in (g, jax.jit(jax.vmap(direction))(g)))
+    given = [rng.standard_normal((4, m, 50)) * 10 ** rng.uniform(-2, 2, (4, m, 1)) for m in (2, 3, 4, 5, 6)]
+    found = jax.jit(lambda sets: [jax.vmap(direction)(g) for g in sets])([jnp.asarray(g) for g in given])
+    for g, d in zip(given, (np.asarray(a, float) for a in found), strict=True):
         lengths, units = np.linalg.norm(g, axis=2), d / np.linalg.norm(d, axis=1, keepdims=True)
         projections = np.einsum("kmd,kd->km", g, units)
         cosines = projections / lengths
         errors += [np.ptp(cosines, axis=1), np.maximum(-cosines.min(1), 0)]
         errors += [np.linalg.norm(d, axis=1) / projections.sum(1) - 1]
-        if m == 2:
+        if g.shape[1] == 2:
             bisector = (g / lengths[..., None]).sum(1)
             errors += [1 - np.sum(bisector * units, 1) / np.linalg.norm(bisector, axis=1)]
     return Evidence(float(np.max(np.abs(errors))), at_most=1e-5)
@@ -76,7 +72,7 @@ def _adam(rate):
 
 def _by_rule(rate, index):
     """Adam behind one of the `RULES`; which of them is a number, so that one program serves all."""
-    rule = several.combine_gradients(lambda g, key: jnp.stack([r(g, key) for r in RULES])[index])
+    rule = several.combine_gradients(lambda g, key: jax.lax.switch(index, RULES, g, key))
     return several.CombinedGradient(optax.chain(rule, optax.adam(rate)))
 
 
@@ -99,15 +95,13 @@ def _train(family, settings, steps, peaks, numbers):
 
 @cached
 def _errors(family, settings, steps, scale):
-    """On fresh seeds, at the peak rate with the least error on three others; rates fall to 0 along a cosine."""
-    how, others = sizes(scale, seeds=(21, 42), budget=(7, 14)), np.array(seeds(3, stream=1))
+    """On fresh seeds, at the peak rate with the least error on two others; rates fall to 0 along a cosine."""
+    how, others = sizes(scale, seeds=(12, 42), budget=(6, 14)), np.array(seeds(2, stream=1))
     rates, fresh = np.geomspace(*RATES, how["budget"]), np.array(seeds(how["seeds"]))
-    tuning = _train(family, settings, steps, jnp.repeat(rates, len(others)), jnp.tile(others, len(rates)))
-    tuning = np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf)
-    best = rates[tuning.argmin()]
-    return np.nan_to_num(
-        np.asarray(_train(family, settings, steps, jnp.full(len(fresh), best), fresh)), nan=np.inf
-    ), best
+    tuning = _train(family, settings, steps, np.repeat(rates, len(others)), np.tile(others, len(rates)))
+    best = rates[np.nan_to_num(np.asarray(tuning).reshape(len(rates), -1).mean(1), nan=np.inf).argmin()]
+    found = _train(family, settings, steps, np.full(len(fresh), best), fresh)
+    return np.nan_to_num(np.asarray(found), nan=np.inf), best
 
 
 def _at_most(name, theirs, ours, note=""):
@@ -128,7 +122,7 @@ def _versus(name, family, settings, rule, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
     source="scaled", broken=BROKEN,
-    reason="once the sum's rate is tuned the seeds differ more than the methods",
+    reason="0.85 times the tuned sum's error, between 0.5 and 1.6: the seeds differ more than the methods",
 )  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
     return _versus("the sum", _adam, (), rule, scale)
@@ -137,7 +131,7 @@ def solves_more_accurately(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
     source="scaled", broken=BROKEN,
-    reason="with its rate tuned PCGrad bears larger steps and ends at half the error",
+    reason="tuned, PCGrad ends at 0.6 of the error",
 )  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
@@ -146,7 +140,7 @@ def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
     source="ours", broken=BROKEN,
-    reason="equal lengths alone do as much",
+    reason="equal lengths alone do better: 2.3 times its error, between 1.05 and 5.1",
 )  # fmt: skip
 def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
     return _versus("the sum of units", _by_rule, (UNITS,), rule, scale)
@@ -155,10 +149,10 @@ def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
-    reason="with both rates tuned the steps gained do not make up for the gradients left out",
+    reason="both tuned, the steps gained do not make up for the gradients left out: twice the error and more",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
-    lanes, steps = (50, jnp.full(21, 3e-3), jnp.arange(21)), sizes(scale, steps=STEPS)["steps"]
+    lanes, steps = (50, np.full(12, 3e-3), np.arange(12)), sizes(scale, steps=STEPS)["steps"]
     families = (several.MomentumConfig, (b1,)), (_adam, ())
     ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
     found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)

@@ -21,19 +21,17 @@ from attractor.engine import flops_per_step
 from attractor.linalg.curvature import hvp
 from attractor.linalg.hutchinson import hutchinson_diagonal, rademacher_like
 from attractor.method import as_method
-from attractor.papers.words import Evidence, cached, claim, key, mean, paired_ratio, run, seed, seeds, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, graded, key, mean, paired_ratio, run, seeds, sizes, tune
 from attractor.problems.digits import digits_mlp
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.diagonal import adahessian
 
-STEPS = 300
+# The network has its own 64 units and 22 epochs, where neither method gains a point in the second half: nearer the long
+# training of the paper than 32 units and 300 steps, tried to save time, where AdaHessian was 1.8 points below Adam.
+STEPS = 500
 SEARCHED = {"learning_rate": LogUniform(1e-4, 1.0), "b1": Uniform(0.0, 0.95)}  # the same for both methods
-
-
-@cached
-def _network():
-    return digits_mlp(width=32)
+_network = cached(digits_mlp)
 
 
 def _without_probe(matvec, x, drawn, probes=1):
@@ -61,7 +59,7 @@ def _relative_errors(estimate, problem, count, keys):
     source="ours", broken={"product not multiplied by the probe": {"estimate": _without_probe}},
 )  # fmt: skip
 def estimates_the_diagonal(estimate=hutchinson_diagonal, *, scale):
-    problem = rotated_quadratic(50, condition=1e4, seed=seed())
+    problem = rotated_quadratic(50, condition=1e4, seed=seeds(1)[0])
     keys = jr.split(key(), **sizes(scale, num=(16, 256)))
     return Evidence(mean(_relative_errors(estimate, problem, 2_000, keys)), at_most=0.05)
 
@@ -94,14 +92,9 @@ def halves_the_steps(power=1.0, *, scale):
     return Evidence(paired_ratio(ours.steps_to_target, adam.steps_to_target), at_most=0.5, given=reached)
 
 
-def _accuracies():
-    return {name: _network().probes[name] for name in ("validation_accuracy", "test_accuracy")}
-
-
 def _trained(scale, **fixed):
     """AdaHessian and Adam on the digits network: the same tuning budget for each, then fresh seeds, shared by both."""
-    how = sizes(scale, seeds=(64, 256), budget=(16, 64), steps=STEPS, every=STEPS, metric="test_accuracy")
-    how |= {"probes": _accuracies()}
+    how = sizes(scale, seeds=(16, 256), budget=(16, 64), steps=STEPS, every=STEPS // 2) | graded(_network(), "accuracy")
     return _ours(_network(), how, **fixed), tune(_network(), (optax.adam, SEARCHED), **how)
 
 
@@ -109,25 +102,25 @@ UNSMOOTHED = {"no smoothing of the curvature, retuned": {"smoothing": 0.0}}
 
 
 @claim(
-    "digits network, both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
+    "digits network, rate and b1 of both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
     source="paper", broken=UNSMOOTHED,
-    reason="1.8 points [1.1, 2.6] below on this network of 32 units after 300 steps",
 )  # fmt: skip
 def is_more_accurate_than_adam(smoothing=0.999, *, scale):
     ours, adam = _trained(scale, b2=smoothing)
-    return Evidence(mean(ours.final - adam.final), at_least=0.0)
+    halves = [100 * entry.trace["test_accuracy"].values[0, :, 1:].mean(0) for entry in (ours, adam)]
+    note = "after half of the steps and all: " + ", ".join(f"{a:.1f} % and {b:.1f} %" for a, b in halves)
+    return Evidence(mean(ours.final - adam.final), at_least=0.0, note=note)
 
 
 @claim(
     "digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
     source="ours", broken=UNSMOOTHED,
-    reason="a rate 4 times too large costs 78 points, one 4 times too small nothing",
 )  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, factors = _trained(scale, b2=smoothing)[0], (1 / 4, 4)
     rates = [{**tuned.winner, "learning_rate": f * tuned.winner["learning_rate"]} for f in factors]
-    drawn = seeds(**sizes(scale, n=(64, 256)))
-    how = {"steps": STEPS, "every": STEPS, "seeds": drawn, "lanes": len(drawn), "probes": _accuracies()}
+    drawn, recorded = seeds(**sizes(scale, n=(16, 256))), graded(_network(), "accuracy")["probes"]
+    how = {"steps": STEPS, "every": STEPS // 2, "seeds": drawn, "lanes": len(drawn), "probes": recorded}
     trace = run(_network(), adahessian, sweep=rates, **how)
     finals = trace.last("test_accuracy").values
     drops = {f"{f:g} times": mean(tuned.final - accuracy) for f, accuracy in zip(factors, finals, strict=True)}

@@ -53,7 +53,7 @@ def _without_inverse(preconditioner, v, h, step, key):
     source="ours", broken={"probe not multiplied by the inverse": {"fitted": _without_inverse}},
 )  # fmt: skip
 def finds_the_absolute_inverse(fitted=Triangular.fitted, *, scale):
-    dim, fits = 10, 10_000
+    dim, fits = 10, 5_000
 
     def error(key):
         signs, basis, start = jr.split(key, 3)
@@ -72,7 +72,7 @@ def finds_the_absolute_inverse(fitted=Triangular.fitted, *, scale):
         return jnp.linalg.norm(q.T @ q - truth) / jnp.linalg.norm(truth)
 
     matrices = len(seeds(**sizes(scale, n=(16, 256))))
-    return Evidence(mean(np.asarray(jax.vmap(error)(jr.split(key(), matrices)))), at_most=0.1)
+    return Evidence(mean(np.asarray(jax.jit(jax.vmap(error))(jr.split(key(), matrices)))), at_most=0.1)
 
 
 @claim(
@@ -100,11 +100,15 @@ def _make(group):
     return functools.partial(psgd, group=group)
 
 
-HOW = {"steps": 200, "every": 20}
+ADAM = optax.adam, {"learning_rate": LogUniform(1e-3, 0.1)}
+
+
+def _how():
+    return {"steps": 200, "every": 20, "probes": {"loss": _digits().probes["loss"]}}
 
 
 def _losses(method, scale):
-    return tune(_digits(), method, metric="loss", **HOW, **sizes(scale, seeds=(24, 64), budget=(8, 32))).final
+    return tune(_digits(), method, **_how(), **sizes(scale, seeds=(16, 64), budget=(8, 32))).final
 
 
 UNFITTED = {"preconditioner not fitted": {"fit": 1e-9, "groups": ("cross",)}}
@@ -116,22 +120,22 @@ UNFITTED = {"preconditioner not fitted": {"fit": 1e-9, "groups": ("cross",)}}
     reason="at its defaults most runs end above the loss of tuned Adam",
 )  # fmt: skip
 def overtakes_adam(fit=0.1, groups=("cross", "low-rank"), *, scale):
-    drawn = seeds(**sizes(scale, n=(24, 64)))
-    adam, ratios, sweep = _losses(optax.adam, scale), {}, {"learning_rate": [0.1], "fit_rate": [fit]}
+    drawn, adam, ratios = seeds(**sizes(scale, n=(16, 64))), _losses(ADAM, scale), {}
+    how = _how() | {"sweep": {"learning_rate": [0.1], "fit_rate": [fit]}, "seeds": drawn, "lanes": len(drawn)}
     for group in groups:
-        loss = run(_digits(), _make(group), sweep=sweep, seeds=drawn, lanes=len(drawn), **HOW)["loss"]  # pyright: ignore[reportArgumentType]
+        loss = run(_digits(), _make(group), **how)["loss"]
         steps = first_step(loss.values[0], adam, loss.step.values)
         ratios[group] = paired_ratio(steps, np.full(len(steps), 200.0))
     return Evidence.of_cases(ratios, at_most=0.7)
 
 
 @claim(
-    "digits network, 200 steps, all tuned: cross and low-rank groups end with at most Adam's training loss (ratio 1)",
+    "digits network, 200 steps, rates tuned, fit rate 0.1: cross and low-rank groups end with at most Adam's loss",
     source="paper", broken=UNFITTED,
-    reason="the low-rank group ends at 1.32 [1.03, 1.70] times its loss; the cross group, 0.91, is not decided",
+    reason="the low-rank group ends at 1.32 [1.06, 1.64] times its loss; the cross group, 1.00, is not decided",
 )  # fmt: skip
 def outperforms_adam_when_tuned(fit=0.1, groups=("cross", "low-rank"), *, scale):
-    space, adam = {"learning_rate": LogUniform(1e-2, 1.0), "fit_rate": Choice((fit,))}, _losses(optax.adam, scale)
+    space, adam = {"learning_rate": LogUniform(1e-2, 1.0), "fit_rate": Choice((fit,))}, _losses(ADAM, scale)
     given = {"Adam learns (a loss below 0.5)": bool(np.median(adam) < 0.5)}
     ratios = {group: paired_ratio(_losses((_make(group), space), scale), adam) for group in groups}
     return Evidence.of_cases(ratios, at_most=1.0, given=given)

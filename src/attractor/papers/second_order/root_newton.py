@@ -31,6 +31,9 @@ def _cubes(x, batch):
     return jnp.sum(jnp.maximum(rows @ x - offsets, 0) ** 3) + 1e-8 * x @ x
 
 
+_logistic = cached(functools.partial(logistic_regression, l2=1e-6))  # one object: one program for all starts
+
+
 def _problem(name, distance, stream):
     rng = np.random.default_rng(seed(stream))
     start = rng.standard_normal(DIM if name == "cubes" else 31)
@@ -38,8 +41,7 @@ def _problem(name, distance, stream):
     if name == "cubes":
         data = (rng.standard_normal((ROWS, DIM)) / np.sqrt(DIM), rng.standard_normal(ROWS))
         return Minimization(_cubes, start, data)
-    known = logistic_regression(l2=1e-6)
-    return Minimization(known.loss, start, known.full)
+    return Minimization(_logistic().loss, start, _logistic().full)
 
 
 @cached
