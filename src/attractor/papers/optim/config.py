@@ -23,11 +23,11 @@ import numpy as np
 import optax
 
 from attractor.optim import multi_objective as several
-from attractor.papers.words import Evidence, cached, claim, paired_ratio, seconds, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, paired_ratio, seed, seeds, sizes
 from attractor.problems.physics import burgers_pinn
 
 PROBLEM, RATES = burgers_pinn(viscosity=0.05, width=32, depth=2, batch_size=96), (3e-3, 0.3)
-STEPS = (500, 3_000)
+STEPS, LOSSES = (500, 3_000), len(PROBLEM.names)
 
 
 def _without_units(gradients, key=None):
@@ -104,13 +104,13 @@ def _errors(family, settings, steps, scale):
     return np.nan_to_num(np.asarray(found), nan=np.inf), best
 
 
-def _at_most(name, theirs, ours, note=""):
+def _at_most(name, theirs, ours):
     (baseline, rate), (found, best) = theirs, ours
     given = {
         f"{name} halves the error": np.median(baseline) < 0.5,
         f"{name}: the rate is not at an end": rate not in RATES,
     }
-    note += f"errors {np.median(found):.4f} and {np.median(baseline):.4f} at rates {best:.4f} and {rate:.4f}"
+    note = f"errors {np.median(found):.4f} and {np.median(baseline):.4f} at rates {best:.4f} and {rate:.4f}"
     return Evidence(paired_ratio(found, baseline), at_most=1.0, given=given, note=note)
 
 
@@ -147,13 +147,11 @@ def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
 
 
 @claim(
-    "Burgers' equation: in the time of 500 Adam steps M-ConFIG has at most Adam's error (one loss a step, both tuned)",
+    "Burgers' equation: after as many gradients of a loss as in 500 Adam steps M-ConFIG has at most Adam's error",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
-    reason="both tuned, the steps gained do not make up for the gradients left out: twice the error and more",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
-    lanes, steps = (50, np.full(12, 3e-3), np.arange(12)), sizes(scale, steps=STEPS)["steps"]
-    families = (several.MomentumConfig, (b1,)), (_adam, ())
-    ours, adam = (times.min() for times in seconds(*(partial(_train, *f, *lanes) for f in families), rounds=7))
-    found = _errors(*families[0], round(steps * adam / ours / 50) * 50, scale)
-    return _at_most("Adam", _errors(*families[1], steps, scale), found, f"{ours / adam:.2f} of the time a step; ")
+    """It takes the gradient of one loss a step, both are tuned."""
+    steps = sizes(scale, steps=STEPS)["steps"]
+    found = _errors(several.MomentumConfig, (b1,), LOSSES * steps, scale)
+    return _at_most("Adam", _errors(_adam, (), steps, scale), found)
