@@ -104,7 +104,7 @@ def learns_to_multiply(sparse=1.0, *, scale):
     return _success("*", sparse, scale)
 
 
-@claim("the sum on [2, 6]: addition units solve 0.3 more of the runs than a NALU and a ReLU network (paper: 0.86, 0.38)",
+@claim("the sum on [2, 6]: addition units solve 0.3 more of runs than a NALU and a ReLU network (paper: 0.86, 0.38)",
        source="ours", broken={"pressure of the wrong sign, retuned": {"sparse": -1.0}})  # fmt: skip
 def is_ahead_of_nalu_and_relu(sparse=1.0, *, scale):
     ours, *_ = _train("+", "arithmetic units", sparse, scale)
