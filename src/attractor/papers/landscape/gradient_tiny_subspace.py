@@ -35,7 +35,7 @@ LATER = (0.25, 0.5, 1.0)  # of the steps: a warm-up of 500, the middle and the e
 
 @cached
 def _measured(classes, scale):
-    """Of SGD on the first k digits (every second image of them), at the records `LEVELS` and `LATER`, arrays (seed, record, …).
+    """Of SGD on half the images of the first k digits, at the records `LEVELS` and `LATER`, arrays (seed, record, …).
 
     The top 2k Hessian eigenvalues, the first k eigenvectors, and the shares of the gradient's square that these, the
     next k and k random directions hold.

@@ -8,7 +8,7 @@ from attractor.problems import arithmetic_extrapolation
 
 pressure = optax.linear_schedule(0.0, 0.3, transition_steps=300, transition_begin=500)
 optimizer = optax.chain(add_sparsity_gradient(pressure), optax.adam(1e-2), keep_in_range())
-trace = run(arithmetic_extrapolation("*"), optimizer, steps=1_000, seeds=2)  # 20,000 steps solve it
+trace = run(arithmetic_extrapolation("*"), optimizer, steps=1_000, seeds=2)  # 45,000 steps solve it
 print(trace["interpolation"].values[0, :, -1], trace["sparsity_error"].values[0, :, -1])
 ```
 """
@@ -25,7 +25,7 @@ from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_u
 # Quick: 20 inputs instead of 100, batches of 32 instead of 128, and far fewer steps than the paper's 5,000,000, which
 # wants larger rates (constant ones, as there, where it is 0.001) and, as losses shrink with the number of inputs, a
 # smaller pressure, which comes later.
-QUICK_STEPS, QUICK_PRESSURE = {"+": 15_000, "*": 30_000}, {"+": 0.05, "*": 1.0}
+QUICK_STEPS, QUICK_PRESSURE = {"+": 20_000, "*": 45_000}, {"+": 0.05, "*": 0.5}
 RATES = (2e-3, 6e-3, 2e-2, 6e-2), (1e-4, 3e-4, 1e-3, 3e-3)
 
 
@@ -55,16 +55,12 @@ def _train(operation, units, sparse, scale):
     """
     how = sizes(
         scale, size=(20, 100), batch=(32, 128), steps=(QUICK_STEPS[operation], 5_000_000), n=(36, 100), tuning=(3, 25),
-        pressure=(QUICK_PRESSURE[operation], 10.0), ramp=((0.4, 0.7), (0.2, 0.4)), rates=RATES,
+        pressure=(QUICK_PRESSURE[operation], 10.0), ramp=((0.5, 0.8), (0.2, 0.4)), rates=RATES,
     )  # fmt: skip
     steps, build = how["steps"], eqx.Partial(BUILD[units], operation, how["size"])
     begin, end = (int(share * steps) for share in how["ramp"])
     problem = arithmetic_extrapolation(operation, how["size"], build, how["batch"], seed=seed())
-    fixed = {
-        "pressure": [sparse * how["pressure"]],
-        "begin": [int(begin * steps)],
-        "length": [int((end - begin) * steps)],
-    }
+    fixed = {"pressure": [sparse * how["pressure"]], "begin": [begin], "length": [end - begin]}
     measured = {name: problem.probes[name] for name in ("interpolation", "extrapolation", "sparsity_error")}
     measured["ahead"] = eqx.tree_at(  # on [2, 6] alone, as in the paper
         lambda p: p.measure.args[1], measured["extrapolation"], replace_fn=lambda data: (data[0][:1], data[1][:1])
@@ -105,7 +101,7 @@ def learns_to_multiply(sparse=1.0, *, scale):
 
 
 @claim("the sum on [2, 6]: addition units solve 0.3 more of runs than a NALU and a ReLU network (paper: 0.86, 0.38)",
-       source="ours", broken={"pressure of the wrong sign, retuned": {"sparse": -1.0}})  # fmt: skip
+       source="ours", broken={"the paper's pressure at this size, retuned": {"sparse": 200.0}})  # fmt: skip
 def is_ahead_of_nalu_and_relu(sparse=1.0, *, scale):
     ours, *_ = _train("+", "arithmetic units", sparse, scale)
     others = {name: _train("+", name, 1.0, scale) for name in ("NALU", "ReLU network")}
