@@ -33,13 +33,17 @@ def _matrices(scale):
     return np.eye(4) + 0.3 * roots @ roots.transpose(0, 2, 1)
 
 
+def _loss_and_slope(matrix, x):
+    return (x - TARGET) @ matrix @ (x - TARGET) / 2, matrix @ (x - TARGET)
+
+
 def _run(optimizer, start, scale, steps=STEPS):
     """All iterates on the quadratics, ``(n, steps, 4)``, in double precision."""
 
     def descend(matrix, x):
         def step(carry, _):
             x, state = carry
-            updates, state = optimizer.update(matrix @ (x - TARGET), state, x)
+            updates, state = optimizer.update(_loss_and_slope(matrix, x)[1], state, x)
             x = optax.apply_updates(x, updates)
             return (x, state), x
 
@@ -67,13 +71,8 @@ OTHERS = {"no decay": {"lion": lambda rate, weight_decay: optax.lion(rate, weigh
 @claim("8 quadratics, optimum outside the box, decay 1: Lion ends within 2e-3 of L-BFGS-B's solutions in the unit box",
        source="ours", broken=OTHERS | {"AdamW": {"lion": optax.adamw}})  # fmt: skip
 def solves_the_box(lion=optax.lion, *, scale):
-    def solution(matrix):
-        def loss(x):
-            return (x - TARGET) @ matrix @ (x - TARGET) / 2, matrix @ (x - TARGET)
-
-        return minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * 4, tol=1e-14).x
-
-    boxes = np.array([solution(matrix) for matrix in _matrices(scale)])
+    how = {"jac": True, "method": "L-BFGS-B", "bounds": [(-1, 1)] * 4, "tol": 1e-14}
+    boxes = np.array([minimize(partial(_loss_and_slope, m), np.zeros(4), **how).x for m in _matrices(scale)])
     given = {"the box binds, and not in all coordinates": bool((np.abs(boxes) < 0.99).any(1).all())}
     return Evidence(_distance(lion, boxes, scale), at_most=2e-3, given=given)
 
@@ -122,9 +121,9 @@ def never_rises(lyapunov=lion_lyapunov, *, scale):
     def descend(matrix):
         def step(carry, _):
             x, m = carry
-            pull = matrix @ (x - TARGET)
-            g = rates["alpha"] * pull + rates["gamma"] * m
-            h = lyapunov((x - TARGET) @ pull / 2, x, m, _smooth, _smooth_conjugate, **rates)
+            loss, slope = _loss_and_slope(matrix, x)
+            g = rates["alpha"] * slope + rates["gamma"] * m
+            h = lyapunov(loss, x, m, _smooth, _smooth_conjugate, **rates)
             velocity = jax.grad(_smooth)(m - rates["epsilon"] * g) - rates["weight_decay"] * x
             return (x + dt * velocity, m - dt * g), h
 

@@ -33,9 +33,8 @@ DAMPING, NOISE = 0.1, 1e-4  # of the system that is solved; the temperature at w
 @cached
 def _network():
     """A third of the digits 0 to 3, in 4 x 4 blocks, and a network of 67 weights; all of it at each step."""
-    return Composite.of_model(
-        lambda key: eqx.nn.MLP(16, 4, 3, 1, jax.nn.tanh, key=key), cross_entropy_of, small_digits(4, every=3)
-    )
+    build = lambda key: eqx.nn.MLP(16, 4, 3, 1, jax.nn.tanh, key=key)  # noqa: E731
+    return Composite.of_model(build, cross_entropy_of, small_digits(4, every=3))
 
 
 @cached
