@@ -8,13 +8,14 @@ from attractor.problems import arithmetic_extrapolation
 
 pressure = optax.linear_schedule(0.0, 0.3, transition_steps=300, transition_begin=500)
 optimizer = optax.chain(add_sparsity_gradient(pressure), optax.adam(1e-2), keep_in_range())
-trace = run(arithmetic_extrapolation("*"), optimizer, steps=1_000, seeds=2)  # 45,000 steps solve it
+trace = run(arithmetic_extrapolation("*"), optimizer, steps=1_000, seeds=2)  # 60,000 steps solve it
 print(trace["interpolation"].values[0, :, -1], trace["sparsity_error"].values[0, :, -1])
 ```
 """
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -22,11 +23,13 @@ from attractor.nn.arithmetic.units import NALU, add_sparsity_gradient, keep_in_r
 from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion, run, seed, seeds, sizes
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 
-# Quick: 20 inputs instead of 100, batches of 32 instead of 128, and far fewer steps than the paper's 5,000,000, which
-# wants larger rates (constant ones, as there, where it is 0.001) and, as losses shrink with the number of inputs, a
-# smaller pressure, which comes later.
-QUICK_STEPS, QUICK_PRESSURE = {"+": 20_000, "*": 45_000}, {"+": 0.05, "*": 0.5}
-RATES = (2e-3, 6e-3, 2e-2, 6e-2), (1e-4, 3e-4, 1e-3, 3e-3)
+# Quick: 20 inputs instead of 100, and far fewer steps than the paper's 5,000,000 of 128 samples, which wants larger rates
+# (constant ones, as there, where it is 0.001) and, as losses shrink with the number of inputs, a smaller pressure, which
+# comes later.
+QUICK = {"+": {"steps": 16_000, "batch": 32, "n": 24, "pressure": 0.05, "wait": 0.6},
+         "*": {"steps": 60_000, "batch": 64, "n": 36, "pressure": 0.3, "wait": 0.5}}  # fmt: skip
+FULL = {"steps": 5_000_000, "batch": 128, "n": 100, "pressure": 10.0, "wait": 0.2}
+RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 
 
 def _nalus(operation, size, key):
@@ -41,8 +44,8 @@ def _relu_network(operation, size, key):
 BUILD = {"arithmetic units": arithmetic_units, "NALU": _nalus, "ReLU network": _relu_network}
 
 
-def _optimizer(learning_rate, pressure, begin, length):
-    schedule = optax.linear_schedule(0.0, pressure, length, begin)
+def _optimizer(learning_rate, pressure, begin, end):
+    schedule = lambda step: pressure * jnp.clip((step - begin) / (end - begin), 0.0, 1.0)  # noqa: E731
     return optax.chain(add_sparsity_gradient(schedule), optax.adam(learning_rate), keep_in_range())
 
 
@@ -51,16 +54,13 @@ def _train(operation, units, sparse, scale):
     """Per seed, 1 or 0: is [2, 6] solved, are [2, 6] and [-2, 2] both, with whole weights; and the interpolation error.
 
     At the step that interpolates best, and at the best of 4 rates on other seeds: the one with the most runs of the
-    last kind, else of the first.
+    last kind, else of the first. ``sparse`` is a factor on the pressure; above 1 it does not wait.
     """
-    how = sizes(
-        scale, size=(20, 100), batch=(32, 128), steps=(QUICK_STEPS[operation], 5_000_000), n=(36, 100), tuning=(3, 25),
-        pressure=(QUICK_PRESSURE[operation], 10.0), ramp=((0.5, 0.8), (0.2, 0.4)), rates=RATES,
-    )  # fmt: skip
-    steps, build = how["steps"], eqx.Partial(BUILD[units], operation, how["size"])
-    begin, end = (int(share * steps) for share in how["ramp"])
-    problem = arithmetic_extrapolation(operation, how["size"], build, how["batch"], seed=seed())
-    fixed = {"pressure": [sparse * how["pressure"]], "begin": [begin], "length": [end - begin]}
+    how, size = sizes(scale, how=(QUICK[operation], FULL), size=(20, 100)).values()
+    steps, build = how["steps"], eqx.Partial(BUILD[units], operation, size)
+    problem = arithmetic_extrapolation(operation, size, build, how["batch"], seed=seed())
+    begin = 0.0 if sparse > 1 else how["wait"] * steps
+    fixed = {"pressure": [sparse * how["pressure"]], "begin": [begin], "end": [begin + 0.25 * steps]}
     measured = {name: problem.probes[name] for name in ("interpolation", "extrapolation", "sparsity_error")}
     measured["ahead"] = eqx.tree_at(  # on [2, 6] alone, as in the paper
         lambda p: p.measure.args[1], measured["extrapolation"], replace_fn=lambda data: (data[0][:1], data[1][:1])
@@ -68,15 +68,15 @@ def _train(operation, units, sparse, scale):
 
     def runs(rates, seeds):
         how_to = {"seeds": seeds, "steps": steps, "every": steps // 100, "probes": measured, "lanes": 12}
-        trace = run(problem, _optimizer, sweep={"learning_rate": list(rates)} | fixed, **how_to)
+        trace = run(problem, _optimizer, sweep={"learning_rate": rates} | fixed, **how_to)
         chosen = np.nan_to_num(trace["interpolation"].values, nan=np.inf).argmin(-1)[..., None]
         at = {k: np.take_along_axis(trace[k].values, chosen, -1)[..., 0] for k in measured}
         whole = trace["sparsity_error"].values[..., -1] <= 0.01
         return at["ahead"] <= 1, (at["extrapolation"] <= 1) & whole, at["interpolation"]
 
-    ahead, strictly, _ = runs(how["rates"], seeds(how["tuning"], stream=1))
+    ahead, strictly, _ = runs(RATES, seeds(3, stream=1))
     best = (strictly.mean(1) + 1e-3 * ahead.mean(1)).argmax()
-    return [part[0].astype(float) for part in runs(how["rates"][best : best + 1], seeds(how["n"]))]
+    return [part[0].astype(float) for part in runs(RATES[best : best + 1], seeds(how["n"]))]
 
 
 def _success(operation, sparse, scale):
@@ -101,7 +101,7 @@ def learns_to_multiply(sparse=1.0, *, scale):
 
 
 @claim("the sum on [2, 6]: addition units solve 0.3 more of runs than a NALU and a ReLU network (paper: 0.86, 0.38)",
-       source="ours", broken={"the paper's pressure at this size, retuned": {"sparse": 200.0}})  # fmt: skip
+       source="ours", broken={"20 times the pressure, from the start": {"sparse": 20.0}})  # fmt: skip
 def is_ahead_of_nalu_and_relu(sparse=1.0, *, scale):
     ours, *_ = _train("+", "arithmetic units", sparse, scale)
     others = {name: _train("+", name, 1.0, scale) for name in ("NALU", "ReLU network")}
