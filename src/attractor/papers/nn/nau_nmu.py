@@ -23,7 +23,7 @@ from attractor.nn.arithmetic.units import NALU, add_sparsity_gradient, keep_in_r
 from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion, run, seed, seeds, sizes
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 
-# Quick: 20 inputs instead of 100, and far fewer steps than the paper's 5,000,000 of 128 samples. That wants larger rates
+# Quick: 20 inputs instead of 100, and far fewer steps than the paper's 5,000,000 with 128 samples, so larger rates
 # (constant ones, as there, where it is 0.001) and, as losses shrink with the number of inputs, a smaller pressure,
 # which comes later.
 QUICK = {"+": {"steps": 16_000, "batch": 32, "n": 24, "pressure": 0.05, "wait": 0.6},

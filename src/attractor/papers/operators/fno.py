@@ -101,9 +101,7 @@ def layer_is_a_convolution(damage=lambda w: w):
 
 
 @claim("learns Burgers' solution at t=1 from 200 examples on 64 points: test relative L2 error at most 3%",
-       source="ours", broken=NO_OPERATORS,
-    reason="2.7 % [2.2, 3.2] after 200 steps of 4 seeds: the interval reaches over 3 %",
-)  # fmt: skip
+       source="ours", broken=NO_OPERATORS)  # fmt: skip
 def learns_burgers(share=1.0, *, scale):
     return Evidence(mean(_errors("FNO", share, scale)[""]), at_most=0.03)
 
