@@ -106,23 +106,15 @@ def between_is_better(gae=gae, *, scale, true_gae=gae):
 
 
 # (lam, delta): ours, one-step advantages, returns, and two damages.
-CONFIGS = OURS, ONE_STEP, RETURNS, REVERSED, SHORT = (
-    (0.96, 0.01),
-    (0.0, 0.01),
-    (1.0, 0.01),
-    (0.04, 0.01),
-    (0.96, 0.0001),
-)
+OURS, ONE_STEP, RETURNS, REVERSED, SQUARED = (0.96, 0.01), (0.0, 0.01), (1.0, 0.01), (0.04, 0.01), (0.96, 0.0001)
+CONFIGS = OURS, ONE_STEP, RETURNS, REVERSED, SQUARED
 
 
 @cached
 def _samples(scale):
     """By (lam, delta): iterations to a return of 100 per seed, all of them where it is not reached, and where it is."""
-    size, used_before = sizes(scale, seeds=(8, 32), steps=(32, 64)), 8  # seeds on which the sizes were found
-    sweep, fresh = (
-        [{"lam": lam, "delta": delta} for lam, delta in CONFIGS],
-        [used_before + s for s in seeds(size["seeds"])],
-    )
+    size, sweep = sizes(scale, seeds=(8, 32), steps=(32, 64)), [{"lam": lam, "delta": delta} for lam, delta in CONFIGS]
+    fresh = [8 + s for s in seeds(size["seeds"])]  # the sizes were found on the first 8
     trace = run(cartpole(horizon=200), TRPO, sweep=sweep, steps=size["steps"], every=1, seeds=fresh)
     first = words.first_step(trace["return"].values, 100.0, rising=True)
     return {c: (np.minimum(f, size["steps"]), np.isfinite(f)) for c, f in zip(CONFIGS, first, strict=True)}
