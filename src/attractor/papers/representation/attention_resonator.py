@@ -47,18 +47,19 @@ def _measured(method, betas, codewords, scale):
     ``beta`` is the one that solves most on codebooks and products of their own, up to sign.
     """
 
-    def runs(draws):  # per draw of the codebooks: (betas, products)
+    def runs(betas, draws):  # per draw of the codebooks: (betas, products)
         for draw in draws:
             problem = bound_products(codewords, trials=50, seed=draw)
             sweep = {"beta": list(betas)} if betas else None
-            final = run(problem, method, steps=SWEEPS, every=SWEEPS, sweep=sweep).final
+            final = run(problem, method, steps=SWEEPS, every=SWEEPS, sweep=sweep, lanes=1).final
             found = Estimate(*(part[:, 0] for part in final))
             yield *map(np.asarray, _solved(problem, found)), found.sweeps
 
-    tuning, *_ = zip(*runs(TUNING + s for s in seeds(2)), strict=True)
-    best = np.mean(tuning, axis=(0, 2)).argmax()
-    draws = seeds(sizes(scale, draws=(8, 40))["draws"])
-    return tuple(np.concatenate([part[best] for part in parts]) for parts in zip(*runs(draws), strict=True))
+    if betas:
+        tuning, *_ = zip(*runs(betas, [TUNING + s for s in seeds(2)]), strict=True)
+        betas = (betas[np.mean(tuning, axis=(0, 2)).argmax()],)
+    found = zip(*runs(betas, seeds(sizes(scale, draws=(12, 40))["draws"])), strict=True)
+    return tuple(np.concatenate([part[0] for part in parts]) for parts in found)
 
 
 def _measured_both(method, betas, scale):
