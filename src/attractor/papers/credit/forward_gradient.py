@@ -74,7 +74,7 @@ def _descent(learning_rate, straight, steps):
 @cached
 def _trained(kind, straight, scale):
     """Tuned to end with a small loss; straight as an array, so that one program serves."""
-    size = sizes(scale, seeds=(8, 32), width=(16, 64), steps=({"logistic": 3_000, "network": 6_000}[kind], 50_000))
+    size = sizes(scale, seeds=(8, 32), width=(16, 64), steps=({"logistic": 5_000, "network": 4_000}[kind], 50_000))
     descent = eqx.Partial(_descent, straight=jnp.asarray(straight), steps=jnp.asarray(float(size["steps"])))
     how = {"metric": "loss", "budget": 4, "seeds": size["seeds"], "steps": size["steps"]}
     how |= {"every": 50, "target": 0.5} if kind == "logistic" else {"every": size["steps"] // 4}
@@ -91,16 +91,15 @@ def trains_logistic_regression(straight=True, *, scale):
     return Evidence(mean(_trained("logistic", straight, scale).trace.last("test_accuracy").values[0]), at_least=0.90)
 
 
-@claim("a ReLU network on digits reaches 80 % test accuracy", source="ours", broken=DAMAGED,
-       reason="8 seeds do not decide it: 80.1 % [75.8, 84.5] after its 6,000 steps")  # fmt: skip
+@claim("a ReLU network on digits reaches 80 % test accuracy", source="ours", broken=DAMAGED)
 def trains_a_network(straight=True, *, scale):
     return Evidence(mean(_trained("network", straight, scale).trace.last("test_accuracy").values[0]), at_least=0.80)
 
 
-def _two_directions(f, params, direction):
-    """An average over two directions, which costs two tangents."""
+def _four_directions(f, params, direction):
+    """An average over four directions, which costs four tangents."""
     scaled = jax.vmap(lambda c: directional_gradient(f, params, jax.tree.map(lambda v: c * v, direction)))
-    return jax.tree.map(lambda g: g.mean(0), scaled(jnp.asarray([1.0, -2.0])))
+    return jax.tree.map(lambda g: g.mean(0), scaled(jnp.asarray([1.0, -1.0, 2.0, -2.0])))
 
 
 def _backpropagation(f, params, direction):
@@ -109,7 +108,7 @@ def _backpropagation(f, params, direction):
 
 @cached
 def _seconds(problem):
-    """Of a derivative by one direction, by two, and by backpropagation, in turns."""
+    """Of a derivative by one direction, by four, and by backpropagation, in turns."""
     x, batch = problem.init(key()), problem.sample(key(2))
     direction = optax.tree.random_like(key(1), x, jr.normal)
 
@@ -117,27 +116,27 @@ def _seconds(problem):
         program = eqx.filter_jit(lambda p, x, v, batch: derivative(lambda y: p.loss(y, batch), x, v))
         return lambda: program(problem, x, direction, batch)
 
-    return words.seconds(*map(compiled, (directional_gradient, _two_directions, _backpropagation)), rounds=60)
+    return words.seconds(*map(compiled, (directional_gradient, _four_directions, _backpropagation)), rounds=40)
 
 
-def _time_ratio(directions, **network):
+def _time_ratio(way, **network):
     taken = _seconds(digits_mlp(**network, batch_size=None))
-    return Evidence(median(taken[directions - 1] / taken[-1]), at_most=1.0)
+    return Evidence(median(taken[way] / taken[-1]), at_most=1.0)
 
 
 NO_SLOWER = "digits network, {}, all images: a forward-mode derivative takes at most 1 times backpropagation's time"
-TWO = {"two directions": {"directions": 2}}
+FOUR = {"four directions": {"way": 1}}
 
 
-@claim(NO_SLOWER.format("64 units"), source="ours", broken=TWO,
+@claim(NO_SLOWER.format("64 units"), source="ours", broken=FOUR,
        reason="the interval ends at the threshold: 0.96 [0.92, 1.00] of its time")  # fmt: skip
-def is_no_slower_than_backpropagation(directions=1, *, scale):
-    return _time_ratio(directions, width=64, depth=1)
+def is_no_slower_than_backpropagation(way=0, *, scale):
+    return _time_ratio(way, width=64, depth=1)
 
 
-@claim(NO_SLOWER.format("256 x 3"), source="ours", broken=TWO)
-def is_no_slower_on_a_wide_network(directions=1, *, scale):
-    return _time_ratio(directions, width=256, depth=3)
+@claim(NO_SLOWER.format("256 x 3"), source="ours", broken=FOUR)
+def is_no_slower_on_a_wide_network(way=0, *, scale):
+    return _time_ratio(way, width=256, depth=3)
 
 
 @claim("logistic regression, both tuned: a training loss of 0.5 in at most half of the time that backpropagation takes",
