@@ -121,8 +121,12 @@ def trains_better_than_adam(temperature=NOISE, *, scale):
     return Evidence(paired_ratio(ours, adam), at_most=0.7, given=given)
 
 
-def _arrives(exact):
-    return {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
+def _steps_against(exact, steps, at_most=None, within=None):
+    """Steps to the target over those of the exact natural gradient; a target that is not reached counts as 61."""
+    given = {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
+    ratio = paired_ratio(*(np.minimum(s, 61) for s in (steps, exact.steps_to_target)))
+    note = f"median {np.median(exact.steps_to_target):g}"
+    return Evidence(ratio, at_most=at_most, within=within, given=given, note=note)
 
 
 @claim("relaxed 10 times 1/damping, with noise: the exact natural gradient's steps to a loss of 0.2, within 10 %",
@@ -132,8 +136,7 @@ def relaxed_it_is_the_natural_gradient(power=-1, *, scale):
     sweep = [exact.winner | {"time": 10.0 * exact.winner["damping"] ** power, "temperature": NOISE}]
     how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(16, 64)))}
     trace = run(_network(), ThermodynamicNaturalGradient, sweep=sweep, **how)
-    ratio = paired_ratio(first_step(trace["loss"].values[0], LOW), exact.steps_to_target)
-    return Evidence(ratio, within=(0.9, 1.1), given=_arrives(exact), note=f"damping {exact.winner['damping']:.2g}")
+    return _steps_against(exact, first_step(trace["loss"].values[0], LOW), within=(0.9, 1.1))
 
 
 @claim("time 10, with noise: at most as many steps to a loss of 0.2 as the exact natural gradient takes, both tuned",
@@ -141,8 +144,4 @@ def relaxed_it_is_the_natural_gradient(power=-1, *, scale):
        reason="as many: 1.00 [0.78, 1.17]")  # fmt: skip
 def beats_the_exact_natural_gradient(time=10.0, *, scale):
     exact, ours = _trained(scale, target=LOW, **EXACT), _trained(scale, target=LOW, time=time)
-    note, ratio = (
-        f"median {np.median(exact.steps_to_target):g}",
-        paired_ratio(ours.steps_to_target, exact.steps_to_target),
-    )
-    return Evidence(ratio, at_most=1.0, given=_arrives(exact), note=note)
+    return _steps_against(exact, ours.steps_to_target, at_most=1.0)
