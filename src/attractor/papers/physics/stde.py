@@ -81,11 +81,11 @@ def _sampled(u, x, key, n=16):
 NESTED = partial(nested_laplacian, n=16)  # first-order AD
 ESTIMATES = {
     "jets": _sampled,
-    "jets, all pairs": partial(_sampled, n=256),
+    "four times as many jets": partial(_sampled, n=64),
     "first order, at once": NESTED,
     "first order, one by one": partial(NESTED, batch_size=1),
 }
-PAIRS = {"all pairs of the 16": {"ours": "jets, all pairs"}}
+FOUR = {"four times as many": {"ours": "four times as many jets"}}
 
 
 def _training(estimate, dim):
@@ -117,25 +117,26 @@ def _speedups(ours, theirs, at_least, scale):
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is 1,000 times faster than by randomized first-order AD",
-       source="paper", broken=PAIRS, reason="6.4 and 4.9 times on two cores")  # fmt: skip
+       source="paper", broken=FOUR, reason="6.4 and 4.9 times on two cores")  # fmt: skip
 def thousand_times_faster_than_first_order(ours="jets", *, scale):
     return _speedups(ours, "first order, one by one", 1_000.0, scale)
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is over 1 times faster than by first-order AD, all at once",
-       source="scaled", broken=PAIRS,
+       source="scaled", broken=FOUR,
        reason="at d = 1e4 1.6 times, at d = 1e5 undecided: 1.1 [0.94, 1.3]")  # fmt: skip
 def faster_than_parallel_first_order(ours="jets", *, scale):
     return _speedups(ours, "first order, at once", 1.0, scale)
 
 
 @claim("a 16-coordinate Laplacian in 1,000 dimensions takes at most 1/10 of the time of a Hessian trace", source="ours",
-       broken={"all coordinates": {"estimate": partial(_sampled, n=1_000)}}, reason="")  # fmt: skip
+       broken={"all coordinates": {"estimate": partial(_sampled, n=1_000)}},
+       reason="0.08 to 0.18 were seen on a busy machine; the trace takes 6 ms there")  # fmt: skip
 def faster_than_the_hessian(estimate=_sampled):
     inputs = _network(1_000, 128, key(1)), jr.normal(key(2), (1_000,)), key(3)
     exact = lambda u, x, key: jnp.trace(jax.hessian(u)(x))  # noqa: E731
-    ours, theirs = seconds(*(partial(eqx.filter_jit(f), *inputs) for f in (estimate, exact)), rounds=30)
-    return Evidence(paired_ratio(ours, theirs), at_most=0.1, note=f"the trace takes {1e3 * np.median(theirs):.1f} ms")
+    ours, theirs = seconds(*(partial(eqx.filter_jit(f), *inputs) for f in (estimate, exact)), rounds=50)
+    return Evidence(float(ours.min() / theirs.min()), at_most=0.1, note=f"the trace takes {1e3 * theirs.min():.1f} ms")
 
 
 @claim("with the same 16 of 1e5 coordinates, training needs at most 1/30 of the memory of first-order AD",
@@ -151,7 +152,7 @@ def smaller_than_first_order(estimate=_sampled):
 
 @cached
 def _poisson(scale):
-    return poisson_pinn(20, **sizes(scale, width=(32, 128), points=(512, 4_096), batch_size=(16, 64)), seed=seed())
+    return poisson_pinn(20, **sizes(scale, width=(32, 128), points=(512, 4_096), batch_size=(8, 64)), seed=seed())
 
 
 def _coordinates(n, rescaling, key):
@@ -161,10 +162,11 @@ def _coordinates(n, rescaling, key):
 @cached
 def _errors(n, rescaling, scale):
     """Final errors over seeds, with n of the 20 coordinates; the rescaling is an array, so that one program serves."""
-    draw, size = eqx.Partial(_coordinates, n, jnp.asarray(rescaling)), sizes(scale, steps=(1_000, 20_000), n=(8, 16))
+    draw, size = eqx.Partial(_coordinates, n, jnp.asarray(rescaling)), sizes(scale, steps=(600, 20_000), n=(8, 16))
     problem = eqx.tree_at(lambda p: p.tangents, _poisson(scale), draw)
     how = {"every": size["steps"], "seeds": seeds(size["n"]), "probes": probes(problem, "error")}
-    return run(problem, optax.adam(1e-2), steps=size["steps"], **how).last("error").values[0]
+    method = optax.adam(optax.cosine_decay_schedule(1e-2, size["steps"]))
+    return run(problem, method, steps=size["steps"], **how).last("error").values[0]
 
 
 @claim("Poisson's equation, d = 20: trained on 4 random coordinates a step, at most 1.2 times the full one's error",
