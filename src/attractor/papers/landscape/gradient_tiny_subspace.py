@@ -35,14 +35,14 @@ LATER = (0.25, 0.5, 1.0)  # of the steps: a warm-up of 500, the middle and the e
 
 @cached
 def _measured(classes, scale):
-    """Of SGD on half the images of the first k digits, at the records `LEVELS` and `LATER`, arrays (seed, record, …).
+    """Of SGD on the first k digits, at the records `LEVELS` and `LATER`, arrays (seed, record, …).
 
     The top 2k Hessian eigenvalues, the first k eigenvectors, and the shares of the gradient's square that these, the
     next k and k random directions hold.
     """
-    size = sizes(scale, width=(32, 256), depth=(1, 2), steps=(2_000, 20_000), seeds=(8, 10), every=(2, 1))
+    size = sizes(scale, width=(32, 256), depth=(1, 2), steps=(2_000, 20_000), seeds=(8, 10))
     (images, labels), _ = digits()
-    data = tuple(part[labels < classes][:: size["every"]] for part in (images, labels))
+    data = images[labels < classes], labels[labels < classes]
     problem = Minimization.of_model(
         lambda key: eqx.nn.MLP(64, classes, size["width"], size["depth"], key=key), cross_entropy, data, batch_size=64
     )
@@ -61,7 +61,7 @@ def _measured(classes, scale):
             return problem.loss(params, problem.full)
 
         x, random = unravel(point), jr.normal(jr.fold_in(key(), number), (point.size, classes))
-        top = top_hessian_eigs(loss, x, 2 * classes, iterations=8 * classes + 20)
+        top = top_hessian_eigs(loss, x, 2 * classes, iterations=6 * classes + 20)
         spaces = top.vectors[:, :classes], top.vectors[:, classes:], jnp.linalg.qr(random)[0]
         held = jnp.stack([gradient_subspace_fraction(jax.grad(loss)(x), vectors) for vectors in spaces])
         return {"values": top.values, "top": spaces[0], "held": held}
