@@ -26,7 +26,7 @@ from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_u
 # Quick: 20 inputs instead of 100, and far fewer steps than the paper's 5,000,000 with 128 samples, so larger rates
 # (constant ones, as there, where it is 0.001) and, as losses shrink with the number of inputs, a smaller pressure,
 # which comes later.
-QUICK = {"+": {"steps": 16_000, "batch": 32, "n": 24, "pressure": 0.05, "wait": 0.6},
+QUICK = {"+": {"steps": 20_000, "batch": 32, "n": 36, "pressure": 0.05, "wait": 0.5},
          "*": {"steps": 60_000, "batch": 64, "n": 36, "pressure": 0.3, "wait": 0.5}}  # fmt: skip
 FULL = {"steps": 5_000_000, "batch": 128, "n": 100, "pressure": 10.0, "wait": 0.2}
 RATES = [1e-3, 3e-3, 1e-2, 3e-2]
