@@ -117,14 +117,14 @@ def _speedups(ours, theirs, at_least, scale):
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is 1,000 times faster than by randomized first-order AD",
-       source="paper", broken=FOUR, reason="6.4 and 4.9 times on two cores")  # fmt: skip
+       source="paper", broken=FOUR, reason="5 to 9 times on two cores")  # fmt: skip
 def thousand_times_faster_than_first_order(ours="jets", *, scale):
     return _speedups(ours, "first order, one by one", 1_000.0, scale)
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is over 1 times faster than by first-order AD, all at once",
        source="scaled", broken=FOUR,
-       reason="at d = 1e4 1.6 times, at d = 1e5 undecided: 1.1 [0.94, 1.3]")  # fmt: skip
+       reason="at d = 1e4 1.6 to 3 times, at d = 1e5 sometimes undecided: 1.1 [0.94, 1.3]")  # fmt: skip
 def faster_than_parallel_first_order(ours="jets", *, scale):
     return _speedups(ours, "first order, at once", 1.0, scale)
 
