@@ -58,6 +58,9 @@ def second_moment_grows_with_dimension(estimator=forward_gradient):
     return Evidence(Interval(share, share - error, share + error), within=(0.97, 1.03))
 
 
+STEPS = {"logistic": 5_000, "network": (4_000, 50_000)}
+
+
 def _descent(learning_rate, straight, power):
     """Forward gradient descent at a rate that falls by a power of ten each step: constant or decayed, as in the paper.
 
@@ -74,7 +77,7 @@ def _descent(learning_rate, straight, power):
 @cached
 def _trained(kind, straight, scale):
     """Tuned to end with a small loss; straight as an array, so that one program serves."""
-    size = sizes(scale, seeds=(8, 32), width=(16, 64), steps=({"logistic": 5_000, "network": 4_000}[kind], 50_000))
+    size = sizes(scale, seeds=(8, 32), width=(16, 64), steps=STEPS[kind])
     power = 0.0 if kind == "logistic" else -1 / size["steps"]  # the network's rate falls to a tenth
     descent = eqx.Partial(_descent, straight=jnp.asarray(straight), power=jnp.asarray(power))
     how = {"metric": "loss", "budget": 4, "seeds": size["seeds"], "steps": size["steps"]}
