@@ -58,7 +58,7 @@ def second_moment_grows_with_dimension(estimator=forward_gradient):
     return Evidence(Interval(share, share - error, share + error), within=(0.97, 1.03))
 
 
-STEPS = {"logistic": 5_000, "network": (4_000, 50_000)}
+STEPS = {"logistic": 5_000, "network": (6_000, 50_000)}
 
 
 def _descent(learning_rate, straight, power):
@@ -120,7 +120,7 @@ def _seconds(problem):
         program = eqx.filter_jit(lambda p, x, v, batch: derivative(lambda y: p.loss(y, batch), x, v))
         return lambda: program(problem, x, direction, batch)
 
-    return words.seconds(*map(compiled, (directional_gradient, _four_directions, _backpropagation)), rounds=40)
+    return words.seconds(*map(compiled, (directional_gradient, _four_directions, _backpropagation)), rounds=60)
 
 
 def _time_ratio(way, **network):
