@@ -27,8 +27,8 @@ import optax
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from attractor.generative import rectified_flow as flows
-from attractor.generative.rectified_flow import TimeMLP, transport
+from attractor import generative
+from attractor.generative import TimeMLP, transport
 from attractor.papers.words import Evidence, bootstrap, cached, claim, key, ratio_of_means, run, seed, seeds, sizes
 
 # From N(0, I) to N(0, diag(4, 1/4)): the optimal map stretches; the start turns by 60 degrees before it does.
@@ -37,8 +37,8 @@ TURN = np.array([[0.5, -(0.75**0.5)], [0.75**0.5, 0.5]])
 UNTURNED = np.eye(2)
 ROUNDS = 3
 FLOWS: dict[str, Any] = {
-    "potential": ("scalar", flows.c_rectified_flow, flows.gradient_velocity),
-    "velocity": (2, flows.rectified_flow, lambda model: model),
+    "potential": ("scalar", generative.c_rectified_flow, generative.gradient_velocity),
+    "velocity": (2, generative.rectified_flow, lambda model: model),
 }
 
 
@@ -62,7 +62,7 @@ def _velocities(kind, scale):
         return velocity_of(models[-1])
 
     x0 = jr.normal(key(1), (size["pairs"], 2))
-    flows.reflow(fit, (x0, x0 @ jnp.asarray((STRETCH @ TURN).T, x0.dtype)), ROUNDS)
+    generative.reflow(fit, (x0, x0 @ jnp.asarray((STRETCH @ TURN).T, x0.dtype)), ROUNDS)
     return tuple(velocity_of(model) for model in models[1:])
 
 
@@ -87,7 +87,7 @@ def _radial(power, grow, x, t):
     return (grow / (1 + grow * t)) ** (power - 1) * (x @ x) ** (power / 2) / power
 
 
-CUBE = flows.power_cost(3.0)
+CUBE = generative.power_cost(3.0)
 
 
 @claim("with cost |z|³/3 the matching loss of an optimal coupling's own potential is zero, to 1e-5 of the cost",
@@ -96,7 +96,7 @@ CUBE = flows.power_cost(3.0)
 def zero_at_optimal_couplings(cost: Any = CUBE, turn=UNTURNED):
     x0, t = jr.normal(key(0), (1_000, 2)), jr.uniform(key(1), (1_000,))
     x1 = 1.5 * x0 @ jnp.asarray(turn.T, x0.dtype)
-    loss = flows.potential_matching(cost, partial(_radial, 3.0, 0.5), (x0, x1, t))
+    loss = generative.potential_matching(cost, partial(_radial, 3.0, 0.5), (x0, x1, t))
     return Evidence(float(abs(loss) / jax.vmap(cost.value)(x1 - x0).mean()), at_most=1e-5)
 
 
