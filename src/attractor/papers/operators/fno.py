@@ -66,16 +66,23 @@ def _data(scale):
 
 
 @cached
+def _one_cycle(steps):
+    """Adam by its rate; the same function each time, so that a program is compiled once."""
+    shape = optax.cosine_onecycle_schedule(steps, 1.0, pct_start=0.2)
+    return lambda rate: optax.chain(optax.adam(rate), optax.scale_by_schedule(shape))
+
+
+@cached
 def _errors(kind, share, scale):
     """Test errors of 4 seeds at the rate that does best on the validation functions, on the grids by name."""
     how = sizes(scale, width=(16, 64), batch=(10, 20), steps=(200, 20_000))
     (train, validation, test), steps = _data(scale), how["steps"]
     build = eqx.Partial(_model, kind, how["width"], jnp.asarray(share))
     problem = burgers_operator(build, train, test[POINTS], validation=validation, batch_size=how["batch"])  # pyright: ignore[reportArgumentType]
-    shape = optax.cosine_onecycle_schedule(steps, 1.0, pct_start=0.2)
-    method = lambda rate: optax.chain(optax.adam(rate), optax.scale_by_schedule(shape))  # noqa: E731
     measured = probes(problem, "test_error", "validation_error")
-    fit = partial(run, problem, method, steps=steps, every=steps, probes=measured, lanes=4)  # one program for both
+    fit = partial(
+        run, problem, _one_cycle(steps), steps=steps, every=steps, probes=measured, lanes=4
+    )  # one program for both
     tuned = fit(sweep={"rate": RATES}, seeds=seeds(1, stream=1)).best("validation_error")
     trace = fit(sweep={"rate": RATES[tuned : tuned + 1]}, seeds=seeds(4))
     errors, fitted = {"": trace.last("test_error").values[0]}, jax.tree.map(lambda a: jnp.asarray(a[0]), trace.final)
