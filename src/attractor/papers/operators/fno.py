@@ -80,9 +80,7 @@ def _errors(kind, share, scale):
     build = eqx.Partial(_model, kind, how["width"], jnp.asarray(share))
     problem = burgers_operator(build, train, test[POINTS], validation=validation, batch_size=how["batch"])  # pyright: ignore[reportArgumentType]
     measured = probes(problem, "test_error", "validation_error")
-    fit = partial(
-        run, problem, _one_cycle(steps), steps=steps, every=steps, probes=measured, lanes=4
-    )  # one program for both
+    fit = partial(run, problem, _one_cycle(steps), steps=steps, every=steps, probes=measured, lanes=4)
     tuned = fit(sweep={"rate": RATES}, seeds=seeds(1, stream=1)).best("validation_error")
     trace = fit(sweep={"rate": RATES[tuned : tuned + 1]}, seeds=seeds(4))
     errors, fitted = {"": trace.last("test_error").values[0]}, jax.tree.map(lambda a: jnp.asarray(a[0]), trace.final)
