@@ -61,7 +61,7 @@ def _measured(classes, scale):
             return problem.loss(params, problem.full)
 
         x, random = unravel(point), jr.normal(jr.fold_in(key(), number), (point.size, classes))
-        top = top_hessian_eigs(loss, x, 2 * classes, iterations=8 * classes + 20)
+        top = top_hessian_eigs(loss, x, 2 * classes, iterations=6 * classes + 20)
         spaces = top.vectors[:, :classes], top.vectors[:, classes:], jnp.linalg.qr(random)[0]
         held = jnp.stack([gradient_subspace_fraction(jax.grad(loss)(x), vectors) for vectors in spaces])
         return {"values": top.values, "top": spaces[0], "held": held}
@@ -71,23 +71,11 @@ def _measured(classes, scale):
     return {name: np.asarray(part).reshape(*at.shape, *part.shape[1:]) for name, part in found.items()}
 
 
-def _top(loss, x, k):
-    return top_hessian_eigs(loss, x, k, iterations=6 * k + 20).vectors
-
-
-def _bottom(loss, x, k):
-    """The most negative eigenvalues: their order got wrong."""
-    return _top(lambda y: -loss(y), x, k)
-
-
-@claim(
-    "softmax regression on k = 5 Gaussians: by symmetry the gradient is all but inside the top k eigenvectors (95 %)",
-    source="ours", broken={"smallest eigenvalues": {"subspace": _bottom}, "the next eigenvectors":
-                           {"subspace": lambda loss, x, k: _top(loss, x, 2 * k)[:, k:]}})  # fmt: skip
-def solvable_model_has_it(subspace=_top):
-    k, dim, n, noise = 5, 50, 1_000, 0.1
+@cached
+def _softmax_regression(k=5, dim=50, n=1_000, noise=0.1):
+    """On Gaussians with orthogonal means of length one, after 50 steps: the gradient, and the top 2k eigenvectors."""
     labels = jnp.arange(n) % k
-    inputs = jnp.eye(dim)[labels] + noise * jr.normal(key(), (n, dim))  # orthogonal class means of length one
+    inputs = jnp.eye(dim)[labels] + noise * jr.normal(key(), (n, dim))
 
     def loss(weight):
         return optax.softmax_cross_entropy_with_integer_labels(inputs @ weight, labels).mean()
@@ -95,7 +83,16 @@ def solvable_model_has_it(subspace=_top):
     # As noise vanishes, gradient and Hessian are sums over classes c of (p_c - e_c) m_c' and of
     # (diag p_c - p_c p_c') x m_c m_c', and p_c - e_c is by symmetry an eigenvector of diag p_c - p_c p_c'.
     weight = jax.lax.fori_loop(0, 50, lambda _, w: w - jax.grad(loss)(w), jnp.zeros((dim, k)))
-    return Evidence(float(gradient_subspace_fraction(jax.grad(loss)(weight), subspace(loss, weight, k))), at_least=0.95)
+    return jax.grad(loss)(weight), top_hessian_eigs(loss, weight, 2 * k, iterations=12 * k + 20).vectors
+
+
+@claim(
+    "softmax regression on k = 5 Gaussians: by symmetry the gradient is all but inside the top k eigenvectors (95 %)",
+    source="ours", broken={"the next eigenvectors": {"first": 5}},
+)  # fmt: skip
+def solvable_model_has_it(first=0):
+    gradient, vectors = _softmax_regression()
+    return Evidence(float(gradient_subspace_fraction(gradient, vectors[:, first : first + 5])), at_least=0.95)
 
 
 SPACES = ("top", "next", "random")
@@ -124,8 +121,8 @@ def holds_while_the_loss_falls(space="top", *, scale):
 
 @claim("from step 500 on, the top k Hessian eigenvectors hold 70 % of the gradient's square, k = 3 and 5 digits",
        source="ours", broken=BROKEN,
-       reason="few classes are separated within 100 steps (loss below 0.1 for three); what gradient is left wanders",
-       )  # fmt: skip
+       reason="few classes are separated within 100 steps (loss below 0.1 for three); what gradient is left wanders"
+)  # fmt: skip
 def holds_for_fewer_classes(space="top", *, scale):
     return _held([3, 5], slice(len(LEVELS), None), space, scale)
 

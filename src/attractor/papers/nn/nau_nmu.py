@@ -8,117 +8,117 @@ from attractor.problems import arithmetic_extrapolation
 
 pressure = optax.linear_schedule(0.0, 0.3, transition_steps=300, transition_begin=500)
 optimizer = optax.chain(add_sparsity_gradient(pressure), optax.adam(1e-2), keep_in_range())
-trace = run(arithmetic_extrapolation("*"), optimizer, steps=1_000, seeds=2)  # 60,000 steps solve it
+trace = run(arithmetic_extrapolation("*"), optimizer, steps=1_000, seeds=2)  # 45,000 steps solve it
 print(trace["interpolation"].values[0, :, -1], trace["sparsity_error"].values[0, :, -1])
 ```
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.nn.arithmetic.units import NALU, NAU, NMU, add_sparsity_gradient, keep_in_range
+from attractor.nn.arithmetic.units import NALU, add_sparsity_gradient, keep_in_range
 from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion, run, seed, seeds, sizes
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 
+# Quick: 20 inputs instead of 100, and far fewer steps than the paper's 5,000,000 with 128 samples, so larger rates
+# (constant ones, as there, where it is 0.001) and, as losses shrink with the number of inputs, a smaller pressure,
+# which comes later.
+QUICK = {"+": {"steps": 20_000, "batch": 32, "n": 36, "pressure": 0.05, "wait": 0.5},
+         "*": {"steps": 45_000, "batch": 64, "n": 24, "pressure": 0.3, "wait": 0.5}}  # fmt: skip
+FULL = {"steps": 5_000_000, "batch": 128, "n": 100, "pressure": 10.0, "wait": 0.2}
+RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 
-def _stack(first, second):
-    def build(operation, size, key):
-        keys = jax.random.split(key)
-        return eqx.nn.Sequential([first(size, 2, key=keys[0]), second(2, 1, key=keys[1])])
 
-    return build
+def _nalus(operation, size, key):
+    first, second = jax.random.split(key)
+    return eqx.nn.Sequential([NALU(size, 2, key=first), NALU(2, 1, key=second)])
 
 
 def _relu_network(operation, size, key):
-    return eqx.nn.MLP(size, 1, 32, 1, key=key)
+    return eqx.nn.MLP(size, 1, 2, 1, key=key)  # two hidden units, as the others have, and as in the paper
 
 
-_nalu, _multiplying = _stack(NALU, NALU), _stack(NAU, NMU)
+BUILD = {"arithmetic units": arithmetic_units, "NALU": _nalus, "ReLU network": _relu_network}
 
-# Quick: 20 inputs instead of 100, batches of 64 instead of 128, 20,000 (+) and 60,000 (*) steps instead of 5,000,000.
-# Fewer steps want a larger rate (0.01 for 0.001) and, as losses shrink with the number of inputs, a smaller pressure,
-# which comes later. These were chosen on
-# seeds 0 … 7; the claims run on seeds that played no part in that (100 … 115 tried batches of 32: 75 % solved *).
-UNUSED = 200  # the first of them
-QUICK_STEPS, QUICK_PRESSURE = {"+": 20_000, "*": 60_000}, {"+": 0.03, "*": 0.3}
+
+def _optimizer(learning_rate, pressure, begin, end):
+    schedule = lambda step: pressure * jnp.clip((step - begin) / (end - begin), 0.0, 1.0)  # noqa: E731
+    return optax.chain(add_sparsity_gradient(schedule), optax.adam(learning_rate), keep_in_range())
+
+
+def _runs(operation, units, sparse, rates, seeds, scale):
+    """By rate and seed: is [2, 6] solved, are [2, 6] and [-2, 2] both, with whole weights; the interpolation error.
+
+    At the step that interpolates best. ``sparse`` is a factor on the pressure; above 1 it does not wait.
+    """
+    how, size = sizes(scale, how=(QUICK[operation], FULL), size=(20, 100)).values()
+    steps, build = how["steps"], eqx.Partial(BUILD[units], operation, size)
+    problem = arithmetic_extrapolation(operation, size, build, how["batch"], seed=seed())
+    begin = 0.0 if sparse > 1 else how["wait"] * steps
+    sweep = {
+        "learning_rate": rates,
+        "pressure": [sparse * how["pressure"]],
+        "begin": [begin],
+        "end": [begin + 0.2 * steps],
+    }
+    measured = {name: problem.probes[name] for name in ("interpolation", "extrapolation", "sparsity_error")}
+    measured["ahead"] = eqx.tree_at(  # on [2, 6] alone, as in the paper
+        lambda p: p.measure.args[1], measured["extrapolation"], replace_fn=lambda data: (data[0][:1], data[1][:1])
+    )
+    how_to = {"seeds": seeds, "steps": steps, "every": steps // 100, "probes": measured, "lanes": 12}
+    trace = run(problem, _optimizer, sweep=sweep, **how_to)
+    chosen = np.nan_to_num(trace["interpolation"].values, nan=np.inf).argmin(-1)[..., None]
+    at = {k: np.take_along_axis(trace[k].values, chosen, -1)[..., 0] for k in measured}
+    whole = trace["sparsity_error"].values[..., -1] <= 0.01
+    return at["ahead"] <= 1, (at["extrapolation"] <= 1) & whole, at["interpolation"]
 
 
 @cached
-def _train(operation, build, rates, sparse, n, scale):
-    """Per seed, at the rate with the most: is extrapolation solved at the step that interpolates best; is W whole?"""
-    how = sizes(
-        scale, size=(20, 100), batch=(64, 128), steps=(QUICK_STEPS[operation], 5_000_000),
-        pressure=(QUICK_PRESSURE[operation], 10.0), ramp=((0.5, 0.8), (0.2, 0.4)),
-    )  # fmt: skip
-    steps = how["steps"]
-
-    def optimizer(learning_rate):
-        begin, end = (int(share * steps) for share in how["ramp"])
-        schedule = optax.linear_schedule(0.0, how["pressure"] * sparse, end - begin, begin)
-        return optax.chain(add_sparsity_gradient(schedule), optax.adam(learning_rate), keep_in_range())
-
-    build = partial(build, operation, how["size"])
-    problem = arithmetic_extrapolation(operation, how["size"], build, how["batch"], seed=seed())
-    sweep, fresh = {"learning_rate": list(rates)}, [UNUSED + s for s in seeds(n)]
-    trace = run(problem, optimizer, sweep=sweep, seeds=fresh, steps=steps, every=steps // 100)
-    chosen = np.nan_to_num(trace["interpolation"].values, nan=np.inf).argmin(-1)[..., None]
-    solved = np.take_along_axis(trace["extrapolation"].values, chosen, -1)[..., 0] <= 1
-    best = solved.mean(1).argmax()
-    return solved[best].astype(float), trace["sparsity_error"].values[best, :, -1]
+def _best_rate(operation, units, scale):
+    """Of 4, on other seeds: the one that solves both with whole weights most often, else [2, 6]."""
+    ahead, strictly, _ = _runs(operation, units, 1.0, RATES, seeds(3, stream=1), scale)
+    return RATES[(strictly.mean(1) + 1e-3 * ahead.mean(1)).argmax()]
 
 
-def _ours(operation, sparse, scale):
-    how = sizes(scale, rates=((1e-2,), (1e-3,)), seeds=(16, 100))
-    return _train(operation, arithmetic_units, how["rates"], sparse, how["seeds"], scale)
+@cached
+def _train(operation, units, sparse, scale):
+    n = sizes(scale, n=(QUICK[operation]["n"], FULL["n"]))["n"] if sparse == 1 else 12  # enough for a damaged one
+    parts = _runs(operation, units, sparse, [_best_rate(operation, units, scale)], seeds(n), scale)
+    return [part[0].astype(float) for part in parts]
 
 
 def _success(operation, sparse, scale):
-    solved, off = _ours(operation, sparse, scale)
-    note = f"solved {solved.mean():.0%}; weights within 0.01: {(off <= 0.01).mean():.0%}"
-    return Evidence(proportion(int((solved * (off <= 0.01)).sum()), len(solved)), at_least=0.8, note=note)
+    ahead, strictly, _ = _train(operation, "arithmetic units", sparse, scale)
+    return Evidence(
+        proportion(int(strictly.sum()), len(strictly)), at_least=0.8, note=f"[2, 6] solved {ahead.mean():.0%}"
+    )
 
 
 BROKEN = {"no sparsity pressure": {"sparse": 0.0}}
 SOLVES = "at least 80 % of runs solve {} of two sums outside the training range with weights within 0.01 of -1, 0, 1"
 
 
-@claim(
-    SOLVES.format("the sum"),
-    source="ours",
-    broken=BROKEN,
-    reason="all 16 runs solve it, but only 14 end with whole weights: too few to bound the share above 80 %",
-)
+@claim(SOLVES.format("the sum"), source="ours", broken=BROKEN)
 def learns_to_add(sparse=1.0, *, scale):
     return _success("+", sparse, scale)
 
 
-@claim(
-    SOLVES.format("the product"),
-    source="ours",
-    broken=BROKEN,
-    reason="15 of 16 runs do: too few to bound the share above 80 %, which not even 16 of 16 would",
-)
+@claim(SOLVES.format("the product"), source="ours", broken=BROKEN,
+       reason="undecided: 18 of 24 do, 75 % [53, 90]; with 60,000 steps 30 of 36 did, 83 % [67, 94]")  # fmt: skip
 def learns_to_multiply(sparse=1.0, *, scale):
     return _success("*", sparse, scale)
 
 
-@claim(
-    "on the sum, addition units solve at least 0.3 more of the runs than a NALU and a ReLU network (paper: 0.86, 0.38)",
-    source="ours",
-    broken={"multiplication unit on top": {"units": _multiplying}},
-)
-def is_ahead_of_nalu_and_relu(units=arithmetic_units, *, scale):
-    how = sizes(scale, rates=((1e-2,), (1e-3,)), tried=((1e-3, 1e-2), (1e-3,)), seeds=(8, 100))
-    n = how["seeds"]
-    ours = _ours("+", 1.0, scale) if units is arithmetic_units else _train("+", units, how["rates"], 1.0, n, scale)
-    others = {
-        name: _train("+", build, how["tried"], 1.0, n, scale)[0]
-        for name, build in (("NALU", _nalu), ("ReLU network", _relu_network))
-    }
-    gains = {name: paired_difference(ours[0][: len(solved)], solved) for name, solved in others.items()}
-    note = "solved: " + ", ".join(f"{name} {solved.mean():.0%}" for name, solved in others.items())
-    return Evidence.of_cases(gains, at_least=0.3, note=note)
+@claim("the sum on [2, 6]: addition units solve 0.3 more of runs than a NALU and a ReLU network (paper: 0.86, 0.38)",
+       source="ours", broken={"100 times the pressure, from the start": {"sparse": 100.0}})  # fmt: skip
+def is_ahead_of_nalu_and_relu(sparse=1.0, *, scale):
+    ours, *_ = _train("+", "arithmetic units", sparse, scale)
+    others = {name: _train("+", name, 1.0, scale) for name in ("NALU", "ReLU network")}
+    gains = {name: paired_difference(ours, solved[: len(ours)]) for name, (solved, *_) in others.items()}
+    note = ", ".join(
+        f"{k} {solved.mean():.0%}, interpolation {np.median(e):.1e}" for k, (solved, _, e) in others.items()
+    )
+    return Evidence.of_cases(gains, at_least=0.3, note=f"solved on [2, 6]: {note}")

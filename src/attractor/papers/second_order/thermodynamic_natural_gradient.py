@@ -20,7 +20,8 @@ import optax
 
 from attractor.engine import run
 from attractor.objectives import Composite
-from attractor.papers.words import Evidence, cached, claim, first_step, key, log_slope, paired_ratio, seeds, sizes, tune
+from attractor.papers import words
+from attractor.papers.words import Evidence, cached, claim, key, log_slope, median, paired_ratio, seeds, sizes, tune
 from attractor.problems.digits import cross_entropy_of, small_digits
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.regularized_newton import gauss_newton_hessian
@@ -33,9 +34,8 @@ DAMPING, NOISE = 0.1, 1e-4  # of the system that is solved; the temperature at w
 @cached
 def _network():
     """A third of the digits 0 to 3, in 4 x 4 blocks, and a network of 67 weights; all of it at each step."""
-    return Composite.of_model(
-        lambda key: eqx.nn.MLP(16, 4, 3, 1, jax.nn.tanh, key=key), cross_entropy_of, small_digits(4, every=3)
-    )
+    build = lambda key: eqx.nn.MLP(16, 4, 3, 1, jax.nn.tanh, key=key)  # noqa: E731
+    return Composite.of_model(build, cross_entropy_of, small_digits(4, every=3))
 
 
 @cached
@@ -48,11 +48,13 @@ def _system():
     return matrix.astype(float) + DAMPING * jnp.eye(len(matrix)), gradient.astype(float)
 
 
+def _twice_as_long(matrix, gradient, v, time, *rest):
+    return ornstein_uhlenbeck(matrix, gradient, v, 2 * time, *rest)
+
+
 @claim(
     "digits network, no noise: the direction's error decays at the smallest eigenvalue, within 10 %, to at most 1e-3",
-    source="scaled",
-    broken={"time doubled": {"relax": lambda f, g, v, time, *rest: ornstein_uhlenbeck(f, g, v, 2 * time, *rest)}},
-)
+    source="scaled", broken={"time doubled": {"relax": _twice_as_long}})  # fmt: skip
 def relaxes_to_the_natural_gradient(relax=ornstein_uhlenbeck):
     with jax.enable_x64(True):
         matrix, gradient = _system()
@@ -66,10 +68,8 @@ def relaxes_to_the_natural_gradient(relax=ornstein_uhlenbeck):
     return Evidence.of_cases(cases, at_most=1.0, note=note)
 
 
-@claim(
-    "after a time of 0.001 the state is parallel to the gradient: cosine at least 0.99",
-    source="scaled", broken={"relaxed": {"time": 1e3}},
-)  # fmt: skip
+@claim("after a time of 0.001 the state is parallel to the gradient: cosine at least 0.99",
+       source="scaled", broken={"relaxed": {"time": 1e3}})  # fmt: skip
 def a_short_time_gives_the_gradient(time=1e-3):
     with jax.enable_x64(True):
         matrix, gradient = _system()
@@ -78,11 +78,12 @@ def a_short_time_gives_the_gradient(time=1e-3):
     return Evidence(float(cosine), at_least=0.99)
 
 
-@claim(
-    "with noise the error of the time average falls as the root of the time: exponent -0.5 within 0.1",
-    source="scaled",
-    broken={"the same noise at every step": {"relax": lambda *parts: ornstein_uhlenbeck(*parts[:-1], jr.key(0))}},  # pyright: ignore[reportCallIssue]
-)
+def _same_noise(*parts):
+    return ornstein_uhlenbeck(*parts[:-1], jr.key(0))  # pyright: ignore[reportCallIssue]
+
+
+@claim("with noise the error of the time average falls as the root of the time: exponent -0.5 within 0.1",
+       source="scaled", broken={"the same noise at every step": {"relax": _same_noise}})  # fmt: skip
 def time_averages_beat_the_noise(relax=ornstein_uhlenbeck, *, scale):
     runs, samples, gap = seeds(**sizes(scale, n=(32, 256))), 2_048, 1.0 / DAMPING
     with jax.enable_x64(True):
@@ -112,10 +113,8 @@ def _trained(scale, method=None, target=None, **fixed):
     return tune(_network(), method or (ThermodynamicNaturalGradient, space), **how)
 
 
-@claim(
-    "digits network, 60 iterations with noise, time 10, both tuned: at most 0.7 times Adam's training loss",
-    source="ours", broken={"a hundred times the noise, retuned": {"temperature": 100 * NOISE}},
-)  # fmt: skip
+@claim("digits network, 60 iterations with noise, time 10, both tuned: at most 0.7 times Adam's training loss",
+       source="ours", broken={"a hundred times the noise, retuned": {"temperature": 100 * NOISE}})  # fmt: skip
 def trains_better_than_adam(temperature=NOISE, *, scale):
     adam = _trained(scale, ADAM).final
     given = {"Adam learns (a loss below 0.5)": bool(np.median(adam) < 0.5)}
@@ -123,31 +122,27 @@ def trains_better_than_adam(temperature=NOISE, *, scale):
     return Evidence(paired_ratio(ours, adam), at_most=0.7, given=given)
 
 
-def _arrives(exact):
-    return {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
+def _steps_against(exact, steps, at_most=None, within=None):
+    """The median of steps to the target over those of the exact natural gradient; 61 where it is not reached."""
+    given = {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
+    ratio = median(np.minimum(steps, 61) / np.minimum(exact.steps_to_target, 61))
+    note = f"median {np.median(exact.steps_to_target):g}"
+    return Evidence(ratio, at_most=at_most, within=within, given=given, note=note)
 
 
-@claim(
-    "relaxed 10 times 1/damping, with noise: the exact natural gradient's steps to a loss of 0.2, within 10 %",
-    source="paper", broken={"stopped 100 times earlier": {"relaxed": 0.1}},
-)  # fmt: skip
-def relaxed_it_is_the_natural_gradient(relaxed=10.0, *, scale):
+@claim("relaxed 10 times 1/damping, with noise: the exact natural gradient's steps to a loss of 0.2, within 10 %",
+       source="paper", broken={"times the damping, not over it": {"power": 1}})  # fmt: skip
+def relaxed_it_is_the_natural_gradient(power=-1, *, scale):
     exact = _trained(scale, target=LOW, **EXACT)
-    sweep = [exact.winner | {"time": relaxed / exact.winner["damping"], "temperature": NOISE}]
+    sweep = [exact.winner | {"time": 10.0 * exact.winner["damping"] ** power, "temperature": NOISE}]
     how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(16, 64)))}
     trace = run(_network(), ThermodynamicNaturalGradient, sweep=sweep, **how)
-    ratio = paired_ratio(first_step(trace["loss"].values[0], LOW), exact.steps_to_target)
-    return Evidence(ratio, within=(0.9, 1.1), given=_arrives(exact))
+    return _steps_against(exact, words.first_step(trace["loss"].values[0], LOW), within=(0.9, 1.1))
 
 
-@claim(
-    "time 10, with noise: at most as many steps to a loss of 0.2 as the exact natural gradient takes, both tuned",
-    source="paper", broken={"a time of 0.01 (gradient descent), retuned": {"time": 0.01}},
-    reason="as many: 1.00 [0.78, 1.17]",
-)  # fmt: skip
+@claim("time 10, with noise: at most as many steps to a loss of 0.2 as the exact natural gradient takes, both tuned",
+       source="paper", broken={"a time of 0.01 (gradient descent), retuned": {"time": 0.01}},
+       reason="as many: 1.00 [0.78, 1.17]")  # fmt: skip
 def beats_the_exact_natural_gradient(time=10.0, *, scale):
     exact, ours = _trained(scale, target=LOW, **EXACT), _trained(scale, target=LOW, time=time)
-    note = f"medians {np.median(ours.steps_to_target):g} and {np.median(exact.steps_to_target):g}"
-    return Evidence(
-        paired_ratio(ours.steps_to_target, exact.steps_to_target), at_most=1.0, given=_arrives(exact), note=note
-    )
+    return _steps_against(exact, ours.steps_to_target, at_most=1.0)
