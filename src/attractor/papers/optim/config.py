@@ -149,6 +149,7 @@ def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
 @claim(
     "Burgers' equation: after as many gradients of a loss as in 500 Adam steps M-ConFIG has at most Adam's error",
     source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
+    reason="1.8 times Adam's error, between 0.7 and 4.8: the seeds differ more than the methods",
 )  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
     """It takes the gradient of one loss a step, both are tuned."""
