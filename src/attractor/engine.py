@@ -510,8 +510,8 @@ def flops_per_step(problem: Problem, method: Method | Transformation) -> float:
     arrays, fixed = eqx.partition(problem, eqx.is_array)
 
     def step(arrays: PyTree, shapes: PyTree, key: Array) -> PyTree:
-        moved = method.step(eqx.combine(arrays, fixed), *eqx.combine(shapes, rest), key)
-        return eqx.filter(moved, eqx.is_array)
+        x, state = eqx.combine(shapes, rest)
+        return eqx.filter(method.step(eqx.combine(arrays, fixed), x, state, key), eqx.is_array)
 
     analysis = jax.jit(step).lower(arrays, shapes, jr.key(0)).cost_analysis()
     return float(analysis.get("flops", float("nan"))) if isinstance(analysis, dict) else float("nan")
