@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the Makefile; before NumPy is imported
+os.environ.setdefault("PJRT_NPROC", "1")  # a core for each worker; before JAX's backend starts
 
 from jaxtyping import install_import_hook
 

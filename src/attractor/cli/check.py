@@ -52,6 +52,8 @@ def check_command(
     """Run papers' claims, and the broken variants that must fail. Exit code 1 if a claim falls short."""
     # OpenBLAS' threads wait for each other in a loop, which multiplies the cost of small decompositions.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if jobs > 1 and (os.cpu_count() or 1) <= jobs:  # a core for each process
+        os.environ["PJRT_NPROC"] = "1"
     if scale not in ("quick", "full"):
         raise ValueError(f"--scale: expected quick or full, got {scale!r}")
     chosen = _chosen(slugs or [], room or [], every, stale, since)
