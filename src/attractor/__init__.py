@@ -45,8 +45,8 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "0.1.0"
 
-# On the CPU a batched decomposition waits for others of the threads it occupies itself; with one thread for each of few
-# cores, two at a time wait for ever (docs/upstream/jax-batched-lapack-hangs.md). JAX reads this when its backend starts.
+# On the CPU a batched decomposition waits for others of the threads it occupies itself: with one thread for each of
+# few cores two at once never end (docs/upstream/jax-batched-lapack-hangs.md). JAX reads this when its backend starts.
 if not {"PJRT_NPROC", "NPROC"} & os.environ.keys():
     os.environ["PJRT_NPROC"] = str(max(16, os.cpu_count() or 1))
 

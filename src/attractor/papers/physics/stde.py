@@ -117,7 +117,7 @@ def _speedups(ours, theirs, at_least, scale):
 
 
 @claim("16 of 1e4 and 1e5 coordinates: a training step is 1,000 times faster than by randomized first-order AD",
-       source="paper", broken=FOUR, reason="5 to 9 times on two cores")  # fmt: skip
+       source="paper", broken=FOUR, reason="4 to 9 times on two cores")  # fmt: skip
 def thousand_times_faster_than_first_order(ours="jets", *, scale):
     return _speedups(ours, "first order, one by one", 1_000.0, scale)
 

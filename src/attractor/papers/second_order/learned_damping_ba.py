@@ -103,7 +103,7 @@ def _constants(scale):  # on scenes to choose from
 @claim(
     "unseen scenes: learned damping is within 1 % of the least loss in at most 0.8 of the classic rule's iterations",
     source="ours", broken={"policy as it was before learning": {"learned": False}, "reversed": {"shares": REVERSED}},
-    reason="0.95 times: 25 iterations of learning save no fifth, though there is room for it",
+    reason="0.68 [0.56, 0.83] times, and 0.95 and 1.3 where rounding alone differed: so short a training is fragile",
 )  # fmt: skip
 def saves_iterations(learned=True, shares=LEARNED, *, scale):
     ours, classic = _iterations(shares, scale, learned), _iterations(CLASSIC, scale)
