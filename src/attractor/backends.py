@@ -36,8 +36,9 @@ def spread(work: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1)
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
-        finally:  # after an interruption, nothing new begins
+        except BaseException:  # after an interruption, nothing new begins
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _then_forget(work: Callable[[Item], Result], item: Item) -> Result:
