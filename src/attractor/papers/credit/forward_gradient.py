@@ -138,7 +138,8 @@ def is_no_slower_than_backpropagation(way=0, *, scale):
     return _time_ratio(way, width=64, depth=1)
 
 
-@claim(NO_SLOWER.format("256 x 3"), source="ours", broken=FOUR)
+@claim(NO_SLOWER.format("256 x 3"), source="ours", broken=FOUR,
+       reason="1.05 times the time on one thread; 0.7 where products spread over two")  # fmt: skip
 def is_no_slower_on_a_wide_network(way=0, *, scale):
     return _time_ratio(way, width=256, depth=3)
 
