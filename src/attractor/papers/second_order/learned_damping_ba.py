@@ -116,7 +116,8 @@ def saves_iterations(learned=True, shares=LEARNED, *, scale):
 
 @claim(
     "unseen scenes: learned damping needs at most the mean iterations of the best of 6 constants, chosen on others",
-    source="scaled", broken={"what was learned, reversed": {"shares": REVERSED}}, reason="0.99 [0.75, 1.34] times; 0.75 where rounding alone differed",
+    source="scaled", broken={"what was learned, reversed": {"shares": REVERSED}},
+    reason="0.99 [0.75, 1.34] times; 0.75 where rounding alone differed",
 )  # fmt: skip
 def beats_constant_damping(shares=LEARNED, *, scale):
     best = float(CONSTANTS[_constants(scale).mean(1).argmin()])
