@@ -20,7 +20,7 @@ import optax
 
 from attractor.optim.delay import adaptive_braking, delay_gradients
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, first_step, paired_difference, probes, run
+from attractor.papers.words import Evidence, cached, claim, first_step, paired_difference, probes, run, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -74,22 +74,22 @@ def accelerates(rho=RHO):
     return Evidence(ours / momentum, at_most=0.9, given=given, note=f"{ours:.0f} steps against {momentum:.0f}")
 
 
-LONG, SHORT = {"quick": 2_500, "full": 30_000}, {"quick": 1_000, "full": 1_000}
+LONG, SHORT = (2_500, 30_000), 1_000
 _network = cached(lambda: digits_mlp(width=16, batch_size=32))
 _make = cached(lambda delay: functools.partial(_late, delay=delay))
 
 
-def _accuracy(rho, delay, steps):
+def _accuracy(rho, delay, steps, scale):
     """Test accuracy by seed at the best of eight rates."""
     made = eqx.Partial(_make(delay), rho=jnp.asarray(rho)), SPACE  # one program for every rho
-    size = {"steps": steps, "every": steps, "seeds": 16, "budget": 8}
+    size = sizes(scale, steps=steps, every=steps, seeds=(16, 64), budget=8)
     recorded = probes(_network(), "test_accuracy", "validation_accuracy")
     return words.tune(_network(), made, metric="test_accuracy", probes=recorded, **size).final
 
 
-def _against_momentum(rho, delay, steps, at_least):
+def _against_momentum(rho, delay, steps, at_least, scale):
     """Accuracy with late gradients, minus that of momentum with gradients so late."""
-    ours, theirs = _accuracy(rho, DELAY, steps), _accuracy(0.0, delay, steps)
+    ours, theirs = _accuracy(rho, DELAY, steps, scale), _accuracy(0.0, delay, steps, scale)
     note = f"{100 * ours.mean():.1f} % against {100 * theirs.mean():.1f} %"
     given = {"momentum learns": bool(theirs.mean() > 0.7)}
     return Evidence(paired_difference(ours, theirs), at_least=at_least, given=given, note=note)
@@ -101,7 +101,7 @@ def _against_momentum(rho, delay, steps, at_least):
     reason="4 points below, in a run of 2,500 steps, of which 32 are many",
 )  # fmt: skip
 def hides_the_delay(rho=RHO, *, scale):
-    return _against_momentum(rho, 0, LONG[scale], -0.015)
+    return _against_momentum(rho, 0, LONG, -0.015, scale)
 
 
 @claim(
@@ -109,7 +109,7 @@ def hides_the_delay(rho=RHO, *, scale):
     source="scaled", broken=PUSHES,
 )  # fmt: skip
 def outdoes_late_momentum(rho=RHO, *, scale):
-    return _against_momentum(rho, DELAY, LONG[scale], 0.0)
+    return _against_momentum(rho, DELAY, LONG, 0.0, scale)
 
 
 @claim(
@@ -118,4 +118,4 @@ def outdoes_late_momentum(rho=RHO, *, scale):
     reason="behind on average, by 4 points, and undecided: from 10 behind to 3 ahead",
 )  # fmt: skip
 def outdoes_late_momentum_in_a_short_run(rho=RHO, *, scale):
-    return _against_momentum(rho, DELAY, SHORT[scale], 0.0)
+    return _against_momentum(rho, DELAY, SHORT, 0.0, scale)
