@@ -154,3 +154,10 @@ def test_errors_say_what_is_wrong():
         CircuitLearning(circuit, theta, (np.zeros((2, 1)), np.zeros((2, 1))))
     with pytest.raises(TypeError, match="CircuitLearning"):
         run(Minimization(lambda x: x**2, 1.0), reverse_derivative_ascent(), steps=1)
+
+
+def test_an_example_counts_as_wrong_with_a_single_wrong_bit():
+    inputs = jnp.asarray(BITS)
+    wrong = inputs.at[:3, 1].set(~inputs[:3, 1]).at[0, 2].set(~inputs[0, 2])
+    problem = CircuitLearning(lambda theta, x: x, jnp.zeros(1, bool), (inputs, wrong))
+    np.testing.assert_allclose(problem.loss(jnp.zeros(1, bool), problem.full), 3 / 8)

@@ -39,3 +39,9 @@ def test_decoding_from_latents_is_the_whole_pass():
 def test_errors_name_the_argument(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         LatentAttention(**{"heads": 2, "width": 4, "latent": 3, **bad}, key=jr.key(0))
+
+
+def test_weights_are_drawn_independently():
+    layer = LatentAttention(2, 8, 8, key=jr.key(0))  # all five matrices have one shape
+    weights = jnp.stack([w.ravel() for w in (layer.query, layer.compress, layer.keys, layer.values, layer.output)])
+    assert np.abs(np.corrcoef(weights) - np.eye(5)).max() < 0.6

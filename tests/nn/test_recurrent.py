@@ -1,5 +1,6 @@
 """The Elman cell against NumPy, and errors."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -36,3 +37,10 @@ def test_the_radius_is_about_that():
 def test_errors_name_the_argument(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         ElmanCell(**{"inputs": 1, "width": 1, **bad}, key=jr.key(0))
+
+
+def test_a_state_follows_the_formula():
+    cell = eqx.tree_at(lambda c: c.bias, ElmanCell(2, 3, radius=0.9, key=jr.key(0)), jnp.asarray([0.3, -0.2, 0.5]))
+    x, u = np.array([0.4, -1.0, 0.7]), np.array([1.5, -0.5])
+    expected = np.asarray(cell.recurrent) @ np.tanh(x) + np.asarray(cell.input) @ u + [0.3, -0.2, 0.5]
+    np.testing.assert_allclose(cell(jnp.asarray(x), jnp.asarray(u)), expected, rtol=1e-6)

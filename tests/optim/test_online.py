@@ -73,3 +73,13 @@ def test_the_noise_of_blocks():
     np.testing.assert_allclose(found.averages, 5**0.5, rtol=1e-5)
     with pytest.raises(ValueError, match="noise"):
         averaged_gradients(jnp.sum, online_to_nonconvex(), jnp.zeros(5), jr.key(0), 2, 4, -0.7)
+
+
+def test_a_learner_need_not_know_of_extra_arguments():
+    plain = optax.GradientTransformation(lambda x: (), lambda g, state, x=None: (-0.1 * g, state))
+    x, g, moves = jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]), []
+    for learner in (plain, optax.sgd(0.1)):
+        method = convert_online_learner(learner, radius=0.2)
+        update, _ = method.update(g, method.init(x), x, key=jr.key(3), value=jnp.zeros(()))
+        moves.append(update)
+    np.testing.assert_allclose(moves[0], moves[1], rtol=1e-6)

@@ -62,3 +62,15 @@ def test_exponentiated_steps_do_not_overflow():
     np.testing.assert_allclose(updates, [0.5, -0.5])
     with pytest.raises(ValueError, match="params"):
         exponentiated_gradient(1.0).update(jnp.ones(2), jnp.asarray(0))
+
+
+def test_multiplicative_steps_check_a_rate_and_follow_a_schedule():
+    for bad in (0.0, -1.0):
+        with pytest.raises(ValueError, match="learning_rate"):
+            exponentiated_gradient(bad)
+    method, x, g = exponentiated_gradient(lambda step: 0.5 / (1 + step)), jnp.array([0.2, 0.8]), jnp.array([1.0, 3.0])
+    state = method.init(x)
+    for rate in (0.5, 0.25):
+        update, state = method.update(g, state, x)
+        grown = np.asarray(x) * np.exp(-rate * np.asarray(g))
+        np.testing.assert_allclose(x + update, grown / grown.sum(), rtol=1e-6)
