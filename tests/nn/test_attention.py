@@ -45,3 +45,6 @@ def test_weights_are_drawn_independently():
     layer = LatentAttention(2, 8, 8, key=jr.key(0))  # all five matrices have one shape
     weights = jnp.stack([w.ravel() for w in (layer.query, layer.compress, layer.keys, layer.values, layer.output)])
     assert np.abs(np.corrcoef(weights) - np.eye(5)).max() < 0.6
+    wide = LatentAttention(2, 64, 16, key=jr.key(0))
+    for weight in (wide.query, wide.compress, wide.keys, wide.values, wide.output):
+        np.testing.assert_allclose(np.std(weight) * weight.shape[1] ** 0.5, 1, rtol=0.1)

@@ -62,3 +62,11 @@ def test_a_bypass_refuses_sizes_below_one(bad):
         net_control(eqx.nn.Linear(2, 2, key=jr.key(0)), jnp.ones((3, 2)), deviation=0.0)
     with pytest.raises(ValueError, match="bias"):
         net_control(eqx.nn.Linear(2, 2, use_bias=False, key=jr.key(0)), jnp.ones((3, 2)))
+
+
+def test_layers_of_a_bypass_network_are_drawn_independently():
+    network = BypassNetwork(2, 4, 4, key=jr.key(0))  # biases of one shape, uniform within the root of 1 / inputs
+    assert network.output.bias is not None
+    assert network.hidden.bias is not None
+    unit = network.hidden.bias * 2**0.5, network.output.bias * 6**0.5
+    assert np.abs(unit[0] - unit[1]).max() > 0.1
