@@ -1,6 +1,7 @@
-"""The top of the Hessian's spectrum, and how much of the gradient lies there."""
+"""The spectrum of a curvature operator: its ends, its density, and how much of the gradient lies at the top."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,10 @@ import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.linalg.lanczos import Eigenpairs, top_eigenpairs
+from attractor.checks import in_range
+from attractor.linalg.curvature import MatVec
+from attractor.linalg.lanczos import Eigenpairs, top_eigenpairs, tridiagonalize
+from attractor.trees import as_vector
 
 
 def top_hessian_eigs(
@@ -48,6 +52,92 @@ def top_hessian_eigs(
 
     key = jr.key(0) if key is None else key
     return top_eigenpairs(matvec, flat.size, k, key, iterations=iterations, dtype=wide)
+
+
+def extreme_eigenvalues(
+    matvec: MatVec, params: PyTree, *, key: PRNGKeyArray | None = None, iterations: int = 20
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""The smallest and the largest eigenvalue of a symmetric operator, by one run of Lanczos' method.
+
+    For a Hessian, 20 products are about 40 gradients. Both are bounds from inside: the largest is never overestimated.
+
+    Arguments:
+        matvec: ``v -> A v`` on pytrees like ``params``, such as `hvp` or `ggn` gives.
+        params: Pytree of floating-point arrays.
+        key: Draws the start; default: a fixed one.
+        iterations: Products with A, at least 1; no more than there are parameters are taken.
+
+    Raises:
+        ValueError: if ``iterations < 1``.
+    """
+    in_range("iterations", iterations, 1.0)
+    _, banded = _tridiagonal(matvec, params, jr.key(0) if key is None else key, iterations)
+    values = jnp.linalg.eigvalsh(banded)
+    return values[0], values[-1]
+
+
+def _tridiagonal(matvec: MatVec, params: PyTree, key: PRNGKeyArray, iterations: int) -> tuple[Array, Array]:
+    flat, restore = as_vector(params)
+    starts = jr.normal(key, (min(iterations, flat.size), flat.size), flat.dtype)
+    return tridiagonalize(lambda v: as_vector(matvec(restore(v)))[0], starts)
+
+
+class SpectralDensity(NamedTuple):
+    r"""A quadrature of an operator's eigenvalue distribution, $\frac1p \sum_i \delta_{\lambda_i}$.
+
+    Attributes:
+        nodes: Where, ``(probes, m)``.
+        weights: How much, ``(probes, m)``; each row sums to 1.
+    """
+
+    nodes: Float[Array, "probes m"]
+    weights: Float[Array, "probes m"]
+
+    def mean(self, function: Callable[[Array], Array] = lambda value: value) -> Float[Array, ""]:
+        """The mean of ``function(eigenvalue)`` over the spectrum; times p it is a trace."""
+        return jnp.mean(jnp.sum(self.weights * function(self.nodes), -1))
+
+    def density(self, at: Float[Array, " n"], width: float | None = None) -> Float[Array, " n"]:
+        """The density on a grid, every node a Gaussian of standard deviation ``width``.
+
+        Arguments:
+            at: The grid.
+            width: Default: a hundredth of the range of the nodes.
+        """
+        spread = jnp.ptp(self.nodes) / 100 if width is None else jnp.asarray(width)
+        spread = jnp.maximum(spread, jnp.finfo(self.nodes.dtype).tiny)
+        z = (at[:, None, None] - self.nodes) / spread
+        bumps = jnp.exp(-(z**2) / 2) / (spread * jnp.sqrt(2 * jnp.pi))
+        return jnp.sum(self.weights * bumps, -1).mean(-1)
+
+
+def spectral_density(
+    matvec: MatVec, params: PyTree, *, key: PRNGKeyArray | None = None, probes: int = 4, iterations: int = 40
+) -> SpectralDensity:
+    r"""The eigenvalue density of a symmetric operator by stochastic Lanczos quadrature.
+
+    From a random unit vector v, m steps give a tridiagonal $T = U \Theta U^\top$; the nodes are its eigenvalues, the
+    weights $U_{1k}^2$: then $\sum_k U_{1k}^2 f(\theta_k) = v^\top f(A) v$ for every polynomial f of degree below 2m,
+    and the mean over v is $\operatorname{tr} f(A) / p$ (Ghorbani, Krishnan, Xiao 2019, 1901.10159).
+
+    Arguments:
+        matvec: ``v -> A v`` on pytrees like ``params``.
+        params: Pytree of floating-point arrays with p numbers in all.
+        key: Draws the probes; default: a fixed one.
+        probes: How many vectors, one after the other, at least 1.
+        iterations: m, the products with A for each; ``iterations`` vectors of length p are kept.
+
+    Raises:
+        ValueError: if ``probes`` or ``iterations`` is below 1.
+    """
+    in_range("probes", probes, 1.0)
+    in_range("iterations", iterations, 1.0)
+
+    def quadrature(key: PRNGKeyArray) -> tuple[Array, Array]:
+        values, vectors = jnp.linalg.eigh(_tridiagonal(matvec, params, key, iterations)[1])
+        return values, vectors[0] ** 2
+
+    return SpectralDensity(*jax.lax.map(quadrature, jr.split(jr.key(0) if key is None else key, probes)))
 
 
 def gradient_subspace_fraction(gradient: PyTree, vectors: Float[Array, "p k"]) -> Float[Array, ""]:

@@ -10,12 +10,15 @@ from attractor.linalg.curvature import (
 from attractor.linalg.hutchinson import (
     block_average,
     hutchinson_diagonal,
+    hutchinson_trace,
+    hutchpp_trace,
     rademacher_like,
 )
 from attractor.linalg.lanczos import (
     Eigenpairs,
     krylov_basis,
     top_eigenpairs,
+    tridiagonalize,
 )
 from attractor.linalg.proximal import (
     group_envelope,

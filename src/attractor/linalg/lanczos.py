@@ -85,7 +85,24 @@ def top_eigenpairs(
     if not 1 <= block <= m:
         raise ValueError(f"block: expected a whole number in 1 … {m} (the iterations), got {block}")
     dtype = jnp.zeros(()).dtype if dtype is None else dtype
-    starts = jr.normal(key, (m, dim), dtype)
+    basis, banded = tridiagonalize(matvec, jr.normal(key, (m, dim), dtype), block)
+    values, coordinates = jnp.linalg.eigh(banded)
+    top = slice(None, -k - 1, -1)
+    return Eigenpairs(values[top], basis.T @ coordinates[:, top])
+
+
+def tridiagonalize(
+    matvec: Callable[[Float[Array, " p"]], Float[Array, " p"]], starts: Float[Array, "m p"], block: int = 1
+) -> tuple[Float[Array, "m p"], Float[Array, "m m"]]:
+    r"""Lanczos' process with full reorthogonalization: $Q_m$ with orthonormal rows, and $T_m = Q_m A Q_m^\top$.
+
+    Arguments:
+        matvec: ``v -> A v`` with A symmetric, p x p.
+        starts: The last ``block`` rows span the first vectors; the others replace what is lost where the Krylov space
+            is exhausted.
+        block: How many vectors the space starts from; $T_m$ has so many diagonals below the main one.
+    """
+    dtype, m = starts.dtype, len(starts)
 
     def orthogonal(basis: Array, v: Array) -> Array:
         for _ in range(2):  # twice is enough (Kahan and Parlett)
@@ -102,12 +119,10 @@ def top_eigenpairs(
         following = jnp.where(lost, fresh / jnp.linalg.norm(fresh), rest / jnp.where(lost, 1, beta))
         return basis.at[j + block].set(following, mode="drop"), basis @ image
 
-    first = jnp.zeros((m, dim), dtype).at[:block].set(jnp.linalg.qr(starts[-block:].T)[0].T)
+    first = jnp.zeros(starts.shape, dtype).at[:block].set(jnp.linalg.qr(starts[-block:].T)[0].T)
     basis, products = lax.scan(extend, first, jnp.arange(m))
     below = jnp.tril(products)  # those of row j with vectors up to the j-th, all of which were there
-    values, coordinates = jnp.linalg.eigh(below + jnp.tril(below, -1).T)
-    top = slice(None, -k - 1, -1)
-    return Eigenpairs(values[top], basis.T @ coordinates[:, top])
+    return basis, below + jnp.tril(below, -1).T
 
 
 def _generic() -> Float[Array, "8 8"]:
