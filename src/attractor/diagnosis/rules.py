@@ -1,0 +1,474 @@
+"""The rules: each looks at the signs of a run for one thing that goes wrong, and says it with its number.
+
+A rule's number is judged by a threshold of `THRESHOLDS`; the confidence is one half there and grows with the distance.
+The order of `RULES` is causal: data, wiring and initial weights come before the step, and that before what a curve
+looks like. What a surer earlier finding explains is named after it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from attractor.diagnosis.findings import Diagnosis, Finding
+from attractor.diagnosis.signs import NAN, Layer, Signs, median, smooth
+
+# At these numbers a finding is as likely as not. Conventional values of the field, but for those marked *, which were
+# chosen on half of the programs of `benchmarks/planted_faults.py` and tried on the other half.
+THRESHOLDS = {
+    "input spread": 100.0,  # * largest over median scale of the input features
+    "input level": 20.0,  # * root mean square of the inputs
+    "shrinkage": 1e-3,  # * gradient of the weights of the first layers over those of the last
+    "growth": 30.0,  # * outputs of the largest layer over the inputs' size, at the start
+    "dead": 0.5,  # units of a layer
+    "saturated": 0.5,  # values of a layer
+    "rise": 2.0,  # * loss over its start, or its best
+    "large step": 0.1,  # * update over weights
+    "small step": 3e-5,  # * update over weights
+    "gain": 0.03,  # * share of the loss a run gains in its later four fifths; less is a plateau
+    "noise": 30.0,  # noise scale over batch size
+    "waste": 30.0,  # batch size over noise scale
+    "spike": 4.0,  # * loss over the median of the steps before
+    "odd batch": 3.0,  # size of a batch's inputs over the usual one
+    "edge": 0.8,  # sharpness over the optimizer's threshold
+    "overfitting": 1.1,  # validation loss over its best, while the training loss falls
+    "weights": 5.0,  # norm of the weights over its start
+    "rank": 0.03,  # effective over possible rank of a layer's outputs
+    "conflict": 0.1,  # minus the cosine between two losses' gradients
+    "suspect": 0.02,  # share of the examples
+    "seeds": 0.1,  # relative spread of the final loss over seeds
+}
+
+
+class Seen(NamedTuple):
+    """What a rule saw: its number, the threshold, a sentence, and the place."""
+
+    number: float
+    threshold: float
+    sentence: str
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of finding.
+
+    Attributes:
+        name: As findings are called.
+        look: Gives the finding, or `None`.
+        explains: Names of findings that are its consequence.
+        remedy: What to try.
+        paper: Slug of a paper that explains it.
+        claim: A claim of that paper.
+    """
+
+    name: str
+    look: Callable[[Signs], Seen | None]
+    explains: tuple[str, ...]
+    remedy: str
+    paper: str = ""
+    claim: str = ""
+
+
+RULES: dict[str, Rule] = {}
+EVERYTHING = ("*",)  # a finding that explains every later one
+
+
+def rule(name: str, *, remedy: str, explains: tuple[str, ...] = (), paper: str = "", claim: str = "") -> Callable:
+    """Add a rule: a function of the signs that gives number, threshold, sentence and place, or `None`."""
+
+    def add(look: Callable) -> Callable:
+        RULES[name] = Rule(name, look, explains, remedy, paper, claim)
+        return look
+
+    return add
+
+
+def judge(signs: Signs) -> Diagnosis:
+    """All findings, the likeliest cause first."""
+    found: list[Finding] = []
+    for r in RULES.values():
+        seen = r.look(signs)
+        if seen is None:
+            continue
+        sure = confidence(seen.number, seen.threshold)
+        if sure >= 0.5:
+            about = {"where": seen.where, "remedy": r.remedy, "paper": r.paper, "claim": r.claim}
+            found.append(Finding(r.name, seen.sentence, seen.number, seen.threshold, sure, **about))
+    order = list(RULES)
+    for finding in found:
+        finding.follows = [
+            other.name
+            for other in found
+            if other is not finding
+            and (finding.name in RULES[other.name].explains
+                 or (RULES[other.name].explains == EVERYTHING and order.index(other.name) < order.index(finding.name)))
+            and other.confidence >= min(0.65, finding.confidence)
+        ]  # fmt: skip
+    return Diagnosis(
+        sorted(found, key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name))), signs
+    )
+
+
+def confidence(number: float, threshold: float) -> float:
+    """One half where the number is at the threshold, 0.8 at twice it, 0.99 at ten times; both as ratios above it."""
+    if not math.isfinite(number):
+        return 0.99 if number > 0 else 0.0
+    ratio = max(number / threshold, 0.0)
+    return min(ratio**2 / (1 + ratio**2), 0.99)
+
+
+def _trained(signs: Signs) -> dict[str, Layer]:
+    return {name: layer for name, layer in signs.layers.items() if layer.size and layer.trained}
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+# What is broken outright.
+
+
+@rule("not finite", explains=EVERYTHING,
+      remedy="guard the operation named (an epsilon under a root or logarithm, a clamp, log-sum-exp), or if the loss "
+      "had been growing before, a smaller step")
+def _not_finite(signs: Signs) -> Seen | None:
+    _, loss = signs.curve("loss")
+    bad = ~np.isfinite(loss)
+    if not bad.any() and not signs.origin:
+        return None
+    at = int(signs.steps[bad.argmax()]) if bad.any() else int(signs.steps[-1]) if len(signs.steps) else 0
+    before = loss[: bad.argmax()] if bad.any() else loss
+    # A loss that grew for many steps before is the step's doing; the operation is only where it ended.
+    if _rise(before) > THRESHOLDS["rise"]:
+        return None
+    where = signs.origin or f"step {at}"
+    told = f" It starts at {signs.origin}." if signs.origin else ""
+    return Seen(10.0, 1.0, f"A number stops being finite at step {at}, while the loss was not growing.{told}", where)
+
+
+@rule("frozen layer", explains=("plateau", "step too small", "vanishing gradients"),
+      remedy="give these parameters to the optimizer, or let them require gradients; if they are to stay, nothing")
+def _frozen(signs: Signs) -> Seen | None:
+    own = {name: layer for name, layer in signs.layers.items() if layer.size and layer.trained is not None}
+    still = [name for name, layer in own.items() if not layer.trained or (layer.reached and layer.update == 0)]
+    if not still or len(still) == len(own):
+        return None
+    return Seen(10.0, 1.0, f"{_named(still)} of {len(own)} layers with parameters never move.", still[0])
+
+
+@rule("disconnected layer", explains=("plateau", "vanishing gradients", "dead units"),
+      remedy="look for a detach(), stop_gradient, .data or argmax on the way, or an output that is not used")
+def _disconnected(signs: Signs) -> Seen | None:
+    own = _trained(signs)
+    cut = [name for name, layer in own.items() if layer.reached is False]
+    if not cut or (len(cut) == len(own) and signs.kind == "log"):
+        return None
+    # Where a layer of dead units lies behind, it is what stops the gradient.
+    names = list(signs.layers)
+    behind = [signs.layers[n].dead for n in names[names.index(cut[-1]) :]]
+    if any(d >= 0.999 for d in behind if not math.isnan(d)):
+        return None
+    return Seen(10.0, 1.0, f"No gradient arrives at {_named(cut)} of {len(own)} layers.", cut[-1])
+
+
+@rule("badly scaled inputs", explains=EVERYTHING,
+      remedy="standardize the inputs: subtract the mean and divide by the standard deviation of each feature")
+def _inputs(signs: Signs) -> Seen | None:
+    spread, level = signs.number("input spread"), signs.number("input level")
+    level = max(level, 1 / level) if level > 0 else NAN
+    cases = [
+        (spread, THRESHOLDS["input spread"], f"The largest input feature has {spread:.3g} times the usual scale."),
+        (level, THRESHOLDS["input level"], f"The inputs have size {signs.number('input level'):.3g}; expected is one."),
+    ]
+    seen = [c for c in cases if not math.isnan(c[0])]
+    if not seen:
+        return None
+    number, threshold, sentence = max(seen, key=lambda c: c[0] / c[1])
+    return Seen(number, threshold, sentence, "inputs")
+
+
+# What the initial weights and the activations do.
+
+
+@rule("exploding gradients", explains=("step too large", "saturated units", "dead units", "spike", "plateau",
+                                       "edge of stability", "noisy gradients"),
+      remedy="initial weights of variance 2 / (number of inputs), a normalization layer, or a clipped gradient norm",
+      paper="pdlt-effective-theory")
+def _exploding(signs: Signs) -> Seen | None:
+    sizes = {name: layer.output for name, layer in signs.layers.items() if not math.isnan(layer.output)}
+    level = signs.number("input level")
+    if not sizes or math.isnan(level):
+        return None
+    largest = max(sizes, key=lambda n: sizes[n])
+    growth = sizes[largest] / max(level, 1.0)
+    return Seen(()
+        growth,
+        THRESHOLDS["growth"],
+        f"At the start the outputs of {largest} are {growth:.3g} times the inputs.",
+        largest,
+    )
+
+
+@rule("vanishing gradients", explains=("plateau", "step too small", "noisy gradients"),
+      remedy="rectifiers in place of sigmoids, initial weights of variance 2 / (number of inputs), skip connections, "
+      "or normalization",
+      paper="pdlt-effective-theory")
+def _vanishing(signs: Signs) -> Seen | None:
+    own = [(n, v.gradient) for n, v in _trained(signs).items() if v.reached and v.gradient > 0]
+    if len(own) < 3:
+        return None
+    third = max(len(own) // 3, 1)
+    early, late = median(g for _, g in own[:third]), median(g for _, g in own[-third:])
+    if not late > 0:
+        return None
+    ratio = early / late
+    sentence = f"The gradient of the first layers is {ratio:.2g} times that of the last ones (root mean squares)."
+    return Seen(THRESHOLDS["shrinkage"] / max(ratio, 1e-30), 1.0, sentence, own[0][0])
+
+
+@rule("dead units", explains=("plateau", "vanishing gradients", "rank collapse", "disconnected layer", "step too small",
+                              "noisy gradients"),
+      remedy="smaller steps or biases, initial weights of variance 2 / (number of inputs), or leaky rectifiers")
+def _dead(signs: Signs) -> Seen | None:
+    shares = {name: layer.dead for name, layer in signs.layers.items() if not math.isnan(layer.dead)}
+    if not shares:
+        return None
+    worst = max(shares, key=lambda n: shares[n])
+    # Of a rectifier's units half of the inputs pass; shares near 1 count double.
+    number = shares[worst] / max(1 - shares[worst], 1e-3)
+    threshold = THRESHOLDS["dead"] / (1 - THRESHOLDS["dead"])
+    return Seen(number, threshold, f"{_percent(shares[worst])} of the units of {worst} are the same for all inputs.", worst)
+
+
+@rule("saturated units", explains=("plateau", "vanishing gradients", "rank collapse", "step too small"),
+      remedy="smaller initial weights, scaled inputs, or a normalization layer before the nonlinearity")
+def _saturated(signs: Signs) -> Seen | None:
+    shares = {name: layer.saturated for name, layer in signs.layers.items() if not math.isnan(layer.saturated)}
+    if not shares:
+        return None
+    worst = max(shares, key=lambda n: shares[n])
+    number = shares[worst] / max(1 - shares[worst], 1e-3)
+    threshold = THRESHOLDS["saturated"] / (1 - THRESHOLDS["saturated"])
+    return Seen(number, threshold, f"{_percent(shares[worst])} of the values of {worst} are at the ends of its range.", worst)
+
+
+# What the step does.
+
+
+def _rise(loss: np.ndarray) -> float:
+    """How far a curve rose: the median of its last tenth over its start or its best, whichever rise is larger."""
+    finite = loss[np.isfinite(loss)]
+    if len(finite) < 5 or np.min(finite) <= 0:
+        return NAN
+    windows = smooth(finite)
+    return float(windows[-1] / max(np.min(windows[: max(len(windows) // 2, 1)]), 0.02 * windows[0], 1e-12))
+
+
+@rule("step too large", explains=("spike", "plateau", "dead units", "saturated units", "edge of stability",
+                                  "growing weights", "rank collapse", "noisy gradients", "overfitting"),
+      remedy="a learning rate 10 times smaller, or a warm-up",
+      paper="quadratic-regression-edge-of-stability")
+def _large(signs: Signs) -> Seen | None:
+    _, loss = signs.curve("loss")
+    rise, broke = _rise(loss), bool(len(loss)) and not np.isfinite(loss[-1])
+    moved = median(signs.curve("update ratio")[1])
+    sharp, limit = signs.number("sharpness"), signs.number("threshold")
+    if signs.kind == "state" and sharp > 2 * limit:
+        sentence = f"The sharpness {sharp:.3g} is {sharp / limit:.3g} times what the optimizer can bear ({limit:.3g})."
+        return Seen(sharp / limit, 1.4, sentence)
+    if broke and (rise > THRESHOLDS["rise"] or moved > THRESHOLDS["large step"]):
+        return Seen(10.0, 1.0, "The loss grew until it was not finite.")
+    if rise > THRESHOLDS["rise"]:
+        return Seen(rise, THRESHOLDS["rise"], f"The loss ends at {rise:.3g} times what it had been.")
+    if moved > THRESHOLDS["large step"]:
+        sentence = f"A step changes the weights by {_percent(moved)} of their size; about 0.1 % is usual."
+        return Seen(moved, THRESHOLDS["large step"], sentence)
+    return None
+
+
+@rule("step too small", explains=("plateau",), remedy="a learning rate 10 times larger")
+def _small(signs: Signs) -> Seen | None:
+    moved = median(signs.curve("update ratio")[1])
+    if not moved > 0:
+        return None
+    sentence = f"A step changes the weights by {moved:.2g} of their size; about 1e-3 is usual."
+    return Seen(THRESHOLDS["small step"] / moved, 1.0, sentence)
+
+
+@rule("edge of stability", remedy="nothing, if the loss falls: it is usual with large steps; else a smaller step",
+      paper="quadratic-regression-edge-of-stability")
+def _edge(signs: Signs) -> Seen | None:
+    ratio = signs.number("sharpness") / signs.number("threshold")
+    if math.isnan(ratio) or ratio > 2:
+        return None
+    sentence = f"The sharpness is {ratio:.2f} of what the optimizer can bear: it sets the pace, oscillating."
+    return Seen(ratio, THRESHOLDS["edge"], sentence)
+
+
+# What the data do.
+
+
+@rule("spike", remedy="look at the batch that is named, clip the gradient norm, or skip steps with an odd gradient")
+def _spike(signs: Signs) -> Seen | None:
+    steps, loss = signs.curve("loss")
+    found = spikes(loss)
+    if not found:
+        return None
+    i, height = max(found, key=lambda s: s[1])
+    _, sizes = signs.curve("input size")
+    usual = median(sizes)
+    odd = sizes[i] / usual if len(sizes) == len(loss) and usual > 0 else NAN
+    if odd > THRESHOLDS["odd batch"] or odd < 1 / THRESHOLDS["odd batch"]:
+        cause = f"its batch is odd: inputs of {odd:.3g} times the usual size"
+    else:
+        cause = "its inputs have the usual size" if not math.isnan(odd) else "curves alone do not say why"
+    sentence = f"At step {int(steps[i])} the loss jumps to {height:.3g} times its median before; {cause}."
+    return Seen(height, THRESHOLDS["spike"], sentence, f"step {int(steps[i])}")
+
+
+def spikes(loss: np.ndarray, window: int = 20) -> list[tuple[int, float]]:
+    """Indices at which a loss jumps above the median of the steps before, and by what factor; it has to come back."""
+    found = []
+    for i in range(5, len(loss)):
+        before, after = loss[max(i - window, 0) : i], loss[i + 1 : i + 1 + window]
+        usual = float(np.median(before))
+        if not (np.isfinite(loss[i]) and np.isfinite(before).all() and usual > 0 and len(after) >= 3):
+            continue
+        height = loss[i] / usual
+        # The usual scatter of minibatch losses is no spike, and neither is a loss that stays up.
+        scatter = float(np.max(before)) / usual
+        if height > THRESHOLDS["spike"] * max(1.0, scatter / 2) and np.min(after) < loss[i] / 2:
+            found.append((i, float(height)))
+    return found
+
+
+@rule("suspect labels", explains=("plateau", "noisy gradients", "overfitting"),
+      remedy="look at the examples that are named: the model is sure, and the label says otherwise")
+def _suspect(signs: Signs) -> Seen | None:
+    share = signs.number("suspect labels")
+    if math.isnan(share):
+        return None
+    return Seen(()
+        share,
+        THRESHOLDS["suspect"],
+        f"{_percent(share)} of the examples contradict a model that fits the others.",
+        "",
+    )
+
+
+@rule("targets unrelated to inputs", explains=("plateau", "noisy gradients", "overfitting"),
+      remedy="check that inputs and targets are paired (shuffled alike, sorted alike), and what the labels say")
+def _unrelated(signs: Signs) -> Seen | None:
+    if signs.kind == "log":
+        return None
+    gain, healthy = _gain(signs), median(signs.curve("update ratio")[1])
+    if math.isnan(gain) or not THRESHOLDS["small step"] < healthy < THRESHOLDS["large step"]:
+        return None
+    if gain > THRESHOLDS["gain"] or _rise(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
+        return None
+    sentence = "The steps have the usual size and nothing blocks the gradient, yet the loss does not fall."
+    return Seen(1.5, 1.0, sentence)
+
+
+def _gain(signs: Signs) -> float:
+    """The share of its size that the loss falls by after the first fifth of a run; NaN for a short one."""
+    _, loss = signs.curve("loss")
+    if len(loss) < 40 or not np.isfinite(loss).all():
+        return NAN
+    windows = smooth(loss)
+    early, last = windows[len(windows) // 5], windows[-3:].mean()
+    return float((early - last) / abs(early)) if early else NAN
+
+
+@rule("noisy gradients", explains=("plateau",),
+      remedy="a larger batch (or accumulated gradients), a smaller step, or an average of the iterates",
+      paper="sgd-dynamical-stability")
+def _noisy(signs: Signs) -> Seen | None:
+    noise, batch = signs.number("noise scale"), signs.number("batch size")
+    if not batch >= 1 or math.isnan(noise):
+        return None
+    ratio = noise / batch
+    size = f"{noise:.3g}" if math.isfinite(noise) else "more than could be measured"
+    sentence = f"A batch of {batch:.0f} is mostly noise: the gradient and its noise are equal at a batch of {size}."
+    return Seen(ratio, THRESHOLDS["noise"], sentence)
+
+
+@rule("needlessly large batch", remedy="a smaller batch: nearly the same progress a step, for less", paper="adadagrad")
+def _wasteful(signs: Signs) -> Seen | None:
+    noise, batch = signs.number("noise scale"), signs.number("batch size")
+    if not batch >= 1 or not noise > 0:
+        return None
+    sentence = f"A batch of {batch:.0f} is {batch / noise:.3g} times what gradient and noise balance at."
+    return Seen(batch / noise, THRESHOLDS["waste"], sentence)
+
+
+@rule("conflicting losses", explains=("plateau",), remedy="a step that none of them opposes: attractor.optim.config, "
+      "projected gradients, or other weights", paper="config")
+def _conflict(signs: Signs) -> Seen | None:
+    cosine = signs.number("conflict")
+    if math.isnan(cosine):
+        return None
+    return Seen(-cosine, THRESHOLDS["conflict"], f"The gradients of two losses have a cosine of {cosine:.2f}.")
+
+
+# What becomes of it.
+
+
+@rule("overfitting", remedy="stop at the step that is named, more data or augmentation, weight decay, a smaller model")
+def _overfitting(signs: Signs) -> Seen | None:
+    steps, validation = signs.curve("validation loss")
+    _, loss = signs.curve("loss")
+    if len(validation) < 5 or not np.isfinite(validation).all() or np.min(validation) <= 0:
+        return None
+    best = int(np.argmin(validation))
+    ratio = float(np.median(validation[-3:]) / validation[best])
+    windows = smooth(loss)
+    if not windows[-1] < windows[len(windows) // 2] * 1.02:
+        return None
+    sentence = f"The validation loss was best at step {int(steps[best])} and is {ratio:.3g} times that now."
+    return Seen(ratio - 1, THRESHOLDS["overfitting"] - 1, sentence, f"step {int(steps[best])}")
+
+
+@rule("growing weights", remedy="weight decay, or a normalization that does not need it")
+def _growing(signs: Signs) -> Seen | None:
+    _, norms = signs.curve("weight norm")
+    if len(norms) < 5 or not norms[0] > 0:
+        return None
+    ratio = float(norms[-1] / norms[0])
+    return Seen(ratio, THRESHOLDS["weights"], f"The norm of the weights is {ratio:.3g} times what it was at the start.")
+
+
+@rule("rank collapse", explains=("plateau",), remedy="a normalization layer, skip connections, or less weight decay",
+      paper="neural-collapse-deep-linear")
+def _rank(signs: Signs) -> Seen | None:
+    ranks = {name: v.rank for name, v in list(signs.layers.items())[:-1] if not math.isnan(v.rank)}
+    if not ranks:
+        return None
+    worst = min(ranks, key=lambda n: ranks[n])
+    sentence = f"The outputs of {worst} fill {_percent(ranks[worst])} of the dimensions they could (effective rank)."
+    return Seen(THRESHOLDS["rank"] / max(ranks[worst], 1e-6), 1.0, sentence, worst)
+
+
+@rule("plateau", remedy="a larger step, a warm restart, or patience: saddles pass", paper="deep-linear-exact-dynamics")
+def _plateau(signs: Signs) -> Seen | None:
+    gain = _gain(signs)
+    if math.isnan(gain) or gain > THRESHOLDS["gain"] or _rise(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
+        return None
+    return Seen(1.5, 1.0, f"After the first fifth of the run the loss falls by {gain:.1%} only.")
+
+
+@rule("luck of the seed", remedy="compare methods on several seeds, paired: attractor compare … --seeds 8")
+def _luck(signs: Signs) -> Seen | None:
+    spread, runs = signs.number("seed spread"), signs.number("seeds")
+    if not runs >= 3 or math.isnan(spread):
+        return None
+    sentence = f"Over {runs:.0f} seeds the final loss spreads by {_percent(spread)}: one run says little."
+    return Seen(spread, THRESHOLDS["seeds"], sentence)
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
