@@ -95,8 +95,8 @@ def judge(signs: Signs) -> Diagnosis:
             continue
         sure = confidence(seen.number, seen.threshold)
         if sure >= 0.5:
-            about = {"where": seen.where, "remedy": r.remedy, "paper": r.paper, "claim": r.claim}
-            found.append(Finding(r.name, seen.sentence, seen.number, seen.threshold, sure, **about))
+            found.append(Finding(r.name, seen.sentence, seen.number, seen.threshold, sure, seen.where, r.remedy))
+            found[-1].paper, found[-1].claim = r.paper, r.claim
     order = list(RULES)
     for finding in found:
         finding.follows = [
@@ -107,9 +107,8 @@ def judge(signs: Signs) -> Diagnosis:
                  or (RULES[other.name].explains == EVERYTHING and order.index(other.name) < order.index(finding.name)))
             and other.confidence >= min(0.65, finding.confidence)
         ]  # fmt: skip
-    return Diagnosis(
-        sorted(found, key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name))), signs
-    )
+    found.sort(key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name)))
+    return Diagnosis(found, signs)
 
 
 def confidence(number: float, threshold: float) -> float:
@@ -131,9 +130,12 @@ def _percent(share: float) -> str:
 # What is broken outright.
 
 
-@rule("not finite", explains=EVERYTHING,
-      remedy="guard the operation named (an epsilon under a root or logarithm, a clamp, log-sum-exp), or if the loss "
-      "had been growing before, a smaller step")
+@rule(
+    "not finite",
+    explains=EVERYTHING,
+    remedy="guard the operation named (an epsilon under a root or logarithm, a clamp, log-sum-exp), or if the loss "
+    "had been growing before, a smaller step",
+)
 def _not_finite(signs: Signs) -> Seen | None:
     _, loss = signs.curve("loss")
     bad = ~np.isfinite(loss)
@@ -149,8 +151,11 @@ def _not_finite(signs: Signs) -> Seen | None:
     return Seen(10.0, 1.0, f"A number stops being finite at step {at}, while the loss was not growing.{told}", where)
 
 
-@rule("frozen layer", explains=("plateau", "step too small", "vanishing gradients"),
-      remedy="give these parameters to the optimizer, or let them require gradients; if they are to stay, nothing")
+@rule(
+    "frozen layer",
+    explains=("plateau", "step too small", "vanishing gradients"),
+    remedy="give these parameters to the optimizer, or let them require gradients; if they are to stay, nothing",
+)
 def _frozen(signs: Signs) -> Seen | None:
     own = {name: layer for name, layer in signs.layers.items() if layer.size and layer.trained is not None}
     still = [name for name, layer in own.items() if not layer.trained or (layer.reached and layer.update == 0)]
@@ -159,8 +164,11 @@ def _frozen(signs: Signs) -> Seen | None:
     return Seen(10.0, 1.0, f"{_named(still)} of {len(own)} layers with parameters never move.", still[0])
 
 
-@rule("disconnected layer", explains=("plateau", "vanishing gradients", "dead units"),
-      remedy="look for a detach(), stop_gradient, .data or argmax on the way, or an output that is not used")
+@rule(
+    "disconnected layer",
+    explains=("plateau", "vanishing gradients", "dead units"),
+    remedy="look for a detach(), stop_gradient, .data or argmax on the way, or an output that is not used",
+)
 def _disconnected(signs: Signs) -> Seen | None:
     own = _trained(signs)
     cut = [name for name, layer in own.items() if layer.reached is False]
@@ -174,8 +182,11 @@ def _disconnected(signs: Signs) -> Seen | None:
     return Seen(10.0, 1.0, f"No gradient arrives at {_named(cut)} of {len(own)} layers.", cut[-1])
 
 
-@rule("badly scaled inputs", explains=EVERYTHING,
-      remedy="standardize the inputs: subtract the mean and divide by the standard deviation of each feature")
+@rule(
+    "badly scaled inputs",
+    explains=EVERYTHING,
+    remedy="standardize the inputs: subtract the mean and divide by the standard deviation of each feature",
+)
 def _inputs(signs: Signs) -> Seen | None:
     spread, level = signs.number("input spread"), signs.number("input level")
     level = max(level, 1 / level) if level > 0 else NAN
@@ -193,10 +204,20 @@ def _inputs(signs: Signs) -> Seen | None:
 # What the initial weights and the activations do.
 
 
-@rule("exploding gradients", explains=("step too large", "saturated units", "dead units", "spike", "plateau",
-                                       "edge of stability", "noisy gradients"),
-      remedy="initial weights of variance 2 / (number of inputs), a normalization layer, or a clipped gradient norm",
-      paper="pdlt-effective-theory")
+@rule(
+    "exploding gradients",
+    explains=(
+        "step too large",
+        "saturated units",
+        "dead units",
+        "spike",
+        "plateau",
+        "edge of stability",
+        "noisy gradients",
+    ),
+    remedy="initial weights of variance 2 / (number of inputs), a normalization layer, or a clipped gradient norm",
+    paper="pdlt-effective-theory",
+)
 def _exploding(signs: Signs) -> Seen | None:
     sizes = {name: layer.output for name, layer in signs.layers.items() if not math.isnan(layer.output)}
     level = signs.number("input level")
@@ -204,18 +225,17 @@ def _exploding(signs: Signs) -> Seen | None:
         return None
     largest = max(sizes, key=lambda n: sizes[n])
     growth = sizes[largest] / max(level, 1.0)
-    return Seen(()
-        growth,
-        THRESHOLDS["growth"],
-        f"At the start the outputs of {largest} are {growth:.3g} times the inputs.",
-        largest,
-    )
+    sentence = f"At the start the outputs of {largest} are {growth:.3g} times the inputs."
+    return Seen(growth, THRESHOLDS["growth"], sentence, largest)
 
 
-@rule("vanishing gradients", explains=("plateau", "step too small", "noisy gradients"),
-      remedy="rectifiers in place of sigmoids, initial weights of variance 2 / (number of inputs), skip connections, "
-      "or normalization",
-      paper="pdlt-effective-theory")
+@rule(
+    "vanishing gradients",
+    explains=("plateau", "step too small", "noisy gradients"),
+    remedy="rectifiers in place of sigmoids, initial weights of variance 2 / (number of inputs), skip connections, "
+    "or normalization",
+    paper="pdlt-effective-theory",
+)
 def _vanishing(signs: Signs) -> Seen | None:
     own = [(n, v.gradient) for n, v in _trained(signs).items() if v.reached and v.gradient > 0]
     if len(own) < 3:
@@ -229,9 +249,18 @@ def _vanishing(signs: Signs) -> Seen | None:
     return Seen(THRESHOLDS["shrinkage"] / max(ratio, 1e-30), 1.0, sentence, own[0][0])
 
 
-@rule("dead units", explains=("plateau", "vanishing gradients", "rank collapse", "disconnected layer", "step too small",
-                              "noisy gradients"),
-      remedy="smaller steps or biases, initial weights of variance 2 / (number of inputs), or leaky rectifiers")
+@rule(
+    "dead units",
+    explains=(
+        "plateau",
+        "vanishing gradients",
+        "rank collapse",
+        "disconnected layer",
+        "step too small",
+        "noisy gradients",
+    ),
+    remedy="smaller steps or biases, initial weights of variance 2 / (number of inputs), or leaky rectifiers",
+)
 def _dead(signs: Signs) -> Seen | None:
     shares = {name: layer.dead for name, layer in signs.layers.items() if not math.isnan(layer.dead)}
     if not shares:
@@ -240,11 +269,15 @@ def _dead(signs: Signs) -> Seen | None:
     # Of a rectifier's units half of the inputs pass; shares near 1 count double.
     number = shares[worst] / max(1 - shares[worst], 1e-3)
     threshold = THRESHOLDS["dead"] / (1 - THRESHOLDS["dead"])
-    return Seen(number, threshold, f"{_percent(shares[worst])} of the units of {worst} are the same for all inputs.", worst)
+    sentence = f"{_percent(shares[worst])} of the units of {worst} are the same for all inputs."
+    return Seen(number, threshold, sentence, worst)
 
 
-@rule("saturated units", explains=("plateau", "vanishing gradients", "rank collapse", "step too small"),
-      remedy="smaller initial weights, scaled inputs, or a normalization layer before the nonlinearity")
+@rule(
+    "saturated units",
+    explains=("plateau", "vanishing gradients", "rank collapse", "step too small"),
+    remedy="smaller initial weights, scaled inputs, or a normalization layer before the nonlinearity",
+)
 def _saturated(signs: Signs) -> Seen | None:
     shares = {name: layer.saturated for name, layer in signs.layers.items() if not math.isnan(layer.saturated)}
     if not shares:
@@ -252,7 +285,8 @@ def _saturated(signs: Signs) -> Seen | None:
     worst = max(shares, key=lambda n: shares[n])
     number = shares[worst] / max(1 - shares[worst], 1e-3)
     threshold = THRESHOLDS["saturated"] / (1 - THRESHOLDS["saturated"])
-    return Seen(number, threshold, f"{_percent(shares[worst])} of the values of {worst} are at the ends of its range.", worst)
+    sentence = f"{_percent(shares[worst])} of the values of {worst} are at the ends of its range."
+    return Seen(number, threshold, sentence, worst)
 
 
 # What the step does.
@@ -267,10 +301,22 @@ def _rise(loss: np.ndarray) -> float:
     return float(windows[-1] / max(np.min(windows[: max(len(windows) // 2, 1)]), 0.02 * windows[0], 1e-12))
 
 
-@rule("step too large", explains=("spike", "plateau", "dead units", "saturated units", "edge of stability",
-                                  "growing weights", "rank collapse", "noisy gradients", "overfitting"),
-      remedy="a learning rate 10 times smaller, or a warm-up",
-      paper="quadratic-regression-edge-of-stability")
+@rule(
+    "step too large",
+    explains=(
+        "spike",
+        "plateau",
+        "dead units",
+        "saturated units",
+        "edge of stability",
+        "growing weights",
+        "rank collapse",
+        "noisy gradients",
+        "overfitting",
+    ),
+    remedy="a learning rate 10 times smaller, or a warm-up",
+    paper="quadratic-regression-edge-of-stability",
+)
 def _large(signs: Signs) -> Seen | None:
     _, loss = signs.curve("loss")
     rise, broke = _rise(loss), bool(len(loss)) and not np.isfinite(loss[-1])
@@ -298,8 +344,11 @@ def _small(signs: Signs) -> Seen | None:
     return Seen(THRESHOLDS["small step"] / moved, 1.0, sentence)
 
 
-@rule("edge of stability", remedy="nothing, if the loss falls: it is usual with large steps; else a smaller step",
-      paper="quadratic-regression-edge-of-stability")
+@rule(
+    "edge of stability",
+    remedy="nothing, if the loss falls: it is usual with large steps; else a smaller step",
+    paper="quadratic-regression-edge-of-stability",
+)
 def _edge(signs: Signs) -> Seen | None:
     ratio = signs.number("sharpness") / signs.number("threshold")
     if math.isnan(ratio) or ratio > 2:
@@ -345,22 +394,24 @@ def spikes(loss: np.ndarray, window: int = 20) -> list[tuple[int, float]]:
     return found
 
 
-@rule("suspect labels", explains=("plateau", "noisy gradients", "overfitting"),
-      remedy="look at the examples that are named: the model is sure, and the label says otherwise")
+@rule(
+    "suspect labels",
+    explains=("plateau", "noisy gradients", "overfitting"),
+    remedy="look at the examples that are named: the model is sure, and the label says otherwise",
+)
 def _suspect(signs: Signs) -> Seen | None:
     share = signs.number("suspect labels")
     if math.isnan(share):
         return None
-    return Seen(()
-        share,
-        THRESHOLDS["suspect"],
-        f"{_percent(share)} of the examples contradict a model that fits the others.",
-        "",
-    )
+    sentence = f"{_percent(share)} of the examples contradict a model that fits the others."
+    return Seen(share, THRESHOLDS["suspect"], sentence)
 
 
-@rule("targets unrelated to inputs", explains=("plateau", "noisy gradients", "overfitting"),
-      remedy="check that inputs and targets are paired (shuffled alike, sorted alike), and what the labels say")
+@rule(
+    "targets unrelated to inputs",
+    explains=("plateau", "noisy gradients", "overfitting"),
+    remedy="check that inputs and targets are paired (shuffled alike, sorted alike), and what the labels say",
+)
 def _unrelated(signs: Signs) -> Seen | None:
     if signs.kind == "log":
         return None
@@ -383,9 +434,12 @@ def _gain(signs: Signs) -> float:
     return float((early - last) / abs(early)) if early else NAN
 
 
-@rule("noisy gradients", explains=("plateau",),
-      remedy="a larger batch (or accumulated gradients), a smaller step, or an average of the iterates",
-      paper="sgd-dynamical-stability")
+@rule(
+    "noisy gradients",
+    explains=("plateau",),
+    remedy="a larger batch (or accumulated gradients), a smaller step, or an average of the iterates",
+    paper="sgd-dynamical-stability",
+)
 def _noisy(signs: Signs) -> Seen | None:
     noise, batch = signs.number("noise scale"), signs.number("batch size")
     if not batch >= 1 or math.isnan(noise):
@@ -405,8 +459,12 @@ def _wasteful(signs: Signs) -> Seen | None:
     return Seen(batch / noise, THRESHOLDS["waste"], sentence)
 
 
-@rule("conflicting losses", explains=("plateau",), remedy="a step that none of them opposes: attractor.optim.config, "
-      "projected gradients, or other weights", paper="config")
+@rule(
+    "conflicting losses",
+    explains=("plateau",),
+    remedy="a step that none of them opposes: attractor.optim.config, projected gradients, or other weights",
+    paper="config",
+)
 def _conflict(signs: Signs) -> Seen | None:
     cosine = signs.number("conflict")
     if math.isnan(cosine):
@@ -441,8 +499,12 @@ def _growing(signs: Signs) -> Seen | None:
     return Seen(ratio, THRESHOLDS["weights"], f"The norm of the weights is {ratio:.3g} times what it was at the start.")
 
 
-@rule("rank collapse", explains=("plateau",), remedy="a normalization layer, skip connections, or less weight decay",
-      paper="neural-collapse-deep-linear")
+@rule(
+    "rank collapse",
+    explains=("plateau",),
+    remedy="a normalization layer, skip connections, or less weight decay",
+    paper="neural-collapse-deep-linear",
+)
 def _rank(signs: Signs) -> Seen | None:
     ranks = {name: v.rank for name, v in list(signs.layers.items())[:-1] if not math.isnan(v.rank)}
     if not ranks:
