@@ -210,7 +210,10 @@ def test_the_checksum_is_that_of_the_standard():
     """The check value of CRC-32C is 0xE3069283 for the digits 1 to 9; the mask is the format's."""
     crc = 0xE3069283
     expected = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-    assert int(masked_crc(np.frombuffer(b"123456789", np.uint8)[None])[0]) == expected == checksum(b"123456789")
+    data = np.frombuffer(b"0123456789", np.uint8)
+    found = masked_crc(data, np.array([0, 1, 4]), np.array([0, 10, 6]))
+    assert found.tolist() == [checksum(b""), expected, checksum(b"45")]
+    assert expected == checksum(b"123456789")
 
 
 def test_scalars_in_all_their_encodings():

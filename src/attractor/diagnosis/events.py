@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Int, UInt
 
+from attractor.progress import task
+
+LARGE = 65_536  # bytes; longer records are images and graphs, of which nothing is read: not worth a checksum
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # TensorFlow's types of numbers: how they lie in `tensor_content`, and the field that holds them otherwise.
 TYPES = {1: ("<f4", 5), 2: ("<f8", 6), 3: ("<i4", 7), 9: ("<i8", 10), 19: ("<f2", 13)}
@@ -28,17 +31,20 @@ def read_events(data: bytes, name: str) -> tuple[dict[str, list[tuple[int, float
     """
     records, note = _records(data, name)
     scalars: dict[str, list[tuple[int, float]]] = {}
-    for start, end in records:
-        try:
-            event = dict(_fields(data[start:end]))
-            step = event.get(2, 0)
-            step -= (step >> 63) << 64  # negative numbers are written as their complement
-            for number, value in _fields(event.get(5, b"")):
-                found = _scalar(value) if number == 1 else None
-                if found is not None:
-                    scalars.setdefault(found[0], []).append((step, found[1]))
-        except (IndexError, struct.error, UnicodeDecodeError, TypeError, AttributeError) as error:
-            raise ValueError(f"{name}: the event at byte {start} cannot be read; is this an event file?") from error
+    with task(f"reading {name}", len(records), "event") as advance:
+        for i, (start, end) in enumerate(records, 1):
+            try:
+                event = dict(_fields(data[start:end]))
+                step = event.get(2, 0)
+                step -= (step >> 63) << 64  # negative numbers are written as their complement
+                for number, value in _fields(event.get(5, b"")):
+                    found = _scalar(value) if number == 1 else None
+                    if found is not None:
+                        scalars.setdefault(found[0], []).append((step, found[1]))
+            except (IndexError, struct.error, UnicodeDecodeError, TypeError, AttributeError) as error:
+                raise ValueError(f"{name}: the event at byte {start} cannot be read; is this an event file?") from error
+            if i % 1000 == 0:
+                advance(1000)
     return scalars, note
 
 
@@ -66,18 +72,12 @@ def _records(data: bytes, name: str) -> tuple[list[tuple[int, int]], str]:
 def _damaged(data: bytes, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The pieces that differ from the masked checksum in the four bytes after them."""
     raw = np.frombuffer(data, np.uint8)
-    wrong = []
-    by_length: dict[int, list[int]] = {}
-    for start, end in spans:
-        by_length.setdefault(end - start, []).append(start)
-    for length, starts in by_length.items():
-        if length > 1_000_000:  # images and graphs: nothing is read from them
-            continue
-        for some in np.array_split(np.asarray(starts), max(len(starts) * length // 50_000_000, 1)):
-            found = masked_crc(raw[some[:, None] + np.arange(length)])
-            stored = raw[(some + length)[:, None] + np.arange(4)].copy().view("<u4")[:, 0]
-            wrong += [(int(s), int(s) + length) for s in some[found != stored]]
-    return sorted(wrong)
+    starts, ends = np.asarray(spans, int).reshape(-1, 2).T
+    small = ends - starts <= LARGE
+    starts, ends = starts[small], ends[small]
+    stored = raw[ends[:, None] + np.arange(4)].copy().view("<u4")[:, 0]
+    wrong = masked_crc(raw, starts, ends) != stored
+    return sorted(zip(starts[wrong].tolist(), ends[wrong].tolist(), strict=True))
 
 
 def _crc_table() -> UInt[np.ndarray, " 256"]:
@@ -90,13 +90,23 @@ def _crc_table() -> UInt[np.ndarray, " 256"]:
 CRC_TABLE = _crc_table()
 
 
-def masked_crc(rows: UInt[np.ndarray, "n length"]) -> UInt[np.ndarray, " n"]:
-    """The checksum CRC-32C of each row of bytes, rotated and shifted as the format wants it; all rows at once."""
-    crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)
-    for column in rows.T:
-        crc = CRC_TABLE[(crc ^ column) & 0xFF] ^ (crc >> np.uint32(8))
+def masked_crc(
+    data: UInt[np.ndarray, " bytes"], starts: Int[np.ndarray, " n"], ends: Int[np.ndarray, " n"]
+) -> UInt[np.ndarray, " n"]:
+    """The checksum CRC-32C of each piece of the data, rotated and shifted as the format wants it.
+
+    A byte at a time of all pieces at once, the longest first, so that those still going on are always the first ones.
+    """
+    order = np.argsort(starts - ends, kind="stable")
+    first, lengths = starts[order], (ends - starts)[order]
+    crc = np.full(len(order), 0xFFFFFFFF, np.uint32)
+    for i in range(int(lengths.max(initial=0))):
+        on = int(np.searchsorted(-lengths, -i))  # how many are longer than i
+        crc[:on] = CRC_TABLE[(crc[:on] ^ data[first[:on] + i]) & 0xFF] ^ (crc[:on] >> np.uint32(8))
     crc = ~crc
-    return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
+    masked = np.empty_like(crc)
+    masked[order] = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
+    return masked
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
