@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from attractor.diagnosis.findings import Finding
 from attractor.diagnosis.rules import spikes
-from attractor.diagnosis.signs import Layer, Signs, median
+from attractor.diagnosis.signs import Layer, Signs, median, smooth
 from attractor.plots import COLORS
 
 POINTS = 2000  # of a curve, at most, in two for each window: its least and its largest
+WINDOWS = 60  # of a long curve, over which its course is drawn
 LOW, HIGH = 0.1, 100.0  # ends of the scale of a number over its threshold
 USUAL_UPDATE = 1e-3  # of the weights, in a step
 
@@ -46,10 +47,18 @@ def _figure(curves: dict[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, "
     every = np.concatenate([y[np.isfinite(y)] for _, y in curves.values()])
     log = bool(every.min() > 0 and every.max() > 5 * every.min())
     for i, (name, (x, y)) in enumerate(curves.items()):
+        long = len(x) > 10 * WINDOWS
+        if long:  # its course over its scatter
+            middle = np.asarray([median(part) for part in np.array_split(x, WINDOWS)])
+            figure.add_scatter(
+                x=middle, y=smooth(y, WINDOWS), mode="lines", line={"color": COLORS[i], "width": 2.2}, hoverinfo="skip",
+                showlegend=False,
+            )  # fmt: skip
         x, y = thinned(x, y)
         dots = "lines+markers" if len(x) <= 50 else "lines"
         figure.add_scatter(
-            x=x, y=np.where(np.isfinite(y), y, np.nan), name=name, mode=dots, line={"color": COLORS[i], "width": 1.6},
+            x=x, y=np.where(np.isfinite(y), y, np.nan), name=name, mode=dots,
+            line={"color": COLORS[i], "width": 1 if long else 1.6}, opacity=0.45 if long else 1,
             marker={"size": 5}, hovertemplate="step %{x:,}<br>%{y:.4g}",
         )  # fmt: skip
         bad = x[~np.isfinite(y)]
@@ -64,11 +73,13 @@ def _figure(curves: dict[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, "
     figure.update_layout(
         # Gray on nothing is read on a light page and on a dark one.
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": "#7d8590", "size": 12}, height=260,
-        margin={"l": 62, "r": 14, "t": 26, "b": 42}, showlegend=len(figure.data) > 1,  # pyright: ignore
+        margin={"l": 62, "r": 14, "t": 26, "b": 42}, showlegend=sum(t.name is not None for t in figure.data) > 1,  # pyright: ignore
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, hovermode="closest",
     )  # fmt: skip
     grid = {"gridcolor": "rgba(125,133,144,0.22)", "zeroline": False, "automargin": True}
     figure.update_xaxes(title="step", nticks=6, **grid)
+    if every.min() == every.max():  # plotly would show it between minus one and one
+        grid["range"] = sorted((0, 2 * float(every.max()) or 1))
     return figure.update_yaxes(**grid, **(_log_ticks(every) if log else {"nticks": 5, "exponentformat": "power"}))
 
 

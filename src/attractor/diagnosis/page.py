@@ -28,7 +28,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 INKS = """<script>
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const paint = () => document.querySelectorAll(".plotly-graph-div").forEach(
-  plot => Plotly.relayout(plot, {"font.color": scheme.matches ? "#b8c2cc" : "#49525e"}));
+  plot => Plotly.relayout(plot, {"font.color": scheme.matches ? "#b8c2cc" : "#49525e", autosize: true}));
 scheme.addEventListener("change", paint); paint();
 </script>"""
 
@@ -47,7 +47,11 @@ def render(diagnosis: Diagnosis) -> str:
     drawn = figures(signs)
     parts = [f"<h1>{title}</h1>", f'<p class="lead">{_escape(summary(diagnosis))}</p>', _cards(diagnosis)]
     if drawn:
-        parts += ["<h2>Curves</h2>", _spikes(signs), f'<div class="plots">{_plots(drawn)}</div>']
+        parts += [
+            "<h2>Curves</h2>",
+            _spikes(signs),
+            f'<div class="plots{" one" * (len(drawn) == 1)}">{_plots(drawn)}</div>',
+        ]
     if signs.layers:
         what = (
             "In the order of the forward pass. Red is far larger than usual, blue far smaller: for weights, gradients "
