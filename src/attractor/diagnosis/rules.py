@@ -2,7 +2,7 @@
 
 A rule's number is judged by a threshold of `THRESHOLDS`; the confidence is one half there and grows with the distance.
 The order of `RULES` is causal: data, wiring and initial weights come before the step, and that before what a curve
-looks like. What a surer earlier finding explains is named after it.
+looks like. What another finding explains is named after it.
 """
 
 import math
@@ -21,14 +21,14 @@ THRESHOLDS = {
     "input spread": 100.0,  # * largest over median scale of the input features
     "input level": 20.0,  # * root mean square of the inputs
     "shrinkage": 1e-3,  # * gradient of the weights of the first layers over those of the last
-    "growth": 30.0,  # * outputs of the largest layer over the inputs' size, at the start
+    "growth": 20.0,  # * outputs of a layer over the smallest of those before it, at the start
     "dead": 0.5,  # units of a layer
     "saturated": 0.5,  # values of a layer
     "rise": 2.0,  # * loss over its start, or its best
     "large step": 0.1,  # * update over weights
-    "small step": 3e-5,  # * update over weights
-    "gain": 0.03,  # * share of the loss a run gains in its later four fifths; less is a plateau
-    "noise": 30.0,  # noise scale over batch size
+    "small step": 1.5e-4,  # * update over weights
+    "gain": 0.15,  # * share of the loss a run gains in its later four fifths; less is a plateau
+    "noise": 10.0,  # * noise scale over batch size
     "waste": 30.0,  # batch size over noise scale
     "spike": 4.0,  # * loss over the median of the steps before
     "odd batch": 3.0,  # size of a batch's inputs over the usual one
@@ -43,12 +43,13 @@ THRESHOLDS = {
 
 
 class Seen(NamedTuple):
-    """What a rule saw: its number, the threshold, a sentence, and the place."""
+    """What a rule saw: its number, the threshold, a sentence, the place, and what it explains if not the usual."""
 
     number: float
     threshold: float
     sentence: str
     where: str = ""
+    explains: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {}
-EVERYTHING = ("*",)  # a finding that explains every later one
+EVERYTHING = ("*",)  # a finding that explains all others
 
 
 def rule(name: str, *, remedy: str, explains: tuple[str, ...] = (), paper: str = "", claim: str = "") -> Callable:
@@ -89,6 +90,7 @@ def rule(name: str, *, remedy: str, explains: tuple[str, ...] = (), paper: str =
 def judge(signs: Signs) -> Diagnosis:
     """All findings, the likeliest cause first."""
     found: list[Finding] = []
+    explains: dict[str, tuple[str, ...]] = {}
     for r in RULES.values():
         seen = r.look(signs)
         if seen is None:
@@ -97,16 +99,18 @@ def judge(signs: Signs) -> Diagnosis:
         if sure >= 0.5:
             found.append(Finding(r.name, seen.sentence, seen.number, seen.threshold, sure, seen.where, r.remedy))
             found[-1].paper, found[-1].claim = r.paper, r.claim
+            explains[r.name] = r.explains if seen.explains is None else seen.explains
     order = list(RULES)
     for finding in found:
+        if explains[finding.name] == EVERYTHING:
+            continue
         finding.follows = [
             other.name
             for other in found
             if other is not finding
-            and (finding.name in RULES[other.name].explains
-                 or (RULES[other.name].explains == EVERYTHING and order.index(other.name) < order.index(finding.name)))
+            and (finding.name in explains[other.name] or explains[other.name] == EVERYTHING)
             and other.confidence >= min(0.65, finding.confidence)
-        ]  # fmt: skip
+        ]
     found.sort(key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name)))
     return Diagnosis(found, signs)
 
@@ -130,11 +134,15 @@ def _percent(share: float) -> str:
 # What is broken outright.
 
 
+# Operations that have no finite value at some finite numbers; sums and products merely overflow.
+PARTIAL = ("log", "div", "sqrt", "rsqrt", "pow", "exp", "reciprocal", "acos", "asin", "atanh", "tan", "gamma", "inv",
+           "cholesky", "svd", "eigh", "solve", "norm")  # fmt: skip
+
+
 @rule(
     "not finite",
-    explains=EVERYTHING,
-    remedy="guard the operation named (an epsilon under a root or logarithm, a clamp, log-sum-exp), or if the loss "
-    "had been growing before, a smaller step",
+    remedy="guard the operation named: an epsilon under a root or logarithm, a clamp, log-sum-exp; where the loss had "
+    "been growing before, a smaller step",
 )
 def _not_finite(signs: Signs) -> Seen | None:
     _, loss = signs.curve("loss")
@@ -142,13 +150,16 @@ def _not_finite(signs: Signs) -> Seen | None:
     if not bad.any() and not signs.origin:
         return None
     at = int(signs.steps[bad.argmax()]) if bad.any() else int(signs.steps[-1]) if len(signs.steps) else 0
-    before = loss[: bad.argmax()] if bad.any() else loss
-    # A loss that grew for many steps before is the step's doing; the operation is only where it ended.
-    if _rise(before) > THRESHOLDS["rise"]:
-        return None
-    where = signs.origin or f"step {at}"
-    told = f" It starts at {signs.origin}." if signs.origin else ""
-    return Seen(10.0, 1.0, f"A number stops being finite at step {at}, while the loss was not growing.{told}", where)
+    told = f"{signs.origin} is the first." if signs.origin else "Where is not known."
+    partial = any(p in signs.operation for p in PARTIAL)
+    # A sum that overflows is where growth ended, not where it came from.
+    return Seen(
+        10.0 if partial else 1.5,
+        1.0,
+        f"At step {at} a number is not finite: {told}",
+        signs.origin or f"step {at}",
+        EVERYTHING if partial else (),
+    )
 
 
 @rule(
@@ -219,14 +230,18 @@ def _inputs(signs: Signs) -> Seen | None:
     paper="pdlt-effective-theory",
 )
 def _exploding(signs: Signs) -> Seen | None:
-    sizes = {name: layer.output for name, layer in signs.layers.items() if not math.isnan(layer.output)}
-    level = signs.number("input level")
-    if not sizes or math.isnan(level):
+    least, growth, largest = math.inf, 0.0, ""
+    for name, layer in signs.layers.items():
+        if layer.output > 0 and math.isfinite(layer.output):
+            if layer.output / least > growth:
+                growth, largest = layer.output / least, name
+            least = min(least, layer.output)
+    if not largest:
         return None
-    largest = max(sizes, key=lambda n: sizes[n])
-    growth = sizes[largest] / max(level, 1.0)
-    sentence = f"At the start the outputs of {largest} are {growth:.3g} times the inputs."
-    return Seen(growth, THRESHOLDS["growth"], sentence, largest)
+    sentence = f"At the start the outputs of {largest} are {growth:.3g} times those of a layer before it."
+    dead = any(layer.first_dead >= THRESHOLDS["dead"] for layer in signs.layers.values())
+    explained = tuple(n for n in RULES["exploding gradients"].explains if not (dead and n == "dead units"))
+    return Seen(growth, THRESHOLDS["growth"], sentence, largest, explained)
 
 
 @rule(
@@ -237,16 +252,17 @@ def _exploding(signs: Signs) -> Seen | None:
     paper="pdlt-effective-theory",
 )
 def _vanishing(signs: Signs) -> Seen | None:
-    own = [(n, v.gradient) for n, v in _trained(signs).items() if v.reached and v.gradient > 0]
-    if len(own) < 3:
+    ratios = []
+    for when in ("first_gradient", "gradient"):
+        own = [(n, getattr(v, when)) for n, v in _trained(signs).items() if v.reached and getattr(v, when) > 0]
+        third = len(own) // 3
+        if third:
+            ratios.append((median(g for _, g in own[:third]) / max(g for _, g in own[-third:]), own[0][0]))
+    if not ratios:
         return None
-    third = max(len(own) // 3, 1)
-    early, late = median(g for _, g in own[:third]), median(g for _, g in own[-third:])
-    if not late > 0:
-        return None
-    ratio = early / late
+    ratio, where = min(ratios)
     sentence = f"The gradient of the first layers is {ratio:.2g} times that of the last ones (root mean squares)."
-    return Seen(THRESHOLDS["shrinkage"] / max(ratio, 1e-30), 1.0, sentence, own[0][0])
+    return Seen(THRESHOLDS["shrinkage"] / max(ratio, 1e-30), 1.0, sentence, where)
 
 
 @rule(
@@ -266,11 +282,16 @@ def _dead(signs: Signs) -> Seen | None:
     if not shares:
         return None
     worst = max(shares, key=lambda n: shares[n])
-    # Of a rectifier's units half of the inputs pass; shares near 1 count double.
-    number = shares[worst] / max(1 - shares[worst], 1e-3)
-    threshold = THRESHOLDS["dead"] / (1 - THRESHOLDS["dead"])
-    sentence = f"{_percent(shares[worst])} of the units of {worst} are the same for all inputs."
-    return Seen(number, threshold, sentence, worst)
+    from_start = not signs.layers[worst].first_dead < THRESHOLDS["dead"]
+    sentence = f"{_percent(shares[worst])} of the units of {worst} are the same for all inputs"
+    sentence += ", from the start." if signs.kind == "run" and from_start else "."
+    more = ("exploding gradients", "step too large", "spike") if from_start else ()
+    return Seen(*_odds(shares[worst], "dead"), sentence, worst, RULES["dead units"].explains + more)
+
+
+def _odds(share: float, threshold: str) -> tuple[float, float]:
+    """A share and its threshold as odds, so that 1 is far from one half."""
+    return share / max(1 - share, 1e-3), THRESHOLDS[threshold] / (1 - THRESHOLDS[threshold])
 
 
 @rule(
@@ -283,13 +304,20 @@ def _saturated(signs: Signs) -> Seen | None:
     if not shares:
         return None
     worst = max(shares, key=lambda n: shares[n])
-    number = shares[worst] / max(1 - shares[worst], 1e-3)
-    threshold = THRESHOLDS["saturated"] / (1 - THRESHOLDS["saturated"])
-    sentence = f"{_percent(shares[worst])} of the values of {worst} are at the ends of its range."
-    return Seen(number, threshold, sentence, worst)
+    from_start = not signs.layers[worst].first_saturated < THRESHOLDS["saturated"]
+    sentence = f"{_percent(shares[worst])} of the values of {worst} are at the ends of its range"
+    sentence += ", from the start." if signs.kind == "run" and from_start else "."
+    explained = RULES["saturated units"].explains
+    return Seen(*_odds(shares[worst], "saturated"), sentence, worst, explained if from_start else ())
 
 
 # What the step does.
+
+
+def _moved(signs: Signs) -> float:
+    """The usual size of a step, over that of the weights: the median of the first looks, or of all if that is more."""
+    _, ratios = signs.curve("update ratio")
+    return max(median(ratios[:4]), median(ratios)) if len(ratios) else NAN
 
 
 def _rise(loss: np.ndarray) -> float:
@@ -320,7 +348,7 @@ def _rise(loss: np.ndarray) -> float:
 def _large(signs: Signs) -> Seen | None:
     _, loss = signs.curve("loss")
     rise, broke = _rise(loss), bool(len(loss)) and not np.isfinite(loss[-1])
-    moved = median(signs.curve("update ratio")[1])
+    moved = _moved(signs)
     sharp, limit = signs.number("sharpness"), signs.number("threshold")
     if signs.kind == "state" and sharp > 2 * limit:
         sentence = f"The sharpness {sharp:.3g} is {sharp / limit:.3g} times what the optimizer can bear ({limit:.3g})."
@@ -337,7 +365,7 @@ def _large(signs: Signs) -> Seen | None:
 
 @rule("step too small", explains=("plateau",), remedy="a learning rate 10 times larger")
 def _small(signs: Signs) -> Seen | None:
-    moved = median(signs.curve("update ratio")[1])
+    moved = _moved(signs)
     if not moved > 0:
         return None
     sentence = f"A step changes the weights by {moved:.2g} of their size; about 1e-3 is usual."
@@ -363,34 +391,42 @@ def _edge(signs: Signs) -> Seen | None:
 @rule("spike", remedy="look at the batch that is named, clip the gradient norm, or skip steps with an odd gradient")
 def _spike(signs: Signs) -> Seen | None:
     steps, loss = signs.curve("loss")
-    found = spikes(loss)
-    if not found:
-        return None
-    i, height = max(found, key=lambda s: s[1])
     _, sizes = signs.curve("input size")
     usual = median(sizes)
-    odd = sizes[i] / usual if len(sizes) == len(loss) and usual > 0 else NAN
-    if odd > THRESHOLDS["odd batch"] or odd < 1 / THRESHOLDS["odd batch"]:
-        cause = f"its batch is odd: inputs of {odd:.3g} times the usual size"
+    ratios = sizes / usual if len(sizes) == len(loss) and usual > 0 else np.full(len(loss), NAN)
+    odd = np.maximum(ratios, 1 / np.maximum(ratios, 1e-12)) > THRESHOLDS["odd batch"]
+    found = [s for s in spikes(loss) if s.returns or odd[s.at]]
+    if not found:
+        return None
+    spike = max(found, key=lambda s: (odd[s.at], s.height))
+    step = int(steps[spike.at])
+    if odd[spike.at]:
+        cause = f"its batch is odd: inputs of {ratios[spike.at]:.3g} times the usual size"
     else:
-        cause = "its inputs have the usual size" if not math.isnan(odd) else "curves alone do not say why"
-    sentence = f"At step {int(steps[i])} the loss jumps to {height:.3g} times its median before; {cause}."
-    return Seen(height, THRESHOLDS["spike"], sentence, f"step {int(steps[i])}")
+        cause = "its inputs have the usual size" if np.isfinite(ratios[spike.at]) else "curves alone do not say why"
+    sentence = f"At step {step} the loss jumps to {spike.height:.3g} times its median before; {cause}."
+    return Seen(spike.height, THRESHOLDS["spike"], sentence, f"step {step}", EVERYTHING if odd[spike.at] else ())
 
 
-def spikes(loss: np.ndarray, window: int = 20) -> list[tuple[int, float]]:
-    """Indices at which a loss jumps above the median of the steps before, and by what factor; it has to come back."""
-    found = []
+class Spike(NamedTuple):
+    """A jump of the loss: its index, its height over the median of the steps before, and whether it comes back."""
+
+    at: int
+    height: float
+    returns: bool
+
+
+def spikes(loss: np.ndarray, window: int = 20) -> list[Spike]:
+    """The first steps at which a loss jumps above the median, and the scatter, of the steps before."""
+    found: list[Spike] = []
     for i in range(5, len(loss)):
         before, after = loss[max(i - window, 0) : i], loss[i + 1 : i + 1 + window]
         usual = float(np.median(before))
         if not (np.isfinite(loss[i]) and np.isfinite(before).all() and usual > 0 and len(after) >= 3):
             continue
-        height = loss[i] / usual
-        # The usual scatter of minibatch losses is no spike, and neither is a loss that stays up.
-        scatter = float(np.max(before)) / usual
-        if height > THRESHOLDS["spike"] * max(1.0, scatter / 2) and np.min(after) < loss[i] / 2:
-            found.append((i, float(height)))
+        height, scatter = loss[i] / usual, float(np.max(before)) / usual
+        if height > THRESHOLDS["spike"] * max(1.0, scatter / 2) and not (found and i - found[-1].at <= window):
+            found.append(Spike(i, float(height), bool(np.nanmin(after) < loss[i] / 2)))
     return found
 
 
@@ -415,7 +451,7 @@ def _suspect(signs: Signs) -> Seen | None:
 def _unrelated(signs: Signs) -> Seen | None:
     if signs.kind == "log":
         return None
-    gain, healthy = _gain(signs), median(signs.curve("update ratio")[1])
+    gain, healthy = _gain(signs), _moved(signs)
     if math.isnan(gain) or not THRESHOLDS["small step"] < healthy < THRESHOLDS["large step"]:
         return None
     if gain > THRESHOLDS["gain"] or _rise(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
@@ -436,7 +472,7 @@ def _gain(signs: Signs) -> float:
 
 @rule(
     "noisy gradients",
-    explains=("plateau",),
+    explains=("plateau", "spike"),
     remedy="a larger batch (or accumulated gradients), a smaller step, or an average of the iterates",
     paper="sgd-dynamical-stability",
 )

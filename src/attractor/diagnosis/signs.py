@@ -27,10 +27,13 @@ class Layer:
         reached: Whether a gradient other than zero ever arrived at its parameters.
         weight: Root mean square of its weights.
         gradient: Root mean square of the gradient with respect to them: the median over looks.
+        first_gradient: The same over the first looks.
         update: Length of a step over the length of the weights: the median over looks.
         output: Root mean square of what it puts out, at the first look.
         dead: Share of units that are constant over a batch, at the last look.
+        first_dead: The same at the first look.
         saturated: Share of values at the ends of a bounded nonlinearity's range, at the last look.
+        first_saturated: The same at the first look.
         rank: Effective rank of its outputs on a batch over the largest possible one, at the last look.
     """
 
@@ -39,10 +42,13 @@ class Layer:
     reached: bool | None = None
     weight: float = NAN
     gradient: float = NAN
+    first_gradient: float = NAN
     update: float = NAN
     output: float = NAN
     dead: float = NAN
+    first_dead: float = NAN
     saturated: float = NAN
+    first_saturated: float = NAN
     rank: float = NAN
 
 
@@ -60,6 +66,7 @@ class Signs:
             inputs), ``conflict`` (least cosine between gradients of several losses), ``suspect labels`` (share of
             examples), ``seeds`` (how many runs), ``seed spread`` (their relative standard deviation at the end).
         origin: Where a number stopped being finite first, in words; empty: nowhere.
+        operation: The operation that made it so of finite numbers, such as ``log``; empty: not known.
         culprits: Examples or batches by name that a finding may point to.
         notes: What could not be looked at, and why.
     """
@@ -70,6 +77,7 @@ class Signs:
     layers: dict[str, Layer] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     origin: str = ""
+    operation: str = ""
     culprits: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

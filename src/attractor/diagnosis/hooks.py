@@ -1,0 +1,227 @@
+"""Looks into a PyTorch model's forward pass: what its nonlinearities put out, and where a number stops being finite."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from attractor.diagnosis.signs import NAN, Layer
+
+ROWS = 128  # of a layer's outputs, for its rank
+
+# Nonlinearities by name, with the ends of their range.
+_BOUNDED = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0), "hardsigmoid": (0.0, 1.0)}
+_FREE = ("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softplus", "relu6", "selu", "celu")
+_NAMES: dict[Any, str] = {}
+for _name in (*_BOUNDED, *_FREE):
+    for _home in (torch, torch.Tensor, F, torch._C._nn):  # pyright: ignore[reportAttributeAccessIssue]
+        for _spelled in (_name, f"{_name}_"):
+            if hasattr(_home, _spelled):
+                _NAMES[getattr(_home, _spelled)] = _name
+_RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+
+
+class Look:
+    """One forward pass, watched: enter it before the model is called and leave it after.
+
+    Modules and nonlinearities fill `layers` as they run, in their order; what a module does inside, such as
+    ``F.relu``, is named after it.
+    """
+
+    def __init__(self, model: nn.Module, ranks: bool = True):
+        self.layers: dict[str, Layer] = {}
+        self.last: Tensor | None = None  # what the last nonlinearity gave, and its name
+        self.last_name = ""
+        self._model, self._ranks = model, ranks
+        self._stack: list[str] = []
+        self._handles: list[Any] = []
+        self._mode = _Nonlinearities(self)
+
+    def __enter__(self) -> "Look":
+        for name, module in self._model.named_modules():
+            if module is not self._model:
+                self._handles.append(module.register_forward_pre_hook(self._entered(name)))
+                self._handles.append(module.register_forward_hook(self._left(name), always_call=True))
+        self._mode.__enter__()
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._mode.__exit__(*(failure or (None, None, None)))
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _entered(self, name: str) -> Callable:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            self._stack.append(name)
+
+        return hook
+
+    def _left(self, name: str) -> Callable:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if self._stack:
+                self._stack.pop()
+            output = first_tensor(output)
+            own = sum(p.numel() for p in module.parameters(recurse=False))
+            if output is None or not own or name in self.layers:
+                return
+            layer = self.layers[name] = Layer(output=rms(output))
+            if self._ranks and _is_linear(module):
+                layer.rank = effective_rank(output)
+            if isinstance(module, _RECURRENT):
+                _judge(layer, output, _BOUNDED["tanh"])
+
+        return hook
+
+    def saw(self, kind: str, output: Tensor) -> None:
+        """A nonlinearity ran."""
+        inside = self._stack[-1] if self._stack else ""
+        name = inside or kind
+        if name in self.layers:  # a function beside parameters, or one of several in a module
+            name = next(n for i in range(1, 1000) if (n := f"{inside}.{kind}{i if i > 1 else ''}") not in self.layers)
+        layer = self.layers[name] = Layer(output=rms(output))
+        _judge(layer, output, _BOUNDED.get(kind))
+        self.last, self.last_name = output, name
+
+    def finished(self, output: Tensor | None) -> None:
+        """The model's own output: a nonlinearity that gives it is not judged, for it may well be at an end."""
+        if output is not None and self.last is output:
+            self.layers[self.last_name].saturated = self.layers[self.last_name].dead = NAN
+        self.last = None
+
+
+class _Nonlinearities(TorchFunctionMode):
+    def __init__(self, look: Look):
+        super().__init__()
+        self._look, self._inside = look, False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kind = _NAMES.get(func)
+        if kind is None or self._inside:
+            return func(*args, **(kwargs or {}))
+        self._inside = True  # F.relu calls torch.relu
+        try:
+            output = func(*args, **(kwargs or {}))
+            if isinstance(output, Tensor):
+                self._look.saw(kind, output)
+        finally:
+            self._inside = False
+        return output
+
+
+@torch.no_grad()
+def _judge(layer: Layer, output: Tensor, ends: tuple[float, float] | None) -> None:
+    """Fill in which units are the same for all inputs, and which values are at the ends of the range."""
+    units = as_rows(output)
+    if len(units) < 2:
+        return
+    low, high = units.amin(0), units.amax(0)
+    size = torch.maximum(low.abs(), high.abs())
+    same = (high - low) <= 1e-6 * size
+    if ends is not None:  # a gate that is shut lets a little through still
+        same |= size <= 1e-3
+    layer.dead = float(same.float().mean())
+    if ends is not None:
+        margin = 0.01 * (ends[1] - ends[0])
+        layer.saturated = float(((units <= ends[0] + margin) | (units >= ends[1] - margin)).float().mean())
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return getattr(getattr(module, "weight", None), "ndim", 0) >= 2 and not isinstance(module, nn.Embedding)
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Values by unit, ``(rows, units)``: channels of images are units, else the last axis is."""
+    x = x.detach()
+    if x.ndim < 2:
+        return x.reshape(-1, 1)
+    return (x.movedim(1, -1) if x.ndim >= 4 else x).flatten(0, -2)
+
+
+@torch.no_grad()
+def rms(x: Tensor) -> float:
+    """Root mean square of all entries."""
+    return float(x.detach().float().square().mean().sqrt()) if x.numel() else NAN
+
+
+@torch.no_grad()
+def effective_rank(x: Tensor) -> float:
+    """The effective rank of a layer's centered outputs over the largest possible one, on at most `ROWS` rows."""
+    rows = as_rows(x).float()
+    rows = rows[:: max(len(rows) // ROWS, 1)][:ROWS]
+    rows = rows / rows.abs().max().clamp(min=1e-30)
+    possible = min(len(rows) - 1, rows.shape[1])
+    if possible < 4 or not bool(torch.isfinite(rows).all()):
+        return NAN
+    sigma = torch.linalg.svdvals(rows - rows.mean(0))
+    if float(sigma.sum()) <= 1e-12:
+        return 0.0
+    p = sigma / sigma.sum()
+    return float(torch.exp(-(p * torch.log(p.clamp(min=1e-30))).sum())) / possible
+
+
+def first_tensor(tree: Any) -> Tensor | None:
+    """The first floating-point tensor of nested tuples, lists and dicts (or objects with fields, such as outputs)."""
+    if isinstance(tree, Tensor):
+        return tree if tree.is_floating_point() else None
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return next((found for child in children if (found := first_tensor(child)) is not None), None)
+
+
+class _Found(Exception):
+    """The search is over."""
+
+
+class _Finite(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operation = ""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if not _all_finite(output) and _all_finite((args, kwargs)):
+            self.operation = str(func).removeprefix("aten.").split(".")[0]
+            raise _Found
+        return output
+
+
+def _all_finite(tree: Any) -> bool:
+    if isinstance(tree, Tensor):
+        return not tree.is_floating_point() or not tree.numel() or bool(torch.isfinite(tree).all())
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return all(_all_finite(child) for child in children)
+
+
+@torch.no_grad()
+def origin(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[str, str]:
+    """The first operation that makes a forward pass not finite, and where that is, in words.
+
+    The pass is made again, on copies of the buffers. Both are empty where everything is finite.
+    """
+    broken = [name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
+    if broken:
+        return "", f"the backward pass behind {broken[-1]}, which it made not finite,"
+    if not _all_finite((args, kwargs)):
+        return "", "the batch: its inputs are not finite, it"
+    stack, handles = [], []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, n=name: stack.append(n)))
+        handles.append(module.register_forward_hook(lambda *_: (stack.pop(), None)[1]))
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    mode = _Finite()
+    try:
+        with torch.random.fork_rng(devices=[]), mode:
+            torch.func.functional_call(model, buffers, args, kwargs)
+    except _Found:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not mode.operation:
+        return "", ""
+    where = stack[-1] if stack and stack[-1] else "the model itself"
+    return mode.operation, f"the operation {mode.operation} in {where}"

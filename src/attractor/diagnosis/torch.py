@@ -1,0 +1,338 @@
+"""PyTorch: a monitor of a training loop, and a look at the state of a training.
+
+```python
+import torch
+from attractor.torch import Monitor
+
+model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+monitor = Monitor(model, optimizer)
+for _ in range(100):
+    x = torch.randn(16, 3)
+    loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    monitor(loss)
+print(monitor.diagnosis())
+```
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attractor.checks import in_range
+from attractor.diagnosis.findings import Diagnosis
+from attractor.diagnosis.hooks import Look, as_rows, first_tensor, origin, rms
+from attractor.diagnosis.recorder import Recorder
+from attractor.diagnosis.rules import judge
+from attractor.diagnosis.signs import Layer, Signs, median
+
+FIRST = 8  # steps that are looked at in any case, and
+EARLY = 32  # values of a layer that are kept from the start, as many as from the end
+
+
+class Monitor:
+    """Watches a training loop through hooks on the model and the optimizer, and says what is wrong with it.
+
+    Every step it keeps the loss and the size of the inputs. At looks, spaced so that they take ``budget`` of the
+    loop's time, it also measures what nonlinearities put out, gradients, weights and updates by layer, and the noise of
+    the gradient, from pairs of consecutive steps. Forward passes in eval mode or without gradients are not counted.
+
+    Arguments:
+        model: What is trained.
+        optimizer: What trains it.
+        budget: Share of the loop's time that looks may take, in (0, 1].
+        every: Look every so many steps instead, at least 1; such a record does not depend on the clock.
+        capacity: Steps kept; older ones are thinned out.
+
+    Raises:
+        TypeError: if the model or the optimizer is none.
+        ValueError: if the optimizer has none of the model's parameters, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        budget: float = 0.05,
+        every: int | None = None,
+        capacity: int = 10_000,
+    ):
+        check(model, optimizer)
+        if every is not None:
+            in_range("every", every, 1.0)
+        self._model, self._optimizer, self._every = model, optimizer, every
+        self._recorder = Recorder(capacity, budget)
+        self._step = 0
+        self._layers: dict[str, _History] = {}
+        self._look: Look | None = None
+        self._looked = self._called = False  # in this step
+        self._inputs: tuple[tuple, dict[str, Any]] = (), {}
+        self._gradients: tuple[int, list[Tensor]] | None = None  # of the last look, for the noise
+        self._before: list[Tensor] = []
+        self._pairs: list[float] = []
+        self._batch = self._spread = self._level = math.nan
+        self._origin = self._operation = ""
+        self._optimizer_hooks = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+        self._model_hooks = [
+            model.register_forward_pre_hook(self._before_forward, with_kwargs=True),
+            model.register_forward_hook(self._after_forward, always_call=True),
+        ]
+
+    def __call__(self, loss: Tensor | float, validation_loss: float | None = None) -> None:
+        """Count a step; call it once a step, after ``backward``.
+
+        Arguments:
+            loss: Of this step.
+            validation_loss: Where there is one.
+
+        Raises:
+            ValueError: if the loss is not a single number.
+        """
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(f"loss: expected a single number, got shape {tuple(loss.shape)}; take its mean first")
+            loss = float(loss.detach())
+        if not math.isfinite(loss) and not self._origin:
+            self._operation, self._origin = origin(self._model, *self._inputs)
+            self._origin = self._origin or "the loss, for what the model puts out is finite,"
+        self._recorder.add(self._step, loss=loss)
+        if validation_loss is not None:
+            self._recorder.add(self._step, **{"validation loss": float(validation_loss)})
+        self._step += 1
+        self._looked = self._called = False
+
+    def diagnosis(self) -> Diagnosis:
+        """What is wrong so far, the likeliest cause first."""
+        return judge(self.signs())
+
+    def signs(self) -> Signs:
+        """What was seen so far."""
+        steps, curves = self._recorder.curves()
+        curves = {"loss": np.zeros(0)} | curves
+        numbers = {"batch size": self._batch, "input spread": self._spread, "input level": self._level}
+        if self._pairs:
+            # Of the gradient's square, what two batches have in common; the first half of a run, for at its end there
+            # is noise alone.
+            share = float(np.mean(self._pairs[: max(len(self._pairs) // 2, 1)]))
+            numbers["noise scale"] = self._batch * (1 - share) / share if share > 0 else math.inf
+        ordered = self._in_order()
+        trained = _trained(self._optimizer)
+        modules = dict(self._model.named_modules())
+        layers = {name: self._layers[name].layer(modules.get(name), trained) for name in ordered}
+        notes = [] if self._step else ["no step was counted: call the monitor with the loss, once a step"]
+        return Signs("run", steps, curves, layers, numbers, self._origin, self._operation, notes=notes)
+
+    def close(self) -> None:
+        """Take the hooks off the model and the optimizer."""
+        for handle in (*self._optimizer_hooks, *self._model_hooks):
+            handle.remove()
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def _due(self) -> bool:
+        if self._step < FIRST:
+            return True
+        return self._recorder.due() if self._every is None else self._step % self._every == 0
+
+    def _before_forward(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if not (model.training and torch.is_grad_enabled()) or self._called:
+            return
+        self._called, self._inputs = True, (args, kwargs)
+        x = first_tensor((args, kwargs))
+        if x is not None:
+            self._recorder.add(self._step, **{"input size": rms(x)})
+        if self._due():
+            started = self._recorder.clock()
+            self._looked = True
+            self._see_inputs(args, kwargs)
+            self._look = Look(model)
+            self._look.__enter__()
+            self._took(started)
+
+    def _after_forward(self, model: nn.Module, args: tuple, output: Any) -> None:
+        look, self._look = self._look, None
+        found = first_tensor(output)
+        if look is not None:
+            started = self._recorder.clock()
+            look.__exit__()
+            look.finished(found)
+            for name, layer in look.layers.items():
+                self._layers.setdefault(name, _History()).saw(layer)
+            self._took(started)
+        # Before the optimizer carries it into the weights; elsewhere than on the CPU it would have to be waited for.
+        watched = model.training and torch.is_grad_enabled() and not self._origin
+        if watched and found is not None and found.device.type == "cpu" and not bool(found.detach().sum().isfinite()):
+            self._operation, self._origin = origin(model, *self._inputs)
+
+    def _see_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        tensors = [t for t in _tensors((args, kwargs)) if t.ndim]
+        if tensors:
+            self._batch = float(len(tensors[0]))
+        x = first_tensor((args, kwargs))
+        if x is None or not x.ndim:
+            return
+        spread, level = input_scale(x)
+        self._spread = spread if math.isnan(self._spread) else max(spread, self._spread)
+        self._level = level if math.isnan(self._level) else self._level
+
+    @torch.no_grad()
+    def _before_step(self, *_: Any) -> None:
+        noisy = self._gradients is not None and self._gradients[0] == self._step - 1
+        if not (self._looked or noisy):
+            return
+        started = self._recorder.clock()
+        own = self._parameters()
+        grads = [p.grad for _, p in own if p.grad is not None]
+        if noisy and self._gradients is not None and len(grads) == len(self._gradients[1]):
+            common = float(sum(torch.sum(a * b) for a, b in zip(grads, self._gradients[1], strict=True)))
+            squares = float(sum(torch.sum(a * a) for t in (grads, self._gradients[1]) for a in t)) / 2
+            if squares > 0 and math.isfinite(squares):
+                self._pairs.append(common / squares)
+            self._gradients = None
+        if self._looked:
+            self._before = [p.detach().clone() for _, p in own]
+            self._gradients = self._step, [g.detach().clone() for g in grads]
+            for name, layer in self._by_module().items():
+                found = [p.grad for p in layer if p.grad is not None]
+                squares = sum(float(g.detach().float().square().sum()) for g in found)
+                self._layers.setdefault(name, _History()).gradient(squares, sum(p.numel() for p in layer))
+            squares = sum(float(g.detach().float().square().sum()) for g in grads)
+            self._recorder.add(self._step, **{"gradient norm": math.sqrt(squares)})
+        self._took(started)
+
+    @torch.no_grad()
+    def _after_step(self, *_: Any) -> None:
+        if not self._before:
+            return
+        started = self._recorder.clock()
+        before = {id(p): b for (_, p), b in zip(self._parameters(), self._before, strict=True)}
+        moved = weights = 0.0
+        for name, layer in self._by_module().items():
+            change = sum(float((p - before[id(p)]).float().square().sum()) for p in layer)
+            size = sum(float(before[id(p)].float().square().sum()) for p in layer)
+            self._layers.setdefault(name, _History()).update(change, size)
+            if any(p.requires_grad for p in layer):
+                moved, weights = moved + change, weights + size
+        self._before = []
+        lengths = {"weight norm": math.sqrt(weights), "learning rate": float(self._optimizer.param_groups[0]["lr"])}
+        if weights > 0:
+            lengths["update ratio"] = math.sqrt(moved / weights)
+        self._recorder.add(self._step, **lengths)
+        self._took(started)
+
+    def _took(self, started: float) -> None:
+        self._recorder.spent(self._recorder.clock() - started)
+
+    def _parameters(self) -> list[tuple[str, Tensor]]:
+        return list(self._model.named_parameters())
+
+    def _by_module(self) -> dict[str, list[Tensor]]:
+        found: dict[str, list[Tensor]] = {n: [*m.parameters(recurse=False)] for n, m in self._model.named_modules()}
+        return {name or "model": own for name, own in found.items() if own}
+
+    def _in_order(self) -> list[str]:
+        """Layers as they ran; those that were not seen running stand after the module before them."""
+        ordered = [name for name, history in self._layers.items() if history.ran]
+        names = list(self._by_module())
+        for i, name in enumerate(names):
+            if name in self._layers and name not in ordered:
+                previous = next((n for n in reversed(names[:i]) if n in ordered), None)
+                ordered.insert(ordered.index(previous) + 1 if previous else 0, name)
+        return ordered
+
+
+class _History:
+    """What looks saw of one layer: the first values, and the latest."""
+
+    def __init__(self) -> None:
+        self.ran = False
+        self.looks: dict[str, list[float]] = {}
+        self.size = 0
+
+    def _add(self, name: str, value: float) -> None:
+        if not math.isnan(value):
+            values = self.looks.setdefault(name, [])
+            values.append(value)
+            if len(values) > 2 * EARLY:
+                del values[EARLY]
+
+    def saw(self, layer: Layer) -> None:
+        self.ran = True
+        for name in ("output", "dead", "saturated", "rank"):
+            self._add(name, getattr(layer, name))
+
+    def gradient(self, squares: float, size: int) -> None:
+        self.size = size
+        self._add("gradient", math.sqrt(squares / size))
+
+    def update(self, change: float, size: float) -> None:
+        self._add("weight", math.sqrt(size / self.size) if self.size else math.nan)
+        self._add("update", math.sqrt(change / size) if size > 0 else (math.inf if change > 0 else 0.0))
+
+    def layer(self, module: nn.Module | None, trained: set[int]) -> Layer:
+        first = {name: values[0] for name, values in self.looks.items()}
+        last = {name: values[-1] for name, values in self.looks.items()}
+        own = [] if module is None else list(module.parameters(recurse=False))
+        return Layer(
+            size=sum(p.numel() for p in own),
+            trained=any(p.requires_grad and id(p) in trained for p in own) if own else None,
+            reached=any(g > 0 for g in self.looks["gradient"]) if "gradient" in self.looks else None,
+            weight=last.get("weight", math.nan),
+            gradient=median(self.looks.get("gradient", ())),
+            first_gradient=median(self.looks.get("gradient", ())[:4]),
+            update=median(self.looks.get("update", ())),
+            output=first.get("output", math.nan),
+            dead=median(self.looks.get("dead", ())[-3:]),
+            first_dead=first.get("dead", math.nan),
+            saturated=median(self.looks.get("saturated", ())[-3:]),
+            first_saturated=first.get("saturated", math.nan),
+            rank=last.get("rank", math.nan),
+        )
+
+
+def check(model: Any, optimizer: Any) -> None:
+    """Refuse what cannot be watched, by name."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if not _trained(optimizer) & {id(p) for p in model.parameters()}:
+        raise ValueError(
+            "optimizer: expected one with parameters of the model, got none of them; "
+            "was the model copied, moved or made anew after the optimizer?"
+        )
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> set[int]:
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    if isinstance(tree, Tensor):
+        return [tree]
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return [t for child in children for t in _tensors(child)]
+
+
+@torch.no_grad()
+def input_scale(x: Tensor) -> tuple[float, float]:
+    """The largest over the median scale of the features of a batch, and the root mean square of all values."""
+    rows = as_rows(x).float()
+    scales = rows.std(0) if len(rows) > 1 else torch.ones(1)
+    scales = scales[scales > 0]
+    spread = float(scales.max() / scales.median()) if len(scales) else 1.0
+    return spread, rms(x)
