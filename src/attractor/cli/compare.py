@@ -1,10 +1,8 @@
 """Commands over the registry: ``compare``, ``problems`` and ``methods``."""
 
-import importlib
 import json
 import math
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 from rich.table import Table
 
 from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows
+from attractor.cli.objects import load_object
 
 if TYPE_CHECKING:
     from attractor.problem import Problem
@@ -130,24 +129,7 @@ def load_problem(name: str) -> "tuple[Problem, ProblemEntry]":
     if ":" not in name:
         entry = registry.find_problem(name)
         return entry.factory(), entry
-    where, _, attribute = name.rpartition(":")
-    path = Path(where) if where.endswith(".py") else None
-    sys.path.insert(0, str(path.parent.resolve() if path else Path.cwd()))
-    if path and not path.exists():
-        raise ValueError(f"PROBLEM: there is no file {where}")
-    try:
-        module = importlib.import_module(path.stem if path else where)
-    except ModuleNotFoundError as error:
-        if error.name not in (where, path and path.stem):
-            raise
-        raise ValueError(f"PROBLEM: there is no module {where!r} here or among the installed ones") from error
-    finally:
-        sys.path.pop(0)
-    found = getattr(module, attribute, None)
-    if found is None:
-        raise ValueError(
-            f"PROBLEM: {where} has no {attribute!r}; it has {', '.join(n for n in vars(module) if n[0] != '_')}"
-        )
+    found = load_object(name, "PROBLEM")
     found = found() if callable(found) and not isinstance(found, Problem) else found
     if not isinstance(found, Problem):
         raise ValueError(
