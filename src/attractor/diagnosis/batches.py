@@ -102,6 +102,16 @@ def resized(batch: PyTree, extra: int) -> PyTree:
     return jax.tree.map(shape, batch)
 
 
+def stack(batches: Sequence[PyTree]) -> PyTree:
+    """Batches of equal shapes as one pytree, along a new first axis."""
+
+    def joined(*leaves: Any) -> Array:
+        keys = jnp.issubdtype(leaves[0].dtype, jax.dtypes.extended)
+        return jnp.stack(leaves) if keys else jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves]))
+
+    return jax.tree.map(joined, *batches)
+
+
 def parts(batch: PyTree) -> list[PyTree]:
     """A batch cut into eight, four or two equal ones; itself alone where that does not go."""
     size = examples(batch)

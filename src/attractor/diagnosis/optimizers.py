@@ -107,22 +107,22 @@ def respond(
     unknown = Response(float("nan"), jax.tree.map(jnp.ones_like, params))
     if [s for s in jax.tree.leaves(state, is_leaf=_is_adam) if _is_adam(s)]:
         return _adam(optimizer, params, state, gradient, extra or {}) or unknown
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    # Averages have axes, numbers such as a rate that was injected have none.
-    rest = jax.tree.map(lambda a: jnp.zeros_like(a) if _is_average(a) else a, state)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
 
-    def impulse(size: Any) -> list[PyTree]:
-        g = jax.tree.map(lambda p: jnp.full_like(p, 1 / np.sqrt(count)) * size, params)
-        updates, now = [], rest
-        for part in (g, zeros, zeros):
-            u, now = update(optimizer, part, now, zeros, extra or {})
-            updates.append(jax.tree.map(lambda a, b: -a / b, u, g))
-        return updates
+    @jax.jit
+    def answers(params: PyTree, state: PyTree) -> list[list[PyTree]]:
+        zeros, empty = jax.tree.map(jnp.zeros_like, params), _emptied(state)
+        found = []
+        for size in (1e-3, 2e-3):
+            g, now, updates = jax.tree.map(lambda p: jnp.full_like(p, size / np.sqrt(count)), params), empty, []  # noqa: B023
+            for part in (g, zeros, zeros):
+                u, now = update(optimizer, part, now, zeros, extra or {})
+                updates.append(jax.tree.map(lambda a, b: -a / b, u, g))
+            found.append(updates)
+        return found
 
-    (first, second, third), double = (jax.jit(impulse)(size) for size in (1e-3, 2e-3))
-    kinds = (first, second, third, double[0])
-    flat = [np.concatenate([np.ravel(np.asarray(a, np.float32)) for a in jax.tree.leaves(t)]) for t in kinds]
+    (first, second, third), double = answers(params, state)
+    flat = [_flat(t) for t in (first, second, third, double[0])]
     rate = float(np.max(flat[0]))
     if not rate > 0 or not np.allclose(flat[0], flat[3], rtol=2e-2, atol=1e-3 * rate) or np.min(flat[0]) < 0:
         return unknown  # no answer, or not a linear one
@@ -137,24 +137,23 @@ def respond(
         kind, rate, nesterov = "Nesterov", u0 / (1 + beta), True
     else:
         return unknown
-    top = u0
-    scale = jax.tree.map(lambda a: jnp.where(a > 0, top / jnp.where(a > 0, a, 1), jnp.inf), first)
+    with np.errstate(divide="ignore"):
+        scale = jax.tree.map(lambda a: np.asarray(u0 / np.maximum(np.asarray(a), 0), a.dtype), first)
     threshold = stability_threshold(rate, momentum=beta, nesterov=nesterov)
     return Response(float(threshold), scale, kind, rate, beta)
 
 
 def _adam(optimizer: Any, params: PyTree, state: PyTree, gradient: PyTree, extra: Any) -> Response | None:
     """Decays from what is left of an impulse in the averages, the rate from the update that the averages make."""
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    empty = jax.tree.map(lambda a: jnp.zeros_like(a) if _is_average(a) else a, state)
 
     @jax.jit
-    def look(gradient: PyTree, state: PyTree, empty: PyTree) -> tuple[PyTree, ...]:
+    def look(params: PyTree, gradient: PyTree, state: PyTree) -> tuple[PyTree, ...]:
+        zeros, empty = jax.tree.map(jnp.zeros_like, params), _emptied(state)
         _, once = update(optimizer, jax.tree.map(lambda p: jnp.full_like(p, 1e-2), params), empty, zeros, extra)
         _, twice = update(optimizer, zeros, once, zeros, extra)
         return once, twice, *update(optimizer, gradient, state, zeros, extra)
 
-    once, twice, moved, after = look(gradient, state, empty)
+    once, twice, moved, after = look(params, gradient, state)
     found = [[s for s in jax.tree.leaves(t, is_leaf=_is_adam) if _is_adam(s)] for t in (once, twice, after)]
     if any(len(f) != 1 for f in found) or jax.tree.structure(found[0][0].mu) != jax.tree.structure(params):
         return None
@@ -162,28 +161,38 @@ def _adam(optimizer: Any, params: PyTree, state: PyTree, gradient: PyTree, extra
     b1, b2 = _ratio(second.mu, first.mu), _ratio(second.nu, first.nu)
     if adam.count < YOUNG or not 0 <= b1 < 1 or not 0 <= b2 < 1:
         return None
-    unscaled = jax.tree.map(
-        lambda m, v: m / (1 - b1**adam.count) / (jnp.sqrt(v / (1 - b2**adam.count)) + 1e-8), adam.mu, adam.nu
-    )
-    rate = -float(optax.tree.vdot(moved, unscaled) / optax.tree.vdot(unscaled, unscaled))
-    apart = optax.tree.norm(jax.tree.map(lambda u, a: u + rate * a, moved, unscaled))
-    if not rate > 0 or apart > 0.02 * optax.tree.norm(moved):
+    # Adam's own direction at these averages: the rate is the update over it, if the update is along it at all.
+    count = int(adam.count)
+    root = np.sqrt(_flat(adam.nu) / (1 - b2**count)) + 1e-8
+    direction, moved = _flat(adam.mu) / (1 - b1**count) / root, _flat(moved)
+    rate = -float(moved @ direction / max(direction @ direction, 1e-30))
+    if not rate > 0 or np.linalg.norm(moved + rate * direction) > 0.02 * np.linalg.norm(moved):
         return None  # a relative of Adam's, such as Nesterov's, with a threshold of its own
     threshold = stability_threshold(rate, momentum=b1, averaged=True)
     return Response(float(threshold), adam_preconditioner(adam, b1=b1, b2=b2), "Adam", rate, b1)
 
 
 def _ratio(after: PyTree, before: PyTree) -> float:
-    top, bottom = (sum(float(jnp.sum(a)) for a in jax.tree.leaves(t)) for t in (after, before))
-    return top / bottom if bottom else float("nan")
+    top, bottom = _flat(after).sum(), _flat(before).sum()
+    return float(top / bottom) if bottom else float("nan")
+
+
+def _flat(tree: PyTree) -> np.ndarray:
+    return np.concatenate([np.ravel(np.asarray(a, float)) for a in jax.tree.leaves(tree)])
 
 
 def _is_adam(node: object) -> bool:
     return isinstance(node, optax.ScaleByAdamState)
 
 
-def _is_average(leaf: Any) -> bool:
-    return bool(jnp.ndim(leaf)) and bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+def _emptied(state: PyTree) -> PyTree:
+    """A state without its averages, which have axes; numbers such as a count, or a rate that was injected, stay."""
+
+    def empty(leaf: Any) -> Any:
+        average = jnp.ndim(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        return jnp.zeros_like(leaf) if average else leaf
+
+    return jax.tree.map(empty, state)
 
 
 def relative_curvature(scale: PyTree, matvec: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:

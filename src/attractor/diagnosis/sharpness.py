@@ -1,7 +1,6 @@
 """The sharpness of the loss against what the optimizer can bear, without a Hessian."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from attractor.diagnosis.batches import stack
 from attractor.diagnosis.optimizers import Response, relative_curvature, respond
 from attractor.landscape import extreme_eigenvalues
 
@@ -22,6 +22,8 @@ def sharpness_signs(
     batches: Sequence[PyTree],
     optimizer: Any,
     state: PyTree,
+    gradient: PyTree,
+    seconds: float,
     key: PRNGKeyArray,
     notes: list[str],
 ) -> dict[str, float]:
@@ -36,19 +38,16 @@ def sharpness_signs(
         batches: Of equal shapes; as many as half a minute is enough for.
         optimizer: An optax transformation, or `None`.
         state: Its state.
+        gradient: Of one batch.
+        seconds: That a gradient takes.
         key: Of Lanczos' start.
         notes: To add to.
     """
-    gradient = jax.jit(jax.grad(loss))
-    g = gradient(params, batches[0])
-    start = time.perf_counter()
-    g = jax.block_until_ready(gradient(params, batches[-1]))
-    each = (time.perf_counter() - start) * 2 * ITERATIONS
-    few = batches[: max(int(PATIENCE / max(each, 1e-9)), 1)]
+    few = batches[: max(int(PATIENCE / (2 * ITERATIONS * max(seconds, 1e-9))), 1)]
     if len(few) < len(batches):
         notes.append(f"sharpness on {len(batches) - len(few)} of {len(batches)} batches: a look at all would take long")
-    answer = _response(optimizer, params, state, g, loss, batches[0], notes)
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), *few)
+    answer = _response(optimizer, params, state, gradient, loss, batches[0], notes)
+    stacked = stack(few)
 
     @jax.jit
     def largest(params: PyTree, scale: PyTree, stacked: PyTree) -> Array:
@@ -75,7 +74,8 @@ def _response(
     unknown = Response(math.nan, jax.tree.map(jnp.ones_like, params))
     if optimizer is None:
         return unknown
-    offered = {"value": loss(params, batch), "grad": gradient, "value_fn": lambda p: loss(p, batch)}
+    value = jax.jit(loss)  # for those that ask for it, line searches
+    offered = {"grad": gradient, "value_fn": lambda p: value(p, batch)}
     try:
         answer = respond(optimizer, params, state, gradient, offered)
     except (TypeError, ValueError):

@@ -1,5 +1,6 @@
 """Diagnose a state of training: a loss, parameters, a few batches, and the optimizer that is to move them."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
@@ -20,7 +20,7 @@ from attractor.diagnosis.optimizers import as_optimizer
 from attractor.diagnosis.origin import origin
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.sharpness import sharpness_signs
-from attractor.diagnosis.signs import Layer, Signs, median
+from attractor.diagnosis.signs import NAN, Layer, Signs, median
 from attractor.diagnosis.trials import try_remedies
 from attractor.landscape import gradient_noise_scale
 from attractor.progress import task
@@ -90,7 +90,7 @@ def diagnose(
 
     signs = Signs("state", np.zeros(1))
     with task("diagnosis", 8, "looks") as advance:
-        gradients = _gradients(signs, of_arrays, arrays, taken, opt, state, key)
+        gradients, seconds = _gradients(signs, of_arrays, arrays, taken, opt, state, key)
         advance(1)
         if not gradients:
             return judge(signs)
@@ -100,7 +100,6 @@ def diagnose(
         advance(1)
         if each:
             signs.numbers["conflict"] = _conflict(each, arrays, taken)
-        del gradients
         found = _try(signs, "suspect labels", lambda: suspects(of_arrays, arrays, taken))
         if found is not None:
             signs.culprits["suspect labels"], total = found
@@ -109,10 +108,8 @@ def diagnose(
             value = eqx.filter_jit(of_arrays)
             signs.curves["validation loss"] = np.asarray([np.mean([float(value(arrays, b)) for b in held])])
         advance(1)
-        numbers = _try(
-            signs, "sharpness", lambda: sharpness_signs(of_arrays, arrays, taken, opt, state, key, signs.notes)
-        )
-        signs.numbers |= numbers or {}
+        given = (of_arrays, arrays, taken, opt, state, gradients[-1], seconds, key, signs.notes)
+        signs.numbers |= _try(signs, "sharpness", lambda: sharpness_signs(*given)) or {}
         advance(3)
     diagnosis = judge(signs)
     if confirm and opt is not None:
@@ -120,7 +117,7 @@ def diagnose(
     return diagnosis
 
 
-def _of_arrays(loss: Any, params: PyTree) -> tuple[PyTree, Loss]:
+def _of_arrays(loss: Callable[[Any, Any], Array], params: PyTree) -> tuple[PyTree, Loss]:
     """The floating-point arrays among the parameters, and the loss as a function of them alone."""
     if not callable(loss):
         raise TypeError(f"loss: expected a function (params, batch) -> scalar, got {type(loss).__name__}")
@@ -131,7 +128,11 @@ def _of_arrays(loss: Any, params: PyTree) -> tuple[PyTree, Loss]:
             "params: expected floating-point arrays in it, found none; integers are not trained (convert them), and "
             "plain Python numbers are no arrays (jnp.asarray)"
         )
-    return arrays, lambda a, batch: loss(eqx.combine(a, rest), batch)
+
+    def of_arrays(a: PyTree, batch: PyTree) -> Float[Array, ""]:
+        return loss(eqx.combine(a, rest), batch)
+
+    return arrays, of_arrays
 
 
 def _check_loss(name: str, loss: Loss, params: PyTree, batch: PyTree) -> None:
@@ -174,58 +175,64 @@ def _gradients(
     optimizer: Any,
     state: PyTree,
     key: PRNGKeyArray,
-) -> list[PyTree]:
-    """Losses, gradients and updates on every batch, as curves and by layer; no gradients if something is not finite."""
+) -> tuple[list[PyTree], float]:
+    """Losses, gradients and updates on every batch, as curves and by layer.
+
+    Returns:
+        The gradients, none if something is not finite, and the seconds that one takes.
+    """
     names = layer_names(params)
 
     @jax.jit
     def look(params: PyTree, batch: PyTree, state: PyTree) -> tuple[Any, ...]:
         value, g = jax.value_and_grad(loss)(params, batch)
-        offered = {"value": value, "grad": g, "value_fn": lambda p: loss(p, batch), "key": key}
-        u = None if optimizer is None else update(optimizer, g, state, params, offered)[0]
-        return value, g, squares(g, names), None if u is None else squares(u, names)
+        offered = {"value": value, "value_fn": lambda p: loss(p, batch), "key": key}
 
-    seen = [look(params, batch, state) for batch in batches]
-    values = np.asarray([float(s[0]) for s in seen])
-    by_layer = np.asarray([s[2] for s in seen], float)
-    weights = np.asarray(jax.jit(lambda p: squares(p, names))(params), float)
+        def moved(g: PyTree) -> Array:
+            return squares(update(optimizer, g, state, params, {**offered, "grad": g})[0], names)
+
+        updates = None if optimizer is None else (moved(g), moved(_anything(params)))
+        return value, g, squares(g, names), updates, squares(params, names)
+
+    seen, seconds = [], 0.0
+    for batch in batches:
+        start = time.perf_counter()
+        seen.append(jax.block_until_ready(look(params, batch, state)))
+        seconds = time.perf_counter() - start  # the last one's, as the first one compiles
+    values, by_layer = np.asarray([float(s[0]) for s in seen]), np.asarray([s[2] for s in seen], float)
+    weights = np.asarray(seen[0][4], float)
     signs.curves = {"loss": values.mean(keepdims=True), "weight norm": np.sqrt(weights.sum(keepdims=True))}
     signs.numbers["batch size"] = examples(batches[0])
     signs.numbers |= input_signs(batches)
-    sizes = [sum(jax.tree.leaves(params)[i].size for i in leaves) for leaves in groups(names).values()]
-    signs.layers = {
-        name: Layer(size, trained=True, reached=bool((g > 0).any()), weight=float(np.sqrt(w / size)),
-                    gradient=float(np.sqrt(np.median(g) / size)))
-        for name, size, w, g in zip(groups(names), sizes, weights, by_layer.T, strict=True)
-    }  # fmt: skip
+    leaves = jax.tree.leaves(params)
+    for (name, own), w, g in zip(groups(names).items(), weights, by_layer.T, strict=True):
+        size = sum(leaves[i].size for i in own)
+        layer = Layer(size, trained=True, reached=bool((g > 0).any()), weight=float(np.sqrt(w / size)))
+        layer.gradient = float(np.sqrt(np.median(g) / size))
+        signs.layers[name] = layer
     bad = ~np.isfinite(values) | ~np.isfinite(by_layer).all(1)
     if bad.any():
-        signs.curves["loss"] = values[[bad.argmax()]]
-        where = _try(signs, "origin", lambda: origin(loss, params, batches[bad.argmax()]))
+        first = int(bad.argmax())
+        signs.curves["loss"] = values[[first]]
+        where = _try(signs, "origin", lambda: origin(loss, params, batches[first]))
         signs.origin = where or "an operation that could not be found"
-        return []
+        return [], seconds
     signs.curves["gradient norm"] = np.asarray([np.median(np.sqrt(by_layer.sum(1)))])
     if optimizer is not None:
-        moved = np.asarray([s[3] for s in seen], float)
+        moved = np.asarray([s[3][0] for s in seen], float)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios, total = np.sqrt(moved / weights), np.sqrt(moved.sum(1) / weights.sum())
         signs.curves["update ratio"] = np.asarray([np.median(total)])
-        free = _moved_at_all(optimizer, state, params, names, key)
-        for layer, ratio, is_free in zip(signs.layers.values(), ratios.T, free, strict=True):
+        free = np.asarray(seen[0][3][1]) > 0
+        # Where nothing moves, the rate is zero at present (a warm-up's first step): no layer is frozen for that.
+        for layer, ratio, is_free in zip(signs.layers.values(), ratios.T, free | ~free.any(), strict=True):
             layer.update, layer.trained = median(ratio), bool(is_free)
-    return [s[1] for s in seen]
+    return [s[1] for s in seen], seconds
 
 
-def _moved_at_all(optimizer: Any, state: PyTree, params: PyTree, names: Sequence[str], key: PRNGKeyArray) -> np.ndarray:
-    """Per layer, whether the optimizer moves it where a gradient arrives; all, where its rate is zero at present."""
-
-    def answer(params: PyTree, state: PyTree) -> Array:
-        g = optax.tree.random_like(key, params)
-        offered = {"value": jnp.ones(()), "grad": g, "value_fn": lambda p: optax.tree.vdot(p, g), "key": key}
-        return squares(update(optimizer, g, state, params, offered)[0], names) > 0
-
-    free = np.asarray(jax.jit(answer)(params, state))
-    return free if free.any() else np.ones_like(free)
+def _anything(params: PyTree) -> PyTree:
+    """A gradient that is nowhere zero, to see what an optimizer would move if one arrived."""
+    return jax.tree.map(lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)
 
 
 def _fill(signs: Signs, seen: Mapping[str, Layer]) -> None:
@@ -251,8 +258,8 @@ def _noise(signs: Signs, loss: Loss, params: PyTree, batches: Sequence[PyTree], 
         size = size // len(cut)
         gradients = _try(signs, "noise scale", lambda: [grad(params, part) for part in cut]) or []
     if len(gradients) >= 2:
-        stacked = jax.tree.map(lambda *g: jnp.stack(g), *gradients)
-        signs.numbers["noise scale"] = float(gradient_noise_scale(stacked, size).batch)
+        scale = jax.jit(lambda g: gradient_noise_scale(jax.tree.map(lambda *a: jnp.stack(a), *g), size).batch)
+        signs.numbers["noise scale"] = float(scale(gradients))
 
 
 def _conflict(losses: Mapping[str, Loss], params: PyTree, batches: Sequence[PyTree]) -> float:
@@ -264,7 +271,9 @@ def _conflict(losses: Mapping[str, Loss], params: PyTree, batches: Sequence[PyTr
     def each(params: PyTree, batch: PyTree) -> list[PyTree]:
         return [jax.grad(f)(params, batch) for f in losses.values()]
 
-    total = [each(params, batch) for batch in batches]
-    mean = jax.tree.map(lambda *g: sum(g) / len(g), *total)
-    unit = [jax.tree.map(lambda a, n=optax.tree.norm(g): a / jnp.maximum(n, 1e-30), g) for g in mean]
-    return min(float(optax.tree.vdot(a, b)) for i, a in enumerate(unit) for b in unit[:i])
+    sums = [np.zeros(0)] * len(losses)
+    for batch in batches:
+        found = [np.concatenate([np.ravel(a) for a in jax.tree.leaves(g)]).astype(float) for g in each(params, batch)]
+        sums = [g + s if s.size else g for g, s in zip(found, sums, strict=True)]
+    unit = [g / np.linalg.norm(g) for g in sums if np.linalg.norm(g) > 0]
+    return min((float(a @ b) for i, a in enumerate(unit) for b in unit[:i]), default=NAN)

@@ -14,6 +14,8 @@ from attractor.diagnosis.findings import Diagnosis, Trial
 from attractor.progress import task
 from attractor.transformations import update
 
+USUAL = 1e-3  # update over weights
+
 
 class Remedy(NamedTuple):
     """A change to a run: its words, a factor of the updates, a limit of the gradient norm, and the kind of batches."""
@@ -47,11 +49,17 @@ def try_remedies(
         state: Its state.
         steps: Of each run.
     """
-    norm = float(diagnosis.signs.curves["gradient norm"][0]) if "gradient norm" in diagnosis.signs.curves else 1.0
+    signs = diagnosis.signs
+    if "update ratio" not in signs.curves:  # the loss is not finite: there is nothing to run
+        return
+    norm, moved = (float(signs.curves[name][0]) for name in ("gradient norm", "update ratio"))
+    # Powers of ten that bring the sharpness below its threshold, and the usual update.
+    excess = np.nanmax([signs.number("sharpness") / signs.number("threshold"), moved / USUAL / 10, 10.0])
+    smaller, larger = 10 ** np.ceil(np.log10(excess)), 10 ** max(np.round(np.log10(USUAL / max(moved, 1e-12))), 1)
     clipped = Remedy("gradient norm clipped to 1", clip=min(1.0, norm / 2))
     remedies = {
-        "step too large": Remedy("a learning rate 10 times smaller", rate=0.1),
-        "step too small": Remedy("a learning rate 10 times larger", rate=10.0),
+        "step too large": Remedy(f"a learning rate {smaller:.0f} times smaller", rate=float(1 / smaller)),
+        "step too small": Remedy(f"a learning rate {larger:.0f} times larger", rate=float(larger)),
         "exploding gradients": clipped,
         "spike": clipped,
         "noisy gradients": Remedy(f"gradients accumulated over {len(batches)} batches", batches="all"),
@@ -60,7 +68,7 @@ def try_remedies(
     found = [f for f in diagnosis if f.name in remedies and (f.name != "noisy gradients" or len(batches) > 1)]
     if not found:
         return
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), *batches)
+    stacked = stack(batches)
     last = max(steps // 10, 1)
 
     def run(joint: bool) -> Callable[..., Array]:
