@@ -32,7 +32,7 @@ PLOTS = {
 def figures(signs: Signs) -> dict[str, go.Figure]:
     """The curves with more than one point, by their title; spikes of the loss are marked in every one."""
     steps, loss = signs.curve("loss")
-    at = [float(steps[i]) for i, _ in sorted(spikes(loss), key=lambda s: -s[1])[:20]]
+    at = [float(steps[s.at]) for s in sorted(spikes(loss), key=lambda s: -s.height)[:20]]
     drawn = {}
     for title, names in PLOTS.items():
         curves = {name: signs.curve(name) for name in names}
