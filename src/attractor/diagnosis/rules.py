@@ -246,7 +246,7 @@ def _exploding(signs: Signs) -> Seen | None:
 
 @rule(
     "vanishing gradients",
-    explains=("plateau", "step too small", "noisy gradients"),
+    explains=("plateau", "step too small", "noisy gradients", "targets unrelated to inputs"),
     remedy="rectifiers in place of sigmoids, initial weights of variance 2 / (number of inputs), skip connections, "
     "or normalization",
     paper="pdlt-effective-theory",

@@ -79,7 +79,8 @@ class Monitor:
         self._gradients: tuple[int, list[Tensor]] | None = None  # of the last look, for the noise
         self._before: list[Tensor] = []
         self._pairs: list[float] = []
-        self._batch = self._spread = self._level = math.nan
+        self._spread = self._level = math.nan
+        self._batches: list[int] = []
         self._origin = self._operation = ""
         self._optimizer_hooks = [
             optimizer.register_step_pre_hook(self._before_step),
@@ -121,12 +122,13 @@ class Monitor:
         """What was seen so far."""
         steps, curves = self._recorder.curves()
         curves = {"loss": np.zeros(0)} | curves
-        numbers = {"batch size": self._batch, "input spread": self._spread, "input level": self._level}
+        size = median(self._batches)
+        numbers = {"batch size": size, "input spread": self._spread, "input level": self._level}
         if self._pairs:
             # Of the gradient's square, what two batches have in common; the first half of a run, for at its end there
             # is noise alone.
             share = float(np.mean(self._pairs[: max(len(self._pairs) // 2, 1)]))
-            numbers["noise scale"] = self._batch * (1 - share) / share if share > 0 else math.inf
+            numbers["noise scale"] = size * (1 - share) / share if share > 0 else math.inf
         ordered = self._in_order()
         trained = _trained(self._optimizer)
         modules = dict(self._model.named_modules())
@@ -194,7 +196,7 @@ class Monitor:
     def _see_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         tensors = [t for t in _tensors((args, kwargs)) if t.ndim]
         if tensors:
-            self._batch = float(len(tensors[0]))
+            self._batches.append(len(tensors[0]))
         x = first_tensor((args, kwargs))
         if x is None or not x.ndim:
             return
