@@ -1,5 +1,6 @@
 """Eight small PyTorch programs that learn, and twelve mistakes that can be planted into each of them."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Net(nn.Module):
         return self.head(self.body(x))
 
 
+@functools.cache
 def _digits() -> tuple[Tensor, Tensor]:
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images, dtype=torch.float32)

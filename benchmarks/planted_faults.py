@@ -81,9 +81,9 @@ def torchmortem(program: Program, seed: int) -> Watcher:
 
     def said() -> Said:
         kept[0].__exit__(None, None, None)
-        order = ["critical", "warning", "info"]
-        found = sorted(kept[0].get_report().findings, key=lambda f: order.index(f.severity.value))
-        titles = dict.fromkeys((f.title.split(" in ")[0], f.severity.value != "info") for f in found)
+        order = ["CRITICAL", "WARNING", "INFO"]
+        found = sorted(kept[0].get_report().findings, key=lambda f: order.index(f.severity.name))
+        titles = dict.fromkeys((f.title.split(" in ")[0], f.severity.name != "INFO") for f in found)
         return [(title, title, alarm) for title, alarm in titles]
 
     return watch, said
@@ -106,7 +106,7 @@ def training_doctor(program: Program, seed: int) -> Watcher:
 
     def said() -> Said:
         surest = sorted(found, key=lambda d: -d.confidence)
-        titles = dict.fromkeys((d.problem, d.severity.value != "info") for d in surest)
+        titles = dict.fromkeys((d.problem, d.severity.name != "INFO") for d in surest)
         return [(title, title, alarm) for title, alarm in titles]
 
     return watch, said

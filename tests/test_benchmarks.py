@@ -69,3 +69,44 @@ def test_second_order_steps_are_timed_beside_steps_that_do_the_same():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     row = module.measure(lambda: problem, ours, dense, 1)
     assert row["speed_up"] == pytest.approx(row["reference_ms"] / row["ms"], rel=0.05)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    pytest.importorskip("torch", reason="an extra")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return load("planted_faults")
+
+
+def test_every_fault_can_be_planted_and_every_program_runs(planted):
+    import faulty_programs as programs
+    import torch
+
+    makers = [*programs.FITTED.values(), *programs.HELD_OUT.values(), *programs.LATER.values()]
+    for i, fault in enumerate(programs.FAULTS.values()):
+        torch.manual_seed(0)
+        program = makers[i % len(makers)]()
+        fault.plant(program)
+        assert len(programs.train(program, 0, steps=2)) == 2
+
+
+def test_a_planted_fault_is_placed_and_tabled(planted, monkeypatch):
+    import faulty_programs as programs
+
+    monkeypatch.setattr(
+        planted, "FAULTS", {name: programs.FAULTS[name] for name in ("frozen layer", "unscaled inputs")}
+    )
+    monkeypatch.setattr(planted, "train", lambda *args, **how: programs.train(*args, **how, steps=40))
+    found = planted.measure(planted.ours, {"recurrent": programs.lstm})
+    assert found["places"] == {("recurrent", "frozen layer"): 1, ("recurrent", "unscaled inputs"): 1}
+    assert set(found["alarms"]) == {("recurrent", 0), ("recurrent", 1)}
+    table = planted.table({"fitted": found}, {"peer": {"fitted": found}})
+    assert "| attractor, programs fitted | 2 of 2 (100%) | 2 of 2 (100%) |" in table
+    assert "| frozen layer | 1 |" in table
+
+
+def test_what_a_peer_says_counts_where_it_could_mean_the_fault(planted):
+    said = [("Loss plateau detected",) * 2 + (False,), ("Update ratio too low",) * 2 + (True,)]
+    assert planted.place(said, "step too small") == 2
+    assert planted.place(said, "unpaired targets") == 1
+    assert planted.place(said, "bad batch") == 0
