@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attractor.comparison import Comparison, compare
     from attractor.decision import Decision
+    from attractor.diagnosis import Monitor, diagnose
     from attractor.engine import run
     from attractor.method import Gradient, Method
     from attractor.objectives import Composite, Constrained, MultiObjective
@@ -26,6 +27,7 @@ _WHERE = {
     "attractor.papers": ("check",),
     "attractor.probe": ("Probe",),
     "attractor.decision": ("Decision",),
+    "attractor.diagnosis": ("Monitor", "diagnose"),
     "attractor.problem": ("Federated", "FixedPoint", "Game", "Minimization", "Problem"),
     "attractor.registry": ("Choice", "LogUniform", "Uniform"),
     "attractor.engine": ("run",),
@@ -33,15 +35,15 @@ _WHERE = {
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names}
 _PACKAGES = (
-    "blackbox", "categories", "credit", "distributed", "dynamics", "games", "generative", "landscape", "linalg", "nn",
-    "operators", "optim", "papers", "physics", "problems", "registry", "representation", "rl", "second_order", "stats",
-    "store",
+    "blackbox", "categories", "credit", "diagnosis", "distributed", "dynamics", "games", "generative", "landscape",
+    "linalg", "nn", "operators", "optim", "papers", "physics", "problems", "registry", "representation", "rl",
+    "second_order", "stats", "store",
 )  # fmt: skip
 
 __all__ = [
     "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
-    "LogUniform", "Method", "Minimization", "MultiObjective", "Probe", "Problem", "Trace", "Uniform", "check",
-    "compare", "run",
+    "LogUniform", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
+    "check", "compare", "diagnose", "run",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

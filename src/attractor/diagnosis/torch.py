@@ -296,7 +296,7 @@ class _History:
             first_gradient=median(self.looks.get("gradient", ())[:4]),
             update=median(self.looks.get("update", ())),
             output=first.get("output", math.nan),
-            dead=median(self.looks.get("dead", ())[-3:]),
+            dead=min(self.looks.get("dead", [math.nan])[-5:]),  # a unit may sleep for a batch
             first_dead=first.get("dead", math.nan),
             saturated=median(self.looks.get("saturated", ())[-3:]),
             first_saturated=first.get("saturated", math.nan),
