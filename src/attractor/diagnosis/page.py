@@ -49,7 +49,7 @@ def render(diagnosis: Diagnosis) -> str:
     if drawn:
         parts += [
             "<h2>Curves</h2>",
-            _spikes(signs),
+            _spikes(drawn),
             f'<div class="plots{" one" * (len(drawn) == 1)}">{_plots(drawn)}</div>',
         ]
     if signs.layers:
@@ -185,10 +185,9 @@ def _anchor(name: str) -> str:
     return "finding-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
-def _spikes(signs: Signs) -> str:
-    from attractor.diagnosis.rules import spikes
-
-    count = len(spikes(signs.curve("loss")[1]))
+def _spikes(drawn: "dict[str, Figure]") -> str:
+    """What the dotted lines are, where there are any."""
+    count = len(next(iter(drawn.values())).layout.shapes or ())  # pyright: ignore[reportAttributeAccessIssue]
     told = {0: "", 1: "A dotted line marks the loss' spike."}.get(count, "Dotted lines mark the loss' spikes.")
     return f'<p class="soft">{told}</p>' if told else ""
 

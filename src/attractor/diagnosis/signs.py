@@ -69,6 +69,7 @@ class Signs:
         operation: The operation that made it so of finite numbers, such as ``log``; empty: not known.
         culprits: Examples or batches by name that a finding may point to.
         notes: What could not be looked at, and why.
+        runs: Of a log with several runs, each of them.
     """
 
     kind: Literal["state", "run", "log"]
@@ -80,6 +81,7 @@ class Signs:
     operation: str = ""
     culprits: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    runs: dict[str, "Signs"] = field(default_factory=dict)
 
     def curve(self, name: str) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Steps and values where a curve was recorded; not-finite values stay, as what they are, for the loss alone."""
