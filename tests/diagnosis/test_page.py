@@ -135,6 +135,16 @@ def test_spikes_are_marked_in_every_plot():
         assert [shape.x0 for shape in figure.layout.shapes] == [2000]
 
 
+def test_every_run_of_a_log_is_drawn():
+    runs = {
+        name: Signs("log", np.arange(3.0), {"loss": np.array([3.0, 2.0, end])}) for name, end in [("a", 1), (EVIL, 2)]
+    }
+    signs = Signs("log", np.arange(3.0), runs["a"].curves, runs=runs)
+    drawn = figures(signs)["Loss of every run"]
+    assert [list(trace.y) for trace in drawn.data] == [[3, 2, 1], [3, 2, 2]]
+    assert EVIL not in drawn.data[1].name  # names in plots are read as markup
+
+
 def test_labels_of_logarithmic_axes_are_few_and_inside():
     for top in (8.0, 60.0, 1e3, 1e12, 1e30):
         signs = Signs("log", np.arange(5.0), {"loss": np.geomspace(1, top, 5)})
