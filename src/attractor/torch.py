@@ -16,6 +16,7 @@ for _ in range(100):
 ```
 """
 
+import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +31,15 @@ from torch import Tensor
 
 from attractor.transformations import as_transformation, averaged, is_transformation, update
 
+_DIAGNOSIS = {"Monitor": "attractor.diagnosis.torch", "diagnose": "attractor.diagnosis.torch_state"}
 SMALL = 65_536  # numbers; the copy of fewer costs less than passing one array more
+
+
+def __getattr__(name: str) -> Any:
+    """What looks at a training lies above all else, and is imported when it is asked for."""
+    if name in _DIAGNOSIS:
+        return getattr(importlib.import_module(_DIAGNOSIS[name]), name)
+    raise AttributeError(f"module 'attractor.torch' has no attribute {name!r}")
 
 
 class Optimizer(torch.optim.Optimizer):

@@ -124,7 +124,7 @@ def parts(batch: PyTree) -> list[PyTree]:
     return [cut(i) for i in range(m)] if m > 1 else [batch]
 
 
-def inputs_of(batch: PyTree) -> Array | None:
+def inputs_of(batch: PyTree) -> Array | np.ndarray | None:
     """The inputs in a batch: its first array of real numbers, of the first entry of a tuple; `None`: there is none.
 
     Targets are never taken for inputs: the later entries of a tuple, and ``y``, ``targets``, ``labels`` of a mapping.

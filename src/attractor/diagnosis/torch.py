@@ -26,8 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from attractor.checks import in_range
+from attractor.diagnosis.batches import input_signs
+from attractor.diagnosis.explain import explain
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.hooks import Look, as_rows, first_tensor, origin, rms
+from attractor.diagnosis.hooks import Look, first_tensor, origin, rms
 from attractor.diagnosis.recorder import Recorder
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Layer, Signs, median
@@ -132,6 +134,17 @@ class Monitor:
         notes = [] if self._step else ["no step was counted: call the monitor with the loss, once a step"]
         return Signs("run", steps, curves, layers, numbers, self._origin, self._operation, notes=notes)
 
+    def explain(self, step: int | None = None) -> str:
+        """In words, what came before the loss of a step.
+
+        Arguments:
+            step: Default: that of the largest spike.
+
+        Raises:
+            ValueError: if it was not recorded, or if no spike is on record.
+        """
+        return explain(self.signs(), step)
+
     def close(self) -> None:
         """Take the hooks off the model and the optimizer."""
         for handle in (*self._optimizer_hooks, *self._model_hooks):
@@ -185,9 +198,9 @@ class Monitor:
         x = first_tensor((args, kwargs))
         if x is None or not x.ndim:
             return
-        spread, level = input_scale(x)
-        self._spread = spread if math.isnan(self._spread) else max(spread, self._spread)
-        self._level = level if math.isnan(self._level) else self._level
+        seen = input_signs([x.detach().float().cpu().numpy()])
+        self._spread = np.fmax(self._spread, seen.get("input spread", math.nan))
+        self._level = seen["input level"] if math.isnan(self._level) else self._level
 
     @torch.no_grad()
     def _before_step(self, *_: Any) -> None:
@@ -326,13 +339,3 @@ def _tensors(tree: Any) -> list[Tensor]:
         return [tree]
     children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
     return [t for child in children for t in _tensors(child)]
-
-
-@torch.no_grad()
-def input_scale(x: Tensor) -> tuple[float, float]:
-    """The largest over the median scale of the features of a batch, and the root mean square of all values."""
-    rows = as_rows(x).float()
-    scales = rows.std(0) if len(rows) > 1 else torch.ones(1)
-    scales = scales[scales > 0]
-    spread = float(scales.max() / scales.median()) if len(scales) else 1.0
-    return spread, rms(x)

@@ -13,10 +13,11 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from attractor.checks import in_range
+from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.findings import Diagnosis, Trial
 from attractor.diagnosis.hooks import first_tensor
 from attractor.diagnosis.rules import judge
-from attractor.diagnosis.signs import Signs
+from attractor.diagnosis.signs import Signs, median
 from attractor.diagnosis.torch import Monitor, check
 from attractor.diagnosis.trials import Remedy, remedies
 from attractor.landscape import stability_threshold
@@ -70,6 +71,7 @@ def diagnose(
         signs, gradients = _looks(model, optimizer, total, batches, advance)
         if signs.origin or not np.isfinite(signs.curves["loss"]).all():
             return judge(signs)
+        signs.numbers |= input_signs([_as_numpy(batch) for batch in batches])
         signs.numbers["noise scale"] = _noise_scale(gradients, signs.number("batch size"))
         found = _suspects(model, loss_fn, batches)
         if found is None:
@@ -111,6 +113,14 @@ def take(loader: Iterable[Any]) -> list[Any]:
                 f"loader: expected batches of equal shapes, got {found} in batch {i}, {shapes[0]} in the first"
             )
     return batches
+
+
+def _as_numpy(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu().numpy() if tree.dtype != torch.bfloat16 else tree.detach().float().cpu().numpy()
+    if isinstance(tree, dict):
+        return {key: _as_numpy(value) for key, value in tree.items()}
+    return tuple(map(_as_numpy, tree)) if isinstance(tree, list | tuple) else tree
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -163,9 +173,10 @@ def _looks(
             optimizer.load_state_dict(copy.deepcopy(state))
             advance(1)
         signs = monitor.signs()
-    signs.kind, last = "state", signs.steps[-1:]
-    means = {name: np.asarray([np.nanmean(v) if np.isfinite(v).any() else v[-1]]) for name, v in signs.curves.items()}
-    signs.steps, signs.curves = last, {n: v for n, v in means.items() if n != "input size"}
+    losses = signs.curves["loss"]
+    signs.kind, signs.steps = "state", signs.steps[-1:]
+    signs.curves = {n: np.asarray([median(v)]) for n, v in signs.curves.items() if n != "input size"}
+    signs.curves["loss"] = losses.mean(keepdims=True)
     for layer in signs.layers.values():
         layer.first_dead = layer.first_saturated = layer.first_gradient = math.nan
     return signs, gradients
@@ -235,7 +246,7 @@ def _sharpness(
     start = np.random.default_rng(0).normal(size=size)
     operator = LinearOperator((size, size), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     try:
-        top = eigsh(operator, 1, which="LA", ncv=min(KRYLOV, size), v0=start, tol=1e-4, maxiter=4)[0]
+        top = eigsh(operator, 1, which="LA", ncv=min(KRYLOV, size), v0=start, tol=1e-4, maxiter=4)[0]  # pyright: ignore[reportArgumentType]
     except (ArpackNoConvergence, RuntimeError) as error:
         notes.append(f"sharpness: {str(error).splitlines()[0]}"[:200])
         return {}

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from attractor.diagnosis.batches import inputs_of
 from attractor.diagnosis.findings import Diagnosis, Trial
+from attractor.diagnosis.signs import Signs
 from attractor.progress import task
 from attractor.transformations import update
 
@@ -24,6 +25,32 @@ class Remedy(NamedTuple):
     rate: float = 1.0
     clip: float = float("inf")
     batches: str = "one"
+
+
+def remedies(signs: Signs, batches: int) -> dict[str, Remedy]:
+    """What a short run can try, by the name of the finding; nothing where the loss is not finite.
+
+    Arguments:
+        signs: Of a state.
+        batches: How many there are.
+    """
+    if "update ratio" not in signs.curves:
+        return {}
+    norm, moved = (float(signs.curves[name][0]) for name in ("gradient norm", "update ratio"))
+    # Powers of ten that bring the sharpness below its threshold, and the usual update.
+    excess = np.nanmax([signs.number("sharpness") / signs.number("threshold"), moved / USUAL / 10, 10.0])
+    smaller, larger = 10 ** np.ceil(np.log10(excess)), 10 ** max(np.round(np.log10(USUAL / max(moved, 1e-12))), 1)
+    clipped = Remedy("gradient norm clipped to 1", clip=min(1.0, norm / 2))
+    known = {
+        "step too large": Remedy(f"a learning rate {smaller:.0f} times smaller", rate=float(1 / smaller)),
+        "step too small": Remedy(f"a learning rate {larger:.0f} times larger", rate=float(larger)),
+        "exploding gradients": clipped,
+        "spike": clipped,
+        "badly scaled inputs": Remedy("standardized inputs", batches="standardized"),
+    }
+    if batches > 1:
+        known["noisy gradients"] = Remedy(f"gradients accumulated over {batches} batches", batches="all")
+    return known
 
 
 def try_remedies(
@@ -49,23 +76,8 @@ def try_remedies(
         state: Its state.
         steps: Of each run.
     """
-    signs = diagnosis.signs
-    if "update ratio" not in signs.curves:  # the loss is not finite: there is nothing to run
-        return
-    norm, moved = (float(signs.curves[name][0]) for name in ("gradient norm", "update ratio"))
-    # Powers of ten that bring the sharpness below its threshold, and the usual update.
-    excess = np.nanmax([signs.number("sharpness") / signs.number("threshold"), moved / USUAL / 10, 10.0])
-    smaller, larger = 10 ** np.ceil(np.log10(excess)), 10 ** max(np.round(np.log10(USUAL / max(moved, 1e-12))), 1)
-    clipped = Remedy("gradient norm clipped to 1", clip=min(1.0, norm / 2))
-    remedies = {
-        "step too large": Remedy(f"a learning rate {smaller:.0f} times smaller", rate=float(1 / smaller)),
-        "step too small": Remedy(f"a learning rate {larger:.0f} times larger", rate=float(larger)),
-        "exploding gradients": clipped,
-        "spike": clipped,
-        "noisy gradients": Remedy(f"gradients accumulated over {len(batches)} batches", batches="all"),
-        "badly scaled inputs": Remedy("standardized inputs", batches="standardized"),
-    }
-    found = [f for f in diagnosis if f.name in remedies and (f.name != "noisy gradients" or len(batches) > 1)]
+    known = remedies(diagnosis.signs, len(batches))
+    found = [f for f in diagnosis if f.name in known]
     if not found:
         return
     stacked = stack(batches)
@@ -104,7 +116,7 @@ def try_remedies(
         without = end(Remedy("none"))
         advance(1)
         for finding in found:
-            remedy = remedies[finding.name]
+            remedy = known[finding.name]
             finding.trial = Trial(remedy.words, without, end(remedy), steps)
             advance(1)
 
