@@ -55,7 +55,7 @@ def test_the_page_has_findings_curves_layers_numbers_and_notes():
     text = render(diagnosis)
     body = text.partition("<body>")[2]
     for part in ("At step 2000 the loss jumps", "Try", "clipped norm: loss 1 after 30 steps", "Loss", "Gradient norm",
-                 "Layers", "25%", "batch size", "Notes"):  # fmt: skip
+                 "Layers", "25%", "batch size", "Not looked at"):  # fmt: skip
         assert part in body, part
     assert not re.search(r"""(src|href)=["'](?!#|https://(arxiv|doi))""", body)  # all of it is in the page
 
