@@ -98,7 +98,9 @@ def _of_function(target: str, confirm: bool, columns: list[str] | None) -> "Diag
 
     found = load_object(target, "MODULE:FUNCTION")
     given = _arguments(found() if callable(found) else found, target, inspect.signature(diagnose))
-    return diagnose(**(given | ({"confirm": True} if confirm else {})))
+    if confirm:
+        given = given | {"confirm": True}
+    return diagnose(**given)
 
 
 def _arguments(given: Any, target: str, accepted: inspect.Signature) -> dict[str, Any]:
