@@ -186,9 +186,8 @@ class LightningMonitor(_Watch):
         self._tell()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Keep the validation's loss for the step before."""
-        if not trainer.sanity_checking:
-            self._validated(trainer.callback_metrics)
+        """Keep the validation's loss for the step before; that of Lightning's check before the first is dropped."""
+        self._validated(trainer.callback_metrics)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Take the hooks off, and write the report."""
