@@ -2,7 +2,8 @@
 
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
-proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves.
+proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves. ``{{ findings }}``,
+``{{ thresholds }}`` and ``{{ planted }}`` are about `attractor.diagnose`.
 """
 
 import html
@@ -11,6 +12,7 @@ import re
 from pathlib import Path
 
 import plotly.graph_objects as go
+from findings import findings, planted, thresholds
 from recorded import claims, measured, needed, outcome, plain, table
 
 from attractor import registry
@@ -22,13 +24,12 @@ DATA = Path(__file__).with_name("data") / "steps_to_target.json"
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    def found(match: re.Match[str]) -> str:
-        arguments = [a.strip() for a in (match[2] or "").split(",") if a.strip()]
-        return {"optimizers": optimizers, "fastest": fastest, "verdicts": verdicts, "rates": rates, "curves": curves}[
-            match[1]
-        ](*arguments)
+    known = {f.__name__: f for f in (optimizers, fastest, verdicts, rates, curves, findings, thresholds, planted)}
 
-    return re.sub(r"\{\{ *(optimizers|fastest|verdicts|rates|curves)(?:: *([^}]*?))? *\}\}", found, markdown)
+    def found(match: re.Match[str]) -> str:
+        return known[match[1]](*(a.strip() for a in (match[2] or "").split(",") if a.strip()))
+
+    return re.sub(rf"\{{\{{ *({'|'.join(known)})(?:: *([^}}]*?))? *\}}\}}", found, markdown)
 
 
 def shared() -> dict[str, dict]:

@@ -145,6 +145,7 @@ def test_a_fault_in_one_of_several_runs_is_found(written):
     bad = "step,loss\n" + "".join(f"{i},{np.exp(i / 20):.4f}\n" for i in range(60))
     found = diagnose_log(written(good, "a.csv"), written(good, "b.csv"), written(bad, "c.csv"))
     assert "1 of 3 runs; clearest in c" in found["step too large"].sentence
+    assert "clearest" not in found["luck of the seed"].sentence  # that is about all of them
 
 
 def test_findings_from_curves(written):

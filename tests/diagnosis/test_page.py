@@ -55,7 +55,7 @@ def test_the_page_has_findings_curves_layers_numbers_and_notes():
     text = render(diagnosis)
     body = text.partition("<body>")[2]
     for part in ("At step 2000 the loss jumps", "Try", "clipped norm: loss 1 after 30 steps", "Loss", "Gradient norm",
-                 "Layers", "25%", "batch size", "Notes"):  # fmt: skip
+                 "Layers", "25%", "batch size", "Not looked at"):  # fmt: skip
         assert part in body, part
     assert not re.search(r"""(src|href)=["'](?!#|https://(arxiv|doi))""", body)  # all of it is in the page
 
@@ -133,6 +133,16 @@ def test_spikes_are_marked_in_every_plot():
     assert set(drawn) == {"Loss", "Gradient norm"}
     for figure in drawn.values():
         assert [shape.x0 for shape in figure.layout.shapes] == [2000]
+
+
+def test_every_run_of_a_log_is_drawn():
+    runs = {
+        name: Signs("log", np.arange(3.0), {"loss": np.array([3.0, 2.0, end])}) for name, end in [("a", 1), (EVIL, 2)]
+    }
+    signs = Signs("log", np.arange(3.0), runs["a"].curves, runs=runs)
+    drawn = figures(signs)["Loss of every run"]
+    assert [list(trace.y) for trace in drawn.data] == [[3, 2, 1], [3, 2, 2]]
+    assert EVIL not in drawn.data[1].name  # names in plots are read as markup
 
 
 def test_labels_of_logarithmic_axes_are_few_and_inside():

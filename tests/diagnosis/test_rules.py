@@ -192,6 +192,34 @@ def test_smooth_is_the_median_of_windows_and_skips_what_is_not_finite():
     np.testing.assert_allclose(smooth(np.asarray([1.0, np.nan, 3.0, 5.0]), 2), [1.0, 4.0])
 
 
+def test_a_normalization_forgets_the_size_of_what_came_before():
+    layers = {"embed": Layer(output=0.006), "norm": Layer(output=1.0, normalized=True), "next": Layer(output=3.0)}
+    assert judge(Signs("run", STEPS, {}, layers)).names == []
+    layers["norm"].normalized = False
+    assert judge(Signs("run", STEPS, {}, layers)).names == ["exploding gradients"]
+
+
+def test_a_validation_loss_that_is_best_at_its_end_is_no_overfitting():
+    falling = np.where(STEPS % 10 == 0, 10.0 * np.exp(-STEPS / 12), np.nan)
+    assert "overfitting" not in judge(run(validation_loss=falling)).names
+
+
+def test_spikes_are_those_of_a_loop():
+    random = np.random.default_rng(3)
+    loss = np.exp(random.normal(0, 0.4, 300)) * np.where(random.random(300) < 0.03, 40, 1)
+    loss[[90, 200]] = np.nan, np.inf
+    expected = []
+    for i in range(5, 297):
+        before = loss[max(i - 20, 0) : i]
+        if np.isfinite(loss[i]) and np.isfinite(before).all():
+            usual = np.median(before)
+            limit = THRESHOLDS["spike"] * max(1, before.max() / usual / 2)
+            if loss[i] / usual > limit and not (expected and i - expected[-1] <= 20):
+                expected.append(i)
+    assert len(expected) > 3
+    assert [s.at for s in spikes(loss)] == expected
+
+
 def test_what_rules_name_exists():
     from attractor.papers import find
 

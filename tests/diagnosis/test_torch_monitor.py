@@ -306,3 +306,29 @@ def test_what_cannot_be_watched_is_refused_by_name():
         Monitor(model, optimizer, every=0)
     with pytest.raises(ValueError, match="loss: expected a single number, got shape"):
         Monitor(model, optimizer)(torch.ones(3))
+
+
+def test_a_closure_gives_the_numbers_of_the_same_step_without_one():
+    results = []
+    for closed in (False, True):
+        torch.manual_seed(2)
+        model = net()
+        optimizer = torch.optim.Adam(model.parameters(), 0.01)
+        monitor = Monitor(model, optimizer, every=2)
+        for _ in range(12):
+            x, y = batch()
+
+            def closure(x=x, y=y, model=model, optimizer=optimizer):
+                optimizer.zero_grad()
+                loss = (model(x) - y).square().mean()
+                loss.backward()
+                return loss
+
+            loss = optimizer.step(closure) if closed else closure()
+            if not closed:
+                optimizer.step()
+            monitor(loss)
+        results.append(monitor.signs())
+    for name, curve in results[0].curves.items():
+        np.testing.assert_allclose(results[1].curves[name], curve, rtol=1e-6)
+    assert results[0].numbers == pytest.approx(results[1].numbers)

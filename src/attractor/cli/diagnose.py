@@ -98,7 +98,9 @@ def _of_function(target: str, confirm: bool, columns: list[str] | None) -> "Diag
 
     found = load_object(target, "MODULE:FUNCTION")
     given = _arguments(found() if callable(found) else found, target, inspect.signature(diagnose))
-    return diagnose(**(given | ({"confirm": True} if confirm else {})))
+    if confirm:
+        given["confirm"] = True
+    return diagnose(**given)
 
 
 def _arguments(given: Any, target: str, accepted: inspect.Signature) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def _arguments(given: Any, target: str, accepted: inspect.Signature) -> dict[str
     for name in given:
         if name not in accepted.parameters:
             raise unknown("argument", str(name), accepted.parameters, f"known are {', '.join(accepted.parameters)}")
-    return given
+    return dict(given)
 
 
 def _names(given: dict) -> str:

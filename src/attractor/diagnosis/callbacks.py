@@ -154,18 +154,10 @@ class LightningMonitor(_Watch):
                 for handle in handles:
                     handle.remove()
                 handles.clear()
-                monitor = self._start(module, list(trainer.optimizers))
-                # Lightning computes the gradients inside of `optimizer.step`: what the monitor does before a step has
-                # to be done after them.
-                monitor._optimizer_hooks[0].remove()
+                self._start(module, list(trainer.optimizers))
 
         candidates = [m for m in (pl_module, *pl_module.children()) if next(m.parameters(), None) is not None]
         handles += [m.register_forward_pre_hook(called) for m in candidates]
-
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """Look at the gradients, and at the weights before they move."""
-        if self.monitor is not None:
-            self.monitor._before_step()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count a step, once its optimizer has moved."""
@@ -186,9 +178,8 @@ class LightningMonitor(_Watch):
         self._tell()
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """Keep the validation's loss for the step before."""
-        if not trainer.sanity_checking:
-            self._validated(trainer.callback_metrics)
+        """Keep the validation's loss for the step before; that of Lightning's check before the first is dropped."""
+        self._validated(trainer.callback_metrics)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Take the hooks off, and write the report."""

@@ -39,6 +39,10 @@ def figures(signs: Signs) -> dict[str, go.Figure]:
         curves = {name: (x, y) for name, (x, y) in curves.items() if np.isfinite(y).sum() > 1}
         if curves:
             drawn[title] = _figure(curves, at)
+    if signs.runs:
+        several = {name: of_run.curve("loss") for name, of_run in list(signs.runs.items())[: len(COLORS)]}
+        several = {name: (x, y) for name, (x, y) in several.items() if np.isfinite(y).any()}
+        drawn = {"Loss of every run": _figure(several, []), **drawn}
     return drawn
 
 
@@ -57,7 +61,7 @@ def _figure(curves: dict[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, "
         x, y = thinned(x, y)
         dots = "lines+markers" if len(x) <= 50 else "lines"
         figure.add_scatter(
-            x=x, y=np.where(np.isfinite(y), y, np.nan), name=name, mode=dots,
+            x=x, y=np.where(np.isfinite(y), y, np.nan), name=html.escape(name), mode=dots,
             line={"color": COLORS[i], "width": 1 if long else 1.6}, opacity=0.45 if long else 1,
             marker={"size": 5}, hovertemplate="step %{x:,}<br>%{y:.4g}",
         )  # fmt: skip
@@ -79,7 +83,7 @@ def _figure(curves: dict[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, "
     grid = {"gridcolor": "rgba(125,133,144,0.22)", "zeroline": False, "automargin": True}
     figure.update_xaxes(title="step", nticks=6, **grid)
     if every.min() == every.max():  # plotly would show it between minus one and one
-        grid["range"] = sorted((0, 2 * float(every.max()) or 1))
+        grid["range"] = sorted((0.5 * float(every.max()), 1.5 * float(every.max()) or 1))
     return figure.update_yaxes(**grid, **(_log_ticks(every) if log else {"nticks": 5, "exponentformat": "power"}))
 
 
@@ -89,8 +93,9 @@ def _log_ticks(values: Float[np.ndarray, " n"]) -> dict:
     pad = 0.05 * (high - low)
     low, high = low - pad, high + pad
     decades = [10.0**e for e in range(math.ceil(low), math.floor(high) + 1)]
-    if len(decades) < 2:  # within a decade, or two halves
-        candidates = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 3, 5, 7)]
+    if len(decades) < 2:  # within a decade, or parts of two
+        shown = (1, 2, 5) if high - low > 1 else (1, 2, 3, 5, 7)
+        candidates = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in shown]
         ticks = [t for t in candidates if low <= math.log10(t) <= high]
     else:
         ticks = decades[:: -(-len(decades) // 6)]

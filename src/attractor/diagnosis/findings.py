@@ -96,6 +96,9 @@ class Diagnosis:
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.names or name in self.findings
+
     def __len__(self) -> int:
         return len(self.findings)
 
@@ -138,7 +141,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         if not self.findings:
-            return "\n".join(["Nothing stands out.", *(f"Not looked at: {note}" for note in self.signs.notes)])
+            return "\n".join(["Nothing stands out.", *self._notes()])
         lines = []
         for i, f in enumerate(self.findings, 1):
             lines.append(f"{i}. {f.name} ({f.sure}): {f.sentence}")
@@ -150,7 +153,10 @@ class Diagnosis:
                 lines.append(f"   Tried: {told(f.trial)}")
             if f.support:
                 lines.append(f"   See: {f.support}")
-        return "\n".join([*lines, *(f"Not looked at: {note}" for note in self.signs.notes)])
+        return "\n".join([*lines, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        return [f"{'Note' if self.signs.kind == 'log' else 'Not looked at'}: {note}" for note in self.signs.notes]
 
     __repr__ = __str__
 

@@ -69,7 +69,7 @@ class Look:
             own = sum(p.numel() for p in module.parameters(recurse=False))
             if output is None or not own or name in self.layers:
                 return
-            layer = self.layers[name] = Layer(output=rms(output))
+            layer = self.layers[name] = Layer(output=rms(output), normalized="Norm" in type(module).__name__)
             if self._ranks and _is_linear(module):
                 layer.rank = effective_rank(output)
             if isinstance(module, _RECURRENT):

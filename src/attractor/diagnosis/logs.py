@@ -1,6 +1,7 @@
 """What the curves of a run's log say: CSV, JSON, TensorBoard's event files, a Weights & Biases export."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from attractor.names import unknown
 
 EVENTS = "tfevents"
 TABLES = (".csv", ".tsv", ".txt", ".log", ".jsonl", ".ndjson", ".json")
-UNSEEN = "a log has curves alone: no layers, activations, batches or labels"
+UNSEEN = "layers, activations, batches, labels: a log has curves alone"
 
 
 def read_log(*paths: str | Path, columns: Mapping[str, str] | None = None) -> Signs:
@@ -86,6 +87,9 @@ def _read(paths: tuple[str | Path, ...], columns: Mapping[str, str] | None) -> d
     if not paths:
         raise ValueError("paths: expected at least one log file or folder")
     runs = _merged([run for path in paths for run in _runs_at(Path(path), chosen)])
+    if len({run.file for run in runs}) == 1:  # the file's name tells nothing apart
+        for run in runs:
+            run.name = run.name.rpartition(", ")[2]
     for role, column in chosen.items():
         if role != "step" and not any(names.plain(column) in _names_of(run) for run in runs) and role != "run":
             raise unknown("column", column, runs[0].columns, f"{runs[0].file} has {', '.join(runs[0].columns)}")
@@ -216,8 +220,7 @@ def _together(runs: dict[str, Signs]) -> Signs:
     finite = sorted(v for v in ends.values() if np.isfinite(v))
     ranked = sorted(runs, key=lambda name: ends[name] if np.isfinite(ends[name]) else np.inf)
     middle = ranked[(len(ranked) - 1) // 2]
-    signs = runs[middle]
-    signs.numbers["seeds"] = float(len(runs))
+    signs = replace(runs[middle], numbers={"seeds": float(len(runs))}, notes=list(runs[middle].notes), runs=runs)
     mean = abs(float(np.mean(finite))) if finite else 0.0
     if len(finite) >= 2 and mean > 0:
         signs.numbers["seed spread"] = float(np.std(finite, ddof=1)) / mean

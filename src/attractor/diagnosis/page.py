@@ -49,7 +49,7 @@ def render(diagnosis: Diagnosis) -> str:
     if drawn:
         parts += [
             "<h2>Curves</h2>",
-            _spikes(signs),
+            _spikes(drawn),
             f'<div class="plots{" one" * (len(drawn) == 1)}">{_plots(drawn)}</div>',
         ]
     if signs.layers:
@@ -62,7 +62,7 @@ def render(diagnosis: Diagnosis) -> str:
         rows = "".join(f'<tr><th scope="row">{_escape(k)}</th><td>{v:.4g}</td></tr>' for k, v in numbers.items())
         parts += ["<h2>Numbers</h2>", _scroll(f'<table class="facts layers"><tbody>{rows}</tbody></table>', "Numbers")]
     if signs.notes:
-        parts += ["<h2>Notes</h2>", _notes(signs)]
+        parts += [f"<h2>{_noted(signs)}</h2>", _notes(signs)]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{house}{STYLE}</style>{_library() if drawn else ""}</head><body>
@@ -120,7 +120,7 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
             grid.add_row(label, Text(text))
         console.print(Padding(grid, (0, 0, 1, 3)))
     for note in diagnosis.signs.notes:
-        console.print(Text(f"Note: {note}", style="dim"))
+        console.print(Text(f"{_noted(diagnosis.signs)}: {note}", style="dim"))
 
 
 def _details(finding: Finding) -> dict[str, str]:
@@ -185,10 +185,9 @@ def _anchor(name: str) -> str:
     return "finding-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
-def _spikes(signs: Signs) -> str:
-    from attractor.diagnosis.rules import spikes
-
-    count = len(spikes(signs.curve("loss")[1]))
+def _spikes(drawn: "dict[str, Figure]") -> str:
+    """What the dotted lines are, where there are any."""
+    count = len(next(iter(drawn.values())).layout.shapes or ())  # pyright: ignore[reportAttributeAccessIssue]
     told = {0: "", 1: "A dotted line marks the loss' spike."}.get(count, "Dotted lines mark the loss' spikes.")
     return f'<p class="soft">{told}</p>' if told else ""
 
@@ -211,6 +210,11 @@ def _library() -> str:
 def _scroll(table: str, label: str) -> str:
     """A table that scrolls by itself where the page is narrow; with the keyboard too."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
+
+
+def _noted(signs: Signs) -> str:
+    """What notes are: of a log, mostly what was taken for what."""
+    return "Note" if signs.kind == "log" else "Not looked at"
 
 
 def _notes(signs: Signs) -> str:

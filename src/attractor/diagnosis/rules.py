@@ -5,6 +5,7 @@ The order of `RULES` is causal: data, wiring and initial weights come before the
 looks like. What another finding explains is named after it.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,9 @@ def judge(signs: Signs) -> Diagnosis:
             and (finding.name in explains[other.name] or explains[other.name] == EVERYTHING)
             and other.confidence >= min(0.65, finding.confidence)
         ]
+    for first, second in itertools.combinations(found, 2):  # in the order of the rules
+        if first.name in second.follows and second.name in first.follows:
+            first.follows.remove(second.name)
     found.sort(key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name)))
     return Diagnosis(found, signs)
 
@@ -232,7 +236,9 @@ def _inputs(signs: Signs) -> Seen | None:
 def _exploding(signs: Signs) -> Seen | None:
     least, growth, largest = math.inf, 0.0, ""
     for name, layer in signs.layers.items():
-        if layer.output > 0 and math.isfinite(layer.output):
+        if layer.normalized:
+            least = layer.output  # whatever came before is forgotten
+        elif layer.output > 0 and math.isfinite(layer.output):
             if layer.output / least > growth:
                 growth, largest = layer.output / least, name
             least = min(least, layer.output)
@@ -262,7 +268,7 @@ def _vanishing(signs: Signs) -> Seen | None:
         return None
     ratio, where = min(ratios)
     sentence = f"The gradient of the first layers is {ratio:.2g} times that of the last ones (root mean squares)."
-    return Seen(THRESHOLDS["shrinkage"] / max(ratio, 1e-30), 1.0, sentence, where)
+    return Seen(1 / max(ratio, 1e-30), 1 / THRESHOLDS["shrinkage"], sentence, where)
 
 
 @rule(
@@ -369,7 +375,7 @@ def _small(signs: Signs) -> Seen | None:
     if not moved > 0:
         return None
     sentence = f"A step changes the weights by {moved:.2g} of their size; about 1e-3 is usual."
-    return Seen(THRESHOLDS["small step"] / moved, 1.0, sentence)
+    return Seen(1 / moved, 1 / THRESHOLDS["small step"], sentence)
 
 
 @rule(
@@ -423,15 +429,21 @@ class Spike(NamedTuple):
 
 def spikes(loss: np.ndarray, window: int = 20) -> list[Spike]:
     """The first steps at which a loss jumps above the median, and the scatter, of the steps before."""
+    n = len(loss)
+    usual, most = np.full(n, NAN), np.full(n, NAN)
+    for i in range(5, min(window, n)):
+        usual[i], most[i] = np.median(loss[:i]), np.max(loss[:i])
+    if n > window:
+        before = np.lib.stride_tricks.sliding_window_view(loss[:-1], window)
+        usual[window:], most[window:] = np.median(before, 1), np.max(before, 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        heights = np.where(np.isfinite(loss) & np.isfinite(most) & (usual > 0), loss / usual, 0)
+        jumps = heights > THRESHOLDS["spike"] * np.maximum(1.0, most / usual / 2)
     found: list[Spike] = []
-    for i in range(5, len(loss)):
-        before, after = loss[max(i - window, 0) : i], loss[i + 1 : i + 1 + window]
-        usual = float(np.median(before))
-        if not (np.isfinite(loss[i]) and np.isfinite(before).all() and usual > 0 and len(after) >= 3):
-            continue
-        height, scatter = loss[i] / usual, float(np.max(before)) / usual
-        if height > THRESHOLDS["spike"] * max(1.0, scatter / 2) and not (found and i - found[-1].at <= window):
-            found.append(Spike(i, float(height), bool(np.nanmin(after) < loss[i] / 2)))
+    for i in np.flatnonzero(jumps[: n - 3]):
+        if not (found and i - found[-1].at <= window):
+            after = loss[i + 1 : i + 1 + window]
+            found.append(Spike(int(i), float(heights[i]), bool(np.nanmin(after) < loss[i] / 2)))
     return found
 
 
@@ -527,7 +539,7 @@ def _overfitting(signs: Signs) -> Seen | None:
     best = int(np.argmin(validation))
     ratio = float(np.median(validation[-3:]) / validation[best])
     windows = smooth(loss)
-    if not windows[-1] < windows[len(windows) // 2] * 1.02:
+    if best >= len(validation) - 3 or not windows[-1] < windows[len(windows) // 2] * 1.02:
         return None
     sentence = f"The validation loss was best at step {int(steps[best])} and is {ratio:.3g} times that now."
     return Seen(ratio - 1, THRESHOLDS["overfitting"] - 1, sentence, f"step {int(steps[best])}")
@@ -554,7 +566,7 @@ def _rank(signs: Signs) -> Seen | None:
         return None
     worst = min(ranks, key=lambda n: ranks[n])
     sentence = f"The outputs of {worst} fill {_percent(ranks[worst])} of the dimensions they could (effective rank)."
-    return Seen(THRESHOLDS["rank"] / max(ranks[worst], 1e-6), 1.0, sentence, worst)
+    return Seen(1 / max(ranks[worst], 1e-6), 1 / THRESHOLDS["rank"], sentence, worst)
 
 
 @rule("plateau", remedy="a larger step, a warm restart, or patience: saddles pass", paper="deep-linear-exact-dynamics")

@@ -30,6 +30,7 @@ class Layer:
         first_gradient: The same over the first looks.
         update: Length of a step over the length of the weights: the median over looks.
         output: Root mean square of what it puts out, at the first look.
+        normalized: Whether it normalizes, so that this size says nothing of what came before.
         dead: Share of units that are constant over a batch, at the last look.
         first_dead: The same at the first look.
         saturated: Share of values at the ends of a bounded nonlinearity's range, at the last look.
@@ -45,6 +46,7 @@ class Layer:
     first_gradient: float = NAN
     update: float = NAN
     output: float = NAN
+    normalized: bool = False
     dead: float = NAN
     first_dead: float = NAN
     saturated: float = NAN
@@ -69,6 +71,7 @@ class Signs:
         operation: The operation that made it so of finite numbers, such as ``log``; empty: not known.
         culprits: Examples or batches by name that a finding may point to.
         notes: What could not be looked at, and why.
+        runs: Of a log with several runs, each of them.
     """
 
     kind: Literal["state", "run", "log"]
@@ -80,6 +83,7 @@ class Signs:
     operation: str = ""
     culprits: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    runs: dict[str, "Signs"] = field(default_factory=dict)
 
     def curve(self, name: str) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Steps and values where a curve was recorded; not-finite values stay, as what they are, for the loss alone."""

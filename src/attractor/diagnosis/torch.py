@@ -83,7 +83,7 @@ class Monitor:
         self._batches: list[int] = []
         self._origin = self._operation = ""
         self._optimizer_hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_pre_hook(self._step_begins),
             optimizer.register_step_post_hook(self._after_step),
         ]
         self._model_hooks = [
@@ -204,8 +204,23 @@ class Monitor:
         self._spread = np.fmax(self._spread, seen.get("input spread", math.nan))
         self._level = seen["input level"] if math.isnan(self._level) else self._level
 
+    def _step_begins(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict[str, Any]) -> Any:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            return self._before_step()
+        pending = [True]
+
+        def watched() -> Any:  # there are gradients once the closure was called
+            loss = closure()
+            if pending:
+                pending.clear()
+                self._before_step()
+            return loss
+
+        return (args[0], watched), {name: value for name, value in kwargs.items() if name != "closure"}
+
     @torch.no_grad()
-    def _before_step(self, *_: Any) -> None:
+    def _before_step(self) -> None:
         noisy = self._gradients is not None and self._gradients[0] == self._step - 1
         if not (self._looked or noisy):
             return
@@ -274,7 +289,7 @@ class _History:
     """What looks saw of one layer: the first values, and the latest."""
 
     def __init__(self) -> None:
-        self.ran = False
+        self.ran = self.normalized = False
         self.looks: dict[str, list[float]] = {}
         self.size = 0
 
@@ -286,7 +301,7 @@ class _History:
                 del values[EARLY]
 
     def saw(self, layer: Layer) -> None:
-        self.ran = True
+        self.ran, self.normalized = True, layer.normalized
         for name in ("output", "dead", "saturated", "rank"):
             self._add(name, getattr(layer, name))
 
@@ -311,6 +326,7 @@ class _History:
             first_gradient=median(self.looks.get("gradient", ())[:4]),
             update=median(self.looks.get("update", ())),
             output=first.get("output", math.nan),
+            normalized=self.normalized,
             dead=min(self.looks.get("dead", [math.nan])[-5:]),  # a unit may sleep for a batch
             first_dead=first.get("dead", math.nan),
             saturated=median(self.looks.get("saturated", ())[-3:]),
