@@ -119,8 +119,6 @@ def fit_as_lightning_does(watch, epochs, accumulate=1):
                     optimizer.zero_grad()
                 last.append(torch.nn.functional.mse_loss(module.net(x), y) / accumulate)
                 last[0].backward()
-                if (i + 1) % accumulate == 0:
-                    watch.on_before_optimizer_step(trainer, module, optimizer)
 
             if (i + 1) % accumulate == 0:  # the gradients are computed inside of the step
                 optimizer.step(closure)

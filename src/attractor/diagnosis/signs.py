@@ -88,7 +88,7 @@ class Signs:
     def curve(self, name: str) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
         """Steps and values where a curve was recorded; not-finite values stay, as what they are, for the loss alone."""
         values = np.asarray(self.curves.get(name, np.full(len(self.steps), NAN)), float)
-        kept = ~np.isnan(values) if name != "loss" else np.ones(len(values), bool)
+        kept = ~np.isnan(values) if name != "loss" else np.full(len(values), name in self.curves)
         return np.asarray(self.steps, float)[kept], values[kept]
 
     def number(self, name: str) -> float:
