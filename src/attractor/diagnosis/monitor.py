@@ -1,5 +1,6 @@
 """Watch a run: one line in a JAX loop keeps a record that costs next to nothing, and explains what happened."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -216,4 +217,9 @@ def _read(values: Sequence[Any]) -> list[float]:
 
 
 def _leaves(tree: PyTree) -> list[Array]:
-    return [a for a in jax.tree.leaves(tree) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.inexact)]
+    return [a for a in jax.tree.leaves(tree) if hasattr(a, "dtype") and _is_inexact(a.dtype)]
+
+
+@functools.cache  # asked at every look, of every array
+def _is_inexact(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.inexact))
