@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from attractor.diagnosis import diagnose
 from attractor.diagnosis.sharpness import sharpness_signs
@@ -27,6 +28,15 @@ def loss(p, batch):
     return jnp.mean((jnp.tanh(x @ p["w1"] + p["b1"]) @ p["w2"] - y[:, None]) ** 2)
 
 
+GRADIENT = jax.jit(jax.value_and_grad(loss))
+
+
+def dense_hessian(p):
+    vector, unravel = ravel_pytree(p)
+    stacked = jax.tree.map(lambda *a: np.stack(a), *BATCHES)
+    return jax.jit(jax.hessian(lambda v: jax.vmap(lambda b: loss(unravel(v), b))(stacked).mean()))(vector)
+
+
 def flat(tree):
     return np.concatenate([np.ravel(a) for a in jax.tree.leaves(tree)]).astype(float)
 
@@ -39,17 +49,16 @@ def healthy():
 
 def test_its_numbers_are_those_of_dense_algebra(healthy):
     signs, p = healthy.signs, jax.tree.map(jnp.asarray, params())
-    gradients = np.stack([flat(jax.grad(loss)(p, b)) for b in BATCHES])
+    gradients = np.stack([flat(GRADIENT(p, b)[1]) for b in BATCHES])
     single, joint = np.mean((gradients**2).sum(1)), (gradients.mean(0) ** 2).sum()
     signal, noise = (4 * joint - single) / 3, 8 * (single - joint) * 4 / 3
     assert signs.number("noise scale") == pytest.approx(noise / signal, rel=1e-3)
     assert signs.number("batch size") == 8
-    vector, unravel = jax.flatten_util.ravel_pytree(p)
-    hessian = np.mean([jax.hessian(lambda v, b=b: loss(unravel(v), b))(vector) for b in BATCHES], 0)
+    hessian = dense_hessian(p)
     assert signs.number("sharpness") == pytest.approx(np.linalg.eigvalsh(hessian)[-1], rel=1e-3)
     assert signs.number("threshold") == pytest.approx(3 / 0.01, rel=1e-3)
-    norms, size = np.sqrt((gradients**2).sum(1)), np.linalg.norm(vector)
-    losses = np.asarray([float(loss(p, b)) for b in BATCHES])
+    norms, size = np.sqrt((gradients**2).sum(1)), np.linalg.norm(flat(p))
+    losses = np.asarray([float(GRADIENT(p, b)[0]) for b in BATCHES])
     assert signs.curve("loss")[1] == pytest.approx([losses.mean()], rel=1e-5)
     assert signs.curve("validation loss")[1] == pytest.approx([losses[0]], rel=1e-5)
     assert signs.curve("gradient norm")[1] == pytest.approx([np.median(norms)], rel=1e-4)
@@ -67,24 +76,22 @@ def test_its_layers_are_in_order_and_hold_weights_and_outputs(healthy):
     assert layers["w1"].reached
     assert layers["w1"].weight == pytest.approx(np.sqrt(np.mean(np.r_[p["w1"].ravel(), p["b1"]] ** 2)), rel=1e-5)
     assert layers["w1"].output == pytest.approx(np.sqrt(np.mean((X @ p["w1"]) ** 2)), rel=1e-5)
-    moved = [0.01 * np.linalg.norm(jax.grad(loss)(p, b)["w2"]) / np.linalg.norm(p["w2"]) for b in BATCHES]
+    gradients = [np.asarray(GRADIENT(p, b)[1]["w2"]) for b in BATCHES]
+    moved = [0.01 * np.linalg.norm(g) / np.linalg.norm(p["w2"]) for g in gradients]
     assert layers["w2"].update == pytest.approx(np.median(moved), rel=1e-4)
-    gradients = [np.sqrt(np.mean(jax.grad(loss)(p, b)["w2"] ** 2)) for b in BATCHES]
-    assert layers["w2"].gradient == pytest.approx(np.sqrt(np.median(np.square(gradients))), rel=1e-4)
+    assert layers["w2"].gradient == pytest.approx(np.sqrt(np.median([np.mean(g**2) for g in gradients])), rel=1e-4)
 
 
 def test_adams_sharpness_is_that_of_the_preconditioned_hessian():
     p, optimizer = jax.tree.map(jnp.asarray, params()), optax.adam(0.01)
-    state = optimizer.init(p)
+    state, update = optimizer.init(p), jax.jit(optimizer.update)
     for i in range(12):
-        state = optimizer.update(jax.grad(loss)(p, BATCHES[i % 4]), state, p)[1]
-    g = jax.grad(loss)(p, BATCHES[3])
+        state = update(GRADIENT(p, BATCHES[i % 4])[1], state)[1]
+    g = GRADIENT(p, BATCHES[3])[1]
     found = sharpness_signs(loss, p, BATCHES, optimizer, state, g, 0.0, jax.random.key(0), [])
-    nu = flat(optimizer.update(g, state, p)[1][0].nu)
+    nu = flat(update(g, state)[1][0].nu)
     scale = (1 - 0.9**14) * np.sqrt(nu / (1 - 0.999**13))
-    vector, unravel = jax.flatten_util.ravel_pytree(p)
-    hessian = np.mean([jax.hessian(lambda v, b=b: loss(unravel(v), b))(vector) for b in BATCHES], 0)
-    dense = np.linalg.eigvalsh(hessian / np.sqrt(np.outer(scale, scale)))[-1]
+    dense = np.linalg.eigvalsh(dense_hessian(p) / np.sqrt(np.outer(scale, scale)))[-1]
     assert found["sharpness"] == pytest.approx(dense, rel=5e-3)
     assert found["threshold"] == pytest.approx(3.8 / 0.1 / 0.01, rel=1e-3)
 
@@ -101,8 +108,9 @@ def test_a_step_too_large_is_found_tried_and_mended():
     p, rate = params(), 3.0 / 10 ** np.ceil(np.log10(max(ratio, 10)))
     losses = []
     for i in range(30):
-        losses.append(float(loss(p, BATCHES[i % 4])))
-        p = jax.tree.map(lambda a, g: a - rate * g, p, jax.grad(loss)(p, BATCHES[i % 4]))
+        value, gradient = GRADIENT(p, BATCHES[i % 4])
+        p = jax.tree.map(lambda a, g: a - rate * np.asarray(g), p, gradient)
+        losses.append(float(value))
     assert trial.with_remedy == pytest.approx(np.mean(losses[-3:]), rel=1e-3)
 
 
