@@ -1,6 +1,7 @@
 """Watch a run: one line in a JAX loop keeps a record that costs next to nothing, and explains what happened."""
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import NAN, Layer, Signs, median
 
 LOOKS = 1024  # kept by layer; when there are more, every second of the older half is dropped
+FORGET = 0.99  # what is left of a cost after a step without it
+SAMPLE = 16_384  # numbers of a batch that its size is taken of, whole examples, where it is in this machine's memory
 MEASURED = 64  # looks from one to the next that the device is waited for, to know what a look takes
 
 
@@ -58,7 +61,9 @@ class Monitor:
         self._cost = 0.0  # seconds of a look
         self._norms: Callable[..., Array] | None = None
         self._names: list[str] = []
-        self._inputs: int | None = None
+        self._inputs: int | None = None  # which array of a batch
+        self._size_cost = 0.0  # seconds that its size takes
+        self._called = -math.inf
         self._sizes: list[int] = []
         self._given: tuple[bool, ...] = ()
         self._numbers: dict[str, float] = {}
@@ -96,8 +101,19 @@ class Monitor:
         if looks and self.recorder.due(start):
             self._look(step, (params, grads, updates), batch)
         else:
+            if batch is not None and self._size_cost <= self.recorder.budget / 2 * (start - self._called):
+                self._measure(step, batch)
+            self._size_cost *= FORGET  # so that it is tried again
             now = self.recorder.clock()
             self.recorder.spent(now - start, now)
+        self._called = start
+
+    def _measure(self, step: int, batch: PyTree) -> None:
+        """Record the size of a batch's inputs: at every step where there is time, as a spike is one step's."""
+        start = self.recorder.clock()
+        if self._inputs is not None:
+            self.recorder.add(step, **{"input size": _size(jax.tree.leaves(batch)[self._inputs])})
+        self._size_cost = self.recorder.clock() - start
 
     def _look(self, step: int, trees: tuple[PyTree, PyTree, PyTree], batch: PyTree) -> None:
         start = self.recorder.clock()
@@ -108,12 +124,12 @@ class Monitor:
         for name, leaves in zip(("params", "grads", "updates"), lists, strict=True):
             if leaves is not None and len(leaves) != len(self._names):
                 raise ValueError(f"{name}: expected {len(self._names)} floating-point arrays, got {len(leaves)}")
-        inputs = jax.tree.leaves(batch)[self._inputs] if self._inputs is not None else None
+        self._measure(step, batch)
         measured = first or self.looks == 1 or self.looks % MEASURED == 0
         if measured:  # what the device still has to do for the loop is not this look's
-            jax.block_until_ready((lists, inputs))
+            jax.block_until_ready(lists)
             start = self.recorder.clock()
-        look = self._norms(lists, inputs)  # pyright: ignore[reportOptionalCall]
+        look = self._norms(lists)  # pyright: ignore[reportOptionalCall]
         if measured:
             jax.block_until_ready(look)
             self._cost = self.recorder.clock() - start
@@ -138,12 +154,11 @@ class Monitor:
             self._inputs = next((i for i, leaf in enumerate(jax.tree.leaves(batch)) if leaf is inputs), None)
 
         @jax.jit
-        def norms(lists: list[list[Array] | None], inputs: Array | None) -> Float[Array, " n"]:
-            """The root mean square of the inputs, then by layer the squares of weights, gradients and updates."""
+        def norms(lists: list[list[Array] | None]) -> Float[Array, "3 layers"]:
+            """By layer, the squares of weights, gradients and updates."""
             none = jnp.full(len(groups(names)), jnp.nan)
-            size = jnp.nan if inputs is None else jnp.sqrt(jnp.mean(jnp.asarray(inputs, jnp.float32) ** 2))
             parts = [none if leaves is None else squares(leaves, names) for leaves in lists]
-            return jnp.concatenate([jnp.full(1, size), *parts]).astype(jnp.float32)
+            return jnp.stack(parts).astype(jnp.float32)
 
         self._norms = norms
 
@@ -156,15 +171,13 @@ class Monitor:
             return signs
         at = np.asarray([step for step, _ in self._looks])
         seen = np.asarray(jax.device_get([look for _, look in self._looks]), float)
-        inputs, by_layer = seen[:, 0], seen[:, 1:].reshape(len(seen), 3, -1)
-        weight, gradient, update = by_layer.transpose(1, 0, 2)
+        weight, gradient, update = seen.transpose(1, 0, 2)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.sqrt(update / weight)
             found = {
                 "weight norm": np.sqrt(weight.sum(1)),
                 "gradient norm": np.sqrt(gradient.sum(1)),
                 "update ratio": np.sqrt(update.sum(1) / weight.sum(1)),
-                "input size": inputs,
             }
         rows = np.searchsorted(steps, at)
         kept = (rows < len(steps)) & (steps[np.minimum(rows, len(steps) - 1)] == at)
@@ -209,11 +222,25 @@ class Monitor:
 
 def _read(values: Sequence[Any]) -> list[float]:
     device = next((v for v in values if isinstance(v, jax.Array)), None)
-    if device is not None and device.sharding.device_set.pop().platform != "cpu":
+    if device is not None and next(iter(device.sharding.device_set)).platform != "cpu":
         for value in values:  # all copies start before the first is waited for
             if isinstance(value, jax.Array):
                 value.copy_to_host_async()
     return [float(v.item() if hasattr(v, "item") else v) for v in values]
+
+
+def _size(inputs: Any) -> Any:
+    """Root mean square of a batch's inputs: of some evenly spaced examples, or on the device that holds them."""
+    if isinstance(inputs, jax.Array) and next(iter(inputs.sharding.device_set)).platform != "cpu":
+        return _root_mean_square(inputs)
+    values = np.asarray(inputs)
+    values = values[:: -(-values.size // max(SAMPLE, values[0].size))].astype(np.float32)
+    return math.sqrt(float(np.vdot(values, values)) / values.size)
+
+
+@jax.jit
+def _root_mean_square(x: Array) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.mean(x.astype(jnp.float32) ** 2))
 
 
 def _leaves(tree: PyTree) -> list[Array]:
