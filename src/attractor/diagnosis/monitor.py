@@ -24,6 +24,7 @@ from attractor.diagnosis.signs import NAN, Layer, Signs, median
 LOOKS = 1024  # kept by layer; when there are more, every second of the older half is dropped
 FORGET = 0.99  # what is left of a cost after a step without it
 SAMPLE = 16_384  # numbers of a batch that its size is taken of, whole examples, where it is in this machine's memory
+TOGETHER = 64  # scalars of a device that are read at once
 MEASURED = 64  # looks from one to the next that the device is waited for, to know what a look takes
 
 
@@ -63,6 +64,7 @@ class Monitor:
         self._names: list[str] = []
         self._inputs: int | None = None  # which array of a batch
         self._size_cost = 0.0  # seconds that its size takes
+        self._own = 0.0  # seconds of a call without a look, smoothed
         self._called = -math.inf
         self._sizes: list[int] = []
         self._given: tuple[bool, ...] = ()
@@ -101,10 +103,12 @@ class Monitor:
         if looks and self.recorder.due(start):
             self._look(step, (params, grads, updates), batch)
         else:
-            if batch is not None and self._size_cost <= self.recorder.budget / 2 * (start - self._called):
+            room = self.recorder.budget / 2 * (start - self._called) - self._own
+            if batch is not None and self._size_cost <= room:
                 self._measure(step, batch)
             self._size_cost *= FORGET  # so that it is tried again
             now = self.recorder.clock()
+            self._own = FORGET * self._own + (1 - FORGET) * (now - start)
             self.recorder.spent(now - start, now)
         self._called = start
 
@@ -120,6 +124,7 @@ class Monitor:
         first = self._norms is None
         if first:
             self._start(trees, batch)
+            self.recorder.curves()  # compiles what reads the losses, too
         lists = [None if tree is None else _leaves(tree) for tree in trees]
         for name, leaves in zip(("params", "grads", "updates"), lists, strict=True):
             if leaves is not None and len(leaves) != len(self._names):
@@ -221,12 +226,20 @@ class Monitor:
 
 
 def _read(values: Sequence[Any]) -> list[float]:
-    device = next((v for v in values if isinstance(v, jax.Array)), None)
-    if device is not None and next(iter(device.sharding.device_set)).platform != "cpu":
-        for value in values:  # all copies start before the first is waited for
-            if isinstance(value, jax.Array):
-                value.copy_to_host_async()
-    return [float(v.item() if hasattr(v, "item") else v) for v in values]
+    """Numbers as floats; those on a device many at once, as one at a time takes ten times as long."""
+    found = list(values)
+    held = [i for i, v in enumerate(values) if isinstance(v, jax.Array)]
+    for start in range(0, len(held), TOGETHER):
+        some = held[start : start + TOGETHER]
+        padded = [values[i] for i in some] + [values[some[-1]]] * (TOGETHER - len(some))  # one program for all
+        for i, number in zip(some, np.asarray(_together(*padded), float), strict=False):
+            found[i] = number
+    return [float(v) for v in found]
+
+
+@jax.jit
+def _together(*scalars: Array) -> Float[Array, " n"]:
+    return jnp.stack([jnp.ravel(s)[0].astype(jnp.promote_types(s.dtype, jnp.float32)) for s in scalars])
 
 
 def _size(inputs: Any) -> Any:
