@@ -31,8 +31,8 @@ MEASURED = 64  # looks from one to the next that the device is waited for, to kn
 class Monitor:
     """Keeps a record of a training loop and says what it shows.
 
-    The loss of every step is kept on the device and read later, many at once. Norms of gradients, weights, updates
-    and inputs, by layer, are one compiled function, called as often as the budget allows.
+    The loss of every step (where steps take 0.2 ms or more) is kept on the device and read later, many at once. Norms
+    of gradients, weights and updates, by layer, are one compiled function, called as often as the budget allows.
 
     Arguments:
         budget: Share of the loop's time that it may take, in (0, 1].
@@ -65,7 +65,7 @@ class Monitor:
         self._inputs: int | None = None  # which array of a batch
         self._size_cost = 0.0  # seconds that its size takes
         self._own = 0.0  # seconds of a call without a look, smoothed
-        self._called = -math.inf
+        self._called = self._resume = -math.inf
         self._sizes: list[int] = []
         self._given: tuple[bool, ...] = ()
         self._numbers: dict[str, float] = {}
@@ -97,6 +97,9 @@ class Monitor:
         """
         start = self.recorder.clock()
         step = self.steps if step is None else step
+        if start < self._resume and not values:  # steps of microseconds: not even every loss is kept
+            self.steps = step + 1
+            return
         self.recorder.add(step, loss=loss, **{name.replace("_", " "): value for name, value in values.items()})
         self.steps = step + 1
         looks = not (params is None and grads is None and updates is None and batch is None)
@@ -109,6 +112,7 @@ class Monitor:
             self._size_cost *= FORGET  # so that it is tried again
             now = self.recorder.clock()
             self._own = FORGET * self._own + (1 - FORGET) * (now - start)
+            self._resume = start + self._own / self.recorder.budget
             self.recorder.spent(now - start, now)
         self._called = start
 
