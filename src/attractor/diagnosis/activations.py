@@ -30,10 +30,11 @@ _MIXES = ("dot_general", "conv_general_dilated")
 
 
 class Tag(NamedTuple):
-    """What a value is made of: a parameter alone, and which; a layer's output; whether the batch is in it."""
+    """What a value is made of: a parameter alone, and which; the output of a layer or nonlinearity; the batch."""
 
     leaf: int | None = None
     layer: str | None = None
+    unit: str | None = None
     batch: bool = False
 
 
@@ -87,13 +88,19 @@ class _Watch:
             layer = self._layer(self.names[leaves[0]], [t.layer for t in known], outputs[0])
         elif len(inputs) == 1 and name in _MOVES:
             layer = known[0].layer
+        # A variance that is kept from below zero on its way to a root is no rectifier.
+        if name in ("sqrt", "rsqrt", "pow") and known[0].unit:
+            self.events = [e for e in self.events if e.name != known[0].unit]
+            self._at = {e.name: i for i, e in enumerate(self.events) if e.layer}
+        constants = name == "add" and any(isinstance(a, Literal) for a in q.eqn.invars)
+        unit = next((t.unit for t in known if t.unit), None) if name in _MOVES or constants else None
         if batch and not hidden and len(outputs) == 1:
             if name == "max" and any(_zero(a) for a in q.eqn.invars):
-                self._nonlinearity(q, outputs[0], "relu", None)
+                unit = self._nonlinearity(q, outputs[0], "relu", None)
             elif name in RANGES and not _gates(q):
                 self._nonlinearity(q, outputs[0], name, RANGES[name])
         only = leaves[0] if len(leaves) == 1 and not batch else None
-        return [Tag(only, layer, batch)] * len(outputs)
+        return [Tag(only, layer, unit, batch)] * len(outputs)
 
     def _layer(self, name: str, before: Sequence[str | None], value: Any) -> str | None:
         if not jnp.issubdtype(value.dtype, jnp.floating) or not value.ndim:
@@ -108,15 +115,17 @@ class _Watch:
             return None
         return name
 
-    def _nonlinearity(self, q: Equation, value: Any, kind: str, ends: tuple[float, float] | None) -> None:
-        # One number an example is no layer: a variance kept from below zero, say.
-        if jnp.issubdtype(value.dtype, jnp.floating) and sum(d > 1 for d in value.shape) > 1:
-            at = q.place.split(" (")[0]
-            name = f"{at} {kind}" if at else kind
-            again = sum(1 for e in self.events if e.name == name or e.name.startswith(f"{name}, "))
-            name = f"{name}, no. {again + 1}" if again else name
-            self.order.append(name)
-            self.events.append(Event(name, False, tuple(value.shape), ends, self._first(value), value))
+    def _nonlinearity(self, q: Equation, value: Any, kind: str, ends: tuple[float, float] | None) -> str | None:
+        # One number an example is no layer.
+        if not jnp.issubdtype(value.dtype, jnp.floating) or sum(d > 1 for d in value.shape) < 2:
+            return None
+        at = q.place.split(" (")[0]
+        name = f"{at} {kind}" if at else kind
+        again = sum(1 for e in self.events if e.name == name or e.name.startswith(f"{name}, "))
+        name = f"{name}, no. {again + 1}" if again else name
+        self.order.append(name)
+        self.events.append(Event(name, False, tuple(value.shape), ends, self._first(value), value))
+        return name
 
     def _first(self, value: Any) -> bool:
         """Whether channels come before the places of an image, as in the convolution before."""
@@ -124,7 +133,7 @@ class _Watch:
 
 
 def _zero(atom: Any) -> bool:
-    return isinstance(atom, Literal) and np.ndim(atom.val) == 0 and atom.val == 0
+    return isinstance(atom, Literal) and np.ndim(atom.val) == 0 and bool(atom.val == 0)
 
 
 def _gates(q: Equation) -> bool:

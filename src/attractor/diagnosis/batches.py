@@ -64,8 +64,8 @@ def _leaves(batch: PyTree) -> list[tuple[Any, Any]]:
 
 
 def _is_iterable(batches: Any) -> bool:
-    known = isinstance(batches, tuple | Mapping | str | eqx.Module) or hasattr(batches, "shape")
-    return isinstance(batches, Iterable) and not known and jax.tree.structure(batches) == jax.tree.structure(0)
+    one = isinstance(batches, tuple | Mapping | str | eqx.Module) or hasattr(batches, "shape")
+    return not one and (isinstance(batches, Iterable) or hasattr(batches, "__getitem__"))
 
 
 def _arrays(batch: PyTree) -> PyTree:
@@ -124,7 +124,7 @@ def parts(batch: PyTree) -> list[PyTree]:
     return [cut(i) for i in range(m)] if m > 1 else [batch]
 
 
-def inputs_of(batch: PyTree) -> Array | np.ndarray | None:
+def inputs_of(batch: PyTree) -> Any:
     """The inputs in a batch: its first array of real numbers, of the first entry of a tuple; `None`: there is none.
 
     Targets are never taken for inputs: the later entries of a tuple, and ``y``, ``targets``, ``labels`` of a mapping.

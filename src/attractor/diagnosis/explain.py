@@ -43,16 +43,13 @@ def explain(signs: Signs, step: int | None = None) -> str:
     if size is not None and not 1 / THRESHOLDS["odd batch"] < size < THRESHOLDS["odd batch"]:
         sentences.append(f"The inputs of its batch have {size:.3g} times their usual size: the batch is odd.")
         return " ".join(sentences)
-    raised = []
-    for name, words in (("gradient norm", "the gradient"), ("update ratio", "the update over the weights")):
-        change = _change(signs, name, at - NEAR, at)
-        if change is not None and change > RAISED:
-            raised.append(f"{words} had grown to {change:.3g} times its usual size")
-    known = [_change(signs, name, at - NEAR, at) for name in ("gradient norm", "update ratio")]
+    names = {"gradient norm": "the gradient", "update ratio": "the update over the weights"}
+    known = {words: _change(signs, name, at - NEAR, at) for name, words in names.items()}
+    raised = [f"{words} had grown to {c:.3g} times its usual size" for words, c in known.items() if c and c > RAISED]
     if raised:
         told = " and ".join(raised)
         sentences.append(f"In the {NEAR} steps before, {told}: an instability, not a batch; a smaller step helps.")
-    elif any(change is not None for change in known):
+    elif any(change is not None for change in known.values()):
         sentences.append("Gradient and update were quiet until then: look at this batch and its labels.")
     else:
         sentences.append("No gradient was looked at in the steps before: give the monitor gradients, or more budget.")
@@ -62,10 +59,16 @@ def explain(signs: Signs, step: int | None = None) -> str:
 
 
 def _change(signs: Signs, name: str, start: int, end: int) -> float | None:
-    """The largest value of a curve over rows, over the median of those before; `None` where it was not looked at."""
+    """The largest value of a curve over rows, over the median of those before; `None` where it was not looked at.
+
+    What those before reached themselves by their usual scatter is no change: then it is 1.
+    """
     curve = np.asarray(signs.curves.get(name, np.zeros(0)), float)
     start = max(start, 0)
     before, there = curve[max(start - 5 * BEFORE, 0) : start], curve[start:end]
     there = there[~np.isnan(there)]
     usual = median(before)
-    return float(there.max() / usual) if len(there) and usual > 0 else None
+    if not len(there) or not usual > 0:
+        return None
+    inside = np.nanmin(before) <= there.max() <= np.nanmax(before)
+    return 1.0 if inside else float(there.max() / usual)

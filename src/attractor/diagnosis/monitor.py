@@ -1,5 +1,7 @@
 """Watch a run: one line in a JAX loop keeps a record that costs next to nothing, and explains what happened."""
 
+import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,14 +22,17 @@ from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import NAN, Layer, Signs, median
 
 LOOKS = 1024  # kept by layer; when there are more, every second of the older half is dropped
+FORGET = 0.99  # what is left of a cost after a step without it
+SAMPLE = 16_384  # numbers of a batch that its size is taken of, whole examples, where it is in this machine's memory
+TOGETHER = 64  # scalars of a device that are read at once
 MEASURED = 64  # looks from one to the next that the device is waited for, to know what a look takes
 
 
 class Monitor:
     """Keeps a record of a training loop and says what it shows.
 
-    The loss of every step is kept on the device and read later, many at once. Norms of gradients, weights, updates
-    and inputs, by layer, are one compiled function, called as often as the budget allows.
+    The loss of every step (where steps take 0.2 ms or more) is kept on the device and read later, many at once. Norms
+    of gradients, weights and updates, by layer, are one compiled function, called as often as the budget allows.
 
     Arguments:
         budget: Share of the loop's time that it may take, in (0, 1].
@@ -57,7 +62,10 @@ class Monitor:
         self._cost = 0.0  # seconds of a look
         self._norms: Callable[..., Array] | None = None
         self._names: list[str] = []
-        self._inputs: int | None = None
+        self._inputs: int | None = None  # which array of a batch
+        self._size_cost = 0.0  # seconds that its size takes
+        self._own = 0.0  # seconds of a call without a look, smoothed
+        self._called = self._resume = -math.inf
         self._sizes: list[int] = []
         self._given: tuple[bool, ...] = ()
         self._numbers: dict[str, float] = {}
@@ -89,30 +97,48 @@ class Monitor:
         """
         start = self.recorder.clock()
         step = self.steps if step is None else step
+        if start < self._resume and not values:  # steps of microseconds: not even every loss is kept
+            self.steps = step + 1
+            return
         self.recorder.add(step, loss=loss, **{name.replace("_", " "): value for name, value in values.items()})
         self.steps = step + 1
         looks = not (params is None and grads is None and updates is None and batch is None)
         if looks and self.recorder.due(start):
             self._look(step, (params, grads, updates), batch)
         else:
+            room = self.recorder.budget / 2 * (start - self._called) - self._own
+            if batch is not None and self._size_cost <= room:
+                self._measure(step, batch)
+            self._size_cost *= FORGET  # so that it is tried again
             now = self.recorder.clock()
+            self._own = FORGET * self._own + (1 - FORGET) * (now - start)
+            self._resume = start + self._own / self.recorder.budget
             self.recorder.spent(now - start, now)
+        self._called = start
+
+    def _measure(self, step: int, batch: PyTree) -> None:
+        """Record the size of a batch's inputs: at every step where there is time, as a spike is one step's."""
+        start = self.recorder.clock()
+        if self._inputs is not None:
+            self.recorder.add(step, **{"input size": _size(jax.tree.leaves(batch)[self._inputs])})
+        self._size_cost = self.recorder.clock() - start
 
     def _look(self, step: int, trees: tuple[PyTree, PyTree, PyTree], batch: PyTree) -> None:
         start = self.recorder.clock()
         first = self._norms is None
         if first:
             self._start(trees, batch)
+            self.recorder.curves()  # compiles what reads the losses, too
         lists = [None if tree is None else _leaves(tree) for tree in trees]
         for name, leaves in zip(("params", "grads", "updates"), lists, strict=True):
             if leaves is not None and len(leaves) != len(self._names):
                 raise ValueError(f"{name}: expected {len(self._names)} floating-point arrays, got {len(leaves)}")
-        inputs = jax.tree.leaves(batch)[self._inputs] if self._inputs is not None else None
+        self._measure(step, batch)
         measured = first or self.looks == 1 or self.looks % MEASURED == 0
         if measured:  # what the device still has to do for the loop is not this look's
-            jax.block_until_ready((lists, inputs))
+            jax.block_until_ready(lists)
             start = self.recorder.clock()
-        look = self._norms(lists, inputs)  # pyright: ignore[reportOptionalCall]
+        look = self._norms(lists)  # pyright: ignore[reportOptionalCall]
         if measured:
             jax.block_until_ready(look)
             self._cost = self.recorder.clock() - start
@@ -137,12 +163,11 @@ class Monitor:
             self._inputs = next((i for i, leaf in enumerate(jax.tree.leaves(batch)) if leaf is inputs), None)
 
         @jax.jit
-        def norms(lists: list[list[Array] | None], inputs: Array | None) -> Float[Array, " n"]:
-            """The root mean square of the inputs, then by layer the squares of weights, gradients and updates."""
+        def norms(lists: list[list[Array] | None]) -> Float[Array, "3 layers"]:
+            """By layer, the squares of weights, gradients and updates."""
             none = jnp.full(len(groups(names)), jnp.nan)
-            size = jnp.nan if inputs is None else jnp.sqrt(jnp.mean(jnp.asarray(inputs, jnp.float32) ** 2))
             parts = [none if leaves is None else squares(leaves, names) for leaves in lists]
-            return jnp.concatenate([jnp.full(1, size), *parts]).astype(jnp.float32)
+            return jnp.stack(parts).astype(jnp.float32)
 
         self._norms = norms
 
@@ -155,15 +180,13 @@ class Monitor:
             return signs
         at = np.asarray([step for step, _ in self._looks])
         seen = np.asarray(jax.device_get([look for _, look in self._looks]), float)
-        inputs, by_layer = seen[:, 0], seen[:, 1:].reshape(len(seen), 3, -1)
-        weight, gradient, update = by_layer.transpose(1, 0, 2)
+        weight, gradient, update = seen.transpose(1, 0, 2)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.sqrt(update / weight)
             found = {
                 "weight norm": np.sqrt(weight.sum(1)),
                 "gradient norm": np.sqrt(gradient.sum(1)),
                 "update ratio": np.sqrt(update.sum(1) / weight.sum(1)),
-                "input size": inputs,
             }
         rows = np.searchsorted(steps, at)
         kept = (rows < len(steps)) & (steps[np.minimum(rows, len(steps) - 1)] == at)
@@ -207,13 +230,40 @@ class Monitor:
 
 
 def _read(values: Sequence[Any]) -> list[float]:
-    device = next((v for v in values if isinstance(v, jax.Array)), None)
-    if device is not None and device.sharding.device_set.pop().platform != "cpu":
-        for value in values:  # all copies start before the first is waited for
-            if isinstance(value, jax.Array):
-                value.copy_to_host_async()
-    return [float(v.item() if hasattr(v, "item") else v) for v in values]
+    """Numbers as floats; those on a device many at once, as one at a time takes ten times as long."""
+    found = list(values)
+    held = [i for i, v in enumerate(values) if isinstance(v, jax.Array)]
+    for start in range(0, len(held), TOGETHER):
+        some = held[start : start + TOGETHER]
+        padded = [values[i] for i in some] + [values[some[-1]]] * (TOGETHER - len(some))  # one program for all
+        for i, number in zip(some, np.asarray(_together(*padded), float), strict=False):
+            found[i] = number
+    return [float(v) for v in found]
+
+
+@jax.jit
+def _together(*scalars: Array) -> Float[Array, " n"]:
+    return jnp.stack([jnp.ravel(s)[0].astype(jnp.promote_types(s.dtype, jnp.float32)) for s in scalars])
+
+
+def _size(inputs: Any) -> Any:
+    """Root mean square of a batch's inputs: of some evenly spaced examples, or on the device that holds them."""
+    if isinstance(inputs, jax.Array) and next(iter(inputs.sharding.device_set)).platform != "cpu":
+        return _root_mean_square(inputs)
+    values = np.asarray(inputs)
+    values = values[:: -(-values.size // max(SAMPLE, values[0].size))].astype(np.float32)
+    return math.sqrt(float(np.vdot(values, values)) / values.size)
+
+
+@jax.jit
+def _root_mean_square(x: Array) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.mean(x.astype(jnp.float32) ** 2))
 
 
 def _leaves(tree: PyTree) -> list[Array]:
-    return [a for a in jax.tree.leaves(tree) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.inexact)]
+    return [a for a in jax.tree.leaves(tree) if hasattr(a, "dtype") and _is_inexact(a.dtype)]
+
+
+@functools.cache  # asked at every look, of every array
+def _is_inexact(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.inexact))

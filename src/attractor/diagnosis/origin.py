@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from attractor.diagnosis.interpreter import Equation, interpret
+from attractor.diagnosis.layers import dotted
 
 
 def origin(loss: Callable[[PyTree, PyTree], Float[Array, ""]], params: PyTree, batch: PyTree) -> str:
@@ -30,12 +31,8 @@ def origin(loss: Callable[[PyTree, PyTree], Float[Array, ""]], params: PyTree, b
         the empty string where all is finite.
     """
     inputs, structure = jax.tree.flatten((params, batch))
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path((params, batch))[0]]
-    tags = [
-        f"a parameter, {_short(path)}" if path.startswith("[0]") else _in_batch(path, leaf)
-        for path, leaf in zip(paths, inputs, strict=True)
-    ]
-    tags = [tag if _bad(leaf) else None for tag, leaf in zip(tags, inputs, strict=True)]
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path((params, batch))[0]]
+    tags = [_given(path, leaf) if _bad(leaf) else None for path, leaf in zip(paths, inputs, strict=True)]
 
     def flat(*leaves: Any) -> Any:
         return jax.value_and_grad(lambda p, b: loss(p, b))(*jax.tree.unflatten(structure, leaves))
@@ -73,22 +70,19 @@ def _told(equation: Equation) -> str:
 
 
 def _bad(x: Any) -> bool:
-    dtype = jnp.result_type(x)
-    return bool(jnp.issubdtype(dtype, jnp.inexact) and not jnp.isfinite(x).all())
+    return bool(jnp.issubdtype(jnp.result_type(x), jnp.inexact) and not np.isfinite(np.asarray(x)).all())
 
 
 def _nan(x: Any) -> bool:
-    return bool(jnp.isnan(x).any())
+    return bool(np.isnan(np.asarray(x)).any())
 
 
-def _short(path: str) -> str:
-    return path.removeprefix("[0]").removeprefix("[1]").lstrip(".") or "the only one"
-
-
-def _in_batch(path: str, leaf: Any) -> str:
-    if not _bad(leaf):
-        return ""
-    values = np.asarray(leaf)
+def _given(path: Sequence[Any], leaf: Any) -> str:
+    """A parameter, or a part of the batch, that is not finite as it was given."""
+    name = dotted(path[1:])
+    if path[0].idx == 0:
+        return f"a parameter, {name or 'the only one'}"
+    values = np.asarray(leaf, float)
     rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1)) if values.ndim else np.zeros(0)
     which = f" (examples {', '.join(map(str, rows[:5]))}{' …' if len(rows) > 5 else ''})" if values.ndim else ""
-    return f"the batch, {_short(path)}{which}"
+    return f"the batch{', ' if name else ''}{name}{which}"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.diagnosis.activations import observe
@@ -26,18 +26,18 @@ from attractor.landscape import gradient_noise_scale
 from attractor.progress import task
 from attractor.transformations import update
 
-Loss = Callable[[PyTree, PyTree], Float[Array, ""]]
+Loss = Callable[[PyTree, PyTree], Any]
 
 
 def diagnose(
-    loss: Callable[[Any, Any], Float[Array, ""]],
+    loss: Callable[[Any, Any], Any],
     params: PyTree,
     batches: Any,
     *,
     optimizer: Any = None,
     learning_rate: Scalar | Callable[[Any], Any] | None = None,
     state: PyTree = None,
-    losses: Mapping[str, Callable[[Any, Any], Float[Array, ""]]] | None = None,
+    losses: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     validation: Any = None,
     confirm: bool = False,
     key: PRNGKeyArray | None = None,
@@ -78,6 +78,8 @@ def diagnose(
     taken = take(batches)
     arrays, of_arrays = _of_arrays(loss, params)
     _check_loss("loss", of_arrays, arrays, taken[0])
+    if losses is not None and len(losses) < 2:
+        raise ValueError(f"losses: expected at least two, got {len(losses)}")
     each = {name: _of_arrays(f, params)[1] for name, f in (losses or {}).items()}
     for name, f in each.items():
         _check_loss(f"losses[{name!r}]", f, arrays, taken[0])
@@ -117,7 +119,7 @@ def diagnose(
     return diagnosis
 
 
-def _of_arrays(loss: Callable[[Any, Any], Array], params: PyTree) -> tuple[PyTree, Loss]:
+def _of_arrays(loss: Any, params: PyTree) -> tuple[PyTree, Loss]:
     """The floating-point arrays among the parameters, and the loss as a function of them alone."""
     if not callable(loss):
         raise TypeError(f"loss: expected a function (params, batch) -> scalar, got {type(loss).__name__}")
@@ -129,7 +131,7 @@ def _of_arrays(loss: Callable[[Any, Any], Array], params: PyTree) -> tuple[PyTre
             "plain Python numbers are no arrays (jnp.asarray)"
         )
 
-    def of_arrays(a: PyTree, batch: PyTree) -> Float[Array, ""]:
+    def of_arrays(a: PyTree, batch: PyTree) -> Any:
         return loss(eqx.combine(a, rest), batch)
 
     return arrays, of_arrays
@@ -215,7 +217,10 @@ def _gradients(
         first = int(bad.argmax())
         signs.curves["loss"] = values[[first]]
         where = _try(signs, "origin", lambda: origin(loss, params, batches[first]))
+        for layer in signs.layers.values():  # nobody can say whether a gradient arrives that is not finite
+            layer.reached = None
         signs.origin = where or "an operation that could not be found"
+        signs.operation = signs.origin.partition(" ")[0]
         return [], seconds
     signs.curves["gradient norm"] = np.asarray([np.median(np.sqrt(by_layer.sum(1)))])
     if optimizer is not None:
@@ -264,8 +269,6 @@ def _noise(signs: Signs, loss: Loss, params: PyTree, batches: Sequence[PyTree], 
 
 def _conflict(losses: Mapping[str, Loss], params: PyTree, batches: Sequence[PyTree]) -> float:
     """The least cosine between the mean gradients of two of the losses."""
-    if len(losses) < 2:
-        raise ValueError(f"losses: expected at least two, got {len(losses)}")
 
     @jax.jit
     def each(params: PyTree, batch: PyTree) -> list[PyTree]:

@@ -37,8 +37,9 @@ def remedies(signs: Signs, batches: int) -> dict[str, Remedy]:
     if "update ratio" not in signs.curves:
         return {}
     norm, moved = (float(signs.curves[name][0]) for name in ("gradient norm", "update ratio"))
-    # Powers of ten that bring the sharpness below its threshold, and the usual update.
-    excess = np.nanmax([signs.number("sharpness") / signs.number("threshold"), moved / USUAL / 10, 10.0])
+    # Powers of ten that bring the sharpness below its threshold, or else the update to its usual size.
+    excess = signs.number("sharpness") / signs.number("threshold")
+    excess = max(excess if np.isfinite(excess) else moved / USUAL, 10.0)
     smaller, larger = 10 ** np.ceil(np.log10(excess)), 10 ** max(np.round(np.log10(USUAL / max(moved, 1e-12))), 1)
     clipped = Remedy("gradient norm clipped to 1", clip=min(1.0, norm / 2))
     known = {
