@@ -140,3 +140,24 @@ def test_help_has_examples():
     text = " ".join(invoke("--help").stdout.split())
     assert "attractor diagnose --log" in text
     assert "Exit code 0" in text
+
+
+def test_a_pytorch_training_is_looked_at_in_pytorch(tmp_path):
+    pytest.importorskip("torch", reason="an extra")
+    (tmp_path / "in_torch.py").write_text(
+        "import torch\n"
+        "def state():\n"
+        "    torch.manual_seed(0)\n"
+        "    model = torch.nn.Linear(3, 1)\n"
+        "    x = torch.randn(4, 16, 3)\n"
+        "    loader = [(a, a.sum(1, keepdim=True)) for a in x]\n"
+        "    return {'model': model, 'loss_fn': torch.nn.MSELoss(), 'loader': loader,\n"
+        "            'optimizer': torch.optim.SGD(model.parameters(), 50.0)}\n"
+        "def lacking():\n"
+        "    return {'model': None, 'loader': []}\n"
+    )
+    result = CliRunner().invoke(app, ["diagnose", "in_torch.py:state", "--json"])
+    assert json.loads(result.stdout)["findings"][0]["name"] == "step too large"
+    assert result.exit_code == 1
+    result = CliRunner().invoke(app, ["diagnose", "in_torch.py:lacking"])
+    assert "no 'loss_fn' and no 'optimizer'" in str(result.exception)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LIKELY = 0.65  # a finding at least as sure is worth an exit code
 NEEDED = ("loss", "params", "batches")
+IN_TORCH = ("model", "loss_fn", "loader", "optimizer")
 
 
 @app.command(
@@ -29,7 +30,8 @@ def diagnose_command(
         typer.Argument(
             metavar="MODULE:FUNCTION",
             help="module:function or file.py:function of your own, giving a dictionary with loss, params and batches, "
-            "or these three in a tuple; further keys are those of attractor.diagnose.",
+            "or these three in a tuple; further keys are those of attractor.diagnose. In PyTorch: a dictionary with "
+            "model, loss_fn, loader and optimizer.",
         ),
     ] = None,
     log: Annotated[
@@ -97,14 +99,19 @@ def _of_function(target: str, confirm: bool, columns: list[str] | None) -> "Diag
     from attractor.diagnosis import diagnose
 
     found = load_object(target, "MODULE:FUNCTION")
-    given = _arguments(found() if callable(found) else found, target, inspect.signature(diagnose))
+    given, look, needed = found() if callable(found) else found, diagnose, NEEDED
+    if isinstance(given, dict) and "model" in given:  # PyTorch's
+        from attractor.diagnosis import torch_state
+
+        look, needed = torch_state.diagnose, IN_TORCH
+    given = _arguments(given, target, needed, inspect.signature(look))
     if confirm:
         given["confirm"] = True
-    return diagnose(**given)
+    return look(**given)
 
 
-def _arguments(given: Any, target: str, accepted: inspect.Signature) -> dict[str, Any]:
-    """What a user's function gives, as the arguments of `attractor.diagnose`."""
+def _arguments(given: Any, target: str, needed: tuple[str, ...], accepted: inspect.Signature) -> dict[str, Any]:
+    """What a user's function gives, as the arguments of `attractor.diagnose` or of `attractor.torch.diagnose`."""
     if isinstance(given, tuple | list) and 3 <= len(given) <= 5:
         given = dict(zip((*NEEDED, "optimizer", "learning_rate"), given, strict=False))
     if not isinstance(given, dict):
@@ -112,7 +119,7 @@ def _arguments(given: Any, target: str, accepted: inspect.Signature) -> dict[str
             f"{target} gives {str(given)[:60]}; expected a dictionary with {', '.join(NEEDED)}, or these three "
             "(with optimizer and learning_rate, five) in a tuple"
         )
-    missing = [name for name in NEEDED if name not in given]
+    missing = [name for name in needed if name not in given]
     if missing:
         raise ValueError(
             f"{target}: its dictionary has no {' and no '.join(map(repr, missing))}; it has {_names(given)}"

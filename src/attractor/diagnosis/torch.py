@@ -204,8 +204,8 @@ class Monitor:
         self._spread = np.fmax(self._spread, seen.get("input spread", math.nan))
         self._level = seen["input level"] if math.isnan(self._level) else self._level
 
-    def _step_begins(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict[str, Any]) -> Any:
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    def _step_begins(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        closure = kwargs.get("closure", args[-1] if len(args) > 1 else None)  # the first is the optimizer
         if closure is None:
             return self._before_step()
         pending = [True]
@@ -217,7 +217,7 @@ class Monitor:
                 self._before_step()
             return loss
 
-        return (args[0], watched), {name: value for name, value in kwargs.items() if name != "closure"}
+        return (optimizer, watched), {name: value for name, value in kwargs.items() if name != "closure"}
 
     @torch.no_grad()
     def _before_step(self) -> None:
