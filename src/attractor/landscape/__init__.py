@@ -2,6 +2,17 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.deep_linear import (
+    bures_wasserstein,
+    decoupled_start,
+    deep_linear_loss,
+    deep_linear_map,
+    generator_critical_points,
+    generator_loss,
+    learning_time,
+    mode_strength,
+    train_deep_linear,
+)
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
