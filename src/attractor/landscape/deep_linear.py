@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import Scalar, in_range
+
+Weights = Sequence[Float[Array, "... _ _"]]
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(48)
 
@@ -26,12 +29,12 @@ def _elapsed(begin: Array, end: Array, depth: Scalar, strength: Array) -> Array:
 
 
 def learning_time(
-    strength: Float[Array, "*n"],
-    start: Float[Array, "*n"],
-    end: Float[Array, "*n"],
+    strength: ArrayLike,
+    start: ArrayLike,
+    end: ArrayLike,
     depth: Scalar = 2,
     tau: float = 1.0,
-) -> Float[Array, "*n"]:
+) -> Float[Array, "..."]:
     r"""How long gradient flow takes to bring a mode of a deep linear network from one strength to another.
 
     $\tau \dot u = D u^{2 - 2/D} (s - u)$ for a mode that all D weight matrices share evenly, so that
@@ -61,12 +64,12 @@ def learning_time(
 
 
 def mode_strength(
-    time: Float[Array, "*n"],
-    strength: Float[Array, "*n"],
-    start: Float[Array, "*n"],
+    time: ArrayLike,
+    strength: ArrayLike,
+    start: ArrayLike,
     depth: Scalar = 2,
     tau: float = 1.0,
-) -> Float[Array, "*n"]:
+) -> Float[Array, "..."]:
     r"""The strength of a mode after some time of gradient flow: the inverse function of `learning_time`.
 
     For D = 2 the sigmoid $u(t) = s e^{2st/\tau} / (e^{2st/\tau} - 1 + s / u_0)$; for other depths the time is inverted
@@ -93,7 +96,7 @@ def mode_strength(
     # From a logit of 40 on, u is s in double precision.
     low, high = begin, jnp.maximum(begin, 40.0)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = (ends[0] + ends[1]) / 2
         early = tau * _elapsed(begin, middle, depth, s) < t
         return jnp.where(early, middle, ends[0]), jnp.where(early, ends[1], middle)
@@ -102,20 +105,21 @@ def mode_strength(
     return s * jax.nn.sigmoid((low + high) / 2)
 
 
-def deep_linear_map(weights: Sequence[Float[Array, "_ _"]]) -> Float[Array, "out in"]:
+def deep_linear_map(weights: Weights) -> Float[Array, "out in"]:
     """The matrix that a deep linear network multiplies its input with, $W_D ⋯ W_1$.
 
     Arguments:
-        weights: $W_1, …, W_D$, each outputs x inputs; a stack ``(D, n, n)`` of square ones is multiplied in a loop.
+        weights: $W_1, …, W_D$, each outputs x inputs; several square ones may be stacked, ``(k, n, n)``, and are then
+            multiplied in a compiled loop.
     """
-    if isinstance(weights, jax.Array | np.ndarray):
-        return jax.lax.scan(
-            lambda product, w: (w @ product, None), jnp.eye(weights.shape[-1], dtype=weights.dtype), weights
-        )[0]
-    return reduce(lambda product, w: w @ product, weights)
+
+    def after(w: Array) -> Array:
+        return w if w.ndim == 2 else jax.lax.scan(lambda p, w: (w @ p, None), jnp.eye(w.shape[-1], dtype=w.dtype), w)[0]
+
+    return reduce(lambda product, w: after(w) @ product, weights[1:], after(weights[0]))
 
 
-def deep_linear_loss(weights: Sequence[Float[Array, "_ _"]], correlation: Float[Array, "out in"]) -> Float[Array, ""]:
+def deep_linear_loss(weights: Weights, correlation: Float[Array, "out in"]) -> Float[Array, ""]:
     r"""The squared error of a deep linear network on whitened inputs, $\frac12 \|\Sigma - W_D \cdots W_1\|_F^2$.
 
     It is the mean over the data up to a constant that the weights do not change.
@@ -130,7 +134,7 @@ def deep_linear_loss(weights: Sequence[Float[Array, "_ _"]], correlation: Float[
 
 
 def train_deep_linear(
-    weights: Sequence[Float[Array, "_ _"]],
+    weights: Weights,
     correlation: Float[Array, "out in"],
     rate: Scalar,
     steps: int,
@@ -154,7 +158,7 @@ def train_deep_linear(
     in_range("every", every, 1)
     in_range("steps", steps, every)
 
-    def step(_: int, weights: Any) -> Any:
+    def step(_: Any, weights: Any) -> Any:
         slopes = jax.grad(deep_linear_loss)(weights, correlation)
         return jax.tree.map(lambda w, g: w - rate * g, weights, slopes)
 
@@ -230,9 +234,7 @@ def bures_wasserstein(a: Float[Array, "n n"], b: Float[Array, "n n"], smoothing:
     return jnp.trace(a + b + 2 * shift) - 2 * jnp.sum(jnp.sqrt(jnp.maximum(values, 0)))
 
 
-def generator_loss(
-    weights: Sequence[Float[Array, "_ _"]], target: Float[Array, "n n"], smoothing: Scalar | None = None
-) -> Float[Array, ""]:
+def generator_loss(weights: Weights, target: Float[Array, "n n"], smoothing: Scalar | None = None) -> Float[Array, ""]:
     r"""The Bures-Wasserstein loss of a deep linear generator: its output covariance against the target.
 
     The covariance is $W W^\top$ with $W = W_D \cdots W_1$, and the loss
