@@ -13,6 +13,15 @@ from attractor.landscape.deep_linear import (
     mode_strength,
     train_deep_linear,
 )
+from attractor.landscape.matrix_sensing import (
+    kronecker_power,
+    normal_operator,
+    perturbed_completion,
+    sensing_descent,
+    unbalanced_factors,
+    weighted_factor_hessian,
+    weighted_factor_loss,
+)
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
