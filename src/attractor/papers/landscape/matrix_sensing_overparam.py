@@ -27,10 +27,6 @@ DESCEND = jax.jit(
     jax.vmap(lambda x, m, a, steps, every: sensing_descent(x, m, RATE, steps, every, a), (0, 0, 0, None, None)),
     static_argnums=(3, 4),
 )
-OBSERVED = jax.jit(
-    jax.vmap(lambda x, m, steps, every: sensing_descent(x, m, RATE, steps, every), (0, 0, None, None)),
-    static_argnums=(2, 3),
-)
 
 
 def _truths(draws):
@@ -45,7 +41,7 @@ def _symmetric(k, sensors, scale, alpha=0.3):
     with jax.enable_x64(True):
         start = jnp.stack([alpha * jr.normal(jr.key(s), (N, k)) / N**0.5 for s in draws])
         if sensors is None:
-            return np.asarray(OBSERVED((start,), _truths(draws), steps, 100)[1])
+            return np.asarray(DESCEND((start,), _truths(draws), None, steps, 100)[1])
         normal = jnp.stack([normal_operator(jr.normal(jr.fold_in(jr.key(s), 1), (sensors, N, N))) for s in draws])
         return np.asarray(DESCEND((start,), _truths(draws), normal, steps, 100)[1])
 
@@ -93,8 +89,8 @@ def _rates(change, k=RANK + 2, before=100, window=(1e-8, 1e-16)):
     with jax.enable_x64(True):
         start = jnp.stack([alpha * jr.normal(jr.key(s), (2, N, k)) / N**0.5 for alpha in ALPHAS for s in draws])
         truths = np.tile(_truths(draws), (len(ALPHAS), 1, 1))
-        (f, g), _ = OBSERVED((start[:, 0], start[:, 1]), truths, before, before)
-        errors = np.asarray(OBSERVED(jax.vmap(change)(f, g), truths, 60_000, 5)[1])
+        (f, g), _ = DESCEND((start[:, 0], start[:, 1]), truths, None, before, before)
+        errors = np.asarray(DESCEND(jax.vmap(change)(f, g), truths, None, 60_000, 5)[1])
     first, last = (np.minimum(first_step(errors, level), errors.shape[1] - 1).astype(int) for level in window)
     row = np.arange(len(errors))
     fallen = np.log(errors[row, first] / errors[row, last])
@@ -118,7 +114,6 @@ def asymmetric_rate_is_the_square_of_the_start(change=_as_they_are):
 
 
 @claim("two factors made unequal once, starts of size 0.1, 0.2, 0.4: linear rates differ by at most 1.5 times",
-       source="scaled", broken={"not made unequal": {"change": _as_they_are},
-       "scaled by numbers only": {"change": lambda f, g: (2.0 * f, g / 2.0)}})  # fmt: skip
+       source="scaled", broken={"not made unequal": {"change": _as_they_are}})  # fmt: skip
 def one_changed_step_makes_it_independent(change=partial(unbalanced_factors, beta=0.7)):  # noqa: B008
     return _doublings(change, (1 / 1.5, 1.5))
