@@ -48,3 +48,10 @@ from attractor.landscape.tangent_kernel import (
     tangent_kernel,
     tangent_kernel_product,
 )
+from attractor.landscape.unconstrained_features import (
+    anchored_features,
+    best_classifier,
+    collapsed_strengths,
+    feature_pull,
+    free_features_loss,
+)

@@ -1,0 +1,127 @@
+"""Neural collapse in deep linear heads on free features: a frame if classes are balanced, unequal lengths if not.
+
+```python
+from attractor.landscape import collapsed_strengths
+
+for decay in (0.001, 0.01, 0.03):  # at the last, small classes are given up
+    print(decay, collapsed_strengths((1, 3, 6, 10), depth=1, weight_decay=decay, feature_decay=decay))
+```
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize
+
+from attractor.landscape.collapse import neural_collapse
+from attractor.landscape.deep_linear import deep_linear_map
+from attractor.landscape.unconstrained_features import collapsed_strengths, free_features_loss
+from attractor.papers.words import Evidence, cached, claim, seeds
+
+C, D, N, DECAY = 4, 6, 20, 2e-3  # classes; width of all layers; examples; both decays
+KINDS, BALANCED, IMBALANCED = ("mse", "ce"), (5, 5, 5, 5), (1, 3, 6, 10)
+
+
+HOW = {"jac": True, "method": "L-BFGS-B", "options": {"maxiter": 5_000, "maxfun": 6_000, "gtol": 1e-9, "ftol": 0.0}}
+
+
+def _unpack(flat, depth):
+    sizes = [D * D] * (depth - 1) + [C * D, D * N, C]
+    parts = jnp.split(flat, np.cumsum(sizes)[:-1].tolist())
+    return [p.reshape(-1, D) for p in parts[:depth]], parts[-2].reshape(D, N), parts[-1]
+
+
+@partial(jax.jit, static_argnums=1)
+def _value_and_slope(flat, depth, labels, decays, biased, entropy):
+    def loss(flat):
+        weights, features, bias = _unpack(flat, depth)
+        each = [free_features_loss(weights, features, labels, *decays, bias=biased * bias, loss=k) for k in KINDS]
+        return jnp.where(entropy, each[1], each[0])
+
+    return jax.value_and_grad(loss)(flat)
+
+
+@cached
+def _minima(depth, counts=BALANCED, decays=(DECAY, DECAY), biased=False, entropy=False):
+    """From five random starts, where L-BFGS ends: the head's map, the features, the gradient's norm; and the labels."""
+    labels, found = np.repeat(np.arange(C), counts), []
+
+    def both(flat):
+        return tuple(np.asarray(part) for part in _value_and_slope(flat, depth, labels, decays, biased, entropy))
+
+    with jax.enable_x64(True):
+        for seed in seeds(5):
+            size = (depth - 1) * D * D + C * D + D * N + C
+            end = minimize(both, 0.6 * np.random.default_rng(seed).standard_normal(size), **HOW)
+            weights, features, _ = _unpack(jnp.asarray(end.x), depth)
+            found.append((np.asarray(deep_linear_map(weights)), np.asarray(features), np.abs(end.jac).max()))
+    return found, labels
+
+
+def _means(found, labels):
+    """Per run, class means as rows, and their cosines with each other."""
+    for weight, features, _ in found:
+        means = np.stack([features[:, labels == c].mean(1) for c in range(C)])
+        unit = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-99)
+        yield weight, means, (unit @ unit.T)[~np.eye(C, dtype=bool)]
+
+
+def _solved(*runs):
+    return {"all gradients are below 1e-6": all(slope < 1e-6 for found, _ in runs for *_, slope in found)}
+
+
+@claim("free features, 4 classes, 1, 3 and 6 linear layers, squared loss: NC1 is below 1e-5 in all 5 runs",
+       source="ours", broken={"features not decayed": {"decays": (DECAY, 0.0)}})  # fmt: skip
+def features_collapse(decays=(DECAY, DECAY)):
+    runs, worst = {depth: _minima(depth, decays=decays) for depth in (1, 3, 6)}, {}
+    for depth, (found, labels) in runs.items():
+        with jax.enable_x64(True):
+            each = [neural_collapse(jnp.asarray(h.T), jnp.asarray(labels), C).within for _, h, _ in found]
+        worst[f"{depth} layers"] = float(max(each))
+    return Evidence.of_cases(worst, at_most=1e-5, given=_solved(*runs.values()))
+
+
+@claim("no bias, balanced, 1, 3, 6 layers: class means are orthogonal, as long as predicted, parallel to W, all to 1 %",
+       source="scaled", broken={"a bias": {"biased": True}})  # fmt: skip
+def balanced_means_are_an_orthogonal_frame(biased=False):
+    runs, worst = {depth: _minima(depth, biased=biased) for depth in (1, 3, 6)}, {}
+    for depth, run in runs.items():
+        length = collapsed_strengths(BALANCED, depth, DECAY, DECAY)[1]
+        for weight, means, cosines in _means(*run):
+            duality = 1 - np.sum(weight * means) / np.linalg.norm(weight) / np.linalg.norm(means)
+            off = max(np.abs(cosines).max(), np.abs(np.linalg.norm(means, axis=1) / length - 1).max(), duality)
+            worst[f"{depth} layers"] = max(float(off), worst.get(f"{depth} layers", 0.0))
+    return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs.values()))
+
+
+@claim("squared loss with a bias, and cross-entropy, 1 and 3 layers: class means have cosines -1/3, to 0.01",
+       source="scaled", broken={"squared loss without a bias": {"biased": False}})  # fmt: skip
+def a_bias_or_entropy_gives_a_simplex(biased=True):
+    runs = {f"{'entropy' if e else 'squared'}, {depth} layers": _minima(depth, biased=biased, entropy=e)
+            for e in (False, True) for depth in (1, 3)}  # fmt: skip
+    worst = {name: float(max(np.abs(c + 1 / (C - 1)).max() for *_, c in _means(*run))) for name, run in runs.items()}
+    return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs.values()))
+
+
+@claim("classes of 1, 3, 6 and 10, 1 and 3 layers: the means are orthogonal, and as long as predicted, to 1 %",
+       source="scaled", broken={"equal classes": {"counts": BALANCED}, "a layer more": {"more": 1}})  # fmt: skip
+def imbalanced_lengths_follow_the_counts(counts=IMBALANCED, more=0):
+    runs, worst = {depth: _minima(depth, IMBALANCED) for depth in (1, 3)}, {}
+    for depth, run in runs.items():
+        length = collapsed_strengths(counts, depth + more, DECAY, DECAY)[1]
+        off = [max(np.abs(c).max(), np.abs(np.linalg.norm(m, axis=1) / length - 1).max()) for _, m, c in _means(*run)]
+        worst[f"{depth} layers"] = float(max(off))
+    return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs.values()))
+
+
+@claim("one layer, classes of 1, 3, 6, 10: those of at most N^2 l_W l_H examples vanish, no others, at five decays",
+       source="ours", broken={"the power of N forgotten": {"power": 1}, "N cubed": {"power": 3}})  # fmt: skip
+def small_classes_vanish(power=2):
+    wrong, tried = 0, ((0.04, 0.04), (0.02, 0.25), (0.12, 0.1), (0.2, 0.1), (0.15, 0.2))
+    for decays in tried:
+        learned = np.array(IMBALANCED) > N**power * decays[0] * decays[1]
+        for _, means, _ in _means(*_minima(1, IMBALANCED, decays)):
+            wrong += int(np.sum((np.linalg.norm(means, axis=1) > 1e-3) != learned))
+    return Evidence(float(wrong), at_most=0.0)
