@@ -24,7 +24,7 @@ C, D, N, DECAY = 4, 6, 20, 2e-3  # classes; width of all layers; examples; both 
 KINDS, BALANCED, IMBALANCED = ("mse", "ce"), (5, 5, 5, 5), (1, 3, 6, 10)
 
 
-HOW = {"jac": True, "method": "L-BFGS-B", "options": {"maxiter": 5_000, "maxfun": 6_000, "gtol": 1e-9, "ftol": 0.0}}
+HOW = {"jac": True, "method": "L-BFGS-B", "options": {"maxiter": 2_000, "maxfun": 3_000, "gtol": 1e-9, "ftol": 0.0}}
 
 
 def _unpack(flat, depth):
@@ -45,59 +45,64 @@ def _value_and_slope(flat, depth, labels, decays, biased, entropy):
 
 @cached
 def _minima(depth, counts=BALANCED, decays=(DECAY, DECAY), biased=False, entropy=False):
-    """From five random starts, where L-BFGS ends: the head's map, the features, the gradient's norm; and the labels."""
+    """From 8 random starts, where L-BFGS ends: the head's map, features, largest slope, loss; and the labels."""
     labels, found = np.repeat(np.arange(C), counts), []
 
     def both(flat):
         return tuple(np.asarray(part) for part in _value_and_slope(flat, depth, labels, decays, biased, entropy))
 
     with jax.enable_x64(True):
-        for seed in seeds(5):
+        for seed in seeds(8):
             size = (depth - 1) * D * D + C * D + D * N + C
             end = minimize(both, 0.6 * np.random.default_rng(seed).standard_normal(size), **HOW)
             weights, features, _ = _unpack(jnp.asarray(end.x), depth)
-            found.append((np.asarray(deep_linear_map(weights)), np.asarray(features), np.abs(end.jac).max()))
+            found.append((np.asarray(deep_linear_map(weights)), np.asarray(features), np.abs(end.jac).max(), end.fun))
     return found, labels
 
 
 def _means(found, labels):
-    """Per run, class means as rows, and their cosines with each other."""
-    for weight, features, _ in found:
+    """Per run: the classifier, class means as rows, and their cosines with each other."""
+    for weight, features, *_ in found:
         means = np.stack([features[:, labels == c].mean(1) for c in range(C)])
         unit = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-99)
         yield weight, means, (unit @ unit.T)[~np.eye(C, dtype=bool)]
 
 
 def _solved(*runs):
-    return {"all gradients are below 1e-6": all(slope < 1e-6 for found, _ in runs for *_, slope in found)}
+    return {"all gradients are below 1e-6": all(slope < 1e-6 for found, _ in runs for _, _, slope, _ in found)}
 
 
-@claim("free features, 4 classes, 1, 3 and 6 linear layers, squared loss: NC1 is below 1e-5 in all 5 runs",
+@claim("free features, 4 classes, 1, 3 and 6 linear layers, squared loss: NC1 is below 1e-5 in all 8 runs",
        source="ours", broken={"features not decayed": {"decays": (DECAY, 0.0)}})  # fmt: skip
 def features_collapse(decays=(DECAY, DECAY)):
-    runs, worst = {depth: _minima(depth, decays=decays) for depth in (1, 3, 6)}, {}
-    for depth, (found, labels) in runs.items():
+    worst, right = {}, True
+    for depth in (1, 3, 6):
+        found, labels = _minima(depth, decays=decays)
+        right &= all((np.argmax(w @ h, 0) == labels).all() for w, h, *_ in found)
         with jax.enable_x64(True):
-            each = [neural_collapse(jnp.asarray(h.T), jnp.asarray(labels), C).within for _, h, _ in found]
+            each = [neural_collapse(jnp.asarray(h.T), jnp.asarray(labels), C).within for _, h, *_ in found]
         worst[f"{depth} layers"] = float(max(each))
-    return Evidence.of_cases(worst, at_most=1e-5, given=_solved(*runs.values()))
+    return Evidence.of_cases(worst, at_most=1e-5, given={"all examples are classified": right})
 
 
-@claim("no bias, balanced, 1, 3, 6 layers: class means are orthogonal, as long as predicted, parallel to W, all to 1 %",
-       source="scaled", broken={"a bias": {"biased": True}})  # fmt: skip
-def balanced_means_are_an_orthogonal_frame(biased=False):
-    runs, worst = {depth: _minima(depth, biased=biased) for depth in (1, 3, 6)}, {}
-    for depth, run in runs.items():
-        length = collapsed_strengths(BALANCED, depth, DECAY, DECAY)[1]
-        for weight, means, cosines in _means(*run):
-            duality = 1 - np.sum(weight * means) / np.linalg.norm(weight) / np.linalg.norm(means)
-            off = max(np.abs(cosines).max(), np.abs(np.linalg.norm(means, axis=1) / length - 1).max(), duality)
-            worst[f"{depth} layers"] = max(float(off), worst.get(f"{depth} layers", 0.0))
-    return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs.values()))
+@claim("no bias, 5 x 4 or 1 + 3 + 6 + 10 examples: means are orthogonal, as long as predicted, parallel to W, to 1 %",
+       source="scaled", broken={"a bias": {"biased": True}, "lengths of equal classes": {"equal": True},
+       "of one layer more": {"more": 1}})  # fmt: skip
+def means_are_orthogonal_and_sized_by_class(biased=False, equal=False, more=0):
+    worst, runs = {}, []
+    for counts, depth in ((BALANCED, 1), (BALANCED, 3), (BALANCED, 6), (IMBALANCED, 1), (IMBALANCED, 3)):
+        runs.append(_minima(depth, counts, biased=biased))
+        length, off = collapsed_strengths(BALANCED if equal else counts, depth + more, DECAY, DECAY)[1], []
+        for weight, means, cosines in _means(*runs[-1]):
+            sizes, rows = (np.linalg.norm(m, axis=1) for m in (means, weight))
+            off += [np.abs(cosines), np.abs(sizes / length - 1), 1 - np.sum(weight * means, 1) / sizes / rows]
+        worst[f"{counts}, {depth} layers"] = float(np.concatenate(off).max())
+    return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs))
 
 
 @claim("squared loss with a bias, and cross-entropy, 1 and 3 layers: class means have cosines -1/3, to 0.01",
-       source="scaled", broken={"squared loss without a bias": {"biased": False}})  # fmt: skip
+       source="scaled", broken={"squared loss without a bias": {"biased": False}},
+       reason="cross-entropy and 3 layers: most runs end in a map of rank 2, whose loss is smaller")  # fmt: skip
 def a_bias_or_entropy_gives_a_simplex(biased=True):
     runs = {f"{'entropy' if e else 'squared'}, {depth} layers": _minima(depth, biased=biased, entropy=e)
             for e in (False, True) for depth in (1, 3)}  # fmt: skip
@@ -105,15 +110,17 @@ def a_bias_or_entropy_gives_a_simplex(biased=True):
     return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs.values()))
 
 
-@claim("classes of 1, 3, 6 and 10, 1 and 3 layers: the means are orthogonal, and as long as predicted, to 1 %",
-       source="scaled", broken={"equal classes": {"counts": BALANCED}, "a layer more": {"more": 1}})  # fmt: skip
-def imbalanced_lengths_follow_the_counts(counts=IMBALANCED, more=0):
-    runs, worst = {depth: _minima(depth, IMBALANCED) for depth in (1, 3)}, {}
-    for depth, run in runs.items():
-        length = collapsed_strengths(counts, depth + more, DECAY, DECAY)[1]
-        off = [max(np.abs(c).max(), np.abs(np.linalg.norm(m, axis=1) / length - 1).max()) for _, m, c in _means(*run)]
-        worst[f"{depth} layers"] = float(max(off))
-    return Evidence.of_cases(worst, at_most=0.01, given=_solved(*runs.values()))
+@claim("cross-entropy, 4 classes, 3 layers: the best minimum has rank 2, its loss 5 % below the simplex's or less",
+       source="ours", broken={"two layers": {"layers": 2}})  # fmt: skip
+def entropy_of_three_layers_prefers_low_rank(layers=3):
+    run = _minima(layers, biased=True, entropy=True)
+    ranks = np.array([np.linalg.matrix_rank(w, 1e-4) for w, *_ in run[0]])
+    losses = np.array([loss for *_, loss in run[0]])
+    given = {**_solved(run), "both are found": {2, 3} <= set(ranks.tolist())}
+    low, simplex = (losses[ranks == r].min(initial=np.inf) for r in (2, 3))
+    return Evidence(
+        float(low / simplex), at_most=0.95, given=given, note=f"rank 2 in {np.mean(ranks == 2):.0%} of runs"
+    )
 
 
 @claim("one layer, classes of 1, 3, 6, 10: those of at most N^2 l_W l_H examples vanish, no others, at five decays",
