@@ -17,22 +17,16 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.landscape.deep_linear import (
-    bures_wasserstein,
-    decoupled_start,
-    deep_linear_map,
-    generator_critical_points,
-    generator_loss,
-)
-from attractor.papers.words import Evidence, cached, claim, first_step, key, log_slope, mean, seeds
+from attractor.landscape import decoupled_start, deep_linear_map, generator_critical_points, generator_loss
+from attractor.papers.words import Evidence, cached, claim, first_step, key, log_slopes, mean, seeds
 
 N, RANK = 8, 3
 VALUES = np.arange(8, 0, -1) / 8  # of the target, in random directions
 
 
-def _target(key, values=VALUES):
+def _target(key):
     frame = jnp.linalg.qr(jr.normal(key, (N, N)))[0]
-    return (frame * values) @ frame.T
+    return (frame * VALUES) @ frame.T
 
 
 def _unrooted(target, rank):
@@ -67,43 +61,46 @@ def _wrong_root(weights, target):
     return generator_loss(weights, target @ target) - jnp.trace(target @ target) + jnp.trace(target)
 
 
-@cached
-def _excess(depth, loss=generator_loss, values=tuple(VALUES), steps=4_000, rate=0.05):
-    """Of descent from balanced starts, over the five dropped eigenvalues' sum, by seed and every ten steps."""
-
+@partial(jax.jit, static_argnums=(1, 2))
+def _descend(keys, depth, loss, slowing):
     def one(key):
-        target = _target(key, np.asarray(values))
+        target = _target(key)
         start = decoupled_start(jr.normal(jr.fold_in(key, 1), (N, RANK)), depth, 1.0, jr.fold_in(key, 2), width=RANK)
 
-        def step(_, weights):
-            slopes = jax.grad(loss)(weights, target)
-            return [w - rate * g for w, g in zip(weights, slopes, strict=True)]
+        def step(i, weights):
+            return jax.tree.map(lambda w, g: w - 0.05 / (1 + slowing * i) * g, weights, jax.grad(loss)(weights, target))
 
-        def record(weights, _):
-            weights = jax.lax.fori_loop(0, 10, step, weights)
+        def record(weights, i):
+            weights = jax.lax.fori_loop(10 * i, 10 * i + 10, step, weights)
             return weights, generator_loss([deep_linear_map(weights)], target)
 
-        return jax.lax.scan(record, start, length=steps // 10)[1] - sum(sorted(values)[: N - RANK])
+        return jax.lax.scan(record, start, jnp.arange(250))[1]
 
+    return jax.vmap(one)(keys)
+
+
+@cached
+def _excess(depth, loss=generator_loss, slowing=0.0):
+    """Of 2,500 steps from balanced starts, over the sum of the five dropped eigenvalues, by seed and every ten steps."""
     with jax.enable_x64(True):
-        return np.asarray(jax.jit(jax.vmap(one))(jnp.stack([jr.key(s) for s in seeds(10)])))
+        keys = jnp.stack([jr.key(s) for s in seeds(10)])
+        return np.asarray(_descend(keys, depth, loss, slowing)) - VALUES[RANK:].sum()
 
 
-@claim("descent from balanced starts, depths 1 to 3, rank 3 of 8: all 10 runs end within 1e-3 of the dropped sum",
+@claim("descent from balanced starts, depths 1 and 3, rank 3 of 8: all 10 runs end within 1e-3 of the dropped sum",
        source="scaled", broken={"the target in place of its root": {"loss": _wrong_root}})  # fmt: skip
 def descent_finds_the_minimum(loss=generator_loss):
-    ends = {f"{depth} layers": _excess(depth, loss)[:, -1] for depth in (1, 2, 3)}
+    ends = {f"{depth} layers": _excess(depth, loss)[:, -1] for depth in (1, 3)}
     return Evidence.of_cases({name: float(np.abs(end).max()) for name, end in ends.items()}, at_most=1e-3)
 
 
-@claim("descent's tail is linear, depths 1 to 3: from excess 1e-6 to 1e-8 it takes as long as from 1e-4, to 25 %",
-       source="scaled", broken={"a target of rank 2 < 3": {"values": (1.0, 0.875, *[0.0] * 6)}})  # fmt: skip
-def convergence_is_linear(values=tuple(VALUES)):
-    cases, finite = {}, []
-    for depth in (1, 2, 3):
-        at = [first_step(_excess(depth, values=values), level) for level in (1e-4, 1e-6, 1e-8)]
-        finite.append(np.isfinite(at[2]).all())
-        cases[f"{depth} layers"] = mean((at[2] - at[1]) / (at[1] - at[0]))
+@claim("descent's tail is linear, depths 1 and 3: from excess 1e-6 to 1e-8 it takes as long as from 1e-4, to 25 %",
+       source="scaled", broken={"steps that shrink as 1 / t": {"slowing": 0.01}})  # fmt: skip
+def convergence_is_linear(slowing=0.0):
+    cases = {}
+    for depth in (1, 3):
+        at = [np.minimum(first_step(_excess(depth, slowing=slowing), level), 1e6) for level in (1e-4, 1e-6, 1e-8)]
+        cases[f"{depth} layers"] = mean((at[2] - at[1]) / np.maximum(at[1] - at[0], 1))
     return Evidence.of_cases(cases, within=(0.8, 1.25))
 
 
@@ -119,22 +116,4 @@ def curvature_blows_up_at_lower_rank(smoothing=None):
             curvature = jax.hessian(lambda w: generator_loss([w.reshape(N, RANK)], target, smoothing))(w.ravel())
             return jnp.abs(jnp.linalg.eigvalsh(curvature)).max()
 
-        return Evidence(log_slope(sizes, jax.jit(jax.vmap(largest))(sizes)), within=(-1.1, -0.9))
-
-
-def _squared(a, b, smoothing):
-    return bures_wasserstein(a, b, smoothing**2)
-
-
-@claim("smoothed by tau from 1e-4 to 1e-2, a matrix of rank 2 where 3 are allowed: the curvature grows as tau^-1/2",
-       source="ours", broken={"shifted by tau squared": {"distance": _squared}})  # fmt: skip
-def smoothing_bounds_the_curvature(distance=bures_wasserstein):
-    shifts = np.geomspace(1e-4, 1e-2, 5)
-    with jax.enable_x64(True):
-        target, w = _target(key()), jr.normal(key(1), (N, RANK)).at[:, 2].set(0.0)
-
-        def largest(shift):
-            loss = lambda w: distance(target, w.reshape(N, RANK) @ w.reshape(N, RANK).T, shift)  # noqa: E731
-            return jnp.abs(jnp.linalg.eigvalsh(jax.hessian(loss)(w.ravel()))).max()
-
-        return Evidence(log_slope(shifts, jax.jit(jax.vmap(largest))(shifts)), within=(-0.6, -0.4))
+        return Evidence(float(log_slopes(sizes, jax.jit(jax.vmap(largest))(sizes))[0]), within=(-1.1, -0.9))
