@@ -24,6 +24,13 @@ from attractor.landscape.matrix_sensing import (
 )
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
+from attractor.landscape.singular_values import (
+    coulomb_drift,
+    singular_value_langevin,
+    singular_value_phase,
+    student_singular_values,
+    wigner_surmise,
+)
 from attractor.landscape.spectrum import (
     SpectralDensity,
     extreme_eigenvalues,

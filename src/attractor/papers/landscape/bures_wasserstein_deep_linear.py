@@ -12,6 +12,8 @@ print(abs(jax.grad(lambda w: generator_loss([w], target))(factors[3])).max())
 ```
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -81,7 +83,7 @@ def _descend(keys, depth, loss, slowing):
 
 @cached
 def _excess(depth, loss=generator_loss, slowing=0.0):
-    """Of 2,500 steps from balanced starts, over the sum of the five dropped eigenvalues, by seed and every ten steps."""
+    """Of 2,500 steps from balanced starts, over the sum of the dropped eigenvalues, by seed and every ten steps."""
     with jax.enable_x64(True):
         keys = jnp.stack([jr.key(s) for s in seeds(10)])
         return np.asarray(_descend(keys, depth, loss, slowing)) - VALUES[RANK:].sum()
