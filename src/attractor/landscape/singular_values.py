@@ -54,8 +54,9 @@ def singular_value_langevin(
 ) -> Float[Array, "steps n"]:
     r"""A path of singular values under a force and noise, $d\xi_i = (F_i + \text{drift}_i)\,dt + \sigma\,dB_i$.
 
-    By the Euler-Maruyama scheme; values are sorted after each step, largest first, and reflected at 0. Close values
-    need small steps: well below their squared distance over $\sigma^2$.
+    By the Euler-Maruyama scheme; values are sorted after each step, largest first, and reflected at 0. Where values
+    come too close for the step, the drift is tamed: its displacement d becomes $d / (1 + d^2 / \sigma^2 dt)^{1/2}$, never
+    more than the noise's.
 
     Arguments:
         start: n values, distinct and positive.
@@ -78,7 +79,9 @@ def singular_value_langevin(
 
     def advance(values: Array, key: Any) -> tuple[Array, Array]:
         noise = jnp.sqrt(variance * step) * jr.normal(key, values.shape, values.dtype)
-        moved = values + step * (force(values) + drift(values, rows, variance)) + noise
+        pushed = step * drift(values, rows, variance)
+        pushed = pushed / jnp.sqrt(1 + pushed**2 / jnp.maximum(variance * step, jnp.finfo(values.dtype).tiny))
+        moved = values + step * force(values) + pushed + noise
         moved = -jnp.sort(-jnp.abs(moved))
         return moved, moved
 
@@ -154,8 +157,8 @@ def student_singular_values(
 def wigner_surmise(spacing: ArrayLike) -> Float[Array, "..."]:
     r"""The density of spacings of neighboring levels that repel each other, $\frac{\pi s}{2} e^{-\pi s^2 / 4}$.
 
-    Spacings are in units of their mean. Levels that do not know of each other have $e^{-s}$ instead. It is exact for two levels of a real symmetric matrix
-    with independent normal entries, of which those on the diagonal have twice the variance.
+    Spacings are in units of their mean. Levels that do not know of each other have $e^{-s}$ instead. It is exact for the
+    two levels of a real symmetric matrix of independent normal entries, those on the diagonal of twice the variance.
 
     Arguments:
         spacing: s, at least 0.
