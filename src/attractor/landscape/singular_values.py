@@ -55,8 +55,8 @@ def singular_value_langevin(
     r"""A path of singular values under a force and noise, $d\xi_i = (F_i + \text{drift}_i)\,dt + \sigma\,dB_i$.
 
     By the Euler-Maruyama scheme; values are sorted after each step, largest first, and reflected at 0. Where values
-    come too close for the step, the drift is tamed: its displacement d becomes $d / (1 + d^2 / \sigma^2 dt)^{1/2}$, never
-    more than the noise's.
+    come too close for the step, the drift is tamed: its displacement d becomes $d / (1 + d^2 / \sigma^2 dt)^{1/2}$,
+    never more than the noise's.
 
     Arguments:
         start: n values, distinct and positive.
@@ -157,8 +157,8 @@ def student_singular_values(
 def wigner_surmise(spacing: ArrayLike) -> Float[Array, "..."]:
     r"""The density of spacings of neighboring levels that repel each other, $\frac{\pi s}{2} e^{-\pi s^2 / 4}$.
 
-    Spacings are in units of their mean. Levels that do not know of each other have $e^{-s}$ instead. It is exact for the
-    two levels of a real symmetric matrix of independent normal entries, those on the diagonal of twice the variance.
+    Spacings are in units of their mean. Levels that do not know of each other have $e^{-s}$ instead. It is exact for
+    the two levels of a real symmetric matrix of independent normal entries, those on the diagonal of twice the variance.
 
     Arguments:
         spacing: s, at least 0.
