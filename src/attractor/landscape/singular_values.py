@@ -158,7 +158,7 @@ def wigner_surmise(spacing: ArrayLike) -> Float[Array, "..."]:
     r"""The density of spacings of neighboring levels that repel each other, $\frac{\pi s}{2} e^{-\pi s^2 / 4}$.
 
     Spacings are in units of their mean. Levels that do not know of each other have $e^{-s}$ instead. It is exact for
-    the two levels of a real symmetric matrix of independent normal entries, those on the diagonal of twice the variance.
+    two levels of a real symmetric matrix of independent normal entries, on the diagonal of twice the variance.
 
     Arguments:
         spacing: s, at least 0.

@@ -21,11 +21,13 @@ from scipy.ndimage import label
 from attractor.landscape import singular_values as lib
 from attractor.papers.words import Evidence, cached, claim, key, mean, seeds
 
+SPREADS, RATIOS = 2.0 ** np.arange(-3, 3), np.geomspace(1e-4, 2.0, 9)
+
 
 @claim("6 x 4 matrix pulled to 0 under noise: the Langevin equation gives the mean singular values at 3 times, to 2 %",
        source="ours", broken={"half the drift": {"drift": lambda x, m, v: lib.coulomb_drift(x, m, v) / 2},
        "of a square matrix": {"drift": lambda x, _, v: lib.coulomb_drift(x, 4, v)}})  # fmt: skip
-def langevin_equation_is_that_of_the_matrix(drift=lib.coulomb_drift, variance=0.5, step=5e-3, paths=5_000):
+def langevin_equation_is_that_of_the_matrix(drift=lib.coulomb_drift, variance=0.5, step=2.5e-3, paths=4_000):
     start, times, off = jnp.array([3.0, 2.0, 1.5, 1.0]), np.array([0.2, 0.5, 2.0]), {}
     follow = partial(lib.singular_value_langevin, start, jnp.negative, 6, variance, step, 400, drift=drift)
     found = jax.jit(jax.vmap(lambda k: follow(k)[np.rint(times / step).astype(int) - 1]))(jr.split(key(), paths)).mean(
@@ -40,10 +42,8 @@ def langevin_equation_is_that_of_the_matrix(drift=lib.coulomb_drift, variance=0.
 
 @partial(jax.jit, static_argnames=("largest", "steps", "every"))
 def _sgd(start, teacher, keys, rates, batches, second, **how):
-    def one(start, teacher, key, rate, batch):
-        return lib.student_singular_values(start, teacher, key, rate=rate, batch=batch, second=second, **how)
-
-    return jax.vmap(one)(start, teacher, keys, rates, batches)
+    run = partial(lib.student_singular_values, second=second, **how)
+    return jax.vmap(lambda s, t, k, r, b: run(s, t, k, rate=r, batch=b))(start, teacher, keys, rates, batches)
 
 
 def _at_the_teacher(first, rates, batches, **how):
@@ -52,7 +52,7 @@ def _at_the_teacher(first, rates, batches, **how):
 
 
 @cached
-def _variances(rates=(0.02, 0.04, 0.08), batches=(2, 8), n=12):
+def _variances(rates=(0.04, 0.08, 0.16), batches=(2, 8), n=16):
     """Of a 4 x 4 layer at its optimum, by rate and batch: squared deviations of singular values, one per run."""
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((2, 4, 4)))[0]
     first = jnp.asarray(turn[0] * [1.6, 1.2, 0.8, 0.4] @ turn[1], jnp.float32)
@@ -85,9 +85,6 @@ def spacings_follow_the_surmise(law=lib.wigner_surmise):
     return Evidence(float(np.abs(below - (np.arange(len(spacings)) + 0.5) / len(spacings)).max()), at_most=0.05)
 
 
-SPREADS, RATIOS = 2.0 ** np.arange(-3, 3), np.geomspace(1e-4, 2.0, 9)
-
-
 @cached
 def _phases(batch, power=1, n=4, steps=1_000):
     """Phases of two trained 4 x 4 layers by spread of the start and rate over batch^power: the median over seeds."""
@@ -111,7 +108,7 @@ def three_phases_are_three_regions(order="C"):
 
 @claim("two 4 x 4 layers, 1,000 steps: at equal rate / batch, batches 4 and 16 share the phase in 90 % of 54 settings",
        source="scaled", broken={"equal rate x batch": {"power": -1}},
-       reason="the phases' edges follow the rate: it alone sets how far 1,000 steps go, and what is stable")  # fmt: skip
+       reason="their edges follow the rate: it alone sets how far 1,000 steps go, and what is stable")  # fmt: skip
 def only_rate_over_batch_counts(power=1):
     return Evidence(float(np.mean(_phases(4) == _phases(16, power))), at_least=0.9)
 
