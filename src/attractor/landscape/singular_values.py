@@ -79,8 +79,11 @@ def singular_value_langevin(
 
     def advance(values: Array, key: Any) -> tuple[Array, Array]:
         noise = jnp.sqrt(variance * step) * jr.normal(key, values.shape, values.dtype)
-        pushed = step * drift(values, rows, variance)
-        pushed = pushed / jnp.sqrt(1 + pushed**2 / jnp.maximum(variance * step, jnp.finfo(values.dtype).tiny))
+        spread = jnp.maximum(jnp.sqrt(variance * step), jnp.finfo(values.dtype).tiny)
+        pushed = step * drift(values, rows, variance) / spread
+        # Values that rounding makes equal push each other infinitely hard.
+        pushed = jnp.nan_to_num(pushed, posinf=1e6, neginf=-1e6)
+        pushed = spread * pushed / jnp.sqrt(1 + pushed**2)
         moved = values + step * force(values) + pushed + noise
         moved = -jnp.sort(-jnp.abs(moved))
         return moved, moved

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from attractor.landscape import singular_value_langevin
 
-start = jnp.array([1.2, 1.1, 1.0])  # pulled to 1, and kept apart by the noise
-print(singular_value_langevin(start, lambda x: 1.0 - x, 3, 0.1, 1e-3, 3_000, jax.random.key(0))[::500])
+start, key = jnp.array([1.2, 1.1, 1.0]), jax.random.key(0)
+print(singular_value_langevin(start, lambda x: 1.0 - x, 3, 0.1, 1e-3, 3_000, key)[::500])  # kept apart by noise
 ```
 """
 
@@ -36,7 +36,7 @@ def langevin_equation_is_that_of_the_matrix(drift=lib.coulomb_drift, variance=0.
     for i, t in enumerate(times):
         noise = np.random.default_rng(seeds(1)[0]).standard_normal((20_000, 6, 4))
         exact = np.exp(-t) * np.eye(6, 4) * start + np.sqrt(variance / 2 * (1 - np.exp(-2 * t))) * noise
-        off[f"t = {t}"] = float(np.abs(found[i] / np.linalg.svd(exact, compute_uv=False).mean(0) - 1).max())
+        off[f"t = {t}"] = float(np.abs(found[:, i].mean(0) / np.linalg.svd(exact, compute_uv=False).mean(0) - 1).max())
     return Evidence.of_cases(off, at_most=0.02)
 
 
