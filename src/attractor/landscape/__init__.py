@@ -2,8 +2,35 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.deep_linear import (
+    bures_wasserstein,
+    decoupled_start,
+    deep_linear_loss,
+    deep_linear_map,
+    generator_critical_points,
+    generator_loss,
+    learning_time,
+    mode_strength,
+    train_deep_linear,
+)
+from attractor.landscape.matrix_sensing import (
+    kronecker_power,
+    normal_operator,
+    perturbed_completion,
+    sensing_descent,
+    unbalanced_factors,
+    weighted_factor_hessian,
+    weighted_factor_loss,
+)
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
+from attractor.landscape.singular_values import (
+    coulomb_drift,
+    singular_value_langevin,
+    singular_value_phase,
+    student_singular_values,
+    wigner_surmise,
+)
 from attractor.landscape.spectrum import (
     SpectralDensity,
     extreme_eigenvalues,
@@ -27,4 +54,11 @@ from attractor.landscape.tangent_kernel import (
     sketched_tangent_kernel,
     tangent_kernel,
     tangent_kernel_product,
+)
+from attractor.landscape.unconstrained_features import (
+    anchored_features,
+    best_classifier,
+    collapsed_strengths,
+    feature_pull,
+    free_features_loss,
 )
