@@ -1,0 +1,133 @@
+"""Which of several predictive features a network learns: responses of features, data that have several, controls."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from attractor.checks import Scalar, in_range
+
+
+def spectral_decoupling(logits: Float[Array, "..."], strength: Scalar, center: Scalar = 0.0) -> Float[Array, ""]:
+    r"""A penalty on logits in place of weight decay, $\frac\lambda2 \operatorname{mean}_i (\hat y_i - \gamma)^2$.
+
+    Added to the mean logistic loss it gives every example a margin of its own to settle at (`decoupled_margin`),
+    whatever the strengths of the features, so that a strong feature no longer starves a weak one of gradient.
+
+    Arguments:
+        logits: $\hat y$, of any shape.
+        strength: $\lambda$, in [0, inf).
+        center: $\gamma$; a number, or one per example where it is to depend on the class.
+
+    Raises:
+        ValueError: if ``strength`` is out of range.
+
+    Paper: Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+    in_range("strength", strength, 0.0)
+    return strength / 2 * jnp.mean((logits - center) ** 2)
+
+
+def decoupled_margin(strength: float) -> float:
+    r"""The margin m > 0 at which the logistic loss and `spectral_decoupling` balance, $1 / (1 + e^m) = \lambda m$.
+
+    Arguments:
+        strength: $\lambda$, in (0, inf).
+
+    Raises:
+        ValueError: if ``strength`` is out of range.
+
+    Paper: Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+    in_range("strength", strength, 0.0, open_low=True)
+    return float(brentq(lambda m: strength * m * (1 + np.exp(m)) - 1, 0.0, 1 / strength, xtol=1e-14))  # pyright: ignore[reportArgumentType]
+
+
+class FeatureResponses(NamedTuple):
+    """The singular directions of a model's features on a batch, the strongest first.
+
+    Attributes:
+        strengths: Singular values s.
+        directions: Columns U, combinations of examples.
+        responses: What the model makes of each, z.
+    """
+
+    strengths: Float[Array, " n"]
+    directions: Float[Array, "n n"]
+    responses: Float[Array, " n"]
+
+
+def feature_responses(
+    kernel: Float[Array, "n n"], labels: Float[Array, " n"], logits: Float[Array, " n"]
+) -> FeatureResponses:
+    r"""Margins in the coordinates of the features, $z = U^\top Y \hat y$ with $Y \Theta Y = U S^2 U^\top$.
+
+    For features $\Phi$ (those of a linear model, or the derivatives by the parameters) $\Theta = \Phi \Phi^\top$ and
+    $Y \Phi = U S V^\top$. Each direction is signed so that the sum of its entries is not negative: a response above
+    zero then helps most examples.
+
+    Arguments:
+        kernel: $\Theta$, such as `attractor.landscape.tangent_kernel` of one output.
+        labels: Y, each -1 or 1.
+        logits: $\hat y$.
+
+    Paper: Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+    values, vectors = jnp.linalg.eigh(labels[:, None] * kernel * labels)
+    vectors = vectors[:, ::-1]
+    vectors = vectors * jnp.where(vectors.sum(0) < 0, -1, 1)
+    return FeatureResponses(jnp.sqrt(jnp.maximum(values[::-1], 0)), vectors, vectors.T @ (labels * logits))
+
+
+def two_moons(
+    key: PRNGKeyArray, n: int, gap: Scalar = -0.5, noise: Scalar = 0.1
+) -> tuple[Float[Array, "n 2"], Float[Array, " n"]]:
+    r"""Two half circles, ``(inputs, labels)``: $(\cos t, \sin t)$ of class 1, $(1 - \cos t, -g - \sin t)$ of class -1.
+
+    With a gap g > 0 their heights alone tell them apart, and a straight line does; with g = -0.5 they interleave.
+
+    Arguments:
+        key: Of the angles, uniform in $[0, \pi]$, and of the noise.
+        n: How many points; the classes alternate.
+        gap: g, the height of the lower moon's top below the upper one's feet.
+        noise: Standard deviation of a normal offset, in [0, inf).
+
+    Raises:
+        ValueError: if ``noise`` is out of range.
+
+    Paper: Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+    in_range("noise", noise, 0.0)
+    of_angles, of_noise = jr.split(key)
+    t, labels = jr.uniform(of_angles, (n,), maxval=jnp.pi), 1.0 - 2.0 * (jnp.arange(n) % 2)
+    upper = labels > 0
+    x = jnp.where(upper, jnp.cos(t), 1 - jnp.cos(t))
+    y = jnp.where(upper, jnp.sin(t), -gap - jnp.sin(t))
+    return jnp.stack([x, y], 1) + noise * jr.normal(of_noise, (n, 2)), labels
+
+
+def randomize_columns(
+    inputs: Float[ArrayLike, "n d"], columns: tuple[int, ...], key: PRNGKeyArray
+) -> Float[Array, "n d"]:
+    """Some coordinates replaced by those of other examples, all of one example together.
+
+    Their joint law stays, what they say about the label and the other coordinates does not.
+
+    Arguments:
+        inputs: A batch.
+        columns: Which coordinates, in [0, d).
+        key: Of the permutation of examples.
+
+    Raises:
+        ValueError: if a column is out of range.
+
+    Paper: The Pitfalls of Simplicity Bias in Neural Networks.
+    """
+    x, at = jnp.asarray(inputs), np.asarray(columns, int)
+    in_range("columns", at, 0.0, x.shape[1] - 1.0)
+    return x.at[:, at].set(jr.permutation(key, x)[:, at])
