@@ -12,7 +12,9 @@ from scipy.optimize import brentq
 from attractor.checks import Scalar, in_range
 
 
-def spectral_decoupling(logits: Float[Array, "..."], strength: Scalar, center: Scalar = 0.0) -> Float[Array, ""]:
+def spectral_decoupling(
+    logits: Float[Array, "..."], strength: Scalar, center: Scalar | Float[Array, "..."] = 0.0
+) -> Float[Array, ""]:
     r"""A penalty on logits in place of weight decay, $\frac\lambda2 \operatorname{mean}_i (\hat y_i - \gamma)^2$.
 
     Added to the mean logistic loss it gives every example a margin of its own to settle at (`decoupled_margin`),
