@@ -7,6 +7,8 @@ from attractor.landscape.feature_learning import (
     decoupled_margin,
     feature_responses,
     randomize_columns,
+    randomized_auc,
+    slab_data,
     spectral_decoupling,
     two_moons,
 )

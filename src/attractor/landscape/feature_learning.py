@@ -1,5 +1,6 @@
 """Which of several predictive features a network learns: responses of features, data that have several, controls."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
+from sklearn.metrics import roc_auc_score
 
 from attractor.checks import Scalar, in_range
 
@@ -132,3 +134,80 @@ def randomize_columns(
     x, at = jnp.asarray(inputs), np.asarray(columns, int)
     in_range("columns", at, 0.0, x.shape[1] - 1.0)
     return x.at[:, at].set(jr.permutation(key, x)[:, at])
+
+
+def slab_data(
+    key: PRNGKeyArray,
+    n: int,
+    dimension: int,
+    slabs: tuple[int, ...],
+    *,
+    margin: Scalar = 0.1,
+    half_width: Scalar = 0.3,
+    noise: Scalar = 0.0,
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    """Data with several features that each predict the label, simple and complex ones: ``(inputs, labels)``.
+
+    Coordinate j of ``slabs`` is linear where it says 1, the label times a uniform number; where it says k >= 2, it lies
+    in one of k slabs along the line, centered one apart around 0, whose labels alternate: -1, 1, -1 …, and k - 1
+    thresholds tell the classes apart. The other coordinates are standard normal and say nothing.
+
+    Arguments:
+        key: Of everything.
+        n: Examples; the classes alternate.
+        dimension: d, at least one per feature.
+        slabs: Slabs of each feature, each at least 1; an example is in each of its label's with equal probability.
+        margin: Least absolute value of a linear coordinate, whose largest is 1; in [0, 1].
+        half_width: Of a slab, in [0, 0.5].
+        noise: Probability that the first feature is that of the other class, in [0, 1].
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: The Pitfalls of Simplicity Bias in Neural Networks.
+    """
+    in_range("slabs", slabs, 1.0)
+    in_range("dimension", dimension, float(len(slabs)))
+    in_range("margin", margin, 0.0, 1.0)
+    in_range("half_width", half_width, 0.0, 0.5)
+    in_range("noise", noise, 0.0, 1.0)
+    of_rest, of_noise, *of_features = jr.split(key, 2 + len(slabs))
+    labels = 1.0 - 2.0 * (jnp.arange(n) % 2)
+    columns = []
+    for number, (k, of_feature) in enumerate(zip(slabs, of_features, strict=True)):
+        of_place, of_slab = jr.split(of_feature)
+        y = jnp.where(jr.bernoulli(of_noise, noise, (n,)), -labels, labels) if number == 0 else labels
+        if k == 1:
+            columns.append(y * jr.uniform(of_place, (n,), minval=margin))
+            continue
+        slab = 2 * jr.randint(of_slab, (n,), 0, jnp.where(y > 0, k // 2, k - k // 2)) + (y > 0)
+        columns.append(slab - (k - 1) / 2 + half_width * jr.uniform(of_place, (n,), minval=-1.0))
+    rest = jr.normal(of_rest, (n, dimension - len(slabs)))
+    return jnp.concatenate([jnp.stack(columns, 1), rest], 1), labels
+
+
+def randomized_auc(
+    predict: Callable[[Float[Array, "n d"]], Float[ArrayLike, " n"]],
+    inputs: Float[ArrayLike, "n d"],
+    labels: Float[ArrayLike, " n"],
+    columns: tuple[int, ...],
+    key: PRNGKeyArray,
+) -> float:
+    """Area under the ROC curve of a model's scores where some coordinates are randomized (`randomize_columns`).
+
+    About 1/2 says that the model needs them; as much as without, that it does not look at them. Not for use inside a
+    compiled program.
+
+    Arguments:
+        predict: Scores of a batch, larger for the class of larger label.
+        inputs: A batch.
+        labels: Of two classes.
+        columns: Which coordinates; none: the plain area.
+        key: Of the permutation of examples.
+
+    Raises:
+        ValueError: if a column is out of range.
+
+    Paper: The Pitfalls of Simplicity Bias in Neural Networks.
+    """
+    return float(roc_auc_score(np.asarray(labels), np.asarray(predict(randomize_columns(inputs, columns, key)))))
