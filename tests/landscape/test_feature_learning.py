@@ -10,6 +10,8 @@ from attractor.landscape import (
     decoupled_margin,
     feature_responses,
     randomize_columns,
+    randomized_auc,
+    slab_data,
     spectral_decoupling,
     two_moons,
 )
@@ -64,12 +66,53 @@ def test_columns_are_permuted_together():
     assert (found[:, 1] != x[:, 1]).any()
 
 
+def test_slabs():
+    x, y = (np.asarray(a, float) for a in slab_data(jr.key(0), 3_000, 5, (1, 4, 5), margin=0.2, half_width=0.15))
+    assert x.shape == (3_000, 5)
+    np.testing.assert_array_equal(y, np.where(np.arange(3_000) % 2, -1, 1))
+    linear = x[:, 0] * y
+    assert 0.2 <= linear.min() < 0.21
+    assert 0.99 < linear.max() <= 1
+    np.testing.assert_allclose(linear.mean(), 0.6, atol=0.02)
+    for column, k, likely in ((1, 4, {-1: [0, 2], 1: [1, 3]}), (2, 5, {-1: [0, 2, 4], 1: [1, 3]})):
+        place = x[:, column] + (k - 1) / 2
+        slab = np.rint(place)
+        assert 0.14 < np.abs(place - slab).max() <= 0.15 + 1e-6
+        np.testing.assert_allclose((place - slab).std(), 0.15 / 3**0.5, rtol=0.05)
+        for label, slabs in likely.items():
+            numbers, counts = np.unique(slab[y == label], return_counts=True)
+            np.testing.assert_array_equal(numbers, slabs)
+            np.testing.assert_allclose(counts / counts.sum(), 1 / len(slabs), atol=0.05)
+    rest = x[:, 3:]
+    np.testing.assert_allclose([rest.mean(), rest.std()], [0, 1], atol=0.05)
+    assert np.abs(np.corrcoef(np.c_[x, y].T)[np.triu_indices(6, 1)][[5, 6, 7, 9, 10, 12]]).max() < 0.08
+    noisy, y = slab_data(jr.key(1), 3_000, 2, (1, 5), noise=0.2)
+    np.testing.assert_allclose(np.mean(noisy[:, 0] * y < 0), 0.2, atol=0.03)
+    assert ((np.rint(np.asarray(noisy)[:, 1] + 2) % 2 == 1) == (y > 0)).all()
+
+
+def test_area_without_a_feature():
+    x, y = slab_data(jr.key(0), 400, 3, (1, 1))
+    found = [randomized_auc(lambda x: x[:, 0], x, y, columns, jr.key(1)) for columns in ((), (1, 2), (0,))]
+    assert found[:2] == [1, 1]
+    scores = np.asarray(randomize_columns(x, (0,), jr.key(1)))[:, 0]
+    pairs = scores[np.asarray(y) > 0][:, None] - scores[np.asarray(y) < 0]
+    np.testing.assert_allclose(found[2], np.mean(pairs > 0) + np.mean(pairs == 0) / 2, atol=1e-9)
+    assert 0.4 < found[2] < 0.6
+    assert randomized_auc(lambda x: -x[:, 0], x, y, (), jr.key(1)) == 0
+
+
 @pytest.mark.parametrize(
     ("bad", "call"),
     [
         ("strength", lambda: spectral_decoupling(jnp.ones(2), -0.1)),
         ("strength", lambda: decoupled_margin(0.0)),
         ("noise", lambda: two_moons(jr.key(0), 4, noise=-0.1)),
+        ("slabs", lambda: slab_data(jr.key(0), 4, 2, (1, 0))),
+        ("dimension", lambda: slab_data(jr.key(0), 4, 1, (1, 5))),
+        ("margin", lambda: slab_data(jr.key(0), 4, 1, (1,), margin=1.1)),
+        ("half_width", lambda: slab_data(jr.key(0), 4, 1, (5,), half_width=0.6)),
+        ("noise", lambda: slab_data(jr.key(0), 4, 1, (1,), noise=-0.1)),
         ("columns", lambda: randomize_columns(jnp.ones((3, 2)), (2,), jr.key(0))),
         ("columns", lambda: randomize_columns(jnp.ones((3, 2)), (-1,), jr.key(0))),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from attractor.checks import Scalar, in_range
@@ -48,7 +49,7 @@ def decoupled_margin(strength: float) -> float:
     Paper: Gradient Starvation: A Learning Proclivity in Neural Networks.
     """
     in_range("strength", strength, 0.0, open_low=True)
-    return float(brentq(lambda m: strength * m * (1 + np.exp(m)) - 1, 0.0, 1 / strength, xtol=1e-14))  # pyright: ignore[reportArgumentType]
+    return float(brentq(lambda m: strength * m - expit(-m), 0.0, 1 / strength, xtol=1e-14))  # pyright: ignore[reportArgumentType]
 
 
 class FeatureResponses(NamedTuple):
