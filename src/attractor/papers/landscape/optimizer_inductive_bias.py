@@ -144,17 +144,22 @@ def _best(arm, n, **fixed):
     """When the training loss is 0.05 first, accuracies of pruned networks, one a seed, NaN where it never is; at the
     rate that is best on other seeds."""
     problem = digits_mlp()
+    how = {"steps": 1_000, "every": 50, "probes": {"loss": problem.probes["loss"], "pruned": _pruned}, "lanes": n}
+
+    def accuracies(configs, seeds):
+        trace = run(problem, MAKERS[arm], sweep=configs, seeds=seeds, **how)
+        at = first_step(trace["loss"].values, 0.05)
+        last = np.where(np.isfinite(at), at, 0).astype(int)[..., None]
+        return np.where(np.isfinite(at), np.take_along_axis(trace["pruned"].values, last, 2)[..., 0], np.nan)
+
     configs = [{"learning_rate": rate} | fixed for rate in RATES[arm]]
-    how = {"steps": 1_600, "every": 40, "probes": {"loss": problem.probes["loss"], "pruned": _pruned}}
-    trace = run(problem, MAKERS[arm], sweep=configs, seeds=seeds(n // 2, stream=1) + seeds(n), **how)
-    at = first_step(trace["loss"].values, 0.05)
-    last = np.where(np.isfinite(at), at, 0).astype(int)[..., None]
-    found = np.where(np.isfinite(at), np.take_along_axis(trace["pruned"].values, last, 2)[..., 0], np.nan)
-    return found[np.nan_to_num(found[:, :-n].mean(1)).argmax(), -n:]
+    best = np.nan_to_num(accuracies(configs, seeds(n // 4, stream=1)).mean(1)).argmax()
+    return accuracies([configs[best]], seeds(n))[0]
 
 
 @claim("digits, loss 0.05, tuned: with a tenth of its weights mirror descent is 10 points above Adam and momentum",
-       source="ours", broken={"scale 1 instead of 1e-3, tuned": {"entropy": 1.0}})  # fmt: skip
+       source="ours", broken={"scale 1 instead of 1e-3, tuned": {"entropy": 1.0}},
+       reason="8 seeds leave it open against momentum; against Adam it is 30 points")  # fmt: skip
 def networks_differ_at_equal_loss(entropy=1e-3, *, scale):
     n = sizes(scale, n=(8, 32))["n"]
     ours, others = _best("mirror", n, scale=entropy), {arm: _best(arm, n) for arm in ("adam", "momentum")}
