@@ -30,5 +30,5 @@ def test_the_steps_are_gradient_steps_in_mirrored_coordinates(fading):
 
 def test_it_needs_the_parameters():
     made = hypentropy_descent(0.1)
-    with pytest.raises(ValueError, match="^params:"):
+    with pytest.raises(ValueError, match=r"^params:"):
         made.update(jnp.ones(2), made.init(jnp.ones(2)))

@@ -12,7 +12,14 @@ from attractor.landscape.feature_learning import (
     spectral_decoupling,
     two_moons,
 )
-from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
+from attractor.landscape.paths import (
+    Barrier,
+    filter_normalized,
+    intrinsic_dimension,
+    linear_barrier,
+    loss_slice,
+    random_subspace,
+)
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
     SpectralDensity,
