@@ -21,7 +21,7 @@ from attractor.landscape.paths import intrinsic_dimension, random_subspace
 from attractor.papers.words import Evidence, cached, claim, mean, seeds, sizes
 from attractor.problems.digits import digits
 
-WIDTHS, DIMENSIONS = (16, 48, 144), (8, 16, 32, 48, 64, 96, 128, 192)
+WIDTHS, DIMENSIONS = (16, 48, 144), (16, 32, 48, 64, 96, 128, 192)
 MOST, TRIED, STEPS, BATCH = max(WIDTHS), max(DIMENSIONS), 500, 64
 
 
@@ -31,7 +31,7 @@ def constraints_are_counted(copies=1):
     found = {}
     for p in (200, 1_000):
         place = random_subspace(jnp.zeros(p), 60, jr.key(0))
-        columns = np.asarray(jax.jacobian(place)(jnp.zeros(60)), float).repeat(copies, 1)
+        columns = np.asarray(jax.vmap(place, out_axes=1)(jnp.eye(60)), float).repeat(copies, 1)
         for k in (3, 10, 30):
             rows, values = np.split(np.random.default_rng(k).standard_normal((k, p + 1)), [p], 1)
             gaps = []
@@ -68,7 +68,7 @@ def _accuracies(number, width, train, test, coordinates):
     adam = optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(lambda t: -(1 - t / STEPS)))
 
     def one(dimension):
-        z = jnp.where(jnp.arange(TRIED) < dimension, jnp.where(coordinates, 0.3, 1.0), 0.0)
+        z = jnp.where(jnp.arange(TRIED) < dimension, jnp.where(coordinates, 0.3, 0.5), 0.0)
         full = jnp.where(dimension == 0, 0.05, 0.0)
 
         def place(moves):
@@ -118,8 +118,8 @@ def hardly_depends_on_the_width(coordinates=False, *, scale):
     needed = np.array([_needed(scores) for scores in found])
     given = {"all parameters reach 85 %": min(scores[:, 0, 1].mean() for scores in found) > 0.85}
     note = ", ".join(f"{d:.0f}" for d in needed.mean(1))
-    finite = np.minimum(needed, 2 * TRIED)  # where none is enough
-    return Evidence(mean(finite.max(0) / finite.min(0)), at_most=1.8, given=given, note=f"{note} dimensions")
+    ratios = np.where(np.isfinite(needed).all(0), needed.max(0) / needed.min(0), np.inf)
+    return Evidence(mean(ratios), at_most=1.8, given=given, note=f"{note} dimensions")
 
 
 @claim("digits of 16 pixels, width 144: a tenth of the 3,898 parameters' number is enough for 90 % of the accuracy",
