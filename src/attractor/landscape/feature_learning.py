@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
@@ -116,7 +115,7 @@ def two_moons(
 
 
 def randomize_columns(
-    inputs: Float[ArrayLike, "n d"], columns: tuple[int, ...], key: PRNGKeyArray
+    inputs: Float[Array | np.ndarray, "n d"], columns: tuple[int, ...], key: PRNGKeyArray
 ) -> Float[Array, "n d"]:
     """Some coordinates replaced by those of other examples, all of one example together.
 
@@ -188,9 +187,9 @@ def slab_data(
 
 
 def randomized_auc(
-    predict: Callable[[Float[Array, "n d"]], Float[ArrayLike, " n"]],
-    inputs: Float[ArrayLike, "n d"],
-    labels: Float[ArrayLike, " n"],
+    predict: Callable[[Float[Array, "n d"]], Float[Array | np.ndarray, " n"]],
+    inputs: Float[Array | np.ndarray, "n d"],
+    labels: Float[Array | np.ndarray, " n"],
     columns: tuple[int, ...],
     key: PRNGKeyArray,
 ) -> float:

@@ -122,7 +122,7 @@ def random_subspace(params: PyTree, dimension: int, key: PRNGKeyArray) -> Callab
 
 
 def intrinsic_dimension(
-    dimensions: Float[ArrayLike, " n"], scores: Float[ArrayLike, "... n"], full: ArrayLike, share: Scalar = 0.9
+    dimensions: ArrayLike, scores: ArrayLike, full: ArrayLike, share: Scalar = 0.9
 ) -> Float[np.ndarray, "..."]:
     """Where a score, as a function of the dimension of a random subspace, first reaches a share of the full one.
 
@@ -130,9 +130,9 @@ def intrinsic_dimension(
     enough, and the first one where that is enough.
 
     Arguments:
-        dimensions: Tried in `random_subspace`, increasing, each at least 1.
-        scores: Reached in each, such as accuracies.
-        full: Reached by training all parameters; broadcastable to the leading axes of ``scores``.
+        dimensions: Tried in `random_subspace`, ``(n,)``, increasing, each at least 1.
+        scores: Reached in each, such as accuracies, ``(…, n)``.
+        full: Reached by training all parameters; broadcastable to ``(…)``.
         share: Of it, in (0, 1].
 
     Raises:

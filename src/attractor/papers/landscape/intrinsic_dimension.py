@@ -118,7 +118,8 @@ def hardly_depends_on_the_width(coordinates=False, *, scale):
     needed = np.array([_needed(scores) for scores in found])
     given = {"all parameters reach 85 %": min(scores[:, 0, 1].mean() for scores in found) > 0.85}
     note = ", ".join(f"{d:.0f}" for d in needed.mean(1))
-    ratios = np.where(np.isfinite(needed).all(0), needed.max(0) / needed.min(0), np.inf)
+    with np.errstate(invalid="ignore"):
+        ratios = np.where(np.isfinite(needed).all(0), needed.max(0) / needed.min(0), np.inf)
     return Evidence(mean(ratios), at_most=1.8, given=given, note=f"{note} dimensions")
 
 
@@ -131,7 +132,8 @@ def compresses(coordinates=False, *, scale):
 
 
 @claim("100 digits, width 144: to fit shuffled labels takes at least 3 times the dimensions that true ones take",
-       source="scaled", broken={"the test's labels": {"which": 1}})  # fmt: skip
+       source="scaled", broken={"the test's labels": {"which": 1}},
+       reason="none of up to 192 dimensions fits shuffled labels: that leaves a lower bound, too low with 3 seeds")  # fmt: skip
 def shuffled_labels_need_more(which=0, *, scale):
     true, false = (_scores(MOST, scale, images=100, shuffled=shuffled) for shuffled in (False, True))
     needed = np.minimum(_needed(false, which), TRIED)  # if none is enough, it is more than that
