@@ -10,6 +10,7 @@ from attractor.landscape.feature_learning import (
     randomized_auc,
     slab_data,
     spectral_decoupling,
+    structured_task,
     two_moons,
 )
 from attractor.landscape.paths import (

@@ -211,3 +211,37 @@ def randomized_auc(
     Paper: The Pitfalls of Simplicity Bias in Neural Networks.
     """
     return float(roc_auc_score(np.asarray(labels), np.asarray(predict(randomize_columns(inputs, columns, key)))))
+
+
+def structured_task(
+    key: PRNGKeyArray, n: int, dimension: int, alignment: Scalar, noise: Scalar = 0.3
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    r"""Four clusters of two signs s, t with the label s t, more or less aligned with the inputs: ``(inputs, labels)``.
+
+    $$ x = \sqrt{(1 - a) / 2}\, (s\, e_1 + t\, e_2) + \sqrt a\, s t\, e_3 + \sigma \xi / \sqrt d $$
+
+    with random orthonormal $e_i$ and standard normal $\xi$. At a = 0 the label is an exclusive or, at a = 1 it is the
+    clusters' only direction; without noise the centered kernels of inputs and labels align by
+    $a / \sqrt{(1 - a)^2 / 2 + a^2}$.
+
+    Arguments:
+        key: Of the directions and the noise.
+        n: Examples; a multiple of four has the clusters equal.
+        dimension: d, at least 3.
+        alignment: a, in [0, 1].
+        noise: $\sigma$, its expected length, in [0, inf).
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Task structure and nonlinearity jointly determine learned representational geometry.
+    """
+    in_range("dimension", dimension, 3.0)
+    in_range("alignment", alignment, 0.0, 1.0)
+    in_range("noise", noise, 0.0)
+    of_directions, of_noise = jr.split(key)
+    directions = jnp.linalg.qr(jr.normal(of_directions, (dimension, 3)))[0]
+    s, t = 1.0 - 2.0 * (jnp.arange(n) % 2), 1.0 - 2.0 * (jnp.arange(n) // 2 % 2)
+    side = jnp.sqrt((1 - alignment) / 2)
+    clusters = jnp.stack([side * s, side * t, jnp.sqrt(alignment) * s * t], 1) @ directions.T
+    return clusters + noise * dimension**-0.5 * jr.normal(of_noise, (n, dimension)), s * t

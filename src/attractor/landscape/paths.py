@@ -1,6 +1,6 @@
 """The loss along lines and planes, barriers between solutions, and training in random subspaces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,9 +9,8 @@ import jax.random as jr
 import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from numpy.typing import ArrayLike
 
-from attractor.checks import Scalar, in_range
+from attractor.checks import in_range
 from attractor.trees import as_vector
 
 Loss = Callable[[PyTree], Float[Array, ""]]
@@ -122,7 +121,10 @@ def random_subspace(params: PyTree, dimension: int, key: PRNGKeyArray) -> Callab
 
 
 def intrinsic_dimension(
-    dimensions: ArrayLike, scores: ArrayLike, full: ArrayLike, share: Scalar = 0.9
+    dimensions: Sequence[float] | Float[np.ndarray, " n"],
+    scores: Sequence[float] | Float[np.ndarray, "... n"],
+    full: float | Float[np.ndarray, "..."],
+    share: float = 0.9,
 ) -> Float[np.ndarray, "..."]:
     """Where a score, as a function of the dimension of a random subspace, first reaches a share of the full one.
 

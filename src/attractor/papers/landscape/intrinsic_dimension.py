@@ -133,7 +133,7 @@ def compresses(coordinates=False, *, scale):
 
 @claim("100 digits, width 144: to fit shuffled labels takes at least 3 times the dimensions that true ones take",
        source="scaled", broken={"the test's labels": {"which": 1}},
-       reason="none of up to 192 dimensions fits shuffled labels: that leaves a lower bound, too low with 3 seeds")  # fmt: skip
+       reason="none of up to 192 dimensions fits shuffled labels: a lower bound, too low with 3 seeds")  # fmt: skip
 def shuffled_labels_need_more(which=0, *, scale):
     true, false = (_scores(MOST, scale, images=100, shuffled=shuffled) for shuffled in (False, True))
     needed = np.minimum(_needed(false, which), TRIED)  # if none is enough, it is more than that
