@@ -9,10 +9,12 @@ import pytest
 from attractor.landscape import (
     decoupled_margin,
     feature_responses,
+    kernel_alignment,
     randomize_columns,
     randomized_auc,
     slab_data,
     spectral_decoupling,
+    structured_task,
     two_moons,
 )
 
@@ -102,12 +104,27 @@ def test_area_without_a_feature():
     assert randomized_auc(lambda x: -x[:, 0], x, y, (), jr.key(1)) == 0
 
 
+def test_the_structured_task():
+    with jax.enable_x64(True):
+        x, y = (np.asarray(a) for a in structured_task(jr.key(0), 12, 5, 0.3, 0.0))
+        noisy = np.asarray(structured_task(jr.key(0), 12, 5, 0.3, 0.2)[0])
+    s, t = np.tile([1, -1], 6), np.tile([1, 1, -1, -1], 3)
+    np.testing.assert_array_equal(y, s * t)
+    gram = 0.35 * (np.outer(s, s) + np.outer(t, t)) + 0.3 * np.outer(y, y)
+    np.testing.assert_allclose(x @ x.T, gram, atol=1e-10)
+    np.testing.assert_allclose(kernel_alignment(x @ x.T, np.outer(y, y)), 0.3 / np.hypot(0.7 / 2**0.5, 0.3), rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(noisy - x, axis=1).mean(), 0.2, rtol=0.25)
+
+
 @pytest.mark.parametrize(
     ("bad", "call"),
     [
         ("strength", lambda: spectral_decoupling(jnp.ones(2), -0.1)),
         ("strength", lambda: decoupled_margin(0.0)),
         ("noise", lambda: two_moons(jr.key(0), 4, noise=-0.1)),
+        ("dimension", lambda: structured_task(jr.key(0), 4, 2, 0.3)),
+        ("alignment", lambda: structured_task(jr.key(0), 4, 3, 1.1)),
+        ("noise", lambda: structured_task(jr.key(0), 4, 3, 0.3, -0.1)),
         ("slabs", lambda: slab_data(jr.key(0), 4, 2, (1, 0))),
         ("dimension", lambda: slab_data(jr.key(0), 4, 1, (1, 5))),
         ("margin", lambda: slab_data(jr.key(0), 4, 1, (1,), margin=1.1)),

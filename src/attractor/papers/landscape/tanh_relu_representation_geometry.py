@@ -83,13 +83,15 @@ CLUSTERS, EXCLUSIVE, STRUCTURED = slice(0, 1), slice(1, 2), slice(2, None)
 
 
 @claim("eight clusters with alternating labels: a tanh layer aligns with targets by 0.1 more than a ReLU layer",
-       source="scaled", broken=BROKEN)  # fmt: skip
+       source="scaled", broken=BROKEN,
+       reason="0.93 against 0.88; ReLU layers align nearly as well with so few clusters")  # fmt: skip
 def tanh_aligns_with_targets(moving=1.0, *, scale):
     return _differ(False, 1, CLUSTERS, moving, scale)
 
 
 @claim("eight clusters with alternating labels: a ReLU layer aligns with inputs by 0.1 more than a tanh layer",
-       source="scaled", broken=BROKEN)  # fmt: skip
+       source="scaled", broken=BROKEN,
+       reason="0.63 against 0.52, and the random clusters of 5 seeds vary by as much")  # fmt: skip
 def relu_aligns_with_inputs(moving=1.0, *, scale):
     return _differ(True, 2, CLUSTERS, moving, scale)
 
@@ -107,6 +109,7 @@ def relu_aligns_with_structured_inputs(moving=1.0, *, scale):
 
 
 @claim("exclusive or of two signs: tanh aligns with targets by 0.1 more than ReLU",
-       source="scaled", broken=BROKEN)  # fmt: skip
+       source="scaled", broken=BROKEN,
+       reason="the opposite: tanh, an odd function, keeps 0.15 and ReLU has 0.50; both still look like the inputs")  # fmt: skip
 def tanh_aligns_with_exclusive_or(moving=1.0, *, scale):
     return _differ(False, 1, EXCLUSIVE, moving, scale)
