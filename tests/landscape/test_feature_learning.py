@@ -112,7 +112,8 @@ def test_the_structured_task():
     np.testing.assert_array_equal(y, s * t)
     gram = 0.35 * (np.outer(s, s) + np.outer(t, t)) + 0.3 * np.outer(y, y)
     np.testing.assert_allclose(x @ x.T, gram, atol=1e-10)
-    np.testing.assert_allclose(kernel_alignment(x @ x.T, np.outer(y, y)), 0.3 / np.hypot(0.7 / 2**0.5, 0.3), rtol=1e-5)
+    found = kernel_alignment(jnp.asarray(x @ x.T), jnp.asarray(np.outer(y, y)))
+    np.testing.assert_allclose(found, 0.3 / np.hypot(0.7 / 2**0.5, 0.3), rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(noisy - x, axis=1).mean(), 0.2, rtol=0.25)
 
 

@@ -13,6 +13,7 @@ from attractor.landscape.feature_learning import (
     structured_task,
     two_moons,
 )
+from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
 from attractor.landscape.paths import (
     Barrier,
     filter_normalized,
