@@ -128,7 +128,8 @@ def late_costs_little(start=0.5, pick=False, *, scale):
 
 
 @claim("rectifiers left when 70 % are linear: their numbers in 4 blocks vary by twice the variance of a random choice",
-       source="ours", broken={"a random choice": {"pick": True}})  # fmt: skip
+       source="ours", broken={"a random choice": {"pick": True}},
+       reason="on digits 3.7 times; on spirals 2.2, which 8 seeds leave open")  # fmt: skip
 def they_form_a_core(pick=False, *, scale):
     found = {task: _measured(task, scale, 0.5, pick=pick) for task in ("spirals", "digits")}
     given = {f"{task}: 70 % linear": (a[:, 1] >= 0.67).all() for task, a in found.items()}
