@@ -2,6 +2,7 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
 from attractor.landscape.feature_learning import (
     FeatureResponses,
     decoupled_margin,
