@@ -154,7 +154,8 @@ def _supervised(numbers, encoders, keep, at_random):
 
 
 @claim("digits, with a tenth of an encoder's weights, the largest: students train a point further than their teachers",
-       source="scaled", broken={"a random tenth": {"at_random": True}})  # fmt: skip
+       source="scaled", broken={"a random tenth": {"at_random": True}},
+       reason="a tenth of a random encoder still trains to 0.955, where a student's gives 0.942")  # fmt: skip
 def students_hold_tickets(at_random=False, *, scale):
     numbers, images = np.asarray(seeds(sizes(scale, n=(5, 40))["n"])), np.concatenate([part[0] for part in digits()])
     *_, teachers, students = _distilled(numbers, 1.0, digits()[0][0], images)
