@@ -38,7 +38,7 @@ def _loss(logits, labels, square, decay, strength, spread):
 @cached
 def _responses(decay, strength, overlap, spread=1.0):
     """Of the weak feature at the optimum of a linear model of two examples, one number per strength of the other."""
-    labels, c = np.array([1.0, -1.0]), np.sqrt(1 - overlap**2)
+    labels, c = jnp.array([1.0, -1.0]), np.sqrt(1 - overlap**2)
 
     def optimum(first):
         features = labels[:, None] * jnp.array([[c, -overlap], [overlap, c]]) * jnp.array([first, 1.0])
@@ -99,7 +99,7 @@ def _trained(seed, kind, decay, strength, spread):
 
     params, _ = jax.lax.scan(step, (params, adam.init(params)), None, 1_000)[0]
     trained, tests = eqx.combine(params, static), [_data(of_data[1 + i], kind, float(i)) for i in range(2)]
-    return jnp.stack([jnp.mean(y * jax.vmap(trained)(x) > 0) for x, y in tests])
+    return jnp.stack([jnp.mean(y * jax.vmap(trained)(x) > 0) for x, y in tests])  # pyright: ignore[reportArgumentType]
 
 
 @cached
@@ -110,7 +110,7 @@ def _accuracies(kind, spread, decays, strengths, n):
         shape = (len(numbers),)
         return np.asarray(_trained(*(np.broadcast_to(a, shape) for a in (numbers, kind, *penalty, spread))))
 
-    penalties = list(zip(np.float32(decays), np.float32(strengths), strict=True))
+    penalties = list(zip(*np.array([decays, strengths], np.float32), strict=True))
     scores = [run(seeds(n, stream=1), *penalty)[:, 1].mean() for penalty in penalties]
     return run(seeds(n), *penalties[int(np.argmax(scores))])
 

@@ -67,11 +67,13 @@ def _trained(numbers, start, target, pick, train, test):
             pressed = (time >= start) & (frozen.sum() < jnp.floor(target * order.size))
 
             def loss(both):
-                fit = optax.softmax_cross_entropy_with_integer_labels(_logits(*both, train[0][at]), train[1][at])
+                fit = optax.softmax_cross_entropy_with_integer_labels(
+                    _logits(both[0], both[1], train[0][at]), train[1][at]
+                )
                 return fit.mean() + STRENGTH * (pressed & ~pick) * nonlinearity_penalty(both[1])
 
             updates, state = adam.update(jax.grad(loss)((params, slopes)), state)
-            params, slopes = optax.apply_updates((params, slopes), updates)
+            params, slopes = jax.tree.map(jnp.add, (params, slopes), updates)
             slopes = jnp.where(pressed & pick & (order < target * order.size), 1.0, slopes)
             fresh = freeze_linear(slopes, frozen, jnp.where(pressed, 0.02, 0.0)).frozen & ~frozen
             among = jnp.cumsum(fresh.ravel()[jnp.argsort(order.ravel())])[order]  # no more than the share asks for

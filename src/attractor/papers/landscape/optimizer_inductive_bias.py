@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from numpy.typing import ArrayLike
 from scipy.optimize import root
 
 from attractor.optim.mirror import hypentropy_descent
@@ -54,7 +55,7 @@ METHODS = {
 
 
 @cached
-def _solutions(name, numbers, scale=1e-3, start=0.0):
+def _solutions(name, numbers, scale: ArrayLike = 1e-3, start=0.0):
     """Of every system ``(n, D)``, from a start of this size in a random direction, and the mean square errors."""
     with jax.enable_x64(True):
         rows, values, _ = (np.stack(part) for part in zip(*map(_system, numbers), strict=True))

@@ -65,7 +65,7 @@ def _distilled(numbers, locality, inputs, images):
 
         trained = jax.lax.scan(step, (student, adam.init(student)), jr.split(of_batches, STEPS))[0][0]
         losses = jnp.stack([loss(student, inputs), loss(trained, inputs)])
-        return _features(teacher, images), _features(trained, images), losses, teacher[:2], trained[:2]
+        return _features(teacher, images), _features(trained, images), losses, teacher[:2], trained[:2]  # pyright: ignore[reportIndexIssue]
 
     return jax.vmap(one)(numbers)
 

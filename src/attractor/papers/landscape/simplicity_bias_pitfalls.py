@@ -77,7 +77,7 @@ def _areas(slabs, n, adam=True, radius=0.0, noise=0.0, without=(), members=1):
         x, y = _draw(jr.key(number + 5_000), EXAMPLES, DIMENSION, slabs, noise=noise)
 
         def predict(x, i=i, q=q):
-            return sum(np.maximum(np.asarray(x) @ q @ a[i] + b[i], 0) @ c[i] for a, b, c in networks)
+            return np.sum([np.maximum(np.asarray(x) @ q @ a[i] + b[i], 0) @ c[i] for a, b, c in networks], 0)
 
         areas = [randomized_auc(predict, x, y, columns, jr.key(number + 1)) for columns in ((), (0,), (1,))]
         found.append([*areas, np.mean(predict(x) * y > 0)])

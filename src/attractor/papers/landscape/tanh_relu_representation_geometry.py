@@ -40,8 +40,8 @@ def _learned(number, level, rectified, moving):
     other the loss, and how the hidden layer aligns with the targets and with the inputs."""
     of_data, *of_weights = jr.split(jr.key(number), 4)
     train, test = _data(of_data, level)
-    scales, shapes = 0.3 * np.array([DIMENSION, DIMENSION, UNITS]) ** -0.5, ((DIMENSION, UNITS), UNITS, UNITS)
-    drawn = [a * jr.normal(k, np.atleast_1d(b)) for a, b, k in zip(scales, shapes, of_weights, strict=True)]
+    scales, shapes = 0.3 * np.array([DIMENSION, DIMENSION, UNITS]) ** -0.5, ((DIMENSION, UNITS), (UNITS,), (UNITS,))
+    drawn = [a * jr.normal(k, b) for a, b, k in zip(scales, shapes, of_weights, strict=True)]
     params = (*drawn, jnp.zeros(()))
 
     def hidden(params, inputs):
@@ -63,7 +63,7 @@ def _learned(number, level, rectified, moving):
 @cached
 def _measured(n, rectified, moving):
     """``(levels, seeds, 3)``."""
-    numbers, levels = np.tile(seeds(n), len(LEVELS)), np.repeat(np.float32(LEVELS), len(seeds(n)))
+    numbers, levels = np.tile(seeds(n), len(LEVELS)), np.repeat(np.array(LEVELS, np.float32), len(seeds(n)))
     rest = np.full(len(levels), rectified), np.full(len(levels), moving, np.float32)
     return np.asarray(_learned(numbers, levels, *rest)).reshape(len(LEVELS), -1, 3)
 
