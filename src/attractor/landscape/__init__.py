@@ -23,6 +23,27 @@ from attractor.landscape.matrix_sensing import (
     weighted_factor_loss,
 )
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
+from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
+from attractor.landscape.feature_learning import (
+    FeatureResponses,
+    decoupled_margin,
+    feature_responses,
+    randomize_columns,
+    randomized_auc,
+    slab_data,
+    spectral_decoupling,
+    structured_task,
+    two_moons,
+)
+from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
+from attractor.landscape.paths import (
+    Barrier,
+    filter_normalized,
+    intrinsic_dimension,
+    linear_barrier,
+    loss_slice,
+    random_subspace,
+)
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.singular_values import (
     coulomb_drift,

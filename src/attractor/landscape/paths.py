@@ -1,11 +1,12 @@
 """The loss along lines and planes, barriers between solutions, and training in random subspaces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
@@ -117,3 +118,40 @@ def random_subspace(params: PyTree, dimension: int, key: PRNGKeyArray) -> Callab
     in_range("dimension", dimension, 1.0, float(flat.size))
     columns = jnp.linalg.qr(jr.normal(key, (flat.size, dimension), flat.dtype))[0]
     return lambda z: restore(flat + columns @ z)
+
+
+def intrinsic_dimension(
+    dimensions: Sequence[float] | Float[np.ndarray, " n"],
+    scores: Sequence[float] | Float[np.ndarray, "... n"],
+    full: float | Float[np.ndarray, "..."],
+    share: float = 0.9,
+) -> Float[np.ndarray, "..."]:
+    """Where a score, as a function of the dimension of a random subspace, first reaches a share of the full one.
+
+    Between two tried dimensions it is interpolated, linearly over their logarithms; infinite where no dimension is
+    enough, and the first one where that is enough.
+
+    Arguments:
+        dimensions: Tried in `random_subspace`, ``(n,)``, increasing, each at least 1.
+        scores: Reached in each, such as accuracies, ``(…, n)``.
+        full: Reached by training all parameters; broadcastable to ``(…)``.
+        share: Of it, in (0, 1].
+
+    Raises:
+        ValueError: if the dimensions do not increase, or ``share`` is out of range.
+
+    Paper: Measuring the Intrinsic Dimension of Objective Landscapes.
+    """
+    d, values = np.asarray(dimensions, float), np.asarray(scores, float)
+    in_range("dimensions", d, 1.0)
+    if (np.diff(d) <= 0).any():
+        raise ValueError(f"dimensions: expected increasing ones, got {d}")
+    in_range("share", share, 0.0, 1.0, open_low=True)
+    short = values - share * np.asarray(full, float)[..., None]
+    at = (short >= 0).argmax(-1)[..., None]
+    after, before = (np.take_along_axis(short, i, -1)[..., 0] for i in (at, np.maximum(at - 1, 0)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(at[..., 0] > 0, before / (before - after), 1.0)
+    logs = np.log(d)
+    low, high = logs[np.maximum(at - 1, 0)[..., 0]], logs[at[..., 0]]
+    return np.where((short >= 0).any(-1), np.exp(low + part * (high - low)), np.inf)

@@ -57,6 +57,7 @@ from attractor.optim.maximal_loss import (
     minimize_in_ball,
     soft_maximum,
 )
+from attractor.optim.mirror import hypentropy_descent
 from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
