@@ -28,3 +28,20 @@ from attractor.landscape.tangent_kernel import (
     tangent_kernel,
     tangent_kernel_product,
 )
+from attractor.landscape.wide_limits import (
+    RELU,
+    Contractions,
+    Criticality,
+    Dual,
+    LayerRecursion,
+    PiecewiseLinear,
+    WideKernels,
+    WideMLP,
+    correlation_exponent,
+    criticality,
+    derivative_contractions,
+    dual_activation,
+    infinite_ntk,
+    kernel_recursion,
+    linearized_dynamics,
+)
