@@ -1,7 +1,7 @@
 """Networks of large width: their limiting kernels, criticality, and what is left of randomness at finite width."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -36,12 +36,12 @@ class PiecewiseLinear(eqx.Module):
     positive: float = 1.0
     negative: float = 0.0
 
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Any) -> Any:
         """The values, of NumPy and JAX arrays alike."""
         return z * (self.negative + (self.positive - self.negative) * (z > 0))
 
 
-Activation = Callable[[np.ndarray], np.ndarray]
+Activation = Callable[[Any], Any]  # elementwise on arrays of NumPy, and of JAX where a network is made of it
 RELU = PiecewiseLinear()
 
 
@@ -125,8 +125,8 @@ def infinite_ntk(
     r"""The kernels of a fully connected network of infinite width, with the scaling of `WideMLP`.
 
     $\Sigma^1 = C_w\, x \cdot x' / d + C_b$, $\Theta^1 = \Sigma^1$, and layer by layer
-    $\Sigma^{l+1} = C_w E[\sigma(u)\sigma(v)] + C_b$, $\Theta^{l+1} = \Sigma^{l+1} + C_w E[\sigma'(u)\sigma'(v)]\, \Theta^l$
-    with $(u, v) \sim N(0, \Sigma^l)$.
+    $\Sigma^{l+1} = C_w E[\sigma(u)\sigma(v)] + C_b$ and
+    $\Theta^{l+1} = \Sigma^{l+1} + C_w E[\sigma'(u)\sigma'(v)]\, \Theta^l$ with $(u, v) \sim N(0, \Sigma^l)$.
 
     Arguments:
         inputs: One a row, none of them zero unless there are biases.
@@ -202,14 +202,14 @@ class WideMLP(eqx.Module):
 
     weights: list[Float[Array, "out n"]]
     biases: list[Float[Array, " out"]]
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
     weight_variance: float = eqx.field(static=True)
     bias_variance: float = eqx.field(static=True)
 
     def __init__(
         self,
         widths: Sequence[int],
-        activation: Callable[[Array], Array] = RELU,
+        activation: Activation = RELU,
         *,
         weight_variance: float = 1.0,
         bias_variance: float = 0.0,
@@ -354,7 +354,7 @@ def criticality(activation: Activation, largest: float = 100.0) -> Criticality:
     first, second = (above - below) / (2 * h), (above - 2 * zero + below) / h**2
     third = (above2 - 2 * above + 2 * below - below2) / (2 * h**3)
     if zero == 0 and first != 0 and third / first + 0.75 * (second / first) ** 2 < -1e-6:
-        return Criticality(1 / _derivative(activation, np.zeros(1))[0] ** 2, 0.0, 0.0)
+        return Criticality(float(_derivative(activation, np.zeros(1))[0]) ** -2, 0.0, 0.0)
 
     def imbalance(log_kernel: float) -> float:
         _, _, slope, pull = _moments(activation, float(np.exp(log_kernel)))
@@ -363,7 +363,7 @@ def criticality(activation: Activation, largest: float = 100.0) -> Criticality:
     tried = np.linspace(np.log(1e-2), np.log(largest), 200)
     signs = np.sign([imbalance(t) for t in tried])
     for i in np.flatnonzero(signs[1:] != signs[:-1]):
-        kernel = float(np.exp(brentq(imbalance, tried[i], tried[i + 1], xtol=1e-13)))  # pyright: ignore[reportArgumentType]
+        kernel = float(np.exp(brentq(imbalance, tried[i], tried[i + 1], xtol=1e-13)))  # pyright: ignore[reportArgumentType, reportCallIssue]
         square, _, slope, _ = _moments(activation, kernel)
         if kernel >= square / slope:
             return Criticality(1 / slope, kernel - square / slope, kernel)
@@ -428,7 +428,10 @@ def derivative_contractions(
     value, gradient = jax.value_and_grad(output)(params)
     curvature = hvp(output, params)
     signs = rademacher_like(key, params)
-    inner = optax.tree.vdot
+
+    def inner(a: PyTree, b: PyTree) -> Array:
+        return jnp.asarray(optax.tree.vdot(a, b))
+
     return Contractions(
         value**2,
         inner(gradient, gradient),
