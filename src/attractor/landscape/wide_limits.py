@@ -1,6 +1,7 @@
 """Networks of large width: their limiting kernels, criticality, and what is left of randomness at finite width."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -232,9 +233,11 @@ class WideMLP(eqx.Module):
         in_range("widths", widths, 1)
         in_range("weight_variance", weight_variance, 0.0, open_low=True)
         in_range("bias_variance", bias_variance, 0.0)
-        keys = jr.split(key, (len(widths) - 1, 2))
-        self.weights = [jr.normal(k[0], (b, a)) for k, a, b in zip(keys, widths[:-1], widths[1:], strict=True)]
-        self.biases = [jr.normal(k[1], (b,)) for k, b in zip(keys, widths[1:], strict=True)]
+        pairs = list(pairwise(widths))
+        ends = np.cumsum([(a + 1) * b for a, b in pairs])
+        drawn = jnp.split(jr.normal(key, (int(ends[-1]),)), ends[:-1])  # at once: one program compiles faster
+        layers = [part.reshape(b, a + 1) for part, (a, b) in zip(drawn, pairs, strict=True)]
+        self.weights, self.biases = [layer[:, :-1] for layer in layers], [layer[:, -1] for layer in layers]
         self.activation = activation
         self.weight_variance, self.bias_variance = weight_variance, bias_variance
 
