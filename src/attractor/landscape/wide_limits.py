@@ -405,7 +405,7 @@ class Contractions(NamedTuple):
         square: $f^2$.
         tangent: $\\partial_\\mu f\\, \\partial_\\mu f$, the tangent kernel.
         drift: $f\\, \\partial_\\mu f\\, \\partial_\\nu f\\, \\partial_{\\mu\\nu} f$, which makes the kernel change.
-        trace: $f\\, \\partial_{\\mu\\mu} f$, from one product with random signs.
+        trace: $f\\, \\partial_{\\mu\\mu} f$, from random signs, one leaf at a time.
     """
 
     square: Float[Array, ""]
@@ -417,7 +417,7 @@ class Contractions(NamedTuple):
 def derivative_contractions(
     output: Callable[[PyTree], Float[Array, ""]], params: PyTree, key: PRNGKeyArray
 ) -> Contractions:
-    r"""The contractions of an output's first and second derivatives by the parameters, at the price of three gradients.
+    r"""The contractions of an output's first and second derivatives by the parameters, at the price of a few gradients.
 
     Derivatives are those of automatic differentiation: of a kink, the second is zero.
 
@@ -430,14 +430,17 @@ def derivative_contractions(
     """
     value, gradient = jax.value_and_grad(output)(params)
     curvature = hvp(output, params)
-    signs = rademacher_like(key, params)
+    signs, structure = jax.tree.flatten(rademacher_like(key, params))
 
     def inner(a: PyTree, b: PyTree) -> Array:
         return jnp.asarray(optax.tree.vdot(a, b))
 
+    # Leaf by leaf, so that what is multilinear in the leaves has no trace exactly.
+    probes = [structure.unflatten([s * (i == j) for j, s in enumerate(signs)]) for i in range(len(signs))]
+    block = [inner(probe, curvature(probe)) for probe in probes]
     return Contractions(
         value**2,
         inner(gradient, gradient),
         value * inner(gradient, curvature(gradient)),
-        value * inner(signs, curvature(signs)),
+        value * sum(block, start=jnp.zeros_like(value)),
     )
