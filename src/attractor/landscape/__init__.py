@@ -2,6 +2,13 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.lazy_training import (
+    centered,
+    grokking_gap,
+    linearized,
+    quadratic_test_loss,
+    quadratic_units,
+)
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
