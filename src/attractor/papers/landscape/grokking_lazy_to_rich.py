@@ -23,9 +23,10 @@ from attractor.landscape.tangent_kernel import kernel_alignment
 from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seeds, sizes
 
 DIM, UNITS, EXAMPLES, MORE = 50, 200, 400, 1_000
-RATE = 0.2  # times units * dim / scale^2
+RATE = 0.3  # times units * dim / scale^2
+FRACTION = 0.2  # of the loss at the start: train and test are compared at the times when they reach it
 SCALES = (0.5, 1.0, 2.0)
-CONFIGS = ((0.5, 0.5), (1.0, 0.5), (2.0, 0.5), (20.0, 0.5), (2.0, 1.0))  # output scale, curvature of units
+CONFIGS = ((0.5, 0.5), (1.0, 0.5), (2.0, 0.5), (20.0, 0.5), (2.0, 1.0), (1.0, 1.0))  # output scale, curvature of units
 
 
 def _drawn(key, examples):
@@ -67,32 +68,32 @@ def _curves(examples, steps, lazy, keys, configs):
 
 @cached
 def _runs(scale, examples=EXAMPLES, lazy=False, configs=CONFIGS):
-    size = sizes(scale, n=(8, 32), steps=(500, 1_500))
+    size = sizes(scale, n=(6 if configs == CONFIGS else 4, 32), steps=(400, 1_500))
     keys = jax.vmap(jr.key)(jnp.asarray(seeds(size["n"])))
     losses, alignment = _curves(examples, size["steps"], lazy, keys, jnp.array(configs))
     losses = np.asarray(losses, float)
-    gaps = grokking_gap(losses[:, :, 0], losses[:, :, 1], np.arange(losses.shape[-1]))
+    gaps = grokking_gap(losses[:, :, 0], losses[:, :, 1], np.arange(losses.shape[-1]), FRACTION)
     return losses, gaps, np.asarray(alignment, float)
 
 
-def _test_loss(weights, start, direction, trace, **how):
-    """Less some of the part that the trace has in it."""
-    excess = how["scale"] * how["curvature"] / UNITS * (np.sum(weights**2) - np.sum(start**2)) - np.sum(direction**2)
-    return quadratic_test_loss(weights, start, direction, **how) - (1 - trace) * excess**2 / (4 * DIM**2)
-
-
-@claim("the test loss follows from the mean weight and W W' / n alone: equal to that of 20,000 examples, within 2 %",
-       source="ours", broken={"the trace left out": {"trace": 0.0}})  # fmt: skip
-def two_statistics_suffice(trace=1.0):
-    ratios = []
-    for s in seeds(8):
-        direction, inputs, targets, start = _drawn(jr.key(s), 20_000)
-        weights = 0.9 * start + 0.3 * direction[:, None]
-        how = {"scale": 1.5, "curvature": 0.5}
-        exact = _test_loss(weights, start, direction, trace, **how)
+@jax.jit
+def _exact_and_sampled(seeds):
+    def one(seed):
+        direction, inputs, targets, start = _drawn(jr.key(seed), 50_000)
+        weights, how = 0.9 * start + 0.3 * direction[:, None], {"scale": 1.5, "curvature": 0.5}
         model = centered(partial(quadratic_units, curvature=0.5), start, 1.5)
-        ratios.append(float(exact / jnp.mean((model(weights, inputs) - targets) ** 2)))
-    return Evidence(mean(ratios), within=(0.98, 1.02))
+        excess = 1.5 * 0.5 / UNITS * (jnp.sum(weights**2) - jnp.sum(start**2)) - jnp.sum(direction**2)
+        exact, trace = quadratic_test_loss(weights, start, direction, **how), excess**2 / (4 * DIM**2)
+        return exact, trace, jnp.mean((model(weights, inputs) - targets) ** 2)
+
+    return jax.lax.map(one, seeds)
+
+
+@claim("the test loss follows from the mean weight and W W' / n alone: equal to that of 50,000 examples, within 2 %",
+       source="ours", broken={"the trace left out": {"share": 1.0}})  # fmt: skip
+def two_statistics_suffice(share=0.0):
+    exact, trace, sampled = (np.asarray(part, float) for part in _exact_and_sampled(jnp.asarray(seeds(16))))
+    return Evidence(mean((exact - share * trace) / sampled), within=(0.98, 1.02))
 
 
 @claim("D = 50, 200 units, 400 examples: each doubling of the scale from 0.5 to 2 raises t_test / t_train by 5 %",
@@ -121,21 +122,32 @@ def lazy_networks_never_generalize(config=3, lazy=True, *, scale):
         losses["linearized, scale 2"] = _runs(scale, lazy=True, configs=(CONFIGS[2],))[0][:, 0]
     fitted = max((c[:, 0, -1] / c[:, 0, 0]).max() for c in losses.values())
     cases = {name: mean(c[:, 1, -1] / c[:, 1, 0]) for name, c in losses.items()}
-    return Evidence.of_cases(cases, at_least=0.1, given={"training loss below 1 %": fitted < 0.01})
+    return Evidence.of_cases(cases, at_least=0.1, given={"training loss below 2 %": fitted < 0.02})
 
 
 @claim("a kernel worse aligned at the start (curvature 0.5, not 1) raises t_test / t_train by a fifth, output scale 2",
        source="scaled", broken={"the other way round": {"configs": (4, 2)}})  # fmt: skip
 def misalignment_delays_generalization(configs=(2, 4), *, scale):
+    return _misaligned(configs, scale)
+
+
+@claim("curvature 0.5 at scale 2 has over 1.2 times the ratio t_test / t_train of curvature 1 at scale 1: equal products",
+       source="ours", broken={"the other way round": {"configs": (5, 2)}})  # fmt: skip
+def misalignment_at_equal_laziness(configs=(2, 5), *, scale):
+    return _misaligned(configs, scale)
+
+
+def _misaligned(configs, scale):
     _, gaps, alignment = _runs(scale)
-    worse, better = alignment[:, 2].mean(), alignment[:, 4].mean()
-    given = {"worse aligned": worse < better, "all generalize": np.isfinite(gaps[:, configs]).all()}
-    note = f"alignments {worse:.3f} and {better:.3f}"
+    given = {"worse aligned": alignment[:, 2].mean() < alignment[:, 4].mean(),
+             "all generalize": np.isfinite(gaps[:, configs]).all()}  # fmt: skip
+    note = f"gaps {np.median(gaps[:, configs], 0).round(1)}"
     return Evidence(paired_ratio(*gaps[:, configs].T), at_least=1.2, given=given, note=note)
 
 
 @claim("2.5 times the examples (1,000) divide the ratio t_test / t_train at output scale 2 by at least 1.5",
        source="scaled", broken={"as many examples": {"examples": EXAMPLES}})  # fmt: skip
 def data_closes_the_gap(examples=MORE, *, scale):
-    few, many = _runs(scale)[1][:, 2], _runs(scale, examples, configs=(CONFIGS[2],))[1][:, 0]
+    many = _runs(scale, examples, configs=(CONFIGS[2],))[1][:, 0]
+    few = _runs(scale)[1][: len(many), 2]
     return Evidence(paired_ratio(few, many), at_least=1.5, given={"all generalize": np.isfinite([few, many]).all()})
