@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.landscape.lazy_training import centered, grokking_gap, linearized, quadratic_test_loss, quadratic_units
+from attractor.landscape.lazy_training import centered, grokking_gap, quadratic_test_loss, quadratic_units
 from attractor.landscape.tangent_kernel import kernel_alignment
 from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seeds, sizes
 
@@ -29,6 +29,7 @@ SCALES = (0.5, 1.0, 2.0)
 CONFIGS = ((0.5, 0.5), (1.0, 0.5), (2.0, 0.5), (20.0, 0.5), (2.0, 1.0), (1.0, 1.0))  # output scale, curvature of units
 
 
+@partial(jax.jit, static_argnums=1)
 def _drawn(key, examples):
     """Direction, inputs, targets and weights."""
     keys = jr.split(key, 3)
@@ -38,14 +39,14 @@ def _drawn(key, examples):
     return direction, inputs, 0.5 * (inputs @ direction) ** 2, jr.normal(keys[2], (DIM, UNITS))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _curves(examples, steps, lazy, keys, configs):
+@partial(jax.jit, static_argnums=(0, 1))
+def _curves(examples, steps, keys, configs):
     """Training and test loss of gradient descent, (seed, config, 2, step); and the first kernel's alignment."""
 
     def one(key, config):
         (scale, curvature), (direction, inputs, targets, start) = config, _drawn(key, examples)
         units = partial(quadratic_units, curvature=curvature)
-        model = centered(linearized(units, start) if lazy else units, start, scale)
+        model = centered(units, start, scale)
 
         def loss(weights):
             return jnp.mean((model(weights, inputs) - targets) ** 2) / 2
@@ -55,9 +56,6 @@ def _curves(examples, steps, lazy, keys, configs):
             return weights - rate * slope, jnp.stack([2 * value, test(weights)])
 
         test = partial(quadratic_test_loss, start=start, direction=direction, scale=scale, curvature=curvature)
-        if lazy:  # it is no network of quadratic units, so that fresh examples have to do
-            fresh = _drawn(jr.fold_in(key, 1), MORE)[1]
-            test = lambda w: jnp.mean((model(w, fresh) - 0.5 * (fresh @ direction) ** 2) ** 2)  # noqa: E731
         rate = RATE * UNITS * DIM / scale**2
         slopes, gram = 1 + curvature * inputs @ start, inputs @ inputs.T
         kernel = gram * (slopes @ slopes.T)
@@ -67,10 +65,10 @@ def _curves(examples, steps, lazy, keys, configs):
 
 
 @cached
-def _runs(scale, examples=EXAMPLES, lazy=False, configs=CONFIGS):
+def _runs(scale, examples=EXAMPLES, configs=CONFIGS):
     size = sizes(scale, n=(6 if configs == CONFIGS else 4, 32), steps=(400, 1_500))
     keys = jax.vmap(jr.key)(jnp.asarray(seeds(size["n"])))
-    losses, alignment = _curves(examples, size["steps"], lazy, keys, jnp.array(configs))
+    losses, alignment = _curves(examples, size["steps"], keys, jnp.array(configs))
     losses = np.asarray(losses, float)
     gaps = grokking_gap(losses[:, :, 0], losses[:, :, 1], np.arange(losses.shape[-1]), FRACTION)
     return losses, gaps, np.asarray(alignment, float)
@@ -106,7 +104,8 @@ def scale_delays_generalization(effective=(0, 1, 2), *, scale):
 
 
 @claim("D = 50, 200 units, 400 examples: over output scales from 0.5 to 2 the ratio t_test / t_train grows threefold",
-       source="ours", broken={"targets scaled along": {"effective": (1, 1)}})  # fmt: skip
+       source="ours", broken={"targets scaled along": {"effective": (1, 1)}},
+       reason="it grows 1.7 times; from 0.5 to 1 by no more than 1.3")  # fmt: skip
 def fourfold_scale_triples_the_gap(effective=(0, 2), *, scale):
     gaps = _runs(scale)[1][:, effective]
     return Evidence(
@@ -114,35 +113,43 @@ def fourfold_scale_triples_the_gap(effective=(0, 2), *, scale):
     )
 
 
-@claim("lazy: at output scale 20, and linearized at 2, the test loss stays over 10 % of its start as training fits",
-       source="scaled", broken={"output scale 1": {"config": 1, "lazy": False}})  # fmt: skip
-def lazy_networks_never_generalize(config=3, lazy=True, *, scale):
-    losses = {"the network": _runs(scale)[0][:, config]}
-    if lazy:
-        losses["linearized, scale 2"] = _runs(scale, lazy=True, configs=(CONFIGS[2],))[0][:, 0]
-    fitted = max((c[:, 0, -1] / c[:, 0, 0]).max() for c in losses.values())
-    cases = {name: mean(c[:, 1, -1] / c[:, 1, 0]) for name, c in losses.items()}
-    return Evidence.of_cases(cases, at_least=0.1, given={"training loss below 2 %": fitted < 0.02})
+def _kernel_regression(seed):
+    """The share of the first test loss at which the linearized network, curvature 0.5, ends."""
+    _, inputs, targets, start = (np.asarray(part, float) for part in _drawn(jr.key(seed), EXAMPLES + MORE))
+    slopes = 1 + 0.5 * inputs @ start
+    kernel = (inputs @ inputs.T) * (slopes @ slopes.T)
+    predicted = kernel[EXAMPLES:, :EXAMPLES] @ np.linalg.solve(kernel[:EXAMPLES, :EXAMPLES], targets[:EXAMPLES])
+    return np.mean((predicted - targets[EXAMPLES:]) ** 2) / np.mean(targets[EXAMPLES:] ** 2)
 
 
-@claim("a kernel worse aligned at the start (curvature 0.5, not 1) raises t_test / t_train by a fifth, output scale 2",
-       source="scaled", broken={"the other way round": {"configs": (4, 2)}})  # fmt: skip
-def misalignment_delays_generalization(configs=(2, 4), *, scale):
-    return _misaligned(configs, scale)
+@claim("lazy: at output scale 20, and linearized, the test loss stays over 10 % of its start where training is at 2 %",
+       source="scaled", broken={"output scale 1": {"config": 1}})  # fmt: skip
+def lazy_networks_never_generalize(config=3, *, scale):
+    losses = _runs(scale)[0][:, config]
+    shares = losses[:, :, -1] / losses[:, :, 0]
+    cases = {"the network": mean(shares[:, 1]), "linearized": mean([_kernel_regression(s) for s in seeds(6)])}
+    return Evidence.of_cases(cases, at_least=0.1, given={"training loss below 2 %": shares[:, 0].max() < 0.02})
 
 
-@claim("curvature 0.5 at scale 2 has over 1.2 times the ratio t_test / t_train of curvature 1 at scale 1: equal products",
-       source="ours", broken={"the other way round": {"configs": (5, 2)}})  # fmt: skip
-def misalignment_at_equal_laziness(configs=(2, 5), *, scale):
-    return _misaligned(configs, scale)
-
-
-def _misaligned(configs, scale):
+def _ratio(configs, scale):
     _, gaps, alignment = _runs(scale)
-    given = {"worse aligned": alignment[:, 2].mean() < alignment[:, 4].mean(),
+    given = {"curvature 0.5 is worse aligned": alignment[:, 2].mean() < alignment[:, 4].mean(),
              "all generalize": np.isfinite(gaps[:, configs]).all()}  # fmt: skip
     note = f"gaps {np.median(gaps[:, configs], 0).round(1)}"
     return Evidence(paired_ratio(*gaps[:, configs].T), at_least=1.2, given=given, note=note)
+
+
+@claim("a kernel worse aligned at the start (curvature 0.5, not 1) raises t_test / t_train by a fifth, output scale 2",
+       source="scaled", broken={"one curvature": {"configs": (2, 2)}},
+       reason="curvature makes training lazier, too, and that counts for more")  # fmt: skip
+def misalignment_delays_generalization(configs=(2, 4), *, scale):
+    return _ratio(configs, scale)
+
+
+@claim("contrary: curvature 1, not 0.5, better aligned and lazier, raises t_test / t_train by a fifth, output scale 2",
+       source="ours", broken={"at an equal product with the scale": {"configs": (5, 2)}})  # fmt: skip
+def curvature_is_laziness(configs=(4, 2), *, scale):
+    return _ratio(configs, scale)
 
 
 @claim("2.5 times the examples (1,000) divide the ratio t_test / t_train at output scale 2 by at least 1.5",
