@@ -2,6 +2,12 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.kernel_regression import (
+    hierarchical_kernels,
+    learning_curve,
+    patch_cosines,
+    sphere_patches,
+)
 from attractor.landscape.lazy_training import (
     centered,
     grokking_gap,
