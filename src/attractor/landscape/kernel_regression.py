@@ -40,9 +40,9 @@ def hierarchical_kernels(cosines: Float[np.ndarray, "p ..."], branching: int = 2
     r"""Kernels of an infinitely wide convolutional ReLU network on a tree of patches that do not overlap.
 
     With $\kappa_1(u) = (u (\pi - \arccos u) + \sqrt{1 - u^2}) / \pi$ and $\kappa_0(u) = (\pi - \arccos u) / \pi$ every
-    patch has $K = \kappa_1(u)$, $\Theta = \kappa_1(u) + u\, \kappa_0(u)$; a node takes the means $\bar K, \bar\Theta$ of
-    its children and has $K = \kappa_1(\bar K)$, $\Theta = \kappa_1(\bar K) + \bar\Theta\, \kappa_0(\bar K)$. The output
-    reads the root.
+    patch has $K = \kappa_1(u)$, $\Theta = \kappa_1(u) + u\, \kappa_0(u)$; a node takes the means $\bar K, \bar\Theta$
+    of its children and has $K = \kappa_1(\bar K)$, $\Theta = \kappa_1(\bar K) + \bar\Theta\, \kappa_0(\bar K)$. The
+    output reads the root.
 
     Arguments:
         cosines: u, the inner products of the two inputs' patches, of unit length, patches first: ``(p, n, m)`` for a
@@ -73,13 +73,16 @@ def hierarchical_kernels(cosines: Float[np.ndarray, "p ..."], branching: int = 2
 
 
 def patch_cosines(x: Float[ArrayLike, "n p d"], y: Float[ArrayLike, "m p d"]) -> Float[np.ndarray, "p n m"]:
-    """The inner products of all pairs of inputs, patch by patch: what `hierarchical_kernels` takes.
+    """The cosines between the patches of all pairs of inputs: what `hierarchical_kernels` takes.
 
     Arguments:
-        x: Inputs, patches of unit length.
+        x: Inputs; patches are brought to unit length in double precision, for near 1 kernels have a kink.
         y: Others.
+
+    Paper: What Can Be Learnt With Wide Convolutional Neural Networks?
     """
-    return np.einsum("npd,mpd->pnm", np.asarray(x, float), np.asarray(y, float), optimize=True)
+    left, right = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (np.asarray(x, float), np.asarray(y, float)))
+    return np.einsum("npd,mpd->pnm", left, right, optimize=True)
 
 
 def learning_curve(
