@@ -2,6 +2,14 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.deep_limits import (
+    controlled_resnet,
+    layer_differences,
+    neural_signature_kernel,
+    refine_layers,
+    scaled_resnet,
+    signature_kernel,
+)
 from attractor.landscape.kernel_regression import (
     hierarchical_kernels,
     learning_curve,
