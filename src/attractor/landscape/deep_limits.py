@@ -16,7 +16,7 @@ from attractor.landscape.wide_limits import Activation, dual_activation
 
 def scaled_resnet(
     inner: Float[Array, "depth q d"],
-    outer: Float[Array, "depth d q"],
+    outer: Float[Array, "layers d q"],
     inputs: Float[Array, "n d"],
     scale: Scalar | None = None,
     activation: Callable[[Array], Array] = jnp.tanh,
@@ -171,8 +171,8 @@ def signature_kernel(x: Float[ArrayLike, "m d"], y: Float[ArrayLike, "n d"]) -> 
 
 
 def neural_signature_kernel(
-    x: Float[ArrayLike, "points d"],
-    y: Float[ArrayLike, "points d"],
+    x: Float[ArrayLike, "m d"],
+    y: Float[ArrayLike, "n d"],
     activation: Activation,
     *,
     shared: bool = True,

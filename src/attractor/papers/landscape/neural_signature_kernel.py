@@ -24,7 +24,7 @@ from attractor.papers.words import Evidence, Interval, bootstrap, cached, claim,
 
 IDENTITY = PiecewiseLinear(1.0, 1.0)
 STEPS = 40
-WIDTHS = (40, 80, 160, 320)
+WIDTHS = (40, 80, 160)
 BIASES = {"activation": RELU, "bias_variance": 0.3}
 NETS = {"identity": {"activation": IDENTITY}, "identity, drawn anew": {"activation": IDENTITY, "shared": False},
         "ReLU": BIASES, "ReLU, drawn anew": BIASES | {"shared": False}}  # fmt: skip
@@ -71,7 +71,7 @@ def linear_kernel_is_the_signature_kernel(net="identity", factor=1.0):
 @claim("shared linear weights, width 160, 40 steps: the mean product of two states is the signature kernel within 5 %",
        source="scaled", broken={"kernel of weights drawn anew": {"kernel": "identity, drawn anew"}})  # fmt: skip
 def shared_weights_give_the_signature_kernel(kernel=None, *, scale):
-    sample = _products("identity", 160, **sizes(scale, draws=(200, 2_000)))
+    sample = _products("identity", 160, **sizes(scale, draws=(800, 4_000)))
     value = neural_signature_kernel(*_paths(320), **NETS[kernel]) if kernel else _exact()
     return Evidence(_over(sample, value), within=(0.95, 1.05))
 
@@ -88,9 +88,9 @@ def nonlinear_networks_follow_the_equation(exchanged=False, activation=None, *, 
     return Evidence.of_cases(cases, within=(0.95, 1.05))
 
 
-@claim("shared linear weights: the product's deviation over draws falls as width^-1/2, slope -0.6 to -0.4, 40 to 320",
+@claim("shared linear weights: the product's deviation over draws falls as width^-1/2, slope -0.6 to -0.4, 40 to 160",
        source="scaled", broken={"variance for deviation": {"power": 2.0}})  # fmt: skip
 def fluctuations_fall_as_the_root_of_width(power=1.0, *, scale):
-    size = sizes(scale, draws=(200, 2_000))
+    size = sizes(scale, draws=(800, 4_000))
     groups = np.stack([_products("identity", width, **size).reshape(8, -1).std(1, ddof=1) for width in WIDTHS], 1)
     return Evidence(log_slope(WIDTHS, groups**power), within=(-0.6, -0.4), note=str(groups.mean(0).round(3)))
