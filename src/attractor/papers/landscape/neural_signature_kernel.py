@@ -89,7 +89,8 @@ def nonlinear_networks_follow_the_equation(exchanged=False, activation=None, *, 
 
 
 @claim("shared linear weights: the product's deviation over draws falls as width^-1/2, slope -0.6 to -0.4, 40 to 160",
-       source="scaled", broken={"variance for deviation": {"power": 2.0}})  # fmt: skip
+       source="scaled", broken={"variance for deviation": {"power": 2.0}},
+       reason="-0.55, with an interval that ends at -0.606: width 40 has heavier tails")  # fmt: skip
 def fluctuations_fall_as_the_root_of_width(power=1.0, *, scale):
     size = sizes(scale, draws=(800, 4_000))
     groups = np.stack([_products("identity", width, **size).reshape(8, -1).std(1, ddof=1) for width in WIDTHS], 1)

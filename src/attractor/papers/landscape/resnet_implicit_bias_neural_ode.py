@@ -30,7 +30,7 @@ FINE = 8
 
 @partial(jax.jit, static_argnums=3)
 def _train(keys, depths, starts, records):
-    """For (seed, depth, start) the loss, the largest difference of neighboring layers (at RECORDS), and at the end the
+    """For (seed, depth, start) the loss, the largest difference of neighboring layers (at records), and at the end the
     outputs at fresh inputs, of the network and of one ``FINE`` times as deep along the same weights.
 
     All are as deep as the deepest, and layers beyond the depth stay zero. Starts: equal layers (0), layers drawn
@@ -48,7 +48,7 @@ def _train(keys, depths, starts, records):
         first = jnp.where(start == 1, free, tied), jnp.zeros((top, DIM, UNITS))
 
         def loss(weights):
-            return jnp.mean(jnp.sum((scaled_resnet(*weights, inputs, 1 / depth) - targets) ** 2, 1)) / 2
+            return jnp.mean(jnp.sum((scaled_resnet(weights[0], weights[1], inputs, 1 / depth) - targets) ** 2, 1)) / 2
 
         def step(weights, _):
             return jax.tree.map(lambda w, g: w - rate * used * g, weights, jax.grad(loss)(weights)), None
@@ -64,7 +64,7 @@ def _train(keys, depths, starts, records):
         inner, outer = refine_layers(held, FINE)
         outer = outer * jnp.repeat(used, FINE, 0)
         deep = scaled_resnet(inner, outer, fresh, 1 / (FINE * depth))
-        return loss(first), curve, scaled_resnet(*end, fresh, 1 / depth), deep
+        return loss(first), curve, scaled_resnet(end[0], end[1], fresh, 1 / depth), deep
 
     call = jax.vmap(jax.vmap(jax.vmap(one, (None, None, 0)), (None, 0, None)), (0, None, None))
     return call(keys, depths, starts)
