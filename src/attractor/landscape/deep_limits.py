@@ -130,21 +130,21 @@ def controlled_resnet(
     first, rest = jr.split(key)
     increments = jnp.diff(paths, axis=1).swapaxes(0, 1) * (1.0 if shared else steps**0.5)
 
-    def drawn(key: PRNGKeyArray) -> tuple[Array, Array]:
-        one, two = jr.split(key)
-        weights = (weight_variance / width) ** 0.5 * jr.normal(one, (dim, width, width))
-        return weights, bias_variance**0.5 * jr.normal(two, (dim, width))
+    def drawn(key: PRNGKeyArray) -> Array:
+        """Weights and, in the last column, biases."""
+        size = jnp.full(width + 1, (weight_variance / width) ** 0.5).at[-1].set(bias_variance**0.5)
+        return size * jr.normal(key, (dim, width, width + 1))
 
-    common = drawn(rest)
+    common = drawn(rest) if shared else None
 
-    def step(state: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
-        key, dx = at
-        weights, biases = common if shared else drawn(key)
-        field = jnp.einsum("kij,pj->pki", weights, activation(state)) + biases
-        return state + jnp.einsum("pki,pk->pi", field, dx), None
+    def step(state: Array, at: tuple[Array, PRNGKeyArray | None]) -> tuple[Array, None]:
+        dx, key = at
+        field = drawn(key) if common is None and key is not None else common
+        felt = jnp.concatenate([activation(state), jnp.ones((len(state), 1), state.dtype)], 1)
+        return state + jnp.einsum("kij,pj,pk->pi", field, felt, dx), None
 
     start = jnp.broadcast_to(jr.normal(first, (width,)), (len(paths), width))
-    return jax.lax.scan(step, start, (jr.split(rest, steps), increments))[0]
+    return jax.lax.scan(step, start, (increments, None if shared else jr.split(rest, steps)))[0]
 
 
 def signature_kernel(x: Float[ArrayLike, "m d"], y: Float[ArrayLike, "n d"]) -> Float[np.ndarray, "m n"]:
