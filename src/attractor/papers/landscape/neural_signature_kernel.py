@@ -76,7 +76,7 @@ def shared_weights_give_the_signature_kernel(kernel=None, *, scale):
     return Evidence(_over(sample, value), within=(0.95, 1.05))
 
 
-@claim("ReLU and biases, 40 steps: the mean product is the kernel's within 5 %: weights shared (width 160), drawn anew (80)",
+@claim("ReLU and biases, 40 steps: the mean product is the kernel's within 5 %, shared (width 160) and drawn anew (80)",
        source="scaled", broken={"the two kernels exchanged": {"exchanged": True},
                                 "the linear kernel": {"activation": IDENTITY}})  # fmt: skip
 def nonlinear_networks_follow_the_equation(exchanged=False, activation=None, *, scale):

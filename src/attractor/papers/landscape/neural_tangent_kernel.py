@@ -51,8 +51,8 @@ def _at_start(width, n):
 
 @cache
 def _targets():
-    """The top eigenvectors of the limiting kernel, equally, with a mean square of `MODES`."""
-    return np.sqrt(len(INPUTS)) * np.linalg.eigh(_limit(1).tangent)[1][:, -MODES:].sum(1)
+    """The top eigenvectors of the limiting kernel, equally, and larger than outputs are at the start."""
+    return 2 * np.sqrt(len(INPUTS)) * np.linalg.eigh(_limit(1).tangent)[1][:, -MODES:].sum(1)
 
 
 @cached
