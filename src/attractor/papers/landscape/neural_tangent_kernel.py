@@ -26,7 +26,7 @@ from attractor.papers.words import Evidence, cached, claim, log_slope, mean, see
 ANGLES = 2.4 * np.arange(20)  # spread over the circle without symmetry
 INPUTS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
 SCALING: dict[str, Any] = {"weight_variance": 2.0, "bias_variance": 0.01}
-RECORDS, STEPS = 21, 20  # of gradient descent, at a rate of STEPS^-1 over the top eigenvalue
+RECORDS, STEPS = 21, 40  # of gradient descent, at a rate of STEPS^-1 over the top eigenvalue
 MODES = 3
 
 
