@@ -2,7 +2,7 @@
 
 ```python
 import jax, jax.numpy as jnp
-from attractor.landscape import RELU, WideMLP, infinite_ntk, tangent_kernel
+from attractor.landscape import WideMLP, infinite_ntk, tangent_kernel
 
 inputs = jnp.array([[1.0, 0.0], [0.0, 1.0], [-0.6, 0.8]])
 network = WideMLP([2, 256, 1], weight_variance=2.0, key=jax.random.key(0))
