@@ -21,6 +21,26 @@ from attractor.landscape.matrix_sensing import (
     unbalanced_factors,
     weighted_factor_hessian,
     weighted_factor_loss,
+from attractor.landscape.deep_limits import (
+    controlled_resnet,
+    layer_differences,
+    neural_signature_kernel,
+    refine_layers,
+    scaled_resnet,
+    signature_kernel,
+)
+from attractor.landscape.kernel_regression import (
+    hierarchical_kernels,
+    learning_curve,
+    patch_cosines,
+    sphere_patches,
+)
+from attractor.landscape.lazy_training import (
+    centered,
+    grokking_gap,
+    linearized,
+    quadratic_test_loss,
+    quadratic_units,
 )
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
@@ -82,4 +102,20 @@ from attractor.landscape.unconstrained_features import (
     collapsed_strengths,
     feature_pull,
     free_features_loss,
+from attractor.landscape.wide_limits import (
+    RELU,
+    Contractions,
+    Criticality,
+    Dual,
+    LayerRecursion,
+    PiecewiseLinear,
+    WideKernels,
+    WideMLP,
+    correlation_exponent,
+    criticality,
+    derivative_contractions,
+    dual_activation,
+    infinite_ntk,
+    kernel_recursion,
+    linearized_dynamics,
 )
