@@ -2,6 +2,12 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.edge_of_stability import (
+    QuadraticRegression,
+    scalar_network_flow_sharpness,
+    scalar_network_flow_solution,
+    scalar_network_loss,
+)
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
