@@ -68,7 +68,7 @@ class QuadraticRegression(eqx.Module):
         return moved, jacobian - learning_rate * bent
 
     def _applied(self, vector: Array) -> Array:
-        return (self.curvature @ vector + vector @ self.curvature) / 2
+        return ((self.curvature + self.curvature.mT) / 2) @ vector  # loops form the sum once
 
 
 def scalar_network_loss(weights: Float[Array, " depth"], target: Scalar = 1.0) -> Float[Array, ""]:

@@ -1,0 +1,74 @@
+"""Models at the edge of stability against gradient descent, numerical integration and dense Hessians."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+from scipy.integrate import solve_ivp
+
+from attractor.landscape import (
+    QuadraticRegression,
+    scalar_network_flow_sharpness,
+    scalar_network_flow_solution,
+    scalar_network_loss,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_quadratic_regression_in_its_outputs():
+    offset, linear, curvature = RNG.standard_normal(3), RNG.standard_normal((3, 5)), RNG.standard_normal((3, 5, 5))
+    theta = RNG.standard_normal(5)
+    symmetric = (curvature + curvature.transpose(0, 2, 1)) / 2
+
+    def residuals(x):
+        return offset + linear @ x + np.einsum("npq,p,q->n", symmetric, x, x) / 2
+
+    def jacobian(x):
+        return linear + np.einsum("npq,q->np", symmetric, x)
+
+    with jax.enable_x64(True):
+        model = QuadraticRegression(*(jnp.asarray(a) for a in (offset, linear, curvature)))
+        state = model.residuals(jnp.asarray(theta)), model.jacobian(jnp.asarray(theta))
+        np.testing.assert_allclose(state[0], residuals(theta), rtol=1e-12)
+        np.testing.assert_allclose(state[1], jacobian(theta), rtol=1e-12)
+        for _ in range(3):
+            theta = theta - 0.03 * residuals(theta) @ jacobian(theta)
+            state = model.step(*state, 0.03)
+        np.testing.assert_allclose(state[0], residuals(theta), rtol=1e-9)
+        np.testing.assert_allclose(state[1], jacobian(theta), rtol=1e-9)
+
+
+def test_quadratic_regression_refuses():
+    with pytest.raises((ValueError, TypeCheckError), match="curvature"):  # the annotations refuse it here
+        QuadraticRegression(jnp.zeros(2), jnp.zeros((2, 3)), jnp.zeros((3, 2, 3)))
+    with pytest.raises(ValueError, match=r"^learning_rate"):
+        QuadraticRegression(jnp.zeros(1), jnp.zeros((1, 2)), jnp.zeros((1, 2, 2))).step(
+            jnp.ones(1), jnp.ones((1, 2)), 0.0
+        )
+
+
+def test_where_gradient_flow_of_a_scalar_network_ends():
+    starts = np.array([[1.7, -0.4, -0.9], [2.5, 1.9, 1.1], [0.3, 0.7, 0.2], [-3.0, -0.1, 2.0]])
+    targets = np.array([1.0, 0.6, 2.5, 1.0])
+
+    def flow(_, w, target):
+        return -(np.prod(w) - target) * np.array([w[1] * w[2], w[0] * w[2], w[0] * w[1]])
+
+    with jax.enable_x64(True):
+        arrays = jnp.asarray(starts), jnp.asarray(targets)
+        ends, sharp = jax.jit(
+            jax.vmap(lambda w, y: (scalar_network_flow_solution(w, y), scalar_network_flow_sharpness(w, y)))
+        )(*arrays)
+        hessians = jax.jit(jax.vmap(jax.hessian(scalar_network_loss)))(ends, arrays[1])
+    for start, target, end in zip(starts, targets, ends, strict=True):
+        last = solve_ivp(flow, (0, 100), start, args=(target,), rtol=1e-10, atol=1e-13, method="LSODA").y[:, -1]
+        np.testing.assert_allclose(end, last, rtol=1e-7)
+    np.testing.assert_allclose(sharp, np.linalg.eigvalsh(hessians)[:, -1], rtol=1e-9)
+
+
+def test_scalar_networks_refuse():
+    assert np.isnan(scalar_network_flow_solution(jnp.array([1.0, -2.0, 1.0]))).all()
+    with pytest.raises(ValueError, match=r"^target"):
+        scalar_network_flow_sharpness(jnp.array([1.0, 2.0]), -1.0)
