@@ -7,6 +7,7 @@ from attractor.landscape.edge_of_stability import (
     scalar_network_flow_sharpness,
     scalar_network_flow_solution,
     scalar_network_loss,
+    squared_regression_flow_sharpness,
 )
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units

@@ -138,3 +138,46 @@ def scalar_network_flow_sharpness(weights: Float[Array, " depth"], target: Scala
     Beyond.
     """
     return target**2 * jnp.sum(scalar_network_flow_solution(weights, target) ** -2.0)
+
+
+def squared_regression_flow_sharpness(
+    u: Float[Array, " d"], v: Float[Array, " d"], inputs: Float[Array, "n d"], labels: Float[Array, " n"]
+) -> Float[Array, ""]:
+    r"""The sharpness where gradient flow ends on $\frac{1}{2n} |X(u^2 - v^2) - y|^2$, a diagonal linear network.
+
+    The flow only moves along $u e^{-\xi}, v e^{\xi}$ with $\xi = X^\top\nu$. The n numbers $\nu$ at which the labels
+    are fitted minimize a convex function; Newton's method finds them, with steps that change no $\xi$ by more than 1.
+    The top eigenvalue there is that of $\frac4n X \operatorname{diag}(u^2 + v^2) X^\top$.
+
+    Arguments:
+        u: No entry may be zero where v's is, too.
+        v: As u.
+        inputs: X, of full rank, n <= d.
+        labels: y.
+
+    Raises:
+        ValueError: if there are more inputs than dimensions.
+
+    Paper: Gradient Descent Monotonically Decreases the Sharpness of Gradient Flow Solutions in Scalar Networks and
+    Beyond.
+    """
+    n, d = inputs.shape
+    if n > d:
+        raise ValueError(f"inputs: expected at most d = {d} of them, got {n}")
+    near = 8 * jnp.finfo(u.dtype).eps
+
+    def parts(nu: Array) -> tuple[Array, Array]:
+        xi = nu @ inputs
+        return u**2 * jnp.exp(-2 * xi), v**2 * jnp.exp(2 * xi)
+
+    def newton(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        nu, _, count = state
+        plus, minus = parts(nu)
+        hessian = 2 * (inputs * (plus + minus)) @ inputs.T
+        move = jnp.linalg.solve(hessian, inputs @ (plus - minus) - labels)
+        moved = jnp.abs(move @ inputs).max()
+        return nu + move / jnp.maximum(1, moved), moved, count + 1
+
+    start = jnp.zeros(n, u.dtype), jnp.ones((), u.dtype), jnp.zeros((), jnp.int32)
+    nu, _, _ = jax.lax.while_loop(lambda state: (state[1] > near) & (state[2] < NEWTON), newton, start)
+    return jnp.linalg.eigvalsh(4 / n * (inputs * sum(parts(nu))) @ inputs.T)[-1]
