@@ -12,6 +12,7 @@ from attractor.landscape import (
     scalar_network_flow_sharpness,
     scalar_network_flow_solution,
     scalar_network_loss,
+    squared_regression_flow_sharpness,
 )
 
 RNG = np.random.default_rng(0)
@@ -72,3 +73,21 @@ def test_scalar_networks_refuse():
     assert np.isnan(scalar_network_flow_solution(jnp.array([1.0, -2.0, 1.0]))).all()
     with pytest.raises(ValueError, match=r"^target"):
         scalar_network_flow_sharpness(jnp.array([1.0, 2.0]), -1.0)
+
+
+def test_where_gradient_flow_of_squared_regression_ends():
+    inputs, labels = RNG.standard_normal((2, 4)), np.array([1.5, -2.0])
+    u, v = RNG.standard_normal((2, 4))
+
+    def flow(_, w):
+        slope = inputs.T @ (inputs @ (w[:4] ** 2 - w[4:] ** 2) - labels)
+        return np.concatenate([-slope * w[:4], slope * w[4:]])
+
+    end = solve_ivp(flow, (0, 200), np.concatenate([u, v]), rtol=1e-10, atol=1e-13, method="LSODA").y[:, -1]
+    jacobian = 2 * np.hstack([inputs * end[:4], -inputs * end[4:]])
+    with jax.enable_x64(True):
+        arrays = (jnp.asarray(a) for a in (u, v, inputs, labels))
+        found = jax.jit(squared_regression_flow_sharpness)(*arrays)
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(jacobian.T @ jacobian / 2)[-1], rtol=1e-7)
+    with pytest.raises(ValueError, match=r"^inputs: expected at most d = 1"):
+        squared_regression_flow_sharpness(jnp.ones(1), jnp.ones(1), jnp.ones((2, 1)), jnp.ones(2))
