@@ -101,7 +101,7 @@ def _squared(scale, n=5, d=20):  # losses, the flow's sharpness, that at the poi
         excess = jr.uniform(keys[3], minval=1.0, maxval=1.15)
         return _descent(
             lambda w: jnp.sum((inputs @ (w[0] ** 2 - w[1] ** 2) - labels) ** 2) / (2 * n),
-            lambda w: squared_regression_flow_sharpness(*w, inputs, labels),
+            lambda w: squared_regression_flow_sharpness(w[0], w[1], inputs, labels),
             lambda w: jnp.linalg.eigvalsh(4 / n * (inputs * (w[0] ** 2 + w[1] ** 2)) @ inputs.T)[-1],
             start, excess, size["steps"],
         )  # fmt: skip
