@@ -3,7 +3,10 @@
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
 from attractor.landscape.edge_of_stability import (
+    CentralFlow,
+    CentralState,
     QuadraticRegression,
+    oscillation_covariance,
     scalar_network_flow_sharpness,
     scalar_network_flow_solution,
     scalar_network_loss,

@@ -1,5 +1,8 @@
 """Training where the loss is too sharp for the step: models of it that can be solved, and the flow of its average."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -181,3 +184,183 @@ def squared_regression_flow_sharpness(
     start = jnp.zeros(n, u.dtype), jnp.ones((), u.dtype), jnp.zeros((), jnp.int32)
     nu, _, _ = jax.lax.while_loop(lambda state: (state[1] > near) & (state[2] < NEWTON), newton, start)
     return jnp.linalg.eigvalsh(4 / n * (inputs * sum(parts(nu))) @ inputs.T)[-1]
+
+
+def oscillation_covariance(
+    slack: Float[Array, "k k"], response: Float[Array, "k k k k"], start: Float[Array, "k k"], iterations: int = 30
+) -> Float[Array, "k k"]:
+    r"""The X that solves $X \succeq 0$, $S_0 + K[X] \succeq 0$, $\langle X, S_0 + K[X] \rangle = 0$.
+
+    These are the conditions of optimality of $\min_{X \succeq 0} \frac12 \langle X, K[X] \rangle + \langle S_0, X
+    \rangle$, which is solved by accelerated projected gradients. For k = 1: $X = \max(0, -S_0 / K)$.
+
+    Arguments:
+        slack: $S_0$, symmetric: how far below the edge each direction would be without oscillations.
+        response: K, symmetric and positive semidefinite, $K[X]_{ab} = \sum_{cd} K_{abcd} X_{cd}$.
+        start: Of the iteration, such as the last step's solution.
+        iterations: At least 1.
+
+    Raises:
+        ValueError: if ``iterations < 1``.
+
+    Paper: Understanding Optimization in Deep Learning with Central Flows.
+    """
+    in_range("iterations", iterations, 1.0)
+    k = len(slack)
+    if k == 1:
+        some = response[0, 0] > 0
+        return jnp.where(some, jnp.maximum(0, -slack / jnp.where(some, response[0, 0], 1)), 0)
+    size = jnp.linalg.norm(response.reshape(k * k, k * k))
+
+    def projected(x: Array, _: Array) -> Array:
+        values, vectors = jnp.linalg.eigh(x)
+        return (vectors * jnp.maximum(values, 0)) @ vectors.T
+
+    def improve(i: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, ahead = state
+        descent = slack + jnp.einsum("abcd,cd->ab", response, ahead)
+        new = projected(ahead - descent / jnp.where(size > 0, size, 1), i)
+        return new, new + i / (i + 3) * (new - x)
+
+    return jax.lax.fori_loop(0, iterations, improve, (start, start))[0]
+
+
+class CentralState(NamedTuple):
+    r"""Where a `CentralFlow` is.
+
+    Attributes:
+        params: w, the average of the iterates.
+        moment: $\nu$, the average of squared gradients; ones where it is not used.
+        basis: Orthonormal columns, estimates of the top eigenvectors of $P^{-1/2} H P^{-1/2}$.
+        values: Their eigenvalues; the edge is at 2.
+        covariance: X, of the oscillations along the columns of $P^{-1/2}$ basis.
+        excess: $\frac12 \langle \Sigma, H \rangle$, by which the oscillations raise the mean loss.
+    """
+
+    params: Float[Array, " p"]
+    moment: Float[Array, " p"]
+    basis: Float[Array, "p k"]
+    values: Float[Array, " k"]
+    covariance: Float[Array, "k k"]
+    excess: Float[Array, ""]
+
+
+class CentralFlow(eqx.Module):
+    r"""The flow of the average of gradient descent's or RMSProp's iterates, through the edge of stability.
+
+    With the preconditioner P, $1/\eta$ for gradient descent and $\operatorname{diag}(\sqrt\nu) / \eta$ for RMSProp,
+    and the covariance $\Sigma$ of the oscillations, in time that counts steps:
+    $$ \dot w = -P^{-1} \bigl[\nabla L + \tfrac12 \nabla_w \langle \Sigma, H(w) \rangle\bigr], \qquad
+    \dot\nu = \tfrac{1 - \beta_2}{\beta_2} \bigl[\nabla L^2 + \operatorname{diag}(H \Sigma H) - \nu\bigr] $$
+    $\Sigma$ lives on the directions where $P^{-1} H$ is at 2, and is the one that keeps it there; see
+    `oscillation_covariance`. Only the top ``directions`` can oscillate. They are followed by orthogonal iteration, warm
+    from step to step, so that products with H suffice; it finds eigenvalues of large magnitude, so none below -2 may be
+    in the way.
+
+    Arguments:
+        loss: ``w -> L``, of one vector.
+        learning_rate: $\eta$, in (0, inf).
+        decay: $\beta_2$ of RMSProp, in (0, 1); default: gradient descent.
+        directions: k, at least 1.
+        iterations: Of the orthogonal iteration, in every step.
+        push: Factor of $\frac12 \nabla \langle \Sigma, H \rangle$; for ablations.
+        active: 0 turns the oscillations off, which gives the (preconditioned) gradient flow.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Paper: Understanding Optimization in Deep Learning with Central Flows.
+    """
+
+    loss: Callable[[Array], Array]
+    learning_rate: Scalar
+    decay: Scalar | None = None
+    directions: int = eqx.field(static=True, default=1)
+    iterations: int = eqx.field(static=True, default=2)
+    push: Scalar = 1.0
+    active: Scalar = 1.0
+
+    def __check_init__(self) -> None:
+        in_range("learning_rate", self.learning_rate, 0.0, open_low=True)
+        in_range("directions", self.directions, 1.0)
+        in_range("iterations", self.iterations, 1.0)
+        if self.decay is not None:
+            in_range("decay", self.decay, 0.0, 1.0, open_low=True, open_high=True)
+
+    def preconditioner(self, moment: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The diagonal of P."""
+        return (jnp.ones_like(moment) if self.decay is None else jnp.sqrt(moment)) / self.learning_rate
+
+    def init(self, params: Float[Array, " p"], moment: Float[Array, " p"] | None = None) -> CentralState:
+        """A state in which nothing oscillates yet.
+
+        Arguments:
+            params: w.
+            moment: As the optimizer has it; default: ones.
+        """
+        k = self.directions
+        moment = jnp.ones_like(params) if moment is None else moment
+        wave = jnp.cos(jnp.arange(params.size)[:, None] * jnp.arange(1, k + 1) * 0.7 + 0.3).astype(params.dtype)
+        zeros = jnp.zeros(k, params.dtype), jnp.zeros((k, k), params.dtype), jnp.zeros((), params.dtype)
+        state = CentralState(params, moment, jnp.linalg.qr(wave)[0], *zeros)
+        return jax.lax.fori_loop(0, 50, lambda _, s: s._replace(basis=self._followed(s)[0]), state)
+
+    def step(self, state: CentralState, time: Scalar) -> CentralState:
+        """An Euler step.
+
+        Arguments:
+            state: From `init`.
+            time: In optimizer steps; 1/4 or less, as 1 would itself oscillate at the edge.
+        """
+        w, p = state.params, self.preconditioner(state.moment)
+        basis, values, rotation = self._followed(state)
+        u = basis / jnp.sqrt(p)[:, None]
+        gradient = jax.grad(self.loss)(w)
+        bends = self._bends(w, u)
+        memory = 0.0 if self.decay is None else (1 - self.decay) / self.decay * time
+        waves = jnp.einsum("pa,pb->abp", p[:, None] * u * values, p[:, None] * u * values)  # H u_a (H u_b)'
+        growth = self.learning_rate**-2.0 / p  # of 2 P with the moment
+
+        def slack(shift: Array, moved: Array) -> Array:
+            return jnp.einsum("pa,pb,...p->...ab", u, u, growth * moved) - jnp.einsum("abp,...p->...ab", bends, shift)
+
+        shift, moved = -time * gradient / p, memory * (gradient**2 - state.moment)
+        shifts, waves = -time * self.push * bends / (2 * p), memory * waves
+        start = rotation.T @ state.covariance @ rotation
+        still = 2 * jnp.eye(len(values)) - jnp.diag(values) + slack(shift, moved)
+        x = self.active * oscillation_covariance(still, jnp.einsum("cdab->abcd", slack(shifts, waves)), start)
+        return CentralState(
+            w + shift + jnp.einsum("ab,abp->p", x, shifts),
+            state.moment + moved + jnp.einsum("ab,abp->p", x, waves),
+            basis,
+            values,
+            x,
+            jnp.trace(x * values) / 2,
+        )
+
+    def _followed(self, state: CentralState) -> tuple[Array, Array, Array]:
+        """The basis of the top eigenvectors, their eigenvalues, and the last basis in terms of the new one."""
+        root = jnp.sqrt(self.preconditioner(state.moment))[:, None]
+        _, push = jax.linearize(jax.grad(self.loss), state.params)
+
+        def product(y: Array) -> Array:
+            return jax.vmap(push, 1, 1)(y / root) / root
+
+        basis = state.basis
+        for _ in range(self.iterations):
+            basis = jnp.linalg.qr(product(basis))[0]
+        small = basis.T @ product(basis)
+        values, turned = jnp.linalg.eigh((small + small.T) / 2)
+        basis = basis @ turned[:, ::-1]
+        return basis, values[::-1], state.basis.T @ basis
+
+    def _bends(self, w: Array, u: Array) -> Array:
+        """All gradients of u_a' H(w) u_b, ``(k, k, p)``."""
+
+        def bent(a: Array, b: Array) -> Array:
+            def curvature(w: Array) -> Array:
+                return jax.jvp(lambda x: jax.jvp(self.loss, (x,), (a,))[1], (w,), (b,))[1]
+
+            return jax.grad(curvature)(w)
+
+        return jax.vmap(lambda a: jax.vmap(lambda b: bent(a, b))(u.T))(u.T)
