@@ -263,7 +263,8 @@ class CentralFlow(eqx.Module):
         decay: $\beta_2$ of RMSProp, in (0, 1); default: gradient descent.
         directions: k, at least 1.
         iterations: Of the orthogonal iteration, in every step.
-        push: Factor of $\frac12 \nabla \langle \Sigma, H \rangle$; for ablations.
+        push: Factor of $\frac12 \nabla \langle \Sigma, H \rangle$ and …
+        felt: … of $\operatorname{diag}(H \Sigma H)$, both for ablations.
         active: 0 turns the oscillations off, which gives the (preconditioned) gradient flow.
 
     Raises:
@@ -278,6 +279,7 @@ class CentralFlow(eqx.Module):
     directions: int = eqx.field(static=True, default=1)
     iterations: int = eqx.field(static=True, default=2)
     push: Scalar = 1.0
+    felt: Scalar = 1.0
     active: Scalar = 1.0
 
     def __check_init__(self) -> None:
@@ -325,7 +327,7 @@ class CentralFlow(eqx.Module):
             return jnp.einsum("pa,pb,...p->...ab", u, u, growth * moved) - jnp.einsum("abp,...p->...ab", bends, shift)
 
         shift, moved = -time * gradient / p, memory * (gradient**2 - state.moment)
-        shifts, waves = -time * self.push * bends / (2 * p), memory * waves
+        shifts, waves = -time * self.push * bends / (2 * p), memory * self.felt * waves
         start = rotation.T @ state.covariance @ rotation
         still = 2 * jnp.eye(len(values)) - jnp.diag(values) + slack(shift, moved)
         x = self.active * oscillation_covariance(still, jnp.einsum("cdab->abcd", slack(shifts, waves)), start)
