@@ -187,7 +187,7 @@ def squared_regression_flow_sharpness(
 
 
 def oscillation_covariance(
-    slack: Float[Array, "k k"], response: Float[Array, "k k k k"], start: Float[Array, "k k"], iterations: int = 30
+    slack: Float[Array, "k k"], response: Float[Array, "k k k k"], start: Float[Array, "k k"], iterations: int = 20
 ) -> Float[Array, "k k"]:
     r"""The X that solves $X \succeq 0$, $S_0 + K[X] \succeq 0$, $\langle X, S_0 + K[X] \rangle = 0$.
 
