@@ -2,6 +2,7 @@
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.dynamical_stability import sgd_second_moment, sgd_stability_threshold
 from attractor.landscape.edge_of_stability import (
     CentralFlow,
     CentralState,
