@@ -17,8 +17,10 @@ from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
     SpectralDensity,
+    count_outliers,
     extreme_eigenvalues,
     gradient_subspace_fraction,
+    hessian_spectrum,
     spectral_density,
     subspace_overlap,
     top_hessian_eigs,

@@ -29,8 +29,8 @@ def _rows(kind, n, p):  # of a Jacobian
     return rows * {"one length": 1 / lengths, "normal": 1.0, "heavy tails": heavy}[kind]
 
 
-def _trace(rows, order=1):  # of the Hessian; with another order, that norm of its eigenvalues
-    return np.linalg.norm(np.linalg.svd(rows, compute_uv=False) ** 2 / len(rows), order)
+def _trace(rows, order=1.0):  # of the Hessian; with another order, that norm of its eigenvalues
+    return float(np.linalg.norm(np.linalg.svd(rows, compute_uv=False) ** 2 / len(rows), order))
 
 
 _threshold = jax.jit(sgd_stability_threshold)
@@ -38,7 +38,7 @@ _threshold = jax.jit(sgd_stability_threshold)
 
 @claim("one example a step, gradients of one length: SGD is stable up to a rate of 2 / tr H, to 1e-9, p = 5 to 30",
        source="paper", broken={"largest eigenvalue": {"order": np.inf}, "Frobenius' norm": {"order": 2}})  # fmt: skip
-def threshold_is_the_trace(order=1):
+def threshold_is_the_trace(order=1.0):
     with jax.enable_x64(True):
         rows = {p: _rows("one length", n, p) for n, p in SIZES}
         cases = {f"p = {p}": float(_threshold(jnp.asarray(r), 1.0)) * _trace(r, order) / 2 for p, r in rows.items()}
@@ -51,11 +51,12 @@ def no_minimum_with_a_larger_trace(batch=1.0):
     with jax.enable_x64(True):
         kinds = {f"{k}, p = {p}": _rows(k, n, p) for n, p in SIZES for k in ("normal", "heavy tails")}
         cases = {name: float(_threshold(jnp.asarray(r), batch)) * _trace(r) / 2 for name, r in kinds.items()}
-    given = {"full-batch descent is": min(_trace(r) / _trace(r, np.inf) for r in kinds.values()) > 1.5}
+    beyond = [_trace(r) / _trace(r, np.inf) for name, r in kinds.items() if "normal" in name]
+    given = {"full-batch descent is, for normal ones": min(beyond) > 1.5}
     return Evidence.of_cases(cases, at_most=1.0, given=given)
 
 
-@claim("runs near a minimum, 100 examples, p = 20: 95 % leave at 1.05 times the rate 2 / tr H and return at 0.95 times",
+@claim("runs near a minimum, 100 examples, p = 20: 95 % leave at 1.05 times the threshold, return at 0.95 times",
        source="scaled", broken={"four examples a step": {"batch": 4}})  # fmt: skip
 def runs_leave_beyond_it(batch=1, *, scale):
     size, cases = sizes(scale, runs=(100, 1_000), steps=(3_000, 20_000)), {}
@@ -63,12 +64,12 @@ def runs_leave_beyond_it(batch=1, *, scale):
     for kind in ("one length", "normal"):
         rows = _rows(kind, 100, 20)
         for factor, leaves in ((0.95, False), (1.05, True)):
-            w, rate = np.full((size["runs"], 20), 20**-0.5), 2 * factor / _trace(rows)
+            w, rate = np.full((size["runs"], 20), 20**-0.5), factor * float(_threshold(jnp.asarray(rows), 1.0))
             for _ in range(size["steps"]):
                 chosen = rows[rng.integers(0, 100, (size["runs"], batch))]
                 w = w - rate / batch * ((chosen @ w[:, :, None]) * chosen).sum(1)
             hits = int(((np.linalg.norm(w, axis=1) > 1) == leaves).sum())
-            cases[f"{kind}, {factor} of the rate"] = proportion(hits, size["runs"])
+            cases[f"{kind}, {factor} of the threshold"] = proportion(hits, size["runs"])
     return Evidence.of_cases(cases, at_least=0.95)
 
 
@@ -110,9 +111,11 @@ def networks_end_with_a_small_trace(full=False, *, scale):
 
 
 @claim("diagonal networks, 20 examples of 60 inputs, the largest rate: SGD's error is at most 0.75 times descent's",
-       source="ours", broken={"half of the rate": {"rate": 0}})  # fmt: skip
+       source="ours", broken={"half of the rate": {"rate": 0}},
+       reason="only runs that come near to divergence find the sparse solution")  # fmt: skip
 def and_generalize_better(rate=-1, *, scale):
     (losses, _, sgd), (_, _, descent) = _solutions(False, scale), _solutions(True, scale)
     fit = losses[rate] < 1e-6
-    ratio = paired_ratio(sgd[rate][fit], descent[rate][fit])
-    return Evidence(ratio, at_most=0.75, given={"half of the runs fit": fit.mean() >= 0.5})
+    return Evidence(
+        paired_ratio(sgd[rate][fit], descent[rate][fit]), at_most=0.75, given={"half fit": fit.mean() > 0.5}
+    )
