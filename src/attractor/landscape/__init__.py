@@ -13,6 +13,7 @@ from attractor.landscape.edge_of_stability import (
     scalar_network_loss,
     squared_regression_flow_sharpness,
 )
+from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
@@ -21,6 +22,7 @@ from attractor.landscape.spectrum import (
     extreme_eigenvalues,
     gradient_subspace_fraction,
     hessian_spectrum,
+    robust_condition_number,
     spectral_density,
     subspace_overlap,
     top_hessian_eigs,

@@ -89,6 +89,18 @@ def count_outliers(values: Float[Array, " p"], most: int = 20) -> Int[Array, ""]
     return 1 + jnp.argmax(jnp.where(low > 0, top[:-1] / jnp.where(low > 0, low, 1), 0))
 
 
+def robust_condition_number(diagonal: Float[Array, " p"]) -> Float[Array, ""]:
+    r"""How uneven the curvature of the coordinates is, $\max_i |h_i| / \operatorname{median}_i |h_i|$.
+
+    Arguments:
+        diagonal: $h$, of the Hessian, such as `hutchinson_diagonal` estimates.
+
+    Paper: Linear attention is (maybe) all you need (to understand transformer optimization).
+    """
+    sizes = jnp.abs(diagonal)
+    return sizes.max() / jnp.median(sizes)
+
+
 def extreme_eigenvalues(
     matvec: MatVec, params: PyTree, *, key: PRNGKeyArray | None = None, iterations: int = 20
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -56,9 +56,8 @@ def _trained(params, data, draws, steps):
 
         return jax.lax.scan(step, params, order)[0]
 
-    if draws is None:
-        order = jnp.broadcast_to(jnp.arange(N), (len(data[0]), steps, N))
-    else:
+    order = jnp.broadcast_to(jnp.arange(N), (len(data[0]), steps, N))
+    if draws is not None:
         order = jax.vmap(lambda draw: jr.randint(jr.key(draw), (steps, 8), 0, N))(draws)
     params = jax.vmap(one)(params, order, *data)
     return params, jax.vmap(_loss)(params, *data)
@@ -86,7 +85,7 @@ def _cases(measure, scale):
 
 @claim("tanh nets with 16 and 32 units on 3, 5 and 8 clusters: 85 % of eigenvalues are within 1 % of the largest",
        source="scaled", broken={"1 % of 1 %": {"share": 1e-4}},
-       reason="what residuals add to the Hessian is 1 to 15 % of its top and fills all that the clusters span")  # fmt: skip
+       reason="what residuals add is 1 to 15 % of the top and fills all that the clusters span")  # fmt: skip
 def most_are_near_zero(share=0.01, *, scale):
     fit = {"all reach a loss of 0.05": max(_spectra(w, scale)[0].max() for w in WIDTHS) < 0.05}
     return Evidence.of_cases(_cases(lambda v, k: np.mean(abs(v) < share * v[0]), scale), at_least=0.85, given=fit)
