@@ -24,12 +24,11 @@ from attractor.landscape.spectrum import robust_condition_number
 from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seeds, sizes
 
 TAILS = {"normal": 2.5, "heavy tails": 0.3}  # shapes of the squared lengths of inputs; 5 / 2 is that of normal ones
-RATES = {"sgd": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "adam": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}
+RATES = {"sgd": (3e-4, 1e-3, 3e-3, 1e-2), "adam": (1e-3, 3e-3, 1e-2, 3e-2)}
 
 
 @partial(jax.jit, static_argnames="number")
 def _pool(draw, tail, number):
-    """Sequences with 5 inputs and 20 examples, and a start."""
     keys = jr.split(jr.key(draw))
     start = ravel_pytree(LinearTransformer.random(3, 5, key=keys[0]))[0]
     return in_context_regression(keys[1], number, 5, 20, tail=tail), start
@@ -42,7 +41,7 @@ def _loss(flat, tokens, answers):
 
 @partial(jax.jit, static_argnames="steps")
 def _runs(pools, starts, batches, rates, adaptive, steps):
-    """Paths ``(rate, run, step, p)``, momentum 0.9 and gradients clipped to norm 1, and the losses at their ends."""
+    """Paths ``(rate, run, step, p)``, gradients clipped to norm 1, and the losses at their ends."""
 
     def one(rate, pool, start, order):
         def step(state, chosen):
@@ -60,28 +59,24 @@ def _runs(pools, starts, batches, rates, adaptive, steps):
 
 
 @cached
-def _trained(kind, tail, scale, rates=None):
-    """The rate with the least median loss, the paths, their batches, the losses at their ends and starts, the pools."""
-    size = sizes(scale, seeds=(4, 12), steps=(500, 5_000), number=(2_048, 16_384))
+def _trained(kind, tail, scale, pick=None):
+    """At the rate with the least median loss, or a picked one: the paths, their batches, the losses at their ends and at
+    the starts, and the pools of sequences."""
+    size = sizes(scale, seeds=(6, 12), steps=(500, 5_000), number=(2_048, 16_384))
     draws = jnp.asarray(seeds(size["seeds"]))
     pools, starts = jax.vmap(partial(_pool, number=size["number"]), (0, None))(draws, TAILS[tail])
-    batches = jax.vmap(lambda d: jr.randint(jr.key(d), (size["steps"], 32), 0, size["number"]))(draws)
-    tried = jnp.asarray(RATES[kind] if rates is None else rates)
-    paths, ends = _runs(pools, starts, batches, tried, kind == "adam", size["steps"])
-    best = int(np.argmin(np.nan_to_num(np.median(ends, 1), nan=np.inf)))
-    first = jax.vmap(_loss)(starts, *pools)
-    return float(tried[best]), (paths[best], batches), np.asarray(ends[best]), np.asarray(first), pools
+    batches = jax.vmap(lambda d: jr.randint(jr.key(d), (size["steps"], 16), 0, size["number"]))(draws)
+    paths, ends = _runs(pools, starts, batches, jnp.asarray(RATES[kind]), kind == "adam", size["steps"])
+    pick = int(np.argmin(np.nan_to_num(np.median(ends, 1), nan=np.inf))) if pick is None else pick
+    return paths[pick], batches, np.asarray(ends[pick]), np.asarray(jax.vmap(_loss)(starts, *pools)), pools
 
 
-@claim("3 layers, 500 steps of 32 sequences, rates tuned: Adam's loss is at most 0.7 times that of SGD with momentum",
-       source="scaled", broken={"at SGD's rate": {"tuned": False}})  # fmt: skip
-def adam_beats_sgd(tuned=True, *, scale):
-    cases, given = {}, {}
-    for tail in TAILS:
-        rate, _, sgd, first, _ = _trained("sgd", tail, scale)
-        _, _, adam, _, _ = _trained("adam", tail, scale, None if tuned else (rate,) * 6)
-        cases[tail] = paired_ratio(adam, sgd)
-        given[f"{tail}: SGD learns"] = np.median(sgd / first) < 0.9
+@claim("3 layers, 500 steps of 16 sequences, rates tuned: Adam's loss is at most 0.7 times that of SGD with momentum",
+       source="scaled", broken={"Adam at the least rate": {"pick": 0}})  # fmt: skip
+def adam_beats_sgd(pick=None, *, scale):
+    runs = {tail: (_trained("sgd", tail, scale), _trained("adam", tail, scale, pick)) for tail in TAILS}
+    given = {f"{tail}: SGD learns": np.median(sgd[2] / sgd[3]) < 0.9 for tail, (sgd, _) in runs.items()}
+    cases = {tail: paired_ratio(adam[2], sgd[2]) for tail, (sgd, adam) in runs.items()}
     return Evidence.of_cases(cases, at_most=0.7, given=given)
 
 
@@ -90,7 +85,7 @@ def adam_beats_sgd(tuned=True, *, scale):
 def smoothness_grows_with_the_gradient(shift=0, *, scale):
     slopes, cases = jax.jit(jax.vmap(jax.vmap(jax.grad(_loss)))), {}
     for tail in TAILS:
-        _, (paths, batches), _, _, pools = _trained("sgd", tail, scale)
+        paths, batches, _, _, pools = _trained("sgd", tail, scale)
         used = [jax.vmap(lambda a, order: a[order])(a, batches[:, :-1]) for a in pools]
         here, there = slopes(paths[:, :-1], *used), slopes(paths[:, 1:], *used)
         smooth = np.log(np.linalg.norm(there - here, axis=2) / np.linalg.norm(paths[:, 1:] - paths[:, :-1], axis=2))
@@ -99,19 +94,19 @@ def smoothness_grows_with_the_gradient(shift=0, *, scale):
     return Evidence.of_cases(cases, at_least=0.5)
 
 
-@claim("gradient noise of batches of 32 where SGD ends: its kurtosis is 3 times a normal one's, 9, and more",
+@claim("gradient noise of batches of 16 where SGD ends: its kurtosis is 3 times a normal one's, 9, and more",
        source="scaled", broken={"batches of 1024": {"batch": 1_024}})  # fmt: skip
-def gradient_noise_is_heavy_tailed(batch=32, *, scale):
+def gradient_noise_is_heavy_tailed(batch=16, *, scale):
     each, cases = jax.jit(jax.vmap(jax.grad(_loss), (None, 0, 0))), {}
     for tail in TAILS:
-        _, (paths, _), _, _, pools = _trained("sgd", tail, scale)
+        paths, _, _, _, pools = _trained("sgd", tail, scale)
         found, rng = [], np.random.default_rng(seeds(1))
         for path, *pool in zip(paths, *pools, strict=True):
             gradients = np.asarray(each(path[-1], *(a[:, None] for a in pool)), float)
             noise = np.stack([gradients[rng.integers(0, len(gradients), batch)].mean(0) for _ in range(1_000)])
-            found.append(np.mean(kurtosis(noise, fisher=False)))
+            found.append(np.nanmean(kurtosis(noise, fisher=False)))  # what the last layer does not use has none
         cases[tail] = mean(found)
-    given = {"heavier for heavier tails": batch > 32 or cases["heavy tails"].value > cases["normal"].value}
+    given = {"heavier for heavier tails": batch > 16 or cases["heavy tails"].value > cases["normal"].value}
     return Evidence.of_cases(cases, at_least=9.0, given=given)
 
 
@@ -119,10 +114,10 @@ def gradient_noise_is_heavy_tailed(batch=32, *, scale):
        source="scaled", broken={"at the starts": {"at": 0}})  # fmt: skip
 def sgd_ends_worse_conditioned(at=-1, *, scale):
     def condition(lane):
-        return robust_condition_number(jnp.diag(jax.hessian(_loss)(lane[0], lane[1][:256], lane[2][:256])))
+        return robust_condition_number(jnp.diag(jax.hessian(_loss)(lane[0], lane[1][:32], lane[2][:32])))
 
     many, cases = jax.jit(lambda *lanes: jax.lax.map(condition, lanes)), {}
     for tail in TAILS:
-        sgd, adam = (many(run[1][0][:, at], *run[4]) for run in (_trained(k, tail, scale) for k in RATES))
-        cases[tail] = paired_ratio(np.asarray(sgd), np.asarray(adam))
+        sgd, adam = (np.asarray(many(run[0][:, at], *run[4])) for run in (_trained(k, tail, scale) for k in RATES))
+        cases[tail] = paired_ratio(sgd, adam)
     return Evidence.of_cases(cases, at_least=1.1)
