@@ -4,7 +4,13 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.landscape import gradient_subspace_fraction, subspace_overlap, top_hessian_eigs
+from attractor.landscape import (
+    count_outliers,
+    gradient_subspace_fraction,
+    hessian_spectrum,
+    subspace_overlap,
+    top_hessian_eigs,
+)
 
 
 def logistic(params):
@@ -22,6 +28,7 @@ def test_hessian_of_a_pytree():
         found = jax.jit(lambda q: top_hessian_eigs(logistic, q, 2))(params)
         np.testing.assert_allclose(found.values, values[::-1][:2], rtol=1e-10)
         np.testing.assert_allclose(np.abs(found.vectors.T @ vectors[:, ::-1][:, :2]), np.eye(2), atol=1e-10)
+        np.testing.assert_allclose(jax.jit(lambda q: hessian_spectrum(logistic, q))(params), values[::-1], rtol=1e-10)
 
 
 def test_half_precision_parameters():
@@ -52,3 +59,13 @@ def test_fraction_and_overlap():
     assert subspace_overlap(basis[:, :2], basis[:, 1:3]) == pytest.approx(0.5)
     rotation = jnp.linalg.qr(jr.normal(jr.key(0), (2, 2)))[0]
     assert subspace_overlap(basis[:, :2], basis[:, :2] @ rotation) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_outliers():
+    values = jnp.asarray([0.02, 9.0, 3.0, 10.0, 0.5, 0.6, -7.0, 0.4])  # 10 9 3 | 0.6 0.5 0.4 | 0.02
+    assert count_outliers(values, 4) == 3
+    assert count_outliers(values, 6) == 6
+    assert count_outliers(values, 7) == 6  # the gap to a negative one does not count
+    for bad in (0, 8):
+        with pytest.raises(ValueError, match=r"^most"):
+            count_outliers(values, bad)

@@ -42,6 +42,18 @@ from attractor.landscape.lazy_training import (
     quadratic_test_loss,
     quadratic_units,
 )
+from attractor.landscape.dynamical_stability import sgd_second_moment, sgd_stability_threshold
+from attractor.landscape.edge_of_stability import (
+    CentralFlow,
+    CentralState,
+    QuadraticRegression,
+    oscillation_covariance,
+    scalar_network_flow_sharpness,
+    scalar_network_flow_solution,
+    scalar_network_loss,
+    squared_regression_flow_sharpness,
+)
+from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
 from attractor.landscape.feature_learning import (
@@ -74,8 +86,11 @@ from attractor.landscape.singular_values import (
 )
 from attractor.landscape.spectrum import (
     SpectralDensity,
+    count_outliers,
     extreme_eigenvalues,
     gradient_subspace_fraction,
+    hessian_spectrum,
+    robust_condition_number,
     spectral_density,
     subspace_overlap,
     top_hessian_eigs,

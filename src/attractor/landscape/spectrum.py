@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import in_range
 from attractor.linalg.curvature import MatVec
@@ -52,6 +52,53 @@ def top_hessian_eigs(
 
     key = jr.key(0) if key is None else key
     return top_eigenpairs(matvec, flat.size, k, key, iterations=iterations, dtype=wide)
+
+
+def hessian_spectrum(loss: Callable[[PyTree], Float[Array, ""]], params: PyTree) -> Float[Array, " p"]:
+    """All eigenvalues of a loss's Hessian, largest first; it is formed, so for a few thousand parameters at most.
+
+    Arguments:
+        loss: Scalar function of the parameters.
+        params: Pytree of floating-point arrays, p numbers in all.
+
+    Paper: Empirical Analysis of the Hessian of Over-Parametrized Neural Networks.
+    """
+    flat, restore = as_vector(params)
+    return jnp.linalg.eigvalsh(jax.hessian(lambda z: loss(restore(z)))(flat))[::-1]
+
+
+def count_outliers(values: Float[Array, " p"], most: int = 20) -> Int[Array, ""]:
+    r"""How many eigenvalues stand apart from the bulk: those before the widest relative gap near the top.
+
+    It is the k <= ``most`` at which $\lambda_k / \lambda_{k+1}$ is largest, of the values in decreasing order. Where to
+    draw the line is a choice; this one has no scale.
+
+    Arguments:
+        values: Eigenvalues in any order, more than ``most``, of which the ``most`` + 1 largest are positive, or else
+            the gap is sought among the positive ones (at least two).
+        most: The largest count, at least 1.
+
+    Raises:
+        ValueError: if ``most`` is out of range.
+
+    Paper: Empirical Analysis of the Hessian of Over-Parametrized Neural Networks.
+    """
+    in_range("most", most, 1.0, len(values) - 1.0)
+    top = jnp.sort(values)[::-1][: most + 1]
+    low = top[1:]
+    return 1 + jnp.argmax(jnp.where(low > 0, top[:-1] / jnp.where(low > 0, low, 1), 0))
+
+
+def robust_condition_number(diagonal: Float[Array, " p"]) -> Float[Array, ""]:
+    r"""How uneven the curvature of the coordinates is, $\max_i |h_i| / \operatorname{median}_i |h_i|$.
+
+    Arguments:
+        diagonal: $h$, of the Hessian, such as `hutchinson_diagonal` estimates.
+
+    Paper: Linear attention is (maybe) all you need (to understand transformer optimization).
+    """
+    sizes = jnp.abs(diagonal)
+    return sizes.max() / jnp.median(sizes)
 
 
 def extreme_eigenvalues(
