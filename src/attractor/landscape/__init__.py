@@ -3,6 +3,17 @@
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
 from attractor.landscape.collapse import Collapse, neural_collapse
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
+from attractor.landscape.scaling_laws import (
+    Frontier,
+    Modes,
+    Phase,
+    PowerLawRandomFeatures,
+    compute_optimal_frontier,
+    log_spaced_steps,
+    power_law_random_features,
+    scaling_phase,
+    sgd_volterra_loss,
+)
 from attractor.landscape.similarity import Matching, linear_cka, match_units
 from attractor.landscape.spectrum import (
     SpectralDensity,
