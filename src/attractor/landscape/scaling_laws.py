@@ -1,4 +1,4 @@
-"""Neural scaling laws: power-law random features under one-pass SGD, their exact risk, phases and compute-optimal sizes."""
+"""Neural scaling laws: power-law random features under one-pass SGD, their phases and compute-optimal sizes."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ class PowerLawRandomFeatures(NamedTuple):
 
     def risk(self, theta: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n"]:
         """The risk of parameters, exactly."""
-        return np.sum((self.scales * (theta @ self.weights.T - self.target)) ** 2, -1)
+        return np.asarray(np.sum((self.scales * (theta @ self.weights.T - self.target)) ** 2, -1))
 
     def modes(self) -> Modes:
         """Eigenvalues, starting energies and floor; costs $v d^2 + d^3$."""
@@ -104,8 +104,8 @@ def sgd_volterra_loss(
     q_j = 1 - 2\gamma\lambda_j + \tfrac{B+1}{B} \gamma^2 \lambda_j^2
     $$
 
-    for steps $\theta \leftarrow \theta - \frac\gamma B \sum_i (\langle\phi_i, \theta\rangle - y_i) \phi_i$. For Gaussian
-    data it is exact at consecutive times. Between times that are apart the risk is taken to be linear, which is
+    for steps $\theta \leftarrow \theta - \frac\gamma B \sum_i (\langle\phi_i, \theta\rangle - y_i) \phi_i$. For
+    Gaussian data it is exact at consecutive times. Between times that are apart the risk is taken to be linear: it is
     second-order accurate in the gaps: `log_spaced_steps` reaches a million steps in a thousand.
 
     Arguments:
@@ -160,12 +160,18 @@ class Frontier(NamedTuple):
 
 
 def compute_optimal_frontier(
-    sizes: ArrayLike, times: ArrayLike, losses: Float[np.ndarray, "sizes times"], flops: ArrayLike, *, reach: float = 4.0
+    sizes: ArrayLike,
+    times: ArrayLike,
+    losses: Float[np.ndarray, "sizes times"],
+    flops: ArrayLike,
+    *,
+    reach: float = 4.0,
 ) -> Frontier:
     r"""Over training curves of several sizes, the lowest loss for each compute $f = r d$ and the size that has it.
 
     Curves are interpolated in logarithms. Around the best size a parabola in log d is fitted to log loss, because a
-    valley is flat and the sizes are few; compute whose best size is not clear of both ends by half the reach is left out.
+    valley is flat and the sizes are few. Where the best size is not clear of both ends by the reach's root, f is left
+    out.
 
     Arguments:
         sizes: d, ascending.
@@ -182,7 +188,9 @@ def compute_optimal_frontier(
     in_range("reach", reach, 1.0, open_low=True)
     d, r, curves = np.asarray(sizes, float), np.asarray(times, float), np.asarray(losses, float)
     if curves.shape != (len(d), len(r)):
-        raise ValueError(f"losses: expected a row per size and a column per time, {(len(d), len(r))}, got {curves.shape}")
+        raise ValueError(
+            f"losses: expected a row per size and a column per time, {(len(d), len(r))}, got {curves.shape}"
+        )
     f, used = np.asarray(flops, float), r > 0
     logs = np.stack([
         np.interp(np.log(f / size), np.log(r[used]), np.log(curve[used]), left=np.inf, right=np.inf)
