@@ -1,6 +1,26 @@
 """What the loss surface looks like from where training stands."""
 
 from attractor.landscape.activity import Rank, UnitActivity, soft_rank, unit_activity, update_ratios
+from attractor.landscape.algebraic_tasks import (
+    FourierNodes,
+    QuadraticNet,
+    composed_modular_addition,
+    cyclic_nodes,
+    fourier_nodes,
+    frequency_share,
+    grid_error,
+    group_norm,
+    largest_modular_margin,
+    max_margin_modular_addition,
+    max_margin_parity,
+    modular_addition_loss,
+    monomial_potential,
+    normalized_margin,
+    order_six_nodes,
+    parity_margin,
+    potential_loss,
+    sums_modulo,
+)
 from attractor.landscape.collapse import Collapse, neural_collapse
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.scaling_laws import (

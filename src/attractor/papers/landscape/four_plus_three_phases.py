@@ -5,8 +5,7 @@ import numpy as np
 from attractor.landscape import log_spaced_steps, power_law_random_features, scaling_phase, sgd_volterra_loss
 
 model = power_law_random_features(v=200, d=50, alpha=0.8, beta=1.3, rng=np.random.default_rng(0))
-steps = log_spaced_steps(10_000)
-print(scaling_phase(0.8, 1.3), sgd_volterra_loss(model.modes(), rate=0.2, times=steps)[::50])
+print(scaling_phase(0.8, 1.3), sgd_volterra_loss(model.modes(), rate=0.2, times=log_spaced_steps(10_000))[::50])
 ```
 """
 
@@ -103,7 +102,7 @@ def loss_exponents(noise=1, law=laws.scaling_phase, *, scale):
 
 
 @claim("2α > 1 (phases Ia, II, III), d = 16 to 512: the compute-optimal size has the table's exponent within 0.08",
-       source="scaled", broken=BROKEN)  # fmt: skip
+       source="scaled", broken=BROKEN, reason="in II and III it is 0.06 below and 0.05 above at these sizes")  # fmt: skip
 def size_exponents(noise=1, law=laws.scaling_phase, *, scale):
     return _apart(["Ia", "II", "III"], False, noise, law, scale)
 
