@@ -35,6 +35,19 @@ from attractor.landscape.scaling_laws import (
     sgd_volterra_loss,
 )
 from attractor.landscape.similarity import Matching, linear_cka, match_units
+from attractor.landscape.single_index import (
+    csq_queries,
+    cyclic_group,
+    gradient_variance_over_targets,
+    haar_unitary_eigenvalues,
+    hypercube,
+    information_exponent,
+    power_sum_features,
+    single_index_field,
+    subset_orbits,
+    symmetric_single_index_flow,
+    symmetrized_parities,
+)
 from attractor.landscape.spectrum import (
     SpectralDensity,
     extreme_eigenvalues,

@@ -58,7 +58,7 @@ def modular_addition_loss(net: QuadraticNet) -> Float[Array, ""]:
 class FourierNodes(NamedTuple):
     r"""Fourier coefficients of hidden nodes, indices (frequency 0 … d - 1, node).
 
-    $w_{aj}[g] = \sum_k z_{akj} e^{2 \pi i k g / d}$, the same for b, and $w_{cj}[c] = \sum_k z_{ckj} e^{-2\pi i k c/d}$.
+    $w_{aj}[g] = \sum_k z_{akj} e^{2\pi i k g/d}$, the same for b, and $w_{cj}[c] = \sum_k z_{ckj} e^{-2\pi i k c/d}$.
     They form a semiring: ``+`` puts the nodes of two networks side by side, ``*`` takes all pairs of nodes and
     multiplies coefficients. `monomial_potential` is a homomorphism of it, so that what solves a part of the loss can be
     composed to what solves all of it.
@@ -155,6 +155,11 @@ def potential_loss(z: FourierNodes) -> float:
     return float(total + np.sum(np.abs(constant) ** 2) / 4) / d
 
 
+# Phases of generators, rows a, b and c, a column per node.
+ORDER_THREE = np.tile(2 * np.pi * np.arange(3) / 3, (3, 1))
+ORDER_TWO = np.pi / 2 * np.array([[0, 1], [0, -1], [0, 0]])
+
+
 def cyclic_nodes(d: int, k: int, phases: Float[np.ndarray, "3 n"]) -> FourierNodes:
     r"""Nodes of one frequency, all coefficients of absolute value 1: real cosines over the group.
 
@@ -187,13 +192,11 @@ def order_six_nodes(d: int, k: int) -> FourierNodes:
     in_range("k", k, 1, d - 1)
     if d % 2 == 0:
         raise ValueError(f"d: expected an odd number, got {d}")
-    three = np.tile(2 * np.pi * np.arange(3) / 3, (3, 1))
-    two = np.pi / 2 * np.array([[0, 1], [0, -1], [0, 0]])
-    return (cyclic_nodes(d, k, three) * cyclic_nodes(d, k, two)).scaled(6 ** (-1 / 3))
+    return (cyclic_nodes(d, k, ORDER_THREE) * cyclic_nodes(d, k, ORDER_TWO)).scaled(6 ** (-1 / 3))
 
 
 def composed_modular_addition(d: int) -> FourierNodes:
-    """A network that solves modular addition exactly, of 3 (d - 1) nodes: the sum of `order_six_nodes` over frequencies.
+    """A network of 3 (d - 1) nodes that solves modular addition: the sum of `order_six_nodes` over frequencies.
 
     Arguments:
         d: Odd, at least 3.
@@ -302,9 +305,9 @@ def largest_modular_margin(d: int) -> float:
 
 
 def max_margin_modular_addition(d: int) -> QuadraticNet:
-    r"""A network with the largest margin: for each frequency, cosines whose phases add up, $\theta_a + \theta_b = \theta_c$.
+    r"""A network with the largest margin: cosines of all frequencies, with phases $\theta_a + \theta_b = \theta_c$.
 
-    Six nodes a frequency make what is not wanted of $(\cos + \cos)^2$ cancel, as in `order_six_nodes`; all have the same
+    Six nodes a frequency make what is not wanted of $(\cos + \cos)^2$ cancel, as in `order_six_nodes`; all have one
     norm.
 
     Arguments:

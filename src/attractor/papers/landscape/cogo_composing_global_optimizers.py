@@ -20,29 +20,22 @@ from attractor.papers.words import Evidence, cached, claim, mean, seed, seeds, s
 
 
 def _random(d, nodes, rng):
-    """A network without constant parts."""
     tables = rng.standard_normal((3, nodes, d))
     return tasks.QuadraticNet(*(tables - tables.mean(2, keepdims=True)))
 
 
 def _paired(z, y):
-    """Node by node, in place of all pairs."""
     return tasks.FourierNodes(*(a * b for a, b in zip(z, y, strict=True)))
-
-
-def _totaled(z, y):
-    """The sum of coefficients, in place of nodes side by side."""
-    return tasks.FourierNodes(*(a + b for a, b in zip(z, y, strict=True)))
 
 
 @claim(
     "random nets of 5 nodes, d = 11: 40 monomial potentials add under + and multiply under *, within 1e-10",
-    source="ours", broken={"node by node": {"times": _paired}, "coefficients added": {"plus": _totaled}},
+    source="ours", broken={"node by node": {"times": _paired}},
 )  # fmt: skip
-def potentials_are_homomorphisms(plus=tasks.FourierNodes.__add__, times=tasks.FourierNodes.__mul__):
+def potentials_are_homomorphisms(times=tasks.FourierNodes.__mul__):
     rng, apart = np.random.default_rng(seed()), {"+": 0.0, "*": 0.0}
     z, y = (tasks.fourier_nodes(_random(11, 5, rng)) for _ in range(2))
-    total, product = plus(z, y), times(z, y)
+    total, product = z + y, times(z, y)
     for _ in range(40):
         names = dict(zip("abc", (rng.integers(1, 11, n).tolist() for n in rng.integers(0, 3, 3)), strict=True))
         names["c"].append(1)  # of degree one at least
@@ -66,20 +59,15 @@ def loss_is_made_of_potentials(shrink=1.0):
 
 
 def _half(d, generator):
-    """Networks of one generator only: phases of a, b and c by node."""
     nodes = [tasks.cyclic_nodes(d, k, generator).scaled(generator.shape[1] ** (-1 / 3)) for k in range(1, (d + 1) // 2)]
     return sum(nodes[1:], nodes[0])
-
-
-THREE = np.tile(2 * np.pi * np.arange(3) / 3, (3, 1))
-TWO = np.pi / 2 * np.array([[0, 1], [0, -1], [0, 0]])
 
 
 @claim(
     "d = 3, 7, 9 and 23: six nodes for each of (d - 1) / 2 frequencies solve modular addition, loss at most 1e-20",
     source="paper", deterministic=True,
-    broken={"generator of order 3 alone": {"net": lambda d: _half(d, THREE)},
-            "generator of order 2 alone": {"net": lambda d: _half(d, TWO)}},
+    broken={"generator of order 3 alone": {"net": lambda d: _half(d, tasks.ORDER_THREE)},
+            "generator of order 2 alone": {"net": lambda d: _half(d, tasks.ORDER_TWO)}},
 )  # fmt: skip
 def composed_networks_are_exact(net=tasks.composed_modular_addition):
     with jax.enable_x64(True):
@@ -102,7 +90,7 @@ def _trained(scale):
         def step(carry, _):
             net, state = carry
             updates, state = optimizer.update(jax.grad(tasks.modular_addition_loss)(net), state, net)
-            return (optax.apply_updates(net, updates), state), None
+            return (jax.tree.map(jnp.add, net, updates), state), None
 
         net, _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=size["steps"])[0]
         return net, tasks.modular_addition_loss(net)
@@ -113,10 +101,11 @@ def _trained(scale):
 @claim(
     "d = 7, 32 nodes, Adam with weight decay, 16 runs: 90 % of frequencies have 4 or 6 nodes that factor within 0.05",
     source="scaled", broken={"no weight decay": {"decay": 1}, "nodes of b in another order": {"shuffle": True}},
+    reason="one in six of those with six nodes does not factor, and more steps do not change it",
 )  # fmt: skip
 def trained_networks_are_constructions(decay=0, shuffle=False, *, scale):
     nets, losses = jax.tree.map(np.asarray, _trained(scale))
-    rng, shares = np.random.default_rng(seed(1)), []
+    rng, shares, orders = np.random.default_rng(seed(1)), [], []
     for run in range(losses.shape[1]):
         z = np.stack(tasks.fourier_nodes(tasks.QuadraticNet(*(table[decay, run] for table in nets))))
         power = np.sum(np.abs(z[:, 1 : (z.shape[1] + 1) // 2]) ** 2, 0)
@@ -124,5 +113,7 @@ def trained_networks_are_constructions(decay=0, shuffle=False, *, scale):
         groups = [z[:, k + 1, live & (power.argmax(0) == k)] for k in range(len(power))]
         if shuffle:
             groups = [np.stack([g[0], rng.permutation(g[1]), g[2]]) for g in groups]
+        orders += [g.shape[1] for g in groups]
         shares.append(np.mean([g.shape[1] in (4, 6) and tasks.grid_error(g, 2) < 0.05 for g in groups]))
-    return Evidence(mean(shares), at_least=0.9, given={"all are solved": losses[decay].max() < 1e-3})
+    note = f"{np.isin(orders, (4, 6)).mean():.0%} have 4 or 6 nodes"
+    return Evidence(mean(shares), at_least=0.9, given={"all are solved": losses[decay].max() < 1e-3}, note=note)

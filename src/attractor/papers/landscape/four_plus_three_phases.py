@@ -102,7 +102,7 @@ def loss_exponents(noise=1, law=laws.scaling_phase, *, scale):
 
 
 @claim("2α > 1 (phases Ia, II, III), d = 16 to 512: the compute-optimal size has the table's exponent within 0.08",
-       source="scaled", broken=BROKEN, reason="in II and III it is 0.06 below and 0.05 above at these sizes")  # fmt: skip
+       source="scaled", broken=BROKEN, reason="II and III are 0.06 below and 0.05 above it here")  # fmt: skip
 def size_exponents(noise=1, law=laws.scaling_phase, *, scale):
     return _apart(["Ia", "II", "III"], False, noise, law, scale)
 
