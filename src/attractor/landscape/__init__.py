@@ -47,6 +47,7 @@ from attractor.landscape.single_index import (
     subset_orbits,
     symmetric_single_index_flow,
     symmetrized_parities,
+    time_to_overlap,
 )
 from attractor.landscape.spectrum import (
     SpectralDensity,

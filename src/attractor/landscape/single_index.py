@@ -1,7 +1,7 @@
 r"""Single-index models of symmetric functions, and how hard correlations make it to learn invariant classes.
 
-A symmetric function of x in $\mathbb C^N$ is made of power sums; of the eigenvalues of a random unitary matrix these are
-independent complex Gaussians. Correlational statistical queries see a target only through its inner products.
+Symmetric functions are made of power sums; of the eigenvalues of a random unitary matrix these are independent complex
+Gaussians. Correlational statistical queries see a target only through its inner products.
 """
 
 from collections.abc import Callable
@@ -101,17 +101,17 @@ def single_index_field(
     return g - np.vdot(w, g).real * w
 
 
+Field = Callable[..., Complex[np.ndarray, " k"]]
+
+
 def symmetric_single_index_flow(
     start: Complex[np.ndarray, " k"],
     planted: Complex[np.ndarray, " k"],
     link: ArrayLike,
     times: ArrayLike,
-    field: Callable[..., Complex[np.ndarray, " k"]] = single_index_field,
+    field: Field = single_index_field,
 ) -> Complex[np.ndarray, "times k"]:
     r"""Weights along the gradient flow on the sphere, from ``start`` at time 0.
-
-    With information exponent s an overlap $m_0$ takes of the order of 1 (s = 1), $\log 1/m_0$ (s = 2) or
-    $m_0^{-(s-2)}$ to become large.
 
     Arguments:
         start: Of any norm; it is normalized.
@@ -128,9 +128,51 @@ def symmetric_single_index_flow(
     information_exponent(link)
     at = np.asarray(times, float)
     in_range("times", at, 0.0)
-    unit = np.asarray(planted, complex) / np.linalg.norm(planted)
-    w = np.asarray(start, complex) / np.linalg.norm(start)
+    unit, w = (np.asarray(v, complex) / np.linalg.norm(v) for v in (planted, start))
     return solve_ivp(lambda _, w: field(w, unit, link), (0.0, at[-1]), w, "RK45", at, rtol=1e-7, atol=1e-10).y.T
+
+
+def time_to_overlap(
+    start: Complex[np.ndarray, " k"],
+    planted: Complex[np.ndarray, " k"],
+    link: ArrayLike,
+    level: float = 0.5,
+    longest: float = 1e8,
+    field: Field = single_index_field,
+) -> float:
+    r"""When the gradient flow's overlap first has absolute value ``level``; infinite if not by ``longest``.
+
+    With information exponent s an overlap $m_0$ takes of the order of 1 (s = 1), $\log 1/m_0$ (s = 2) or
+    $m_0^{-(s-2)}$ to become large.
+
+    Arguments:
+        start: Of any norm; it is normalized.
+        planted: Of any norm; it is normalized.
+        link: $c_0, c_1, \dots$; see `information_exponent`.
+        level: In (0, 1).
+        longest: Positive.
+        field: The flow; `single_index_field`.
+
+    Raises:
+        ValueError: for a link without a degree above 0, or an argument out of range.
+
+    Paper: Symmetric Single Index Learning.
+    """
+    information_exponent(link)
+    in_range("level", level, 0.0, 1.0, open_low=True, open_high=True)
+    in_range("longest", longest, 0.0, open_low=True)
+    unit, w = (np.asarray(v, complex) / np.linalg.norm(v) for v in (planted, start))
+    if abs(np.vdot(unit, w)) >= level:
+        return 0.0
+
+    def missing(_: float, w: Complex[np.ndarray, " k"]) -> float:
+        return abs(np.vdot(unit, w)) - level
+
+    missing.terminal = True
+    found = solve_ivp(
+        lambda _, w: field(w, unit, link), (0.0, longest), w, "RK45", events=missing, rtol=1e-7, atol=1e-10
+    )
+    return float(found.t_events[0][0]) if len(found.t_events[0]) else np.inf
 
 
 def cyclic_group(n: int) -> Int[np.ndarray, "n n"]:
