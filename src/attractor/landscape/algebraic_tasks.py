@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
+from numpy.typing import ArrayLike
 
 from attractor.checks import in_range
 
@@ -238,13 +239,13 @@ def grid_error(z: Complex[np.ndarray, "p n"], rows: int) -> float:
     return float(np.sqrt(left.min()))
 
 
-def frequency_share(weights: Float[Array, "nodes d"]) -> tuple[Float[np.ndarray, " nodes"], np.ndarray]:
+def frequency_share(weights: ArrayLike) -> tuple[Float[np.ndarray, " nodes"], np.ndarray]:
     """Per node, the largest share of its power in one frequency (and its opposite), and which, 1 … d // 2.
 
     The constant part does not count. A node without any power has share 0.
 
     Arguments:
-        weights: A row per node.
+        weights: ``(nodes, d)``.
 
     Paper: Feature emergence via margin maximization: case studies in algebraic tasks.
     """
@@ -253,7 +254,8 @@ def frequency_share(weights: Float[Array, "nodes d"]) -> tuple[Float[np.ndarray,
     if table.shape[1] % 2 == 0:
         power[:, -1] /= 2  # its own opposite
     total = power.sum(1)
-    return np.where(total > 0, power.max(1) / np.where(total > 0, total, 1), 0.0), power.argmax(1) + 1
+    real = total > np.finfo(float).eps ** 2 * table.shape[1] * np.sum(table**2, 1)  # above rounding
+    return np.where(real, power.max(1) / np.where(real, total, 1), 0.0), power.argmax(1) + 1
 
 
 def group_norm(rows: Float[Array, "nodes n"], power: float) -> Float[Array, ""]:
@@ -321,7 +323,7 @@ def max_margin_modular_addition(d: int) -> QuadraticNet:
     return composed_modular_addition(d).weights()
 
 
-def parity_margin(first: Float[Array, "m n"], second: Float[Array, "m 2"], subset: Sequence[int]) -> Float[Array, ""]:
+def parity_margin(first: Float[np.ndarray, "m n"], second: Float[np.ndarray, "m 2"], subset: Sequence[int]) -> float:
     r"""The normalized margin of $f(x) = \sum_j (w_j \cdot x)^k u_j$ on the parity of k bits, k the size of the subset.
 
     The least of $f(x)_y - f(x)_{1-y}$ over all x in $\{\pm 1\}^n$, over $\lVert\theta\rVert_{2,k+1}^{k+1}$; y = 0 where
@@ -334,15 +336,17 @@ def parity_margin(first: Float[Array, "m n"], second: Float[Array, "m 2"], subse
 
     Paper: Feature emergence via margin maximization: case studies in algebraic tasks.
     """
-    k, n = len(subset), first.shape[1]
-    x = jnp.asarray(list(itertools.product([1.0, -1.0], repeat=n)), first.dtype)
+    k = len(subset)
+    x = np.array(list(itertools.product([1.0, -1.0], repeat=first.shape[1])))
     outputs = (x @ first.T) ** k @ second
-    signs = jnp.prod(x[:, jnp.asarray(list(subset))], 1)
-    margin = jnp.min(signs * (outputs[:, 0] - outputs[:, 1]))
-    return margin / group_norm(jnp.concatenate([first, second], 1), k + 1.0) ** (k + 1)
+    margin = np.min(np.prod(x[:, list(subset)], 1) * (outputs[:, 0] - outputs[:, 1]))
+    norms = np.sum(first**2, 1) + np.sum(second**2, 1)
+    return float(margin / np.sum(norms ** ((k + 1) / 2)))
 
 
-def max_margin_parity(n: int, subset: Sequence[int]) -> tuple[Float[Array, "m n"], Float[Array, "m 2"], float]:
+def max_margin_parity(
+    n: int, subset: Sequence[int]
+) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "m 2"], float]:
     r"""A network with the largest `parity_margin`, and that margin, $k! \sqrt{2 (k+1)^{-(k+1)}}$.
 
     $2^{k-1}$ nodes, one for each choice of signs on the subset up to a global one; the output's sign is the product
@@ -364,4 +368,4 @@ def max_margin_parity(n: int, subset: Sequence[int]) -> tuple[Float[Array, "m n"
     first = np.zeros((len(signs), n))
     first[:, list(subset)] = signs * (k + 1) ** -0.5
     second = np.prod(signs, 1)[:, None] * np.array([1.0, -1.0]) * (2 * (k + 1)) ** -0.5
-    return jnp.asarray(first), jnp.asarray(second), math.factorial(k) * math.sqrt(2 * (k + 1.0) ** -(k + 1))
+    return first, second, math.factorial(k) * math.sqrt(2 * (k + 1.0) ** -(k + 1))

@@ -7,7 +7,7 @@ Gaussians. Correlational statistical queries see a target only through its inner
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Complex, Float, Int
+from jaxtyping import Complex, Float, Int
 from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 
@@ -37,11 +37,11 @@ def haar_unitary_eigenvalues(n: int, draws: int, rng: np.random.Generator) -> Co
     return np.linalg.eigvals(q * (diagonal / np.abs(diagonal))[:, None, :])
 
 
-def power_sum_features(x: Complex[Array, "*draws n"], largest: int) -> Complex[Array, "*draws k"]:
+def power_sum_features(x: Complex[np.ndarray, "*draws n"], largest: int) -> Complex[np.ndarray, "*draws k"]:
     r"""Normalized power sums $\phi_k(x) = k^{-1/2} \sum_i x_i^k$ for k = 1 … ``largest``.
 
     Of `haar_unitary_eigenvalues` they have $E \phi_k \bar\phi_l = \delta_{kl}$ for k ≤ n, and all moments of total
-    degree up to n are those of independent standard complex Gaussians. NumPy and JAX arrays are served.
+    degree up to n are those of independent standard complex Gaussians.
 
     Arguments:
         x: The elements of a set, last.
@@ -75,8 +75,8 @@ def information_exponent(link: ArrayLike) -> int:
 
 
 def single_index_field(
-    w: Complex[np.ndarray, " k"], planted: Complex[np.ndarray, " k"], link: ArrayLike
-) -> Complex[np.ndarray, " k"]:
+    w: Complex[np.ndarray, "*n k"], planted: Complex[np.ndarray, " k"], link: ArrayLike
+) -> Complex[np.ndarray, "*n k"]:
     r"""The gradient flow of one's correlation with a planted direction, on the unit sphere.
 
     For $\phi$ complex Gaussian, $C(w) = \operatorname{Re} E\, \overline{f(\langle w^\star, \phi\rangle)}
@@ -88,7 +88,7 @@ def single_index_field(
     so that a real overlap has $\dot m = (1 - m^2) \sum_l l |c_l|^2 m^{l-1}$.
 
     Arguments:
-        w: Of norm 1.
+        w: Of norm 1; several at once, too.
         planted: $w^\star$, of norm 1.
         link: $c_0, c_1, \dots$; see `information_exponent`.
 
@@ -96,17 +96,17 @@ def single_index_field(
     """
     weights = np.abs(np.asarray(link)) ** 2
     degrees = np.arange(1, len(weights))
-    m = np.vdot(planted, w)
-    g = np.sum(degrees * weights[1:] * np.conj(m) ** (degrees - 1)) * planted
-    return g - np.vdot(w, g).real * w
+    m = np.asarray(w @ planted.conj())[..., None]
+    g = np.sum(degrees * weights[1:] * np.conj(m) ** (degrees - 1), -1, keepdims=True) * planted
+    return g - np.sum(w.conj() * g, -1, keepdims=True).real * w
 
 
-Field = Callable[..., Complex[np.ndarray, " k"]]
+Field = Callable[..., Complex[np.ndarray, "*n k"]]
 
 
 def symmetric_single_index_flow(
-    start: Complex[np.ndarray, " k"],
-    planted: Complex[np.ndarray, " k"],
+    start: ArrayLike,
+    planted: ArrayLike,
     link: ArrayLike,
     times: ArrayLike,
     field: Field = single_index_field,
@@ -114,8 +114,8 @@ def symmetric_single_index_flow(
     r"""Weights along the gradient flow on the sphere, from ``start`` at time 0.
 
     Arguments:
-        start: Of any norm; it is normalized.
-        planted: Of any norm; it is normalized.
+        start: Complex ``(k,)`` of any norm; it is normalized.
+        planted: Complex ``(k,)`` of any norm; it is normalized.
         link: $c_0, c_1, \dots$; see `information_exponent`.
         times: Ascending, not negative.
         field: The flow; `single_index_field`.
@@ -133,24 +133,29 @@ def symmetric_single_index_flow(
 
 
 def time_to_overlap(
-    start: Complex[np.ndarray, " k"],
-    planted: Complex[np.ndarray, " k"],
+    starts: ArrayLike,
+    planted: ArrayLike,
     link: ArrayLike,
     level: float = 0.5,
-    longest: float = 1e8,
+    *,
+    longest: float = np.inf,
+    step: float = 0.02,
     field: Field = single_index_field,
-) -> float:
+) -> Float[np.ndarray, " n"]:
     r"""When the gradient flow's overlap first has absolute value ``level``; infinite if not by ``longest``.
 
     With information exponent s an overlap $m_0$ takes of the order of 1 (s = 1), $\log 1/m_0$ (s = 2) or
-    $m_0^{-(s-2)}$ to become large.
+    $m_0^{-(s-2)}$ to become large. Runge and Kutta's method of order 4, in steps that change the overlap by the share
+    ``step`` of it (or of $1 - |m|^2$), so that leaving a small overlap costs only its logarithm; at most
+    200 / step of them.
 
     Arguments:
-        start: Of any norm; it is normalized.
-        planted: Of any norm; it is normalized.
+        starts: Complex ``(n, k)`` of any norm; they are normalized.
+        planted: Complex ``(k,)`` of any norm; it is normalized.
         link: $c_0, c_1, \dots$; see `information_exponent`.
         level: In (0, 1).
         longest: Positive.
+        step: In (0, 1).
         field: The flow; `single_index_field`.
 
     Raises:
@@ -160,19 +165,30 @@ def time_to_overlap(
     """
     information_exponent(link)
     in_range("level", level, 0.0, 1.0, open_low=True, open_high=True)
-    in_range("longest", longest, 0.0, open_low=True)
-    unit, w = (np.asarray(v, complex) / np.linalg.norm(v) for v in (planted, start))
-    if abs(np.vdot(unit, w)) >= level:
-        return 0.0
-
-    def missing(_: float, w: Complex[np.ndarray, " k"]) -> float:
-        return abs(np.vdot(unit, w)) - level
-
-    missing.terminal = True
-    found = solve_ivp(
-        lambda _, w: field(w, unit, link), (0.0, longest), w, "RK45", events=missing, rtol=1e-7, atol=1e-10
-    )
-    return float(found.t_events[0][0]) if len(found.t_events[0]) else np.inf
+    in_range("step", step, 0.0, 1.0, open_low=True, open_high=True)
+    unit = np.asarray(planted, complex) / np.linalg.norm(planted)
+    w = np.asarray(starts, complex)
+    w = w / np.linalg.norm(w, axis=1, keepdims=True)
+    time, overlap = np.zeros(len(w)), np.abs(w @ unit.conj())
+    arrived = np.where(overlap >= level, 0.0, np.inf)
+    tiny = np.finfo(float).tiny
+    for _ in range(round(200 / step)):
+        active = np.isinf(arrived) & (time < longest)
+        if not active.any():
+            break
+        first = field(w, unit, link)
+        speed = np.maximum(np.abs(first @ unit.conj()), tiny)
+        dt = np.where(active, step * np.minimum(overlap, 1 - overlap**2) / speed, 0.0)[:, None]
+        second = field(w + dt / 2 * first, unit, link)
+        third = field(w + dt / 2 * second, unit, link)
+        w = w + dt / 6 * (first + 2 * second + 2 * third + field(w + dt * third, unit, link))
+        w = w / np.linalg.norm(w, axis=1, keepdims=True)
+        now = np.abs(w @ unit.conj())
+        crossed = active & (now >= level)
+        part = (level - overlap) / np.where(crossed, now - overlap, 1.0)
+        arrived = np.where(crossed, time + part * dt[:, 0], arrived)
+        time, overlap = time + dt[:, 0], now
+    return np.where(arrived <= longest, arrived, np.inf)
 
 
 def cyclic_group(n: int) -> Int[np.ndarray, "n n"]:
@@ -188,7 +204,7 @@ def cyclic_group(n: int) -> Int[np.ndarray, "n n"]:
     return np.add.outer(np.arange(n), np.arange(n)) % n
 
 
-def subset_orbits(group: Int[np.ndarray, "g n"]) -> list[Int[np.ndarray, " size"]]:
+def subset_orbits(group: Int[np.ndarray, "g n"]) -> list[Int[np.ndarray, " _"]]:
     """The orbits of nonempty subsets of n positions, each subset as the number with these bits.
 
     Arguments:
@@ -208,7 +224,7 @@ def hypercube(n: int) -> Float[np.ndarray, "points n"]:
     return 1.0 - 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
 
 
-def symmetrized_parities(n: int, orbits: list[Int[np.ndarray, " size"]]) -> Float[np.ndarray, "orbits points"]:
+def symmetrized_parities(n: int, orbits: list[Int[np.ndarray, " _"]]) -> Float[np.ndarray, "orbits points"]:
     r"""Invariant parities $f = |O|^{-1/2} \sum_{S \in O} \chi_S$, one an orbit, on all points of `hypercube`.
 
     They are orthonormal under the uniform distribution: no query of correlations with a function of norm 1 sees more

@@ -48,12 +48,11 @@ def cosines_have_the_largest_margin(net=tasks.max_margin_modular_addition):
 )  # fmt: skip
 def parity_has_the_largest_margin(keep=1, balance=False):
     ratios = {}
-    with jax.enable_x64(True):
-        for subset in ([1, 4], [0, 2, 5], [0, 1, 3, 4]):
-            first, second, largest = tasks.max_margin_parity(6, subset)
-            stretch = len(subset) ** 0.5 if balance else 1.0
-            margin = tasks.parity_margin(first[::keep], stretch * second[::keep], subset)
-            ratios[f"k = {len(subset)}"] = float(margin) / largest - 1
+    for subset in ([1, 4], [0, 2, 5], [0, 1, 3, 4]):
+        first, second, largest = tasks.max_margin_parity(6, subset)
+        stretch = len(subset) ** 0.5 if balance else 1.0
+        margin = tasks.parity_margin(first[::keep], stretch * second[::keep], subset)
+        ratios[f"k = {len(subset)}"] = margin / largest - 1
     return Evidence.of_cases(ratios, within=(-1e-9, 1e-9))
 
 
