@@ -29,29 +29,19 @@ def _family(n, degree=None):
 
 
 @claim(
-    "rotation-invariant parities, n = 4 to 12 bits: with correlations below 1e-12, their number grows 1.6 times per bit",
-    source="scaled", deterministic=True,
-    broken={"degree at most 2": {"degree": 2}, "a mean over all rotations, whatever the orbit": {"copies": True}},
+    "rotation-invariant parities, n = 4 to 12 bits: correlations below 1e-12, and their number grows 1.6 times per bit",
+    source="scaled", deterministic=True, broken={"degree at most 2": {"degree": 2}},
 )  # fmt: skip
-def family_is_large_and_orthonormal(degree=None, copies=False):
-    sizes_of, off = {}, []
-    for n in (4, 6, 8, 10, 12):
-        family = np.repeat(_family(n, degree), n if copies else 1, 0) if n < 8 else _family(n, degree)
-        sizes_of[n] = len(family)
-        off.append(np.abs(family @ family.T / 2**n - np.eye(len(family))).max())
-    growth = (sizes_of[12] / sizes_of[4]) ** (1 / 8)
-    return Evidence(growth, at_least=1.6, note=f"{sizes_of[12]} of 12 bits", given={"orthonormal": max(off) < 1e-12})
+def family_is_large_and_orthonormal(degree=None):
+    families = {n: _family(n, degree) for n in (4, 6, 8, 10, 12)}
+    off = max(np.abs(f @ f.T / 2**n - np.eye(len(f))).max() for n, f in families.items())
+    growth = (len(families[12]) / len(families[4])) ** (1 / 8)
+    return Evidence(growth, at_least=1.6, note=f"{len(families[12])} of 12 bits", given={"orthonormal": off < 1e-12})
 
 
 def _draw(rng, n):
     """Weights of a network that convolves over all n positions and averages over rotations, so that it is invariant."""
     return [rng.standard_normal((n, WIDTH)) / n**0.5, rng.standard_normal(WIDTH) / 2, rng.standard_normal(WIDTH) / 8]
-
-
-def _network(weights, x):
-    filters, bias, out = weights
-    rolled = jnp.stack([jnp.roll(x, i, -1) for i in range(x.shape[-1])], -2)
-    return jax.nn.relu(rolled @ filters + bias).mean(-2) @ out
 
 
 def _derivatives(weights, x):
@@ -90,38 +80,57 @@ def gradients_lose_sight_of_the_target(degree=None, *, scale):
     return Evidence(mean((small / large) ** (1 / 8)), at_least=1.6, given={"Bessel's bound": bessel}, note=note)
 
 
+def _rolled(x):
+    return jnp.stack([jnp.roll(x, i, -1) for i in range(x.shape[-1])], -2)
+
+
 @cached
 def _learned(n, degree, scale):
     """Share of a random target's variance explained after training on fresh points, one number per seed."""
     size = sizes(scale, steps=(800, 20_000), batch=(64, 512), seeds=(8, 40))
-    cube, family = jnp.asarray(single_index.hypercube(n), jnp.float32), _family(n, degree)
     rngs = [np.random.default_rng(s) for s in seeds(size["seeds"], stream=1)]
-    targets = jnp.asarray(np.stack([family[rng.integers(len(family))] for rng in rngs]), jnp.float32)
+    orders = [rng.permutation(n) < (degree or rng.binomial(n, 0.5) or 1) for rng in rngs]  # the subset of bits
+    orbits = [len({tuple(np.roll(bits, i)) for i in range(n)}) for bits in orders]
+    targets = jnp.asarray(np.stack(orders)), jnp.sqrt(jnp.asarray(orbits, jnp.float32))
     starts = [jnp.asarray(np.stack(w), jnp.float32) for w in zip(*(_draw(rng, n) for rng in rngs), strict=True)]
     optimizer = optax.adam(0.01)
 
-    def loss(weights, index, target):
-        return jnp.mean((_network(weights, cube[index]) - target[index]) ** 2)
+    def loss(weights, key, target, points):
+        rolled = _rolled(jr.rademacher(key, (points, n), jnp.float32))
+        values = jnp.prod(jnp.where(target[0], rolled, 1), -1).mean(-1) * target[1]
+        outputs = jax.nn.relu(rolled @ weights[0] + weights[1]).mean(-2) @ weights[2]
+        return jnp.mean((outputs - values) ** 2)
 
     @jax.jit
     @jax.vmap
     def train(weights, target, key):
         def step(carry, key):
             weights, state = carry
-            index = jr.randint(key, (size["batch"],), 0, 2**n)
-            updates, state = optimizer.update(jax.grad(loss)(weights, index, target), state)
+            updates, state = optimizer.update(jax.grad(loss)(weights, key, target, size["batch"]), state)
             return (jax.tree.map(jnp.add, weights, updates), state), None
 
         (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), jr.split(key, size["steps"]))
-        return 1 - loss(weights, jnp.arange(2**n), target)
+        return 1 - loss(weights, jr.fold_in(key, 1), target, 4_096)
 
     return np.asarray(train(starts, targets, jnp.stack([jr.key(s) for s in seeds(size["seeds"], stream=2)])))
 
 
-@claim(
-    "random invariant targets of 12 bits: Adam on an invariant network explains at most 5 % of their variance",
-    source="scaled", broken={"targets of degree at most 2": {"degree": 2}},
-)  # fmt: skip
-def invariant_networks_do_not_learn_them(degree=None, *, scale):
+def _explained(n, degree, scale):
     given = {"90 % at n = 4": _learned(4, None, scale).mean() > 0.9}
-    return Evidence(mean(_learned(12, degree, scale)), at_most=0.05, given=given)
+    return Evidence(mean(_learned(n, degree, scale)), at_most=0.05, given=given)
+
+
+LOW = {"targets of degree at most 2": {"degree": 2}}
+
+
+@claim("random invariant targets of 12 bits: Adam on an invariant network explains at most 5 % of their variance",
+       source="scaled", broken=LOW,
+       reason="51,200 examples show each of 352 orbits 145 times; 12 bits are too few")  # fmt: skip
+def twelve_bits_are_not_learned(degree=None, *, scale):
+    return _explained(12, degree, scale)
+
+
+@claim("random invariant targets of 20 bits: Adam on an invariant network explains at most 5 % of their variance",
+       source="scaled", broken=LOW)  # fmt: skip
+def twenty_bits_are_not_learned(degree=None, *, scale):
+    return _explained(20, degree, scale)
