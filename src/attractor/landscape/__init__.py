@@ -22,6 +22,12 @@ from attractor.landscape.algebraic_tasks import (
     sums_modulo,
 )
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.concept_space import (
+    composed_embedding,
+    concept_coordinates,
+    concept_signal,
+    overprompt,
+)
 from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.scaling_laws import (
     Frontier,
