@@ -24,15 +24,16 @@ from attractor.landscape.concept_space import composed_embedding, concept_coordi
 from attractor.papers.words import Evidence, cached, claim, first_step, mean, seeds, sizes
 
 CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)
+DATA = [(c, False) for c in CONTRASTS] + [(1.0, True)]  # contrast; whether color is bound to the place
 PROMPTS = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # (place, color); the last is never trained
 EVERY, ENOUGH = 50, 0.8
 
 
-def _render(contrast, z):
-    """A bump on 8 pixels in two channels: the first concept moves it, the second turns it from one color to another."""
-    pixels = jnp.arange(8.0)
-    bump = jnp.exp(-((pixels - 2 - 3 * z[0]) ** 2) / 2)
-    return jnp.concatenate([bump, contrast * z[1] * bump])
+def _render(contrast, bound, z):
+    """A bump on 8 pixels, moved by the first concept, and 8 pixels of the color that the second turns on: as a patch,
+    or, where it is bound to the bump, in the bump's shape."""
+    bump = jnp.exp(-((jnp.arange(8.0) - 2 - 3 * z[0]) ** 2) / 2)
+    return jnp.concatenate([bump, contrast * z[1] * jnp.where(bound, bump, 0.5)])
 
 
 class _Generator(eqx.Module):
@@ -62,7 +63,7 @@ def _asked(model):
 
 @cached
 def _paths(scale):
-    """Share of samples with the right place, color, and both: (contrast, seed, record, asked, 3)."""
+    """Share of samples with the right place, color, and both: (data, seed, record, asked, 3)."""
     size = sizes(scale, seeds=(5, 20), steps=(2_000, 10_000), batch=(32, 128))
     optimizer = optax.adam(3e-3)
 
@@ -90,10 +91,10 @@ def _paths(scale):
         return jnp.concatenate([right, right.all(-1, keepdims=True)], -1).mean(1)
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, None))
-    @partial(jax.vmap, in_axes=(None, 0))
-    def train(contrast, key):
-        corners = jax.vmap(partial(_render, contrast))(PROMPTS)
+    @partial(jax.vmap, in_axes=(0, 0, None))
+    @partial(jax.vmap, in_axes=(None, None, 0))
+    def train(contrast, bound, key):
+        corners = jax.vmap(partial(_render, contrast, bound))(PROMPTS)
         model, static = eqx.partition(_Generator(key), eqx.is_inexact_array)
 
         def step(carry, key):
@@ -109,15 +110,15 @@ def _paths(scale):
         return jax.lax.scan(record, (model, optimizer.init(model)), jr.split(key, size["steps"] // EVERY))[1]
 
     keys = jnp.stack([jr.key(s) for s in seeds(size["seeds"])])
-    return np.asarray(train(jnp.array(CONTRASTS), keys))
+    return np.asarray(train(*map(jnp.array, zip(*DATA, strict=True)), keys))
 
 
 TRAINED, PLAIN, HELPED, TURNED = [0, 1, 2], [3], [4, 5, 6, 7], [8, 9]
 
 
-def _first(scale, concept, asked, best=False):
+def _first(scale, concept, asked, best=False, data=slice(5)):
     """The step from which on all (or one) of what is asked show a concept, (contrast, seed); infinite if never."""
-    curves = _paths(scale)[:, :, :, asked, concept]
+    curves = _paths(scale)[data, :, :, asked, concept]
     curves = curves.max(-1) if best else curves.min(-1)
     return first_step(curves, ENOUGH, EVERY * np.arange(1, curves.shape[-1] + 1), rising=True)
 
@@ -129,9 +130,8 @@ def _given(scale):
 @claim("five contrasts from 0.25 to 2, 5 runs each: how soon color is learned has rank correlation 0.9 with its signal",
        source="paper", broken={"how soon place is learned": {"concept": 0}})  # fmt: skip
 def speed_rises_with_the_signal(concept=1, *, scale):
-    signals = [float(concept_signal(partial(_render, c), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
-    soon = 1 / _first(scale, concept, TRAINED)
-    found = [spearmanr(signals, run).statistic for run in soon.T]
+    signals = [float(concept_signal(partial(_render, c, False), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
+    found = [spearmanr(signals, run).statistic for run in 1 / _first(scale, concept, TRAINED).T]
     return Evidence(mean(np.nan_to_num(found)), at_least=0.9, given=_given(scale))
 
 
@@ -139,14 +139,15 @@ def speed_rises_with_the_signal(concept=1, *, scale):
        source="scaled", broken={"directions of the wrong sign": {"asked": TURNED}})  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
-    never = f"plain prompts never in {np.isinf(plain).mean():.0%}, interventions never in {np.isinf(helped).mean():.0%}"
-    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=_given(scale), note=never)
+    note = (
+        f"plain prompts show it in {np.isfinite(plain).mean():.0%}, interventions in {np.isfinite(helped).mean():.0%}"
+    )
+    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=_given(scale), note=note)
 
 
-@claim("unseen combination: when an intervention first shows it (80 % right), plain prompts are right half the time at most",
-       source="ours", broken={"when the plain prompt first does": {"asked": PLAIN}})  # fmt: skip
-def capability_is_hidden(asked=HELPED, *, scale):
-    when, plain = _first(scale, 2, asked, best=True), _paths(scale)[:, :, :, 3, 2]
-    record = np.minimum(when / EVERY, plain.shape[-1]).astype(int) - 1
-    rates = np.take_along_axis(plain, record[..., None], -1)[..., 0]
-    return Evidence(mean(np.nanmean(np.where(np.isinf(when), np.nan, rates), 0)), at_most=0.5, given=_given(scale))
+@claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",
+       source="scaled", broken={"directions of the wrong sign": {"asked": TURNED}},
+       reason="the generator makes one of the trained combinations, that of the stronger signal")  # fmt: skip
+def bound_concepts_are_composed(asked=HELPED, *, scale):
+    shown = np.isfinite(_first(scale, 2, asked, best=True, data=slice(5, 6)))
+    return Evidence(mean(shown[0].astype(float)), at_least=0.8, given=_given(scale))
