@@ -101,16 +101,13 @@ def _first(scale, concept, asked, best=False, data=slice(5)):
     return first_step(curves, 0.8, EVERY * np.arange(1, curves.shape[-1] + 1), rising=True)
 
 
-def _given(scale):
-    return {"trained prompts are mastered": np.isfinite(_first(scale, 2, TRAINED)).all()}
-
-
 @claim("five contrasts from 0.25 to 2, 5 runs each: how soon color is learned has rank correlation 0.9 with its signal",
        source="paper", broken={"how soon place is learned": {"concept": 0}}, reason="undecided by 5 runs")  # fmt: skip
 def speed_rises_with_the_signal(concept=1, *, scale):
     signals = [float(concept_signal(partial(_render, c, False), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
-    found = [rank_correlation(signals, run).value for run in 1 / _first(scale, concept, TRAINED).T]
-    return Evidence(mean(np.nan_to_num(found)), at_least=0.9, given=_given(scale))
+    soon = 1 / _first(scale, concept, TRAINED)
+    found = [rank_correlation(signals, run).value for run in soon.T]
+    return Evidence(mean(np.nan_to_num(found)), at_least=0.9, given={"color is learned": soon.min() > 0})
 
 
 @claim("unseen combination: in 80 % of 25 runs an intervention shows it (80 % right) before the plain prompt does",
@@ -118,14 +115,15 @@ def speed_rises_with_the_signal(concept=1, *, scale):
        reason="in the other runs both come in the same 50 steps, or the plain prompt first")  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
-    note = (
-        f"plain prompts show it in {np.isfinite(plain).mean():.0%}, interventions in {np.isfinite(helped).mean():.0%}"
+    mastered = np.isfinite(_first(scale, 2, TRAINED)).all()
+    note = f"plain prompts show it at last in {np.isfinite(plain).mean():.0%} of runs"
+    return Evidence(
+        mean((helped < plain).mean(0)), at_least=0.8, given={"trained prompts are mastered": mastered}, note=note
     )
-    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=_given(scale), note=note)
 
 
 @claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",
        source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="it shows a trained combination")  # fmt: skip
 def bound_concepts_are_composed(asked=HELPED, *, scale):
-    (shown,) = np.isfinite(_first(scale, 2, asked, best=True, data=slice(5, 6)))
-    return Evidence(mean(shown * 1.0), at_least=0.8, given=_given(scale))
+    (shown,), (mastered,) = (np.isfinite(_first(scale, 2, a, a != TRAINED, slice(5, 6))) for a in (asked, TRAINED))
+    return Evidence(mean(shown * 1.0), at_least=0.8, given={"trained prompts are mastered": mastered.all()})
