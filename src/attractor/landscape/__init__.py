@@ -22,6 +22,15 @@ from attractor.landscape.algebraic_tasks import (
     sums_modulo,
 )
 from attractor.landscape.collapse import Collapse, neural_collapse
+from attractor.landscape.concept_space import composed_embedding, concept_coordinates, concept_signal, overprompt
+from attractor.landscape.deep_limits import (
+    controlled_resnet,
+    layer_differences,
+    neural_signature_kernel,
+    refine_layers,
+    scaled_resnet,
+    signature_kernel,
+)
 from attractor.landscape.deep_linear import (
     bures_wasserstein,
     decoupled_start,
@@ -33,35 +42,7 @@ from attractor.landscape.deep_linear import (
     mode_strength,
     train_deep_linear,
 )
-from attractor.landscape.matrix_sensing import (
-    kronecker_power,
-    normal_operator,
-    perturbed_completion,
-    sensing_descent,
-    unbalanced_factors,
-    weighted_factor_hessian,
-    weighted_factor_loss,
-from attractor.landscape.deep_limits import (
-    controlled_resnet,
-    layer_differences,
-    neural_signature_kernel,
-    refine_layers,
-    scaled_resnet,
-    signature_kernel,
-)
-from attractor.landscape.kernel_regression import (
-    hierarchical_kernels,
-    learning_curve,
-    patch_cosines,
-    sphere_patches,
-)
-from attractor.landscape.lazy_training import (
-    centered,
-    grokking_gap,
-    linearized,
-    quadratic_test_loss,
-    quadratic_units,
-)
+from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
 from attractor.landscape.dynamical_stability import sgd_second_moment, sgd_stability_threshold
 from attractor.landscape.edge_of_stability import (
     CentralFlow,
@@ -73,9 +54,6 @@ from attractor.landscape.edge_of_stability import (
     scalar_network_loss,
     squared_regression_flow_sharpness,
 )
-from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
-from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
-from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
 from attractor.landscape.feature_learning import (
     FeatureResponses,
     decoupled_margin,
@@ -87,7 +65,19 @@ from attractor.landscape.feature_learning import (
     structured_task,
     two_moons,
 )
+from attractor.landscape.kernel_regression import hierarchical_kernels, learning_curve, patch_cosines, sphere_patches
+from attractor.landscape.lazy_training import centered, grokking_gap, linearized, quadratic_test_loss, quadratic_units
+from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
 from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
+from attractor.landscape.matrix_sensing import (
+    kronecker_power,
+    normal_operator,
+    perturbed_completion,
+    sensing_descent,
+    unbalanced_factors,
+    weighted_factor_hessian,
+    weighted_factor_loss,
+)
 from attractor.landscape.paths import (
     Barrier,
     filter_normalized,
@@ -96,20 +86,6 @@ from attractor.landscape.paths import (
     loss_slice,
     random_subspace,
 )
-from attractor.landscape.similarity import Matching, linear_cka, match_units
-from attractor.landscape.singular_values import (
-    coulomb_drift,
-    singular_value_langevin,
-    singular_value_phase,
-    student_singular_values,
-    wigner_surmise,
-from attractor.landscape.concept_space import (
-    composed_embedding,
-    concept_coordinates,
-    concept_signal,
-    overprompt,
-)
-from attractor.landscape.paths import Barrier, filter_normalized, linear_barrier, loss_slice, random_subspace
 from attractor.landscape.scaling_laws import (
     Frontier,
     Modes,
@@ -135,6 +111,13 @@ from attractor.landscape.single_index import (
     symmetric_single_index_flow,
     symmetrized_parities,
     time_to_overlap,
+)
+from attractor.landscape.singular_values import (
+    coulomb_drift,
+    singular_value_langevin,
+    singular_value_phase,
+    student_singular_values,
+    wigner_surmise,
 )
 from attractor.landscape.spectrum import (
     SpectralDensity,
@@ -169,6 +152,7 @@ from attractor.landscape.unconstrained_features import (
     collapsed_strengths,
     feature_pull,
     free_features_loss,
+)
 from attractor.landscape.wide_limits import (
     RELU,
     Contractions,
