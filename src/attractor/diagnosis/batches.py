@@ -50,9 +50,9 @@ def take(batches: Any, limit: int = MOST) -> list[PyTree]:
         if other != shapes[0]:
             a, b = next(((a, b) for a, b in zip(shapes[0], other, strict=False) if a != b), (shapes[0], other))
             raise ValueError(
-                f"batches: expected equal shapes, but number {i} has {_told(b)} where the first has {_told(a)}. "
-                "A last batch that is smaller: leave it out (drop_last=True); one batch of several arrays: a tuple, as a list is several "
-                "batches"
+                f"batches: expected equal shapes, but number {i} has {_told(b)} where the first has {_told(a)}. A last "
+                "batch that is smaller: leave it out (drop_last=True); one batch of several arrays: a tuple, as a list "
+                "is several batches"
             )
     if any(0 in shape for _, shape in shapes[0]):
         raise ValueError(f"batches: expected at least one example, got the shapes {shapes[0]}")
