@@ -53,8 +53,8 @@ def test_a_network_with_a_dead_a_saturated_and_a_smooth_layer():
     assert by_kind["w1"].rank == pytest.approx(np.mean(ranks), rel=1e-3)
 
 
-def test_a_batch_axis_that_vmap_moved_is_found():
-    model = eqx.nn.MLP(6, 3, N, 1, key=jr.key(0))  # as many units as examples: shapes alone do not tell
+def test_a_module_under_vmap():
+    model = eqx.nn.MLP(6, 3, N, 1, key=jr.key(0))
     model = eqx.tree_at(lambda m: m.layers[0].bias, model, jnp.where(jnp.arange(N) < 9, -99.0, 9.0))
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
 
@@ -64,6 +64,16 @@ def test_a_batch_axis_that_vmap_moved_is_found():
     layers = observe(loss, arrays, [(X, Y)])
     assert kinds(layers) == ["layers[0]", "relu", "layers[1]"]
     assert list(layers.values())[1].dead == 0.75
+
+
+def test_examples_along_another_axis_are_found():
+    params = {"w1": normal(N, 6), "b1": np.float32([-99] * 9 + [9] * 3), "w2": normal(3, N)}
+
+    def loss(p, batch):  # features first, and as many units as examples: shapes alone do not tell
+        h = jax.nn.relu(p["w1"] @ batch.T + p["b1"][:, None])
+        return jnp.mean((p["w2"] @ h) ** 2)
+
+    assert list(observe(loss, params, [X]).values())[1].dead == 0.75
 
 
 def test_channels_of_a_convolution_are_its_units():

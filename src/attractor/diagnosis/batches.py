@@ -50,13 +50,17 @@ def take(batches: Any, limit: int = MOST) -> list[PyTree]:
         if other != shapes[0]:
             a, b = next(((a, b) for a, b in zip(shapes[0], other, strict=False) if a != b), (shapes[0], other))
             raise ValueError(
-                f"batches: expected equal shapes, but number {i} has {b} where the first has {a}. A last batch that is "
-                "smaller: leave it out (drop_last=True); one batch of several arrays: a tuple, as a list is several "
-                "batches"
+                f"batches: expected equal shapes, but number {i} has {_told(b)} where the first has {_told(a)}. A last "
+                "batch that is smaller: leave it out (drop_last=True); one batch of several arrays: a tuple, as a list "
+                "is several batches"
             )
     if any(0 in shape for _, shape in shapes[0]):
         raise ValueError(f"batches: expected at least one example, got the shapes {shapes[0]}")
     return taken
+
+
+def _told(part: Any) -> str:
+    return f"{part[1]} at {part[0] or 'the top'}" if isinstance(part, tuple) else f"{len(part)} arrays"
 
 
 def _leaves(batch: PyTree) -> list[tuple[Any, Any]]:
