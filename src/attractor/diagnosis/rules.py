@@ -155,12 +155,13 @@ def _not_finite(signs: Signs) -> Seen | None:
         return None
     at = int(signs.steps[bad.argmax()]) if bad.any() else int(signs.steps[-1]) if len(signs.steps) else 0
     told = f"{signs.origin} is the first." if signs.origin else "Where is not known."
+    when = "Already now" if signs.kind == "state" else f"At step {at}"
     partial = any(p in signs.operation for p in PARTIAL)
     # A sum that overflows is where growth ended, not where it came from.
     return Seen(
         10.0 if partial else 1.5,
         1.0,
-        f"At step {at} a number is not finite: {told}",
+        f"{when} a number is not finite: {told}",
         signs.origin or f"step {at}",
         EVERYTHING if partial else (),
     )
@@ -252,7 +253,7 @@ def _exploding(signs: Signs) -> Seen | None:
 
 @rule(
     "vanishing gradients",
-    explains=("plateau", "step too small", "noisy gradients", "targets unrelated to inputs"),
+    explains=("plateau", "step too small", "noisy gradients", "targets unrelated to inputs", "needlessly large batch"),
     remedy="rectifiers in place of sigmoids, initial weights of variance 2 / (number of inputs), skip connections, "
     "or normalization",
     paper="pdlt-effective-theory",
@@ -302,7 +303,7 @@ def _odds(share: float, threshold: str) -> tuple[float, float]:
 
 @rule(
     "saturated units",
-    explains=("plateau", "vanishing gradients", "rank collapse", "step too small"),
+    explains=("plateau", "vanishing gradients", "rank collapse", "step too small", "needlessly large batch"),
     remedy="smaller initial weights, scaled inputs, or a normalization layer before the nonlinearity",
 )
 def _saturated(signs: Signs) -> Seen | None:
@@ -397,9 +398,9 @@ def _edge(signs: Signs) -> Seen | None:
 @rule("spike", remedy="look at the batch that is named, clip the gradient norm, or skip steps with an odd gradient")
 def _spike(signs: Signs) -> Seen | None:
     steps, loss = signs.curve("loss")
-    _, sizes = signs.curve("input size")
+    sizes = np.asarray(signs.curves.get("input size", np.full(len(loss), NAN)), float)
     usual = median(sizes)
-    ratios = sizes / usual if len(sizes) == len(loss) and usual > 0 else np.full(len(loss), NAN)
+    ratios = sizes / usual if usual > 0 else np.full(len(loss), NAN)
     oddness = np.maximum(ratios, 1 / np.maximum(ratios, 1e-12))
     odd = oddness > THRESHOLDS["odd batch"]
     found = [s for s in spikes(loss) if s.returns or odd[s.at]]
@@ -456,7 +457,10 @@ def _suspect(signs: Signs) -> Seen | None:
     share = signs.number("suspect labels")
     if math.isnan(share):
         return None
-    sentence = f"{_percent(share)} of the examples contradict a model that fits the others."
+    sentence = f"{_percent(share)} of the examples contradict a model that fits the others"
+    shown = signs.culprits.get("suspect labels", [])
+    named = f": numbers {', '.join(map(str, shown[:8]))}{' and more' * (len(shown) > 8)}, counted over the batches"
+    sentence += f"{named if shown else ''}."
     return Seen(share, THRESHOLDS["suspect"], sentence)
 
 
