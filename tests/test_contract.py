@@ -5,6 +5,7 @@ all that is said about its numbers.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 from keys import uses_no_key_twice
+from ranges import SOURCES, UNKNOWN, checks_in
 
 from attractor import Decision, Method, Minimization, Problem, registry, run
 from attractor.engine import _keys
-from attractor.method import as_method, kind
+from attractor.method import as_method, kind, ranges
 
 METHODS = registry.methods()
 KEY = jr.key(0)
@@ -52,16 +55,42 @@ class Counted:
         return self.factory(**hyper)
 
 
-def by_hand(method: Method, problem: Problem, steps: int) -> list[PyTree]:
-    """The points that ``run`` measures under seed 0, one operation after another: no jit, no vmap, no loop."""
+def rerunnable(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """A function as its operations, one after another: no jit and no vmap of the whole, as if called in Python.
+
+    It is traced once, so that a loop inside of it, which Python would build anew at each call, is compiled once.
+    """
+    program, static, rest = eqx.filter_make_jaxpr(function)(*arguments)
+    tree = jax.tree.structure(static)
+
+    def evaluate(*arguments: Any) -> Any:
+        leaves = [a for a in jax.tree.leaves(arguments) if eqx.is_array(a)]
+        outputs = jaxpr_as_fun(program)(*leaves)
+        return eqx.combine(jax.tree.unflatten(tree, outputs), rest)
+
+    evaluate.program = program
+    return evaluate
+
+
+def by_hand(method: Method, problem: Problem, steps: int) -> tuple[list[PyTree], Any]:
+    """The points that ``run`` measures under seed 0, one operation after another, and the program of a step."""
     init_key, step_key, _ = _keys(jnp.asarray(0))
     x = problem.init(init_key)
     state = arrays(method.init(problem, x, jr.fold_in(init_key, 1)))
     points = [method.readout(x, state)]
+    step = rerunnable(method.step, problem, x, state, step_key)
     for t in range(steps):
-        x, state = method.step(problem, x, state, jr.fold_in(step_key, t))
+        x, state = step(problem, x, state, jr.fold_in(step_key, t))
         points.append(method.readout(x, state))
-    return points
+    return points, step.program
+
+
+def same_program(a: Any, b: Any) -> None:
+    """Two traced functions have the same operations and the same constants."""
+    assert str(a.jaxpr) == str(b.jaxpr)
+    for left, right in zip(a.consts, b.consts, strict=True):
+        raw = [jr.key_data(c) if jnp.issubdtype(c.dtype, jax.dtypes.prng_key) else c for c in (left, right)]
+        np.testing.assert_array_equal(*raw)
 
 
 def configurations(entry: registry.MethodEntry) -> list[dict[str, Any]]:
@@ -117,7 +146,7 @@ def test_steps_alike_however_it_is_run(name: str, subtests: pytest.Subtests):
     factory = Counted(entry.factory)
     both = run(problem, factory, steps=3, every=1, sweep=[first, config], probes=problem.probes | {"point": flat})
     compiled = factory.traces
-    points = by_hand(as_method(entry.factory(**config)), problem, 3)
+    points, program = by_hand(as_method(entry.factory(**config)), problem, 3)
 
     with subtests.test("a configuration that is compiled, looped and swept beside another gives what it gives alone"):
         # The metric of a Decision draws fresh episodes, and its later steps draw actions, where rounding may tip a
@@ -129,8 +158,9 @@ def test_steps_alike_however_it_is_run(name: str, subtests: pytest.Subtests):
         # Rounding goes with the size of the whole vector, of which some entries are small.
         close(list(both["point"].values[1, 0, :2]), expected, atol=2e-6 * float(np.linalg.norm(expected[0])))
     with subtests.test("the same key gives the same step"):
-        again = by_hand(as_method(entry.factory(**config)), problem, 1)
-        close(points[:2], again, rtol=0, atol=0)
+        again, anew = by_hand(as_method(entry.factory(**config)), problem, 0)
+        close(points[:1], again, rtol=0, atol=0)
+        same_program(program, anew)
     with subtests.test("a new value of a continuous hyper-parameter, or a new seed, compiles nothing"):
         other = [{k: 0.9 * v if isinstance(v, float) else v for k, v in config.items()}, first]
         run(problem, factory, steps=3, every=1, seeds=[5], sweep=other, probes=problem.probes | {"point": flat})
@@ -160,6 +190,41 @@ def test_rejects_bad_hyperparameters_by_name(name: str, subtests: pytest.Subtest
     for hyper, value in entry.bad.items():
         with subtests.test(hyper=hyper), pytest.raises(ValueError, match=hyper):
             entry.factory(**{**good, hyper: value})
+
+
+def limits(entry: registry.MethodEntry) -> dict[str, tuple[float, float, bool, bool]]:
+    """The ends of what a factory accepts, by hyper-parameter, as it declares them or checks them itself."""
+    if isinstance(entry.factory, type) and issubclass(entry.factory, Method):
+        declared = ranges(entry.factory).items()
+        return {name: (r.low, r.high, r.open_low, r.open_high) for name, r in declared if r.choices is None}
+    factory = inspect.unwrap(entry.factory)
+    source = SOURCES.joinpath(*factory.__module__.split(".")[1:]).with_suffix(".py")
+    found = checks_in(source) if factory.__module__.startswith("attractor.") and source.exists() else ()
+    own = [c for c in found if c.function == factory.__name__ and c.name in c.arguments]
+    return {c.name: c.limits for c in own if UNKNOWN not in c.limits}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_ranges_hold_at_their_ends(name: str, subtests: pytest.Subtests):
+    """What is closed is accepted at its end, what is open refused there; a little outside is refused anyhow."""
+    entry = METHODS[name]
+    good = {**{k: d.at(0.5) for k, d in entry.space.items()}, **entry.example}
+    parameters = inspect.signature(entry.factory).parameters
+    for hyper, (low, high, open_low, open_high) in limits(entry).items():
+        whole = "float" not in str(parameters[hyper].annotation) or isinstance(good.get(hyper), int)
+        for end, is_open, outward in ((low, open_low, -1), (high, open_high, 1)):
+            if math.isinf(end):
+                continue
+            if whole:
+                inside, outside = int(end), int(end) + outward
+            else:
+                inside, outside = float(end), float(np.nextafter(end, outward * math.inf))
+            if is_open:
+                inside, outside = end - outward * 1e-6, end
+            with subtests.test(hyper=hyper, accepted=inside):
+                as_method(entry.factory(**{**good, hyper: inside}))
+            with subtests.test(hyper=hyper, refused=outside), pytest.raises(ValueError, match=hyper):
+                entry.factory(**{**good, hyper: outside})
 
 
 def test_our_own_methods_all_say_what_they_reject():

@@ -20,6 +20,7 @@ def cast(tree, dtype):
     return jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, tree)
 
 
+@eqx.filter_jit
 def gradients(function, arguments):
     """Of a generic scalar of the outputs, in the parameters and in the arguments."""
 
@@ -28,6 +29,11 @@ def gradients(function, arguments):
         return jnp.sum(outputs * jnp.cos(jnp.arange(outputs.size)).reshape(outputs.shape).astype(outputs.dtype))
 
     return jax.tree.leaves(eqx.filter_grad(scalar)((function, arguments)))
+
+
+@eqx.filter_jit
+def call(function, arguments):
+    return function(*arguments)
 
 
 def test_every_kind_has_a_part_or_is_still_to_come():
@@ -51,42 +57,42 @@ def test_layers(name: str, subtests: pytest.Subtests):
             assert low.dtype == dtype
             assert low.shape == plain.shape
     with subtests.test("half precision is right up to its rounding"):
-        half = cast(layer, jnp.bfloat16)(*cast(arguments, jnp.bfloat16))
+        half = call(cast(layer, jnp.bfloat16), cast(arguments, jnp.bfloat16))
         scale = float(jnp.abs(plain).max())
         np.testing.assert_allclose(np.asarray(half, float), plain, atol=0.05 * scale)
     with subtests.test("compiled it is the same"):
-        compiled = eqx.filter_jit(lambda f, a: f(*a))(layer, arguments)
-        np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(call(layer, arguments), plain, rtol=1e-5, atol=1e-6)
     with subtests.test("batched it is a loop"):
         batch = [jax.tree.map(lambda a, f=f: f * a, arguments) for f in (1.0, 0.7, -1.3)]
         stacked = jax.tree.map(lambda *a: jnp.stack(a), *batch)
-        looped = jnp.stack([layer(*a) for a in batch])
-        np.testing.assert_allclose(jax.vmap(lambda a: layer(*a))(stacked), looped, rtol=1e-5, atol=1e-6)
+        looped = np.stack([call(layer, a) for a in batch])
+        batched = jax.jit(jax.vmap(lambda a: layer(*a)))(stacked)
+        np.testing.assert_allclose(batched, looped, rtol=1e-5, atol=1e-6)
     with subtests.test("every parameter and argument has a finite gradient, also where the input is zero"):
         leaves = gradients(layer, arguments)
-        assert all(jnp.isfinite(g).all() for g in leaves)
-        assert any(jnp.any(g != 0) for g in leaves)
-        assert all(jnp.isfinite(g).all() for g in gradients(layer, jax.tree.map(jnp.zeros_like, arguments)))
+        assert all(np.isfinite(g).all() for g in leaves)
+        assert any(np.any(np.asarray(g) != 0) for g in leaves)
+        assert all(np.isfinite(g).all() for g in gradients(layer, jax.tree.map(jnp.zeros_like, arguments)))
 
 
 @pytest.mark.parametrize("name", registry.parts("operator"))
 def test_operators(name: str, subtests: pytest.Subtests):
     operator, given = example(name)
-    coarse, fine = operator(given(32)), operator(given(96))
-    scale = float(jnp.abs(fine).max())
+    coarse, fine = operator(given(32)), call(operator, [given(96)])
+    scale = float(np.abs(fine).max())
     with subtests.test("another grid gives the same function"):
         # The nonlinearity makes modes that the coarse grid does not hold; they are small for a smooth one.
         np.testing.assert_allclose(coarse, fine[:, ::3], atol=2e-3 * scale)
     with subtests.test("and the function is no constant"):
-        assert float(jnp.std(fine, axis=-1).max()) > 1e-3 * scale
+        assert float(np.std(fine, axis=-1).max()) > 1e-3 * scale
     with subtests.test("compiled and batched it is the same"):
         both = eqx.filter_jit(jax.vmap(operator))(jnp.stack([given(32), -given(32)]))
         np.testing.assert_allclose(both[0], coarse, atol=1e-5 * scale)
-        np.testing.assert_allclose(both[1], operator(-given(32)), atol=1e-5 * scale)
+        np.testing.assert_allclose(both[1], call(operator, [-given(32)]), atol=1e-5 * scale)
     with subtests.test("gradients are finite, and not all zero"):
         leaves = gradients(operator, (given(32),))
-        assert all(jnp.isfinite(g).all() for g in leaves)
-        assert any(jnp.any(g != 0) for g in leaves)
+        assert all(np.isfinite(g).all() for g in leaves)
+        assert any(np.any(np.asarray(g) != 0) for g in leaves)
 
 
 @pytest.mark.parametrize("name", registry.parts("integrator"))

@@ -1,5 +1,6 @@
 """Private descent: the accountant, sensitivities, one step against NumPy, and errors."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -43,10 +44,12 @@ def test_steps_have_the_right_mean_and_noise(normalize):
     gradients = np.concatenate([2 * (1 - ROWS), np.ones((50, 1))], 1)
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
     mean = (gradients / np.maximum(1, norms) if normalize else gradients).mean(0)
-    moves = []
-    for seed in range(400):
+
+    def move(seed):
         x, _ = method.step(task, start(), jnp.asarray(0), jr.key(seed))
-        moves.append(np.append(x["w"] - 1, x["b"] - 0.5))
+        return jnp.append(x["w"] - 1, x["b"] - 0.5)
+
+    moves = np.asarray(jax.jit(jax.vmap(move))(jnp.arange(400)))
     deviation = 0.5 * 2 / 50 * np.sqrt(9 / (2 * float(zcdp_budget(1.0, 1e-5))))
     np.testing.assert_allclose(np.std(moves, axis=0), deviation, rtol=0.15)
     np.testing.assert_allclose(np.mean(moves, axis=0), -0.5 * mean, atol=4 * deviation / 20)

@@ -91,7 +91,8 @@ def test_a_traced_switch_is_the_static_one():
     x = problem.init(jr.key(0))
     step = jax.jit(lambda whiten: TwoStageTraining(whiten=whiten).step(problem, x, None, jr.key(0))[0])
     for whiten in (False, True):
-        expected = TwoStageTraining(whiten=whiten).step(problem, x, None, jr.key(0))[0]
+        static = TwoStageTraining(whiten=whiten)
+        expected = jax.jit(lambda static=static: static.step(problem, x, None, jr.key(0))[0])()
         for a, b in zip(jax.tree.leaves(step(float(whiten))), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

@@ -16,11 +16,17 @@ def _bent(z):
 
 def test_divergence_is_the_trace_of_the_jacobian():
     with jax.enable_x64(True):
-        for z in np.random.default_rng(0).standard_normal((10, 3)):
+
+        @jax.jit
+        @jax.vmap
+        def both(z):
             field = lambda z: -jnp.linalg.solve(jax.hessian(_bent)(z), jax.grad(_bent)(z))  # noqa: E731
-            np.testing.assert_allclose(newton_step(_bent, jnp.asarray(z)), field(z), rtol=1e-8)
-            expected = jnp.trace(jax.jacfwd(field)(jnp.asarray(z)))
-            np.testing.assert_allclose(newton_divergence(_bent, jnp.asarray(z)), expected, rtol=1e-8)
+            found = newton_step(_bent, z), newton_divergence(_bent, z)
+            return found, (field(z), jnp.trace(jax.jacfwd(field)(z)))
+
+        found, expected = both(jnp.asarray(np.random.default_rng(0).standard_normal((10, 3))))
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-8)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-8)
 
 
 def _on_the_circle(start):

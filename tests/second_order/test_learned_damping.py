@@ -1,5 +1,6 @@
 """The classic rule is Levenberg-Marquardt; the environment takes the method's steps."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -86,7 +87,7 @@ def test_a_constant_rule_returns_to_its_damping():
 
 def test_the_environment_takes_the_methods_steps():
     keys = jr.split(jr.key(0), 3)
-    scenes, starts = jax.vmap(lambda key: random_scene(key, points=5))(keys)
+    scenes, starts = jax.jit(jax.vmap(lambda key: random_scene(key, points=5)))(keys)
     decision = damping_environment(reprojection_residuals, scenes, starts, jnp.full(3, 1e-4), horizon=7)
     actor = decision.init(jr.key(1))[0]
     rule = learned_rule(decision, actor)
@@ -96,20 +97,27 @@ def test_the_environment_takes_the_methods_steps():
     method = LearnedDamping(rule)
     problem = type(problem).least_squares(lambda x: reprojection_residuals(x, state.instance), state.x)
     losses = run(problem, method, steps=7, every=1)["loss"].values[0, 0]
+    act = eqx.filter_jit(lambda state: decision.step(state, rule(decision.observe(state))[None], jr.key(0)))
     for expected in losses[1:]:
-        action = rule(decision.observe(state))[None]
-        state, reward, done = decision.step(state, action, jr.key(0))
+        state, reward, done = act(state)
         np.testing.assert_allclose(state.damping.value, expected, rtol=1e-9)
         assert reward == -1
         assert bool(done) == (expected <= 1e-4)
 
 
+def residuals_of(scene, x, batch=None):
+    return reprojection_residuals(x, scene)
+
+
 def test_many_instances_are_solved_as_each_alone():
-    scenes, starts = jax.vmap(lambda key: random_scene(key, points=4, noise=1e-2, arc=0.2))(jr.split(jr.key(3), 2))
+    draw = jax.vmap(lambda key: random_scene(key, points=4, noise=1e-2, arc=0.2))
+    scenes, starts = jax.jit(draw)(jr.split(jr.key(3), 2))
     losses = losses_of_many(LearnedDamping(tenfold_rule), reprojection_residuals, scenes, starts, 6)
+    method = LearnedDamping(tenfold_rule)
     for scene, start, found in zip(scenes, starts, losses, strict=True):
-        problem = Composite.least_squares(lambda x, _=None, scene=scene: reprojection_residuals(x, scene), start)
-        expected = run(problem, LearnedDamping(tenfold_rule), steps=6, every=1)["loss"].values[0, 0]
+        # The scene is an array of the problem, so that both share one program.
+        problem = Composite.least_squares(eqx.Partial(residuals_of, scene), start)
+        expected = run(problem, method, steps=6, every=1)["loss"].values[0, 0]
         np.testing.assert_allclose(found, expected, rtol=1e-8)
     with pytest.raises(ValueError, match="steps"):
         losses_of_many(LearnedDamping(), reprojection_residuals, scenes, starts, 0)

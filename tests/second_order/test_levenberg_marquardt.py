@@ -73,6 +73,16 @@ def test_power_damping_by_hand():
     np.testing.assert_allclose(found[0, 0], x, rtol=1e-8)
 
 
+def test_the_square_keeps_no_damping_below_the_root_of_the_precision():
+    jacobian, gradient = np.diag([1.0, 1e-2]).astype(np.float32), np.array([0.3, -0.2], np.float32)
+    root = np.finfo(np.float32).eps ** 0.5  # 3.5e-4, beside a curvature of 1e-4
+    for damping in (0.0, 1e-6):
+        found = damped_step(jnp.asarray(jacobian), jnp.asarray(gradient), damping, solve="cholesky")
+        np.testing.assert_allclose(found, -gradient / (np.diag(jacobian) ** 2 + root), rtol=1e-4)
+    found = damped_step(jnp.asarray(jacobian), jnp.asarray(gradient), 1e-3, solve="cholesky")
+    np.testing.assert_allclose(found, -gradient / (np.diag(jacobian) ** 2 + 1e-3), rtol=1e-4)
+
+
 @pytest.mark.parametrize("solve", ["svd", "cholesky"])
 @pytest.mark.parametrize("diagonal", [False, True])
 def test_a_step_solves_the_damped_system_and_says_what_it_promises(diagonal, solve):

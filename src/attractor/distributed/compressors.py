@@ -37,7 +37,7 @@ def rand_k(fraction: float) -> Compressor:
     It is contractive and therefore biased; the unbiased variant would divide by δ.
 
     Arguments:
-        fraction: As in `top_k`.
+        fraction: As in `top_k`, in (0, 1].
 
     Raises:
         ValueError: if ``fraction`` is outside (0, 1].

@@ -95,7 +95,7 @@ def esn_forecast(
         spectral_radius: Of A, positive; below 1 the network forgets its initial state.
         input_scale: Entries of B and b are uniform in ± this; positive.
         ridge: Penalty per observation, positive.
-        washout: First observations that only drive the reservoir.
+        washout: First observations that only drive the reservoir, at least 0.
         seed: Of A, B and b.
 
     Raises:

@@ -79,7 +79,7 @@ def sinkhorn(
         r: Mass at the rows, positive.
         c: Mass at the columns, positive; rescaled to the total of ``r``, from which it may differ by rounding only.
         eta: Inverse temperature in units of 1/cost, positive; the larger, the closer to unregularized transport.
-        tol: Stop when the marginals' L1 error is at most this.
+        tol: Stop when the marginals' L1 error is at most this; at least 0.
         max_sweeps: Stop after so many sweeps in any case.
 
     Raises:
@@ -138,8 +138,8 @@ def sinkhorn_newton_sparse(
         n_sinkhorn: Sweeps before the first Newton step, at least 1.
         density: Share of the plan's entries kept in the Hessian, in (0, 1]; default: as many as 20 to each row or
             column, whichever are more. With too few, convergence slows down to a linear rate.
-        tol: Stop when the marginals' L1 error is at most this.
-        max_newton: Stop after so many steps of the second stage in any case, at whatever temperature.
+        tol: Stop when the marginals' L1 error is at most this; at least 0.
+        max_newton: Stop after so many steps of the second stage in any case, at whatever temperature; at least 0.
 
     Raises:
         ValueError: for a non-finite cost, weights that are not positive or of another total, or numbers out of range.

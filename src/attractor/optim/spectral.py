@@ -78,8 +78,8 @@ def scale_by_muon(
     Arguments:
         beta: Decay of the momentum, in [0, 1).
         nesterov: Whether the new gradient is weighed in once more.
-        ns_steps: As in `newton_schulz`.
-        ns_coeffs: As in `newton_schulz`.
+        ns_steps: As in `newton_schulz`, at least 0.
+        ns_coeffs: As in `newton_schulz`, at least 0.
         dimension_numbers: What is a matrix, and how it is laid out. ``"out, in"``, as in Equinox and PyTorch, or
             ``"in, out"``, as in Flax and where a layer is ``x @ W``: all leaves with two axes. Else a tree of
             `optax.contrib.MuonDimensionNumbers` (a prefix of the parameters' is enough) with `None` for what Adam is to

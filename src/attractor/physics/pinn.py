@@ -110,7 +110,7 @@ def poisson_pinn(
         indices: Coordinates per step, 1 … d; `None`: all, which is the full Laplacian.
         width: Units per hidden layer.
         depth: Hidden layers.
-        points: Collocation points, uniform in the ball; a quarter as many are held out.
+        points: Collocation points, uniform in the ball; a quarter as many are held out; at least 4.
         batch_size: Points per step; `None`: all.
         tangents: ``key -> (n, d)``, instead of coordinates.
         seed: Of the points and of c.

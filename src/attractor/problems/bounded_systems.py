@@ -27,7 +27,7 @@ def bounded_systems(dim: int = 10) -> dict[str, BoundedSystem]:
     that come from integral or differential equations have ``dim`` nodes. Some roots lie on a bound.
 
     Arguments:
-        dim: d, a multiple of 10.
+        dim: d, a multiple of 10, at least 10.
 
     Raises:
         ValueError: for another size.

@@ -27,8 +27,8 @@ def gaussian_random_field(
         key: Of the draws.
         samples: How many.
         points: Grid points, equally spaced on [0, 1), at least 4.
-        tau: Inverse length scale.
-        sigma: Amplitude.
+        tau: Inverse length scale, at least 0.
+        sigma: Amplitude, at least 0.
         alpha: Smoothness, greater than 1/2.
 
     Raises:

@@ -39,7 +39,7 @@ def matrix_sensing(
         search_rank: Columns of U, at least ``rank``; default: ``rank``.
         outliers: Share of measurements with large noise added, in [0, 1).
         outlier_size: Standard deviation of that noise.
-        start: U starts with independent normal entries of this size, over the root of ``dim``.
+        start: U starts with independent normal entries of this size, over the root of ``dim``; > 0.
         norm: ``"l2"`` or ``"l1"``.
         seed: Of truth and measurements.
 
@@ -86,7 +86,7 @@ def matrix_factorization(
         columns: Of M.
         rank: Of M.
         search_rank: Columns of U and V, at least ``rank``; default: ``rank``.
-        start: Size of the entries at the start, independent and normal.
+        start: Size of the entries at the start, independent and normal; > 0.
         seed: Of M.
 
     Raises:

@@ -30,7 +30,7 @@ def box_clusters(
         count: Examples, at least 1.
         seed: Of the draw.
         inputs: Coordinates with clusters, at least 2.
-        fragile: Fragile coordinates behind them.
+        fragile: Fragile coordinates behind them, at least 0.
         nearest: In [0, 0.45].
 
     Returns:
@@ -70,7 +70,7 @@ def attack_training(
     Arguments:
         x: Examples of each data set.
         y: Labels, +1 and -1.
-        box: Half width of the box, per input; zeros: no attack.
+        box: Half width of the box, per input, at least 0; zeros: no attack.
         steps: Of the attack, at least 1; 1 with ``step_size`` 1 is the fast gradient sign.
         step_size: In units of the half width.
         width: Neurons, at least 1.
