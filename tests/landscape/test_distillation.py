@@ -46,6 +46,17 @@ def test_the_probe_is_ridge_regression():
     assert len({weak, strong, expected}) > 1  # the weight matters on this instance
 
 
+def test_the_probe_standardizes_by_the_deviation_of_all_labeled_inputs():
+    labels, truth = np.array([0, 1, 0]), np.arange(40) % 2
+    found, expected = [], []
+    for _ in range(20):
+        x, z = RNG.standard_normal((3, 4)), RNG.standard_normal((40, 4))
+        model = Ridge(alpha=2.0).fit((x - x.mean(0)) / x.std(0), np.eye(2)[labels])
+        expected.append(np.mean(model.predict((z - x.mean(0)) / x.std(0)).argmax(1) == truth))
+        found.append(linear_probe(x, labels, z, truth, 2.0))
+    assert found == expected  # with the deviation of a sample, some of the accuracies differ
+
+
 @pytest.mark.parametrize(
     ("bad", "call"),
     [

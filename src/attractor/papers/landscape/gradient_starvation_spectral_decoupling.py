@@ -60,7 +60,7 @@ def strong_feature_starves_the_weak(overlap=OVERLAP):
     return Evidence(found[-1] / found[0], at_most=0.5, given=given, note=note)
 
 
-@claim("the same with spectral decoupling: the weak feature's response is that of equal margins, whatever s1, to 1e-6",
+@claim("two overlapping features, spectral decoupling: the weak one's response is that of equal margins to 1e-6",
        source="paper", deterministic=True,
        broken={"only the mean logit": {"spread": 0.0}, "decay besides": {"decay": 1e-3}})  # fmt: skip
 def decoupling_keeps_the_weak(spread=1.0, decay=0.0):
