@@ -65,7 +65,7 @@ def _measured(standard, n, networks):
 
 
 def _sizes(scale):
-    return sizes(scale, n=(14, 20), networks=(250, 2_000))
+    return sizes(scale, n=(8, 16), networks=(250, 2_000))
 
 
 def _parity_ignored(tensors, contractions):
