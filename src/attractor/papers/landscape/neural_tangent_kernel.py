@@ -100,7 +100,7 @@ def _distances(a, b):
 @claim("two hidden ReLU layers, width 32 to 512: the kernel nears its limit as width^-1/2 (slope -0.65 to -0.35)",
        source="scaled", broken={"gradients of the last layer only": {"kernel": "covariance"}})  # fmt: skip
 def kernel_converges(kernel="tangent", *, scale):
-    size = sizes(scale, widths=((32, 128, 512), (32, 128, 512, 2048)), n=(24, 32))
+    size = sizes(scale, widths=((32, 128, 512), (32, 128, 512, 2048)), n=(48, 64))
     limit = getattr(_limit(2), kernel)
     distances = np.stack([_distances(_at_start(width, size["n"]), limit) for width in size["widths"]], 1)
     return Evidence(log_slope(size["widths"], distances), within=(-0.65, -0.35), note=str(distances.mean(0).round(3)))

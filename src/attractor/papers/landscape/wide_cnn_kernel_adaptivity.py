@@ -104,7 +104,8 @@ def architecture_adapts(target=0, *, scale):
 
 
 @claim("twice the patches (8, not 4) move the exponent for one patch by at most 20 %, n to 512",
-       source="ours", broken={"functions of the whole input": {"target": 2}})  # fmt: skip
+       source="ours", broken={"functions of the whole input": {"target": 2}},
+       reason="0.61 and 0.73: at 8 patches and so few examples the error still falls faster than it will")  # fmt: skip
 def input_dimension_does_not_matter(target=0, *, scale):
     four, eight = (_exponents(patches, "convolutional", scale)[:, target] for patches in (4, 8))
     return Evidence(paired_ratio(eight, four), within=(0.8, 1.2), note=f"{four.mean():.2f}, {eight.mean():.2f}")
