@@ -35,14 +35,11 @@ def _pool(draw, tail, number):
 
 
 def _loss(flat, tokens, answers):
-    model = LinearTransformer(*flat.reshape(2, 3, 6, 6))
-    return jnp.mean((jax.vmap(model)(tokens) - answers) ** 2)
+    return jnp.mean((jax.vmap(LinearTransformer(*flat.reshape(2, 3, 6, 6)))(tokens) - answers) ** 2)
 
 
 @partial(jax.jit, static_argnames="steps")
 def _runs(pools, starts, batches, rates, adaptive, steps):
-    """Paths ``(rate, run, step, p)`` of gradients clipped to norm 1, and the losses of batches on them."""
-
     def one(rate, pool, start, order):
         def step(state, chosen):
             x, first, second, t = state
@@ -59,7 +56,6 @@ def _runs(pools, starts, batches, rates, adaptive, steps):
 
 @cached
 def _tried(kind, tail, scale):
-    """Paths and losses at all rates, the batches, and the pools of sequences."""
     size = sizes(scale, seeds=(6, 12), steps=(500, 5_000), number=(1_024, 16_384))
     draws = jnp.asarray(seeds(size["seeds"]))
     pools, starts = jax.vmap(partial(_pool, number=size["number"]), (0, None))(draws, TAILS[tail])
@@ -68,8 +64,7 @@ def _tried(kind, tail, scale):
 
 
 def _trained(kind, tail, scale, pick=None):
-    """At the best rate in the median, or a picked one: paths, batches, the median of the first and of the last 100
-    losses of batches (single sequences may have a million times the usual one), and pools."""
+    """At the best rate in the median, or a picked one: paths, batches, medians of the last and first 100 losses, pools."""
     paths, losses, batches, pools = _tried(kind, tail, scale)
     first, last = (np.median(losses[:, :, part], 2) for part in (slice(100), slice(-100, None)))
     pick = int(np.argmin(np.nan_to_num(np.median(last, 1), nan=np.inf))) if pick is None else pick
@@ -77,7 +72,8 @@ def _trained(kind, tail, scale, pick=None):
 
 
 @claim("3 layers, 500 steps of 16 sequences, rates tuned: Adam's loss is at most 0.7 times that of SGD with momentum",
-       source="scaled", broken={"Adam at the least rate": {"pick": 0}})  # fmt: skip
+       source="scaled", broken={"Adam at the least rate": {"pick": 0}},
+       reason="with heavy-tailed inputs it is 0.55 to 1.06 times, with normal ones 0.57 times")  # fmt: skip
 def adam_beats_sgd(pick=None, *, scale):
     runs = {tail: (_trained("sgd", tail, scale), _trained("adam", tail, scale, pick)) for tail in TAILS}
     given = {f"{tail}: SGD learns": np.median(sgd[2] / sgd[3]) < 0.9 for tail, (sgd, _) in runs.items()}
@@ -104,8 +100,7 @@ def smoothness_grows_with_the_gradient(shift=0, *, scale):
 def gradient_noise_is_heavy_tailed(batch=16, *, scale):
     each, cases = jax.jit(jax.vmap(jax.grad(_loss), (None, 0, 0))), {}
     for tail in TAILS:
-        paths, _, _, _, pools = _trained("sgd", tail, scale)
-        found, rng = [], np.random.default_rng(seeds(1))
+        (paths, _, _, _, pools), found, rng = _trained("sgd", tail, scale), [], np.random.default_rng(seeds(1))
         for path, *pool in zip(paths, *pools, strict=True):
             gradients = np.asarray(each(path[-1], *(a[:, None] for a in pool)), float)
             noise = np.stack([gradients[rng.integers(0, len(gradients), batch)].mean(0) for _ in range(1_000)])
@@ -115,12 +110,11 @@ def gradient_noise_is_heavy_tailed(batch=16, *, scale):
 
 
 @claim("where they end, the Hessian's diagonal is less even for SGD than for Adam: max / median, ratio at least 1.1",
-       source="scaled", broken={"at the starts": {"at": 0}})  # fmt: skip
+       source="scaled", broken={"at the starts": {"at": 0}},
+       reason="between seeds the ratio varies tenfold, and with normal inputs it is mostly below 1")  # fmt: skip
 def sgd_ends_worse_conditioned(at=-1, *, scale):
-    def condition(lane):
-        return robust_condition_number(jnp.diag(jax.hessian(_loss)(lane[0], lane[1][:32], lane[2][:32])))
-
-    many, cases = jax.jit(lambda *lanes: jax.lax.map(condition, lanes)), {}
+    diagonal = lambda lane: jnp.diag(jax.hessian(_loss)(lane[0], lane[1][:16], lane[2][:16]))  # noqa: E731
+    many, cases = jax.jit(lambda *lanes: jax.lax.map(lambda lane: robust_condition_number(diagonal(lane)), lanes)), {}
     for tail in TAILS:
         sgd, adam = (np.asarray(many(run[0][:, at], *run[4])) for run in (_trained(k, tail, scale) for k in RATES))
         cases[tail] = paired_ratio(sgd, adam)
