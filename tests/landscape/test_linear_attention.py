@@ -14,7 +14,7 @@ def test_linear_transformer():
     values, scores, tokens = rng.standard_normal((2, 3, 3)), rng.standard_normal((2, 3, 3)), rng.standard_normal((3, 5))
     with jax.enable_x64(True):
         model = LinearTransformer(jnp.asarray(values), jnp.asarray(scores))
-        found = jax.jit(model)(jnp.asarray(tokens))
+        found = jax.jit(lambda z: model(z))(jnp.asarray(tokens))
     for value, score in zip(values, scores, strict=True):
         new = tokens.copy()
         for j in range(5):
@@ -29,15 +29,15 @@ def test_weights_and_sequences():
     assert model.values.shape == model.scores.shape == (4, 61, 61)
     np.testing.assert_allclose([model.values.std(), model.scores.std()], 0.3, rtol=0.03)
     for tail in (None, 0.5):
-        tokens, answers = (np.asarray(a) for a in in_context_regression(jr.key(1), 4_000, 3, 6, tail=tail))
-        assert tokens.shape == (4_000, 4, 7)
+        tokens, answers = (np.asarray(a) for a in in_context_regression(jr.key(1), 1_500, 3, 6, tail=tail))
+        assert tokens.shape == (1_500, 4, 7)
         assert (tokens[:, 3, 6] == 0).all()
         weights = np.linalg.solve(tokens[:, :3, :3].mT.astype(float), tokens[:, 3, :3, None].astype(float))[..., 0]
         close = np.isclose(np.einsum("bd,bd->b", weights, tokens[:, :3, 6]), answers, rtol=1e-2, atol=1e-2)
         assert close.mean() > 0.95  # the others' first three inputs are nearly dependent
         lengths = (tokens[:, :3] ** 2).sum(1)
         shape = 1.5 if tail is None else tail  # of a Gamma distribution with mean 3: variance 9 / shape
-        np.testing.assert_allclose([lengths.mean(), lengths.var()], [3, 9 / shape], rtol=0.12)
+        np.testing.assert_allclose([lengths.mean(), lengths.var()], [3, 9 / shape], rtol=0.2)
 
 
 def test_condition_number():

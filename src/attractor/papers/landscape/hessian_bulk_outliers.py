@@ -64,8 +64,7 @@ def _trained(params, data, draws, steps):
 
 
 @cached
-def _spectra(width, scale):
-    """Losses, and spectra without the outputs that are cut off, ``(classes, seed)``."""
+def _spectra(width, scale):  # losses, and spectra without the outputs that are cut off; (classes, seed)
     size = sizes(scale, seeds=(4, 16), steps=(600, 5_000))
     grid = np.meshgrid(CLASSES, seeds(size["seeds"]), indexing="ij")
     classes, draws = (a.ravel() for a in grid)

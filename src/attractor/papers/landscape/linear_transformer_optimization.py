@@ -3,7 +3,6 @@
 ```python
 import jax
 from attractor.landscape import LinearTransformer, in_context_regression
-
 model = LinearTransformer.random(3, 5, key=jax.random.key(0))
 tokens, answers = in_context_regression(jax.random.key(1), batch=4, dim=5, examples=20)
 print(jax.vmap(model)(tokens), answers)
@@ -29,9 +28,8 @@ RATES = {"sgd": (3e-4, 1e-3, 3e-3, 1e-2), "adam": (1e-3, 3e-3, 1e-2, 3e-2)}
 
 @partial(jax.jit, static_argnames="number")
 def _pool(draw, tail, number):
-    keys = jr.split(jr.key(draw))
-    start = ravel_pytree(LinearTransformer.random(3, 5, key=keys[0]))[0]
-    return in_context_regression(keys[1], number, 5, 20, tail=tail), start
+    start = ravel_pytree(LinearTransformer.random(3, 5, key=jr.key(draw)))[0]
+    return in_context_regression(jr.fold_in(jr.key(draw), 1), number, 5, 20, tail=tail), start
 
 
 def _loss(flat, tokens, answers):
@@ -64,7 +62,7 @@ def _tried(kind, tail, scale):
 
 
 def _trained(kind, tail, scale, pick=None):
-    """At the best rate in the median, or a picked one: paths, batches, medians of the last and first 100 losses, pools."""
+    """At the best rate in the median, or a picked one: paths, batches, medians of the last and first losses, pools."""
     paths, losses, batches, pools = _tried(kind, tail, scale)
     first, last = (np.median(losses[:, :, part], 2) for part in (slice(100), slice(-100, None)))
     pick = int(np.argmin(np.nan_to_num(np.median(last, 1), nan=np.inf))) if pick is None else pick
