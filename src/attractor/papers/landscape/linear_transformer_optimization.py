@@ -4,7 +4,7 @@
 import jax
 from attractor.landscape import LinearTransformer, in_context_regression
 model = LinearTransformer.random(3, 5, key=jax.random.key(0))
-tokens, answers = in_context_regression(jax.random.key(1), batch=4, dim=5, examples=20)
+tokens, answers = jax.jit(lambda key: in_context_regression(key, batch=4, dim=5, examples=20))(jax.random.key(1))
 print(jax.vmap(model)(tokens), answers)
 ```
 """
