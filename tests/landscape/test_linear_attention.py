@@ -29,7 +29,8 @@ def test_weights_and_sequences():
     assert model.values.shape == model.scores.shape == (4, 61, 61)
     np.testing.assert_allclose([model.values.std(), model.scores.std()], 0.3, rtol=0.03)
     for tail in (None, 0.5):
-        tokens, answers = (np.asarray(a) for a in in_context_regression(jr.key(1), 1_500, 3, 6, tail=tail))
+        draw = jax.jit(lambda key, tail=tail: in_context_regression(key, 1_500, 3, 6, tail=tail))
+        tokens, answers = (np.asarray(a) for a in draw(jr.key(1)))
         assert tokens.shape == (1_500, 4, 7)
         assert (tokens[:, 3, 6] == 0).all()
         weights = np.linalg.solve(tokens[:, :3, :3].mT.astype(float), tokens[:, 3, :3, None].astype(float))[..., 0]

@@ -1,11 +1,11 @@
 """Linear attention on random regressions: what makes Transformers hard to train is there without softmax and text.
 
 ```python
-import jax
+import equinox as eqx, jax
 from attractor.landscape import LinearTransformer, in_context_regression
 model = LinearTransformer.random(3, 5, key=jax.random.key(0))
 tokens, answers = jax.jit(lambda key: in_context_regression(key, batch=4, dim=5, examples=20))(jax.random.key(1))
-print(jax.vmap(model)(tokens), answers)
+print(eqx.filter_jit(jax.vmap(model))(tokens), answers)
 ```
 """
 
