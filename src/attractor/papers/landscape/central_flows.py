@@ -9,7 +9,7 @@ def loss(w):  # a valley whose walls close in as one goes down it
 
 flow = CentralFlow(loss, learning_rate=0.4)  # the edge is at 5, where w[1] is 2
 step = lambda state, _: (flow.step(state, 0.25), (state.params[1], state.covariance[0, 0]))
-print(jax.lax.scan(step, flow.init(jnp.array([0.0, 0.5])), length=400)[1])
+print(*(a[::50] for a in jax.lax.scan(step, flow.init(jnp.array([0.0, 0.5])), length=400)[1]))
 ```
 """
 

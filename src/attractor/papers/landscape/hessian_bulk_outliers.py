@@ -4,7 +4,8 @@
 import jax, jax.numpy as jnp
 from attractor.landscape import count_outliers, hessian_spectrum
 inputs, labels = jax.random.normal(jax.random.key(0), (60, 5)).at[:, :3].multiply(3.0), jnp.arange(60) % 3
-values = hessian_spectrum(lambda w: -jax.nn.log_softmax(inputs @ w)[jnp.arange(60), labels].mean(), jnp.zeros((5, 3)))
+loss = lambda w: -jax.nn.log_softmax(inputs @ w)[jnp.arange(60), labels].mean()
+values = jax.jit(lambda w: hessian_spectrum(loss, w))(jnp.zeros((5, 3)))
 print(values[:6], count_outliers(values, 8))
 ```
 """
@@ -28,8 +29,7 @@ def _start(draw, width):
     return rng.standard_normal((DIM, width)) / DIM**0.5, rng.standard_normal((width, MOST)) / width**0.5
 
 
-def _data(draw, classes):
-    """Clusters with orthogonal means of length 3 and deviations of 0.2, their labels, and which outputs are cut off."""
+def _data(draw, classes):  # clusters with orthogonal means and deviations of 0.2, labels, and which outputs are cut off
     rng, labels = np.random.default_rng([draw, 2]), np.arange(N) % classes
     means = 3 * np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
     cut = np.where(np.arange(MOST) < classes, 0.0, -1e9)
@@ -64,8 +64,7 @@ def _trained(params, data, draws, steps):
 
 
 @cached
-def _spectra(width, scale):
-    """Losses, and spectra without the outputs that are cut off, ``(classes, seed)``."""
+def _spectra(width, scale):  # losses, and spectra without the outputs that are cut off; (classes, seed)
     size = sizes(scale, seeds=(4, 16), steps=(600, 5_000))
     grid = np.meshgrid(CLASSES, seeds(size["seeds"]), indexing="ij")
     classes, draws = (a.ravel() for a in grid)

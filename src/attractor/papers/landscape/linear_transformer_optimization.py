@@ -1,12 +1,11 @@
 """Linear attention on random regressions: what makes Transformers hard to train is there without softmax and text.
 
 ```python
-import jax
+import equinox as eqx, jax
 from attractor.landscape import LinearTransformer, in_context_regression
-
 model = LinearTransformer.random(3, 5, key=jax.random.key(0))
-tokens, answers = in_context_regression(jax.random.key(1), batch=4, dim=5, examples=20)
-print(jax.vmap(model)(tokens), answers)
+tokens, answers = jax.jit(lambda key: in_context_regression(key, batch=4, dim=5, examples=20))(jax.random.key(1))
+print(eqx.filter_jit(jax.vmap(model))(tokens), answers)
 ```
 """
 
@@ -29,20 +28,16 @@ RATES = {"sgd": (3e-4, 1e-3, 3e-3, 1e-2), "adam": (1e-3, 3e-3, 1e-2, 3e-2)}
 
 @partial(jax.jit, static_argnames="number")
 def _pool(draw, tail, number):
-    keys = jr.split(jr.key(draw))
-    start = ravel_pytree(LinearTransformer.random(3, 5, key=keys[0]))[0]
-    return in_context_regression(keys[1], number, 5, 20, tail=tail), start
+    start = ravel_pytree(LinearTransformer.random(3, 5, key=jr.key(draw)))[0]
+    return in_context_regression(jr.fold_in(jr.key(draw), 1), number, 5, 20, tail=tail), start
 
 
 def _loss(flat, tokens, answers):
-    model = LinearTransformer(*flat.reshape(2, 3, 6, 6))
-    return jnp.mean((jax.vmap(model)(tokens) - answers) ** 2)
+    return jnp.mean((jax.vmap(LinearTransformer(*flat.reshape(2, 3, 6, 6)))(tokens) - answers) ** 2)
 
 
 @partial(jax.jit, static_argnames="steps")
 def _runs(pools, starts, batches, rates, adaptive, steps):
-    """Paths ``(rate, run, step, p)`` of gradients clipped to norm 1, and the losses of batches on them."""
-
     def one(rate, pool, start, order):
         def step(state, chosen):
             x, first, second, t = state
@@ -59,7 +54,6 @@ def _runs(pools, starts, batches, rates, adaptive, steps):
 
 @cached
 def _tried(kind, tail, scale):
-    """Paths and losses at all rates, the batches, and the pools of sequences."""
     size = sizes(scale, seeds=(6, 12), steps=(500, 5_000), number=(1_024, 16_384))
     draws = jnp.asarray(seeds(size["seeds"]))
     pools, starts = jax.vmap(partial(_pool, number=size["number"]), (0, None))(draws, TAILS[tail])
@@ -68,8 +62,7 @@ def _tried(kind, tail, scale):
 
 
 def _trained(kind, tail, scale, pick=None):
-    """At the best rate in the median, or a picked one: paths, batches, the median of the first and of the last 100
-    losses of batches (single sequences may have a million times the usual one), and pools."""
+    """At the best rate in the median, or a picked one: paths, batches, medians of the last and first losses, pools."""
     paths, losses, batches, pools = _tried(kind, tail, scale)
     first, last = (np.median(losses[:, :, part], 2) for part in (slice(100), slice(-100, None)))
     pick = int(np.argmin(np.nan_to_num(np.median(last, 1), nan=np.inf))) if pick is None else pick
@@ -77,7 +70,8 @@ def _trained(kind, tail, scale, pick=None):
 
 
 @claim("3 layers, 500 steps of 16 sequences, rates tuned: Adam's loss is at most 0.7 times that of SGD with momentum",
-       source="scaled", broken={"Adam at the least rate": {"pick": 0}})  # fmt: skip
+       source="scaled", broken={"Adam at the least rate": {"pick": 0}},
+       reason="with heavy-tailed inputs it is 0.56 to 0.86 times, with normal ones 0.43 times")  # fmt: skip
 def adam_beats_sgd(pick=None, *, scale):
     runs = {tail: (_trained("sgd", tail, scale), _trained("adam", tail, scale, pick)) for tail in TAILS}
     given = {f"{tail}: SGD learns": np.median(sgd[2] / sgd[3]) < 0.9 for tail, (sgd, _) in runs.items()}
@@ -104,8 +98,7 @@ def smoothness_grows_with_the_gradient(shift=0, *, scale):
 def gradient_noise_is_heavy_tailed(batch=16, *, scale):
     each, cases = jax.jit(jax.vmap(jax.grad(_loss), (None, 0, 0))), {}
     for tail in TAILS:
-        paths, _, _, _, pools = _trained("sgd", tail, scale)
-        found, rng = [], np.random.default_rng(seeds(1))
+        (paths, _, _, _, pools), found, rng = _trained("sgd", tail, scale), [], np.random.default_rng(seeds(1))
         for path, *pool in zip(paths, *pools, strict=True):
             gradients = np.asarray(each(path[-1], *(a[:, None] for a in pool)), float)
             noise = np.stack([gradients[rng.integers(0, len(gradients), batch)].mean(0) for _ in range(1_000)])
@@ -115,12 +108,11 @@ def gradient_noise_is_heavy_tailed(batch=16, *, scale):
 
 
 @claim("where they end, the Hessian's diagonal is less even for SGD than for Adam: max / median, ratio at least 1.1",
-       source="scaled", broken={"at the starts": {"at": 0}})  # fmt: skip
+       source="scaled", broken={"at the starts": {"at": 0}},
+       reason="with heavy-tailed inputs Adam ends where it is less even, over 16 sequences")  # fmt: skip
 def sgd_ends_worse_conditioned(at=-1, *, scale):
-    def condition(lane):
-        return robust_condition_number(jnp.diag(jax.hessian(_loss)(lane[0], lane[1][:32], lane[2][:32])))
-
-    many, cases = jax.jit(lambda *lanes: jax.lax.map(condition, lanes)), {}
+    diagonal = lambda lane: jnp.diag(jax.hessian(_loss)(lane[0], lane[1][:16], lane[2][:16]))  # noqa: E731
+    many, cases = jax.jit(lambda *lanes: jax.lax.map(lambda lane: robust_condition_number(diagonal(lane)), lanes)), {}
     for tail in TAILS:
         sgd, adam = (np.asarray(many(run[0][:, at], *run[4])) for run in (_trained(k, tail, scale) for k in RATES))
         cases[tail] = paired_ratio(sgd, adam)
