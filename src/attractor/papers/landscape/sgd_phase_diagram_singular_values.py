@@ -29,10 +29,8 @@ SPREADS, RATIOS = 2.0 ** np.arange(-3, 3), np.geomspace(1e-4, 2.0, 9)
        "of a square matrix": {"drift": lambda x, _, v: lib.coulomb_drift(x, 4, v)}})  # fmt: skip
 def langevin_equation_is_that_of_the_matrix(drift=lib.coulomb_drift, variance=0.5, step=2.5e-3, paths=4_000):
     start, times, off = jnp.array([3.0, 2.0, 1.5, 1.0]), np.array([0.2, 0.5, 2.0]), {}
-    follow = partial(lib.singular_value_langevin, start, jnp.negative, 6, variance, step, 400, drift=drift)
-    found = jax.jit(jax.vmap(lambda k: follow(k)[np.rint(times / step).astype(int) - 1]))(jr.split(key(), paths)).mean(
-        0
-    )
+    follow = partial(lib.singular_value_langevin, start, jnp.negative, 6, variance, step, 800, drift=drift)
+    found = jax.jit(jax.vmap(lambda k: follow(k)[np.rint(times / step).astype(int) - 1]))(jr.split(key(), paths))
     for i, t in enumerate(times):
         noise = np.random.default_rng(seeds(1)[0]).standard_normal((20_000, 6, 4))
         exact = np.exp(-t) * np.eye(6, 4) * start + np.sqrt(variance / 2 * (1 - np.exp(-2 * t))) * noise
