@@ -39,7 +39,7 @@ def _spurious(n, eps):
         w, m = np.asarray(weights), np.asarray(target)
         for _ in range(2_000):
             x = x - 0.1 * np.einsum("ij,bij,bj->bi", w, x[:, :, None] * x[:, None] - m, x)
-        x = jnp.asarray(x[np.argmax([float(weighted_factor_loss(p, weights, target)) for p in x])])
+        x = jnp.asarray(x[np.argmax([float(weighted_factor_loss(p, weights, target)) for p in jnp.asarray(x)])])
         for _ in range(5):
             x = NEWTON(x, weights, target)
         return x, weights, target
