@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -58,7 +59,7 @@ def learning_time(
     in_range("tau", tau, 0.0, open_low=True)
     s, first, last = jnp.broadcast_arrays(jnp.asarray(strength, float), jnp.asarray(start), jnp.asarray(end))
     for name, u in (("start", first), ("end", last)):
-        if not isinstance(u, jax.core.Tracer):
+        if not isinstance(u, Tracer):
             in_range(name, u / s, 0.0, 1.0, open_low=True, open_high=True)
     return tau * _elapsed(jnp.log(first / (s - first)), jnp.log(last / (s - last)), depth, s)
 
@@ -90,7 +91,7 @@ def mode_strength(
     in_range("depth", depth, 1)
     in_range("tau", tau, 0.0, open_low=True)
     t, s, first = jnp.broadcast_arrays(jnp.asarray(time, float), jnp.asarray(strength, float), jnp.asarray(start))
-    if not isinstance(first, jax.core.Tracer):
+    if not isinstance(first, Tracer):
         in_range("start", first / s, 0.0, 1.0, open_low=True, open_high=True)
     begin = jnp.log(first / (s - first))
     # From a logit of 40 on, u is s in double precision.

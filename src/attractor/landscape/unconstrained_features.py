@@ -100,7 +100,7 @@ def collapsed_strengths(
             return count * feature_decay / (s**2 + offset) / 2 + depth * weight_decay * s ** (2 / depth) / 2
 
         best = np.clip(np.argmin(cost(grid)), 1, len(grid) - 2)
-        found = minimize_scalar(
+        found: Any = minimize_scalar(
             cost, bounds=(grid[best - 1], grid[best + 1]), method="bounded", options={"xatol": 1e-9}
         )
         nothing = count * feature_decay / offset / 2

@@ -54,7 +54,7 @@ def _half_times(hidden=32, size=0.0025, rate=0.02):
         w = [size * jr.normal(k, shape) for k, shape in zip(jr.split(key), [(hidden, 7), (5, hidden)], strict=True)]
         # Of the weights into and out of the hidden layer the sum grows, the difference dies out.
         start = jnp.sum((w[0][:, :5] + w[1].T) ** 2, 0) / 4
-        return jnp.diagonal(train_deep_linear(w, TARGET, rate, 3_000), 0, 1, 2).T, start
+        return jnp.diagonal(train_deep_linear(w, jnp.asarray(TARGET), rate, 3_000), 0, 1, 2).T, start
 
     paths, starts = map(np.asarray, jax.jit(jax.vmap(one))(jnp.stack([jr.key(s) for s in seeds(8)])))
     return rate * (1 + first_step(paths, np.broadcast_to(S / 2, starts.shape), rising=True)), starts

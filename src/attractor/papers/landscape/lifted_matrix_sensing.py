@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from attractor.landscape import kronecker_power, perturbed_completion, weighted_factor_hessian
 
 weights, target = perturbed_completion(5, 0.3)
-x = jnp.array([0.95, 0.0, -0.95, 0.0, 0.95])  # near a spurious minimum
+x = jnp.array([-0.937, 0.0, -0.937, 0.0, 0.793])  # a spurious minimum
 for order in (1, 2, 3):
     lifted = [kronecker_power(part, order) for part in (x, weights, target)]
     print(order, jnp.linalg.eigvalsh(weighted_factor_hessian(*lifted))[0])
@@ -39,7 +39,7 @@ def _spurious(n, eps):
         w, m = np.asarray(weights), np.asarray(target)
         for _ in range(2_000):
             x = x - 0.1 * np.einsum("ij,bij,bj->bi", w, x[:, :, None] * x[:, None] - m, x)
-        x = jnp.asarray(x[np.argmax([float(weighted_factor_loss(p, weights, target)) for p in x])])
+        x = jnp.asarray(x[np.argmax([float(weighted_factor_loss(p, weights, target)) for p in jnp.asarray(x)])])
         for _ in range(5):
             x = NEWTON(x, weights, target)
         return x, weights, target

@@ -36,7 +36,7 @@ def _given(n=20, noise=0.7):
 
 
 def _targets(shuffled=False):
-    return np.tile(np.eye(C), PER) if shuffled else np.eye(C)[:, LABELS]
+    return jnp.asarray(np.tile(np.eye(C), PER) if shuffled else np.eye(C)[:, LABELS])
 
 
 def _within(features):
