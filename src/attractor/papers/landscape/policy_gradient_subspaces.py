@@ -26,7 +26,7 @@ from attractor.problems.control import GaussianPolicy, pendulum
 from attractor.rl import gae
 
 K, STEPS, ENVIRONMENTS = 12, 128, 8
-UPDATES = (5, 30, 35, 40, 60)  # after which it is measured: early, middle and late, and shortly after
+UPDATES = (5, 30, 40, 60)  # after which it is measured: early, middle, shortly after, late
 
 
 def _problem():
@@ -137,16 +137,16 @@ def _chance(scale):
 @claim("pendulum, PPO: 12 of 1,200 Hessian eigenvectors hold 10 times their share of actor's and critic's gradients",
        source="ours", broken=BROKEN)  # fmt: skip
 def gradients_lie_in_the_top_space(space=0, *, scale):
-    held, chance = _measured(scale)[0][..., space][:, [0, 1, 4]], _chance(scale)
+    held, chance = _measured(scale)[0][..., space][:, [0, 1, 3]], _chance(scale)
     cases = {f"{net}, update {u}": mean(held[:, i, j] / chance[j])
              for j, net in enumerate(NETS) for i, u in enumerate((5, 30, 60))}  # fmt: skip
     return Evidence.of_cases(cases, at_least=10.0, given=_given(scale))
 
 
 @claim("pendulum, PPO: the top 12 of 1,200 Hessian eigenvectors hold 70 % of the critic's gradient, updates 5, 30, 60",
-       source="ours", broken=BROKEN)  # fmt: skip
+       source="ours", broken=BROKEN, reason="at update 60 six runs are too spread to tell")  # fmt: skip
 def critic_gradients_are_nearly_inside(space=0, *, scale):
-    held = _measured(scale)[0][:, :, 1, space][:, [0, 1, 4]]
+    held = _measured(scale)[0][:, :, 1, space][:, [0, 1, 3]]
     cases = {f"update {u}": mean(held[:, i]) for i, u in enumerate((5, 30, 60))}
     return Evidence.of_cases(cases, at_least=0.7, given=_given(scale))
 
@@ -154,7 +154,7 @@ def critic_gradients_are_nearly_inside(space=0, *, scale):
 @claim("pendulum, PPO: more of the critic's gradient than of the actor's lies in its top space, mean of 3 updates",
        source="scaled", broken={"the two exchanged": {"sign": -1}})  # fmt: skip
 def critic_has_more_than_the_actor(sign=1, *, scale):
-    actor, critic = _measured(scale)[0][..., 0][:, [0, 1, 4]].mean(1).T
+    actor, critic = _measured(scale)[0][..., 0][:, [0, 1, 3]].mean(1).T
     return Evidence(paired_difference(sign * critic, sign * actor), at_least=0.0, given=_given(scale))
 
 
@@ -168,13 +168,13 @@ def _overlaps(scale, late, other=0):
 @claim("pendulum, PPO: top spaces of updates 30 and 40 overlap 5 times as much as random ones, actor's and critic's",
        source="ours", broken={"of another run": {"other": 1}})  # fmt: skip
 def spaces_turn_slowly(other=0, *, scale):
-    cases = {net: mean(o / c) for net, o, c in zip(NETS, _overlaps(scale, 3, other), _chance(scale), strict=True)}
+    cases = {net: mean(o / c) for net, o, c in zip(NETS, _overlaps(scale, 2, other), _chance(scale), strict=True)}
     return Evidence.of_cases(cases, at_least=5.0, given=_given(scale))
 
 
-@claim("pendulum, PPO: top spaces 5 updates apart overlap more than those 30 apart, actor's and critic's",
-       source="scaled", broken={"of another run": {"other": 1}})  # fmt: skip
+@claim("pendulum, PPO: top spaces 10 updates apart overlap more than those 30 apart, actor's and critic's",
+       source="scaled", broken={"of another run": {"other": 1}}, reason="six runs are too few")  # fmt: skip
 def spaces_do_turn(other=0, *, scale):
-    near, far = _overlaps(scale, 2, other), _overlaps(scale, 4)
+    near, far = _overlaps(scale, 2, other), _overlaps(scale, 3)
     cases = {net: paired_difference(n, f) for net, n, f in zip(NETS, near, far, strict=True)}
     return Evidence.of_cases(cases, at_least=0.0, given=_given(scale))
