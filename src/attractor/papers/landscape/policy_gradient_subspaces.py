@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
 from attractor.decision import Decision
 from attractor.landscape.spectrum import gradient_subspace_fraction, subspace_overlap, top_hessian_eigs
@@ -44,7 +43,7 @@ def _problem():
 def _batch(problem, x, episodes, key):
     """New episodes' states; and observations, actions, their log-probabilities, advantages and returns, flat."""
     actor, critic = x
-    keys = jr.split(key, ENVIRONMENTS)
+    keys = jr.split(key, len(episodes.elapsed))
     episodes, seen = jax.vmap(lambda e, k: problem.rollout(actor, e, k, STEPS), out_axes=(0, 1))(episodes, keys)
     values, later = (jax.vmap(jax.vmap(lambda o: problem.value(critic, o)))(o)
                      for o in (seen.observation, seen.next_observation))  # fmt: skip
@@ -73,7 +72,7 @@ def _losses(problem, batch):
 def _measured(scale):
     """Arrays (seed, update, actor or critic, …): shares of the gradient in the top and in a random space, top vectors;
     and mean rewards (seed, update). The space is of one batch, the gradient of another by the same policy."""
-    size, problem = sizes(scale, seeds=(6, 10)), _problem()
+    size, problem = sizes(scale, seeds=(8, 20)), _problem()
     optimizer = optax.adam(2e-3)
 
     def update(carry, key):
@@ -102,7 +101,8 @@ def _measured(scale):
 
     def measure(point):
         x, episodes, key = point
-        one, two = (jax.tree.map(lambda a: a[::2], _batch(problem, x, episodes, k)[1]) for k in jr.split(key))
+        both = _batch(problem, x, jax.tree.map(lambda a: jnp.tile(a, (2,) + (1,) * (a.ndim - 1)), episodes), key)[1]
+        one, two = (jax.tree.map(lambda a: a[i::4], both) for i in (0, 1))  # of every fourth environment
         found = []
         for part, curved, steep in zip(x, _losses(problem, one), _losses(problem, two), strict=True):
             top = top_hessian_eigs(curved, part, K, iterations=4 * K).vectors
@@ -114,7 +114,7 @@ def _measured(scale):
     keys = jnp.stack([jr.key(s) for s in seeds(size["seeds"])])
     xs, episodes, rewards = jax.jit(jax.vmap(train))(keys)
     at = np.array(UPDATES) - 1
-    points = jax.tree.map(lambda a: a[:, at].reshape(-1, *a.shape[2:]), (xs, episodes))
+    points = jax.tree.map(lambda a: np.asarray(a)[:, at].reshape(-1, *a.shape[2:]), (xs, episodes))
     held, top = jax.jit(lambda p: jax.lax.map(measure, p))((*points, jr.split(keys[0], len(keys) * len(at))))
     shape = len(keys), len(at), 2
     return np.asarray(held).reshape(*shape, 2), np.asarray(top).reshape(*shape, -1, K), np.asarray(rewards)
@@ -131,7 +131,8 @@ def _given(scale):
 
 def _chance(scale):
     """Of the actor and the critic, k over the number of parameters."""
-    return [K / ravel_pytree(part)[0].size for part in _problem().init(jr.key(0))]
+    parts = jax.eval_shape(_problem().init, jr.key(0))
+    return [K / sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts]
 
 
 @claim("pendulum, PPO: 12 of 1,200 Hessian eigenvectors hold 10 times their share of actor's and critic's gradients",
