@@ -97,7 +97,7 @@ def _first(scale, concept, asked, best=False, data=slice(5)):
 
 
 @claim("five contrasts from 0.25 to 2, 5 runs each: how soon color is learned has rank correlation 0.9 with its signal",
-       source="paper", broken={"how soon place is learned": {"concept": 0}}, reason="undecided by 5 runs")  # fmt: skip
+       source="paper", broken={"how soon place is learned": {"concept": 0}})  # fmt: skip
 def speed_rises_with_the_signal(concept=1, *, scale):
     signals = [float(concept_signal(partial(_render, c, False), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
     soon = 1 / _first(scale, concept, TRAINED)
@@ -106,14 +106,12 @@ def speed_rises_with_the_signal(concept=1, *, scale):
 
 
 @claim("unseen combination: in 80 % of 25 runs an intervention shows it (80 % right) before the plain prompt does",
-       source="scaled", broken={"wrong sign": {"asked": TURNED}},
-       reason="in the other runs both come in the same 50 steps, or the plain prompt first")  # fmt: skip
+       source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="else both are at the same record, or after")  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
-    mastered = np.isfinite(_first(scale, 2, TRAINED)).all()
-    return Evidence(
-        mean((helped < plain).mean(0)), at_least=0.8, given={"trained prompts are mastered": mastered}, note=note
-    )
+    given = {"trained prompts are mastered": np.isfinite(_first(scale, 2, TRAINED)).all()}
+    note = f"at last plain prompts show it in {np.isfinite(plain).mean():.0%} of runs"
+    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=given, note=note)
 
 
 @claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",
