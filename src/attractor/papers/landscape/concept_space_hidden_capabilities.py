@@ -86,7 +86,7 @@ def _paths(scale):
 
         return jax.lax.scan(record, (params, optimizer.init(params)), jr.split(key, size["steps"] // EVERY))[1]
 
-    keys = jnp.stack([jr.key(s) for s in seeds(size["seeds"])])
+    keys = jnp.stack([*map(jr.key, seeds(size["seeds"]))])
     return np.asarray(train(jnp.array([*CONTRASTS, 1.0]), jnp.arange(6) == 5, keys))
 
 
@@ -101,17 +101,16 @@ def _first(scale, concept, asked, best=False, data=slice(5)):
 def speed_rises_with_the_signal(concept=1, *, scale):
     signals = [float(concept_signal(partial(_render, c, False), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
     soon = 1 / _first(scale, concept, TRAINED)
-    found = [rank_correlation(signals, run).value for run in soon.T]
-    return Evidence(mean(np.nan_to_num(found)), at_least=0.9, given={"color is learned": soon.min() > 0})
+    found = np.nan_to_num([rank_correlation(signals, run).value for run in soon.T])
+    return Evidence(mean(found), at_least=0.9, given={"it is learned": soon.min() > 0})
 
 
 @claim("unseen combination: in 80 % of 25 runs an intervention shows it (80 % right) before the plain prompt does",
-       source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="else both are at the same record, or after")  # fmt: skip
+       source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="else later, or together")  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
-    given = {"trained prompts are mastered": np.isfinite(_first(scale, 2, TRAINED)).all()}
-    note = f"at last plain prompts show it in {np.isfinite(plain).mean():.0%} of runs"
-    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=given, note=note)
+    given = {"plain prompts show it at last": np.isfinite(plain).all()}
+    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=given)
 
 
 @claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",
