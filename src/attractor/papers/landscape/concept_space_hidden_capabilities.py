@@ -4,8 +4,8 @@
 import jax.numpy as jnp
 from attractor.landscape import concept_coordinates
 
-corners = jnp.array([[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 2.0]]])  # data of (0, 0), (0, 1), (1, 0), (1, 1)
-print(concept_coordinates(jnp.array([[0.9, 1.7]]), corners))
+corners = [[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 2.0]]]  # data of the concepts (0, 0), (0, 1), (1, 0), (1, 1)
+print(concept_coordinates(jnp.array([[0.9, 1.7]]), jnp.array(corners)))
 ```
 """
 
@@ -86,8 +86,8 @@ def _paths(scale):
 
         return jax.lax.scan(record, (params, optimizer.init(params)), jr.split(key, size["steps"] // EVERY))[1]
 
-    keys = jnp.stack([*map(jr.key, seeds(size["seeds"]))])
-    return np.asarray(train(jnp.array([*CONTRASTS, 1.0]), jnp.arange(6) == 5, keys))
+    data = jnp.array([*CONTRASTS, 1.0]), jnp.arange(6) == 5
+    return np.asarray(train(*data, jnp.stack([jr.key(s) for s in seeds(size["seeds"])])))
 
 
 def _first(scale, concept, asked, best=False, data=slice(5)):
@@ -109,8 +109,7 @@ def speed_rises_with_the_signal(concept=1, *, scale):
        source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="else later, or together")  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
-    given = {"plain prompts show it at last": np.isfinite(plain).all()}
-    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given=given)
+    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given={"plain prompts do, too": plain.max() < np.inf})
 
 
 @claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",
