@@ -4,8 +4,8 @@
 import jax.numpy as jnp
 from attractor.landscape import concept_coordinates
 
-corners = jnp.array([[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 2.0]]])  # data of (0, 0), (0, 1), (1, 0), (1, 1)
-print(concept_coordinates(jnp.array([[0.9, 1.7]]), corners))
+corners = [[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 2.0]]]  # data of the concepts (0, 0), (0, 1), (1, 0), (1, 1)
+print(concept_coordinates(jnp.array([[0.9, 1.7]]), jnp.array(corners)))
 ```
 """
 
@@ -23,10 +23,9 @@ from attractor.landscape.concept_space import composed_embedding, concept_coordi
 from attractor.papers.words import Evidence, cached, claim, first_step, mean, seeds, sizes
 from attractor.stats import rank_correlation
 
-CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)
-DATA = [(c, False) for c in CONTRASTS] + [(1.0, True)]  # contrast; whether color is bound to the place
+CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)  # and once more 1.0, with color bound to the place
 PROMPTS = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # (place, color); the last is never trained
-TRAINED, PLAIN, HELPED, TURNED = [0, 1, 2], [3], [4, 5, 6, 7], [8, 9]  # what is asked; see _asked
+TRAINED, PLAIN, HELPED, TURNED = [0, 1, 2], [3], [4, 5, 6, 7], [8, 9]  # prompts; over-prompts, linear; turned
 EVERY = 50
 
 
@@ -39,14 +38,6 @@ def _render(contrast, bound, z):
 def _generator(key):
     """An embedding of the condition, and the velocity of a flow from noise to data given a point, that, and a time."""
     return eqx.nn.MLP(2, 8, 16, 1, jax.nn.tanh, key=key), TimeMLP(24, 16, 48, key=jr.fold_in(key, 1))
-
-
-def _asked(embed):
-    """The four prompts; for the last, also over-prompts, linear interventions, and such of the wrong sign."""
-    plain = jax.vmap(embed)(PROMPTS)
-    over = [embed(overprompt(PROMPTS[3], 1, s)) for s in (1.5, 2.0)]
-    linear = [composed_embedding(plain[0], plain[1:3], s) for s in (1.0, 1.5, -1.0, -1.5)]
-    return jnp.stack([*plain, *over, *linear])
 
 
 @cached
@@ -66,12 +57,15 @@ def _paths(scale):
 
     def shown(params, corners, key):
         embed, velocity = eqx.combine(params, static)
-        asked, samples = jnp.repeat(_asked(embed), 32, 0), jnp.tile(jr.normal(key, (32, 16)), (10, 1))
+        plain = jax.vmap(embed)(PROMPTS)
+        over = [embed(overprompt(PROMPTS[3], 1, s)) for s in (1.5, 2.0)]
+        linear = [composed_embedding(plain[0], plain[1:3], s) for s in (1.0, 1.5, -1.0, -1.5)]
+        asked = jnp.repeat(jnp.stack([*plain, *over, *linear]), 32, 0)
 
         def euler(x, time):
             return x + jax.vmap(velocity, (0, None))(jnp.concatenate([x, asked], 1), time) / 8, None
 
-        samples, _ = jax.lax.scan(euler, samples, jnp.arange(8) / 8)
+        samples, _ = jax.lax.scan(euler, jnp.tile(jr.normal(key, (32, 16)), (10, 1)), jnp.arange(8) / 8)
         right = concept_coordinates(samples, corners.reshape(2, 2, 16)).reshape(10, 32, 2) == wanted
         return jnp.concatenate([right, right.all(-1, keepdims=True)], -1).mean(1)
 
@@ -92,7 +86,8 @@ def _paths(scale):
 
         return jax.lax.scan(record, (params, optimizer.init(params)), jr.split(key, size["steps"] // EVERY))[1]
 
-    return np.asarray(train(*map(jnp.array, zip(*DATA, strict=True)), jnp.stack([*map(jr.key, seeds(size["seeds"]))])))
+    data = jnp.array([*CONTRASTS, 1.0]), jnp.arange(6) == 5
+    return np.asarray(train(*data, jnp.stack([jr.key(s) for s in seeds(size["seeds"])])))
 
 
 def _first(scale, concept, asked, best=False, data=slice(5)):
@@ -102,24 +97,19 @@ def _first(scale, concept, asked, best=False, data=slice(5)):
 
 
 @claim("five contrasts from 0.25 to 2, 5 runs each: how soon color is learned has rank correlation 0.9 with its signal",
-       source="paper", broken={"how soon place is learned": {"concept": 0}}, reason="undecided by 5 runs")  # fmt: skip
+       source="paper", broken={"how soon place is learned": {"concept": 0}})  # fmt: skip
 def speed_rises_with_the_signal(concept=1, *, scale):
     signals = [float(concept_signal(partial(_render, c, False), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
     soon = 1 / _first(scale, concept, TRAINED)
-    found = [rank_correlation(signals, run).value for run in soon.T]
-    return Evidence(mean(np.nan_to_num(found)), at_least=0.9, given={"color is learned": soon.min() > 0})
+    found = np.nan_to_num([rank_correlation(signals, run).value for run in soon.T])
+    return Evidence(mean(found), at_least=0.9, given={"it is learned": soon.min() > 0})
 
 
 @claim("unseen combination: in 80 % of 25 runs an intervention shows it (80 % right) before the plain prompt does",
-       source="scaled", broken={"wrong sign": {"asked": TURNED}},
-       reason="in the other runs both come in the same 50 steps, or the plain prompt first")  # fmt: skip
+       source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="else later, or together")  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
-    mastered = np.isfinite(_first(scale, 2, TRAINED)).all()
-    note = f"plain prompts show it at last in {np.isfinite(plain).mean():.0%} of runs"
-    return Evidence(
-        mean((helped < plain).mean(0)), at_least=0.8, given={"trained prompts are mastered": mastered}, note=note
-    )
+    return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given={"plain prompts do, too": plain.max() < np.inf})
 
 
 @claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",

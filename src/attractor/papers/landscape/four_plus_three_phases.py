@@ -40,7 +40,7 @@ def _runs(scale):
     found, rng = {}, np.random.default_rng(seed())
     for phase, (alpha, beta) in list(POINTS.items())[3:5]:
         model = laws.power_law_random_features(v, d, alpha, beta, rng)
-        rate = 0.5 / (model.scales @ model.scales)
+        rate = 0.5 / float(model.scales @ model.scales)
         found[phase] = np.asarray(sgd(rate, *map(jnp.asarray, model)), float), model.modes(), rate
     return found
 
@@ -70,7 +70,7 @@ def _exponents(phase, scale):
         for d in ds:  # the smaller, the more draws, so that all curves are as smooth
             models = [laws.power_law_random_features(4 * d, d, *POINTS[phase], rng) for _ in range(round(largest / d))]
             modes = laws.Modes(*map(np.stack, zip(*(model.modes() for model in models), strict=True)))
-            rate = 0.5 / (models[0].scales @ models[0].scales)
+            rate = 0.5 / float(models[0].scales @ models[0].scales)
             curves = [laws.sgd_volterra_loss(modes, rate, times, noise=n) for n in (0, 1)]
             logs.append(np.log(curves).mean(1))
         best = [laws.compute_optimal_frontier(ds, times, np.exp(log), flops) for log in np.stack(logs, 1)]

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
 from attractor.decision import Decision
 from attractor.landscape.spectrum import gradient_subspace_fraction, subspace_overlap, top_hessian_eigs
@@ -26,7 +25,7 @@ from attractor.problems.control import GaussianPolicy, pendulum
 from attractor.rl import gae
 
 K, STEPS, ENVIRONMENTS = 12, 128, 8
-UPDATES = (5, 30, 35, 40, 60)  # after which it is measured: early, middle and late, and shortly after
+UPDATES = (5, 30, 40, 60)  # after which it is measured: early, middle, shortly after, late
 
 
 def _problem():
@@ -44,7 +43,7 @@ def _problem():
 def _batch(problem, x, episodes, key):
     """New episodes' states; and observations, actions, their log-probabilities, advantages and returns, flat."""
     actor, critic = x
-    keys = jr.split(key, ENVIRONMENTS)
+    keys = jr.split(key, len(episodes.elapsed))
     episodes, seen = jax.vmap(lambda e, k: problem.rollout(actor, e, k, STEPS), out_axes=(0, 1))(episodes, keys)
     values, later = (jax.vmap(jax.vmap(lambda o: problem.value(critic, o)))(o)
                      for o in (seen.observation, seen.next_observation))  # fmt: skip
@@ -73,7 +72,7 @@ def _losses(problem, batch):
 def _measured(scale):
     """Arrays (seed, update, actor or critic, …): shares of the gradient in the top and in a random space, top vectors;
     and mean rewards (seed, update). The space is of one batch, the gradient of another by the same policy."""
-    size, problem = sizes(scale, seeds=(6, 10)), _problem()
+    size, problem = sizes(scale, seeds=(8, 20)), _problem()
     optimizer = optax.adam(2e-3)
 
     def update(carry, key):
@@ -102,7 +101,8 @@ def _measured(scale):
 
     def measure(point):
         x, episodes, key = point
-        one, two = (jax.tree.map(lambda a: a[::2], _batch(problem, x, episodes, k)[1]) for k in jr.split(key))
+        both = _batch(problem, x, jax.tree.map(lambda a: jnp.tile(a, (2,) + (1,) * (a.ndim - 1)), episodes), key)[1]
+        one, two = (jax.tree.map(lambda a, i=i: a[i::4], both) for i in (0, 1))  # of every fourth environment
         found = []
         for part, curved, steep in zip(x, _losses(problem, one), _losses(problem, two), strict=True):
             top = top_hessian_eigs(curved, part, K, iterations=4 * K).vectors
@@ -114,7 +114,7 @@ def _measured(scale):
     keys = jnp.stack([jr.key(s) for s in seeds(size["seeds"])])
     xs, episodes, rewards = jax.jit(jax.vmap(train))(keys)
     at = np.array(UPDATES) - 1
-    points = jax.tree.map(lambda a: a[:, at].reshape(-1, *a.shape[2:]), (xs, episodes))
+    points = jax.tree.map(lambda a: np.asarray(a)[:, at].reshape(-1, *a.shape[2:]), (xs, episodes))
     held, top = jax.jit(lambda p: jax.lax.map(measure, p))((*points, jr.split(keys[0], len(keys) * len(at))))
     shape = len(keys), len(at), 2
     return np.asarray(held).reshape(*shape, 2), np.asarray(top).reshape(*shape, -1, K), np.asarray(rewards)
@@ -131,13 +131,14 @@ def _given(scale):
 
 def _chance(scale):
     """Of the actor and the critic, k over the number of parameters."""
-    return [K / ravel_pytree(part)[0].size for part in _problem().init(jr.key(0))]
+    parts = jax.eval_shape(_problem().init, jr.key(0))
+    return [K / sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts]
 
 
 @claim("pendulum, PPO: 12 of 1,200 Hessian eigenvectors hold 10 times their share of actor's and critic's gradients",
        source="ours", broken=BROKEN)  # fmt: skip
 def gradients_lie_in_the_top_space(space=0, *, scale):
-    held, chance = _measured(scale)[0][..., space][:, [0, 1, 4]], _chance(scale)
+    held, chance = _measured(scale)[0][..., space][:, [0, 1, 3]], _chance(scale)
     cases = {f"{net}, update {u}": mean(held[:, i, j] / chance[j])
              for j, net in enumerate(NETS) for i, u in enumerate((5, 30, 60))}  # fmt: skip
     return Evidence.of_cases(cases, at_least=10.0, given=_given(scale))
@@ -146,7 +147,7 @@ def gradients_lie_in_the_top_space(space=0, *, scale):
 @claim("pendulum, PPO: the top 12 of 1,200 Hessian eigenvectors hold 70 % of the critic's gradient, updates 5, 30, 60",
        source="ours", broken=BROKEN)  # fmt: skip
 def critic_gradients_are_nearly_inside(space=0, *, scale):
-    held = _measured(scale)[0][:, :, 1, space][:, [0, 1, 4]]
+    held = _measured(scale)[0][:, :, 1, space][:, [0, 1, 3]]
     cases = {f"update {u}": mean(held[:, i]) for i, u in enumerate((5, 30, 60))}
     return Evidence.of_cases(cases, at_least=0.7, given=_given(scale))
 
@@ -154,7 +155,7 @@ def critic_gradients_are_nearly_inside(space=0, *, scale):
 @claim("pendulum, PPO: more of the critic's gradient than of the actor's lies in its top space, mean of 3 updates",
        source="scaled", broken={"the two exchanged": {"sign": -1}})  # fmt: skip
 def critic_has_more_than_the_actor(sign=1, *, scale):
-    actor, critic = _measured(scale)[0][..., 0][:, [0, 1, 4]].mean(1).T
+    actor, critic = _measured(scale)[0][..., 0][:, [0, 1, 3]].mean(1).T
     return Evidence(paired_difference(sign * critic, sign * actor), at_least=0.0, given=_given(scale))
 
 
@@ -168,13 +169,13 @@ def _overlaps(scale, late, other=0):
 @claim("pendulum, PPO: top spaces of updates 30 and 40 overlap 5 times as much as random ones, actor's and critic's",
        source="ours", broken={"of another run": {"other": 1}})  # fmt: skip
 def spaces_turn_slowly(other=0, *, scale):
-    cases = {net: mean(o / c) for net, o, c in zip(NETS, _overlaps(scale, 3, other), _chance(scale), strict=True)}
+    cases = {net: mean(o / c) for net, o, c in zip(NETS, _overlaps(scale, 2, other), _chance(scale), strict=True)}
     return Evidence.of_cases(cases, at_least=5.0, given=_given(scale))
 
 
-@claim("pendulum, PPO: top spaces 5 updates apart overlap more than those 30 apart, actor's and critic's",
-       source="scaled", broken={"of another run": {"other": 1}})  # fmt: skip
+@claim("pendulum, PPO: top spaces 10 updates apart overlap more than those 30 apart, actor's and critic's",
+       source="scaled", broken={"of another run": {"other": 1}}, reason="eight runs are too few")  # fmt: skip
 def spaces_do_turn(other=0, *, scale):
-    near, far = _overlaps(scale, 2, other), _overlaps(scale, 4)
+    near, far = _overlaps(scale, 2, other), _overlaps(scale, 3)
     cases = {net: paired_difference(n, f) for net, n, f in zip(NETS, near, far, strict=True)}
     return Evidence.of_cases(cases, at_least=0.0, given=_given(scale))
