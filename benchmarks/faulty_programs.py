@@ -29,13 +29,13 @@ class Program:
         differentiated: Whether the loss needs derivatives by the inputs.
     """
 
-    model: nn.Module
+    model: Any
     data: tuple[Tensor, Tensor]
     loss: Callable[[nn.Module, Tensor, Tensor], Tensor]
     rate: float = 1e-3
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     batch: int = 64
-    units: Callable[[nn.Module], list[Tensor]] = lambda model: []
+    units: Callable[[Any], list[Tensor]] = lambda model: []
     differentiated: bool = False
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -159,7 +159,7 @@ def lstm() -> Program:
     x = torch.tensor(np.stack([tone, np.gradient(tone, axis=1)], 2), dtype=torch.float32)
     y = torch.tensor((frequency - 1.25)[:, None] / 0.43, dtype=torch.float32)
 
-    def gates(model: nn.Module) -> list[Tensor]:
+    def gates(model: Any) -> list[Tensor]:
         return [model.body.lstm.bias_ih_l0[-32:]]  # of the output gate
 
     return Program(Net(Last(2, 32), nn.Linear(32, 1)), (x / x.std((0, 1)), y), _regress, 3e-3, units=gates)
@@ -242,7 +242,7 @@ class Mixed(nn.Module):
 
 def tabular() -> Program:
     """Residual perceptrons on a table of patients, by AdamW: a regression with few data and much noise."""
-    x, y = load_diabetes(return_X_y=True)
+    x, y = (np.asarray(a) for a in load_diabetes(return_X_y=True))
     x, y = (torch.tensor(a, dtype=torch.float32) for a in (x / x.std(0), (y - y.mean())[:, None] / y.std()))
     body = nn.Sequential(nn.Linear(10, 32), Mixed(32), Mixed(32), nn.LayerNorm(32))
     units = lambda m: [m.body[i].inner.bias for i in (1, 2)]  # noqa: E731

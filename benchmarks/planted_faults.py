@@ -70,7 +70,7 @@ def ours(program: Program, seed: int) -> Watcher:
 
 def torchmortem(program: Program, seed: int) -> Watcher:
     """The same of torchmortem: its findings by severity, an alarm from a warning on."""
-    import torchmortem
+    import torchmortem  # pyright: ignore[reportMissingImports]
 
     kept: list[Any] = []
 
@@ -91,7 +91,7 @@ def torchmortem(program: Program, seed: int) -> Watcher:
 
 def training_doctor(program: Program, seed: int) -> Watcher:
     """The same of training-doctor, which is given the loss and the learning rate at every step."""
-    import training_doctor
+    import training_doctor  # pyright: ignore[reportMissingImports]
 
     doctor, found, step = training_doctor.Doctor(), [], [0]
 

@@ -151,8 +151,8 @@ def gradient_noise_scale(gradients: PyTree, examples: int = 1) -> NoiseScale:
     if m < 2:
         raise ValueError(f"gradients: expected at least two batches along the first axis, got {m}")
     wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-    single = sum(jnp.sum(leaf**2) for leaf in wide) / m
-    joint = sum(jnp.sum(leaf.mean(0) ** 2) for leaf in wide)
+    single = jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in wide])) / m
+    joint = jnp.sum(jnp.stack([jnp.sum(leaf.mean(0) ** 2) for leaf in wide]))
     signal, noise = (m * joint - single) / (m - 1), examples * (single - joint) * m / (m - 1)
     return NoiseScale(jnp.where(signal > 0, noise / jnp.where(signal > 0, signal, 1), jnp.inf), noise, signal)
 
@@ -183,7 +183,7 @@ def antisymmetry(field, z: PyTree, *, key: PRNGKeyArray | None = None, probes: i
         forward, backward = push(v), pull(v)[0]
         apart = jax.tree.map(jnp.subtract, forward, backward)
         both = optax.tree.vdot(forward, forward) + optax.tree.vdot(backward, backward)
-        return optax.tree.vdot(apart, apart), both
+        return jnp.asarray(optax.tree.vdot(apart, apart)), jnp.asarray(both)
 
     apart, both = (a.mean() for a in jax.lax.map(lengths, jr.split(jr.key(0) if key is None else key, probes)))
     return jnp.where(both > 0, apart / jnp.where(both > 0, 2 * both, 1), 0)

@@ -74,7 +74,7 @@ def hutchinson_trace(
 
     def estimate(key: PRNGKeyArray) -> Array:
         z = rademacher_like(key, x)
-        return optax.tree.vdot(z, matvec(z))
+        return jnp.asarray(optax.tree.vdot(z, matvec(z)))
 
     values = jax.lax.map(estimate, jr.split(key, probes))
     return values.mean(), jnp.std(values) / jnp.sqrt(jnp.asarray(probes - 1.0))
