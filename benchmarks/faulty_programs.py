@@ -335,8 +335,9 @@ def _disconnected(program: Program) -> None:
     if program.differentiated:  # a detach() would be an error there
         program.model.body = nn.Sequential(_Constant(body[0]), *body[1:])
     elif isinstance(body, nn.Sequential):
-        middle = max(len(body) - 2, 1)
-        program.model.body = nn.Sequential(*body[:middle], _Detach(), *body[middle:])
+        layers = list(body.children())
+        middle = max(len(layers) - 2, 1)
+        program.model.body = nn.Sequential(*layers[:middle], _Detach(), *layers[middle:])
     else:
         program.model.body = nn.Sequential(body, _Detach())
 
