@@ -221,11 +221,13 @@ def test_spikes_are_those_of_a_loop():
 
 
 def test_what_rules_name_exists():
-    from attractor.papers import find
+    from attractor.papers import record
 
     for rule in RULES.values():
         assert rule.explains == EVERYTHING or set(rule.explains) <= set(RULES)
         assert rule.remedy
         if rule.paper:
-            find(rule.paper)
+            known = record.read(rule.paper)
+            assert known is not None
+            assert rule.claim in known.quick
     assert all(t > 0 for t in THRESHOLDS.values())

@@ -233,6 +233,7 @@ def _inputs(signs: Signs) -> Seen | None:
     ),
     remedy="initial weights of variance 2 / (number of inputs), a normalization layer, or a clipped gradient norm",
     paper="pdlt-effective-theory",
+    claim="critical-constants",
 )
 def _exploding(signs: Signs) -> Seen | None:
     least, growth, largest = math.inf, 0.0, ""
@@ -257,6 +258,7 @@ def _exploding(signs: Signs) -> Seen | None:
     remedy="rectifiers in place of sigmoids, initial weights of variance 2 / (number of inputs), skip connections, "
     "or normalization",
     paper="pdlt-effective-theory",
+    claim="critical-constants",
 )
 def _vanishing(signs: Signs) -> Seen | None:
     ratios = []
@@ -350,7 +352,8 @@ def _rise(loss: np.ndarray) -> float:
         "overfitting",
     ),
     remedy="a learning rate 10 times smaller, or a warm-up",
-    paper="quadratic-regression-edge-of-stability",
+    paper="sgd-dynamical-stability",
+    claim="runs-leave-beyond-it",
 )
 def _large(signs: Signs) -> Seen | None:
     _, loss = signs.curve("loss")
@@ -383,6 +386,7 @@ def _small(signs: Signs) -> Seen | None:
     "edge of stability",
     remedy="nothing, if the loss falls: it is usual with large steps; else a smaller step",
     paper="quadratic-regression-edge-of-stability",
+    claim="they-end-just-below-the-edge",
 )
 def _edge(signs: Signs) -> Seen | None:
     ratio = signs.number("sharpness") / signs.number("threshold")
@@ -498,6 +502,7 @@ def _gain(signs: Signs) -> tuple[float, float]:
     explains=("plateau", "spike"),
     remedy="a larger batch (or accumulated gradients), a smaller step, or an average of the iterates",
     paper="sgd-dynamical-stability",
+    claim="threshold-is-the-trace",
 )
 def _noisy(signs: Signs) -> Seen | None:
     noise, batch = signs.number("noise scale"), signs.number("batch size")
@@ -509,7 +514,12 @@ def _noisy(signs: Signs) -> Seen | None:
     return Seen(ratio, THRESHOLDS["noise"], sentence)
 
 
-@rule("needlessly large batch", remedy="a smaller batch: nearly the same progress a step, for less", paper="adadagrad")
+@rule(
+    "needlessly large batch",
+    remedy="a smaller batch: nearly the same progress a step, for less",
+    paper="adadagrad",
+    claim="gains-at-equal-samples",
+)
 def _wasteful(signs: Signs) -> Seen | None:
     noise, batch = signs.number("noise scale"), signs.number("batch size")
     if not batch >= 1 or not noise > 0:
@@ -523,6 +533,7 @@ def _wasteful(signs: Signs) -> Seen | None:
     explains=("plateau",),
     remedy="a step that none of them opposes: attractor.optim.config, projected gradients, or other weights",
     paper="config",
+    claim="bisects",
 )
 def _conflict(signs: Signs) -> Seen | None:
     cosine = signs.number("conflict")
@@ -563,6 +574,7 @@ def _growing(signs: Signs) -> Seen | None:
     explains=("plateau",),
     remedy="a normalization layer, skip connections, or less weight decay",
     paper="neural-collapse-deep-linear",
+    claim="entropy-of-three-layers-prefers-low-rank",
 )
 def _rank(signs: Signs) -> Seen | None:
     ranks = {name: v.rank for name, v in list(signs.layers.items())[:-1] if not math.isnan(v.rank)}
@@ -573,7 +585,12 @@ def _rank(signs: Signs) -> Seen | None:
     return Seen(1 / max(ranks[worst], 1e-6), 1 / THRESHOLDS["rank"], sentence, worst)
 
 
-@rule("plateau", remedy="a larger step, a warm restart, or patience: saddles pass", paper="deep-linear-exact-dynamics")
+@rule(
+    "plateau",
+    remedy="a larger step, a warm restart, or patience: saddles pass",
+    paper="deep-linear-exact-dynamics",
+    claim="predicts-when-random-starts-learn",
+)
 def _plateau(signs: Signs) -> Seen | None:
     later, _ = _gain(signs)
     if math.isnan(later) or later > THRESHOLDS["gain"] or _rise(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
