@@ -48,7 +48,7 @@ def learning_time(
         start: $u_0$ in (0, s).
         end: $u_1$ in (0, s).
         depth: D, weight matrices between input and output, at least 1 (the paper counts layers of units, D + 1).
-        tau: Time constant, the inverse of the learning rate.
+        tau: Time constant, in (0, inf): the inverse of the learning rate.
 
     Raises:
         ValueError: if ``depth < 1``, ``tau <= 0``, or a strength is out of range.
@@ -81,7 +81,7 @@ def mode_strength(
         strength: s, the singular value of the input-output correlation.
         start: $u_0$ in (0, s).
         depth: D, weight matrices between input and output, at least 1.
-        tau: Time constant, the inverse of the learning rate.
+        tau: Time constant, in (0, inf): the inverse of the learning rate.
 
     Raises:
         ValueError: if ``depth < 1``, ``tau <= 0``, or ``start`` is out of range.
@@ -218,7 +218,7 @@ def bures_wasserstein(a: Float[Array, "n n"], b: Float[Array, "n n"], smoothing:
     Arguments:
         a: A, positive semidefinite.
         b: B, positive semidefinite.
-        smoothing: $\tau \ge 0$; both matrices are replaced by themselves plus $\tau I$, which leaves the distance of
+        smoothing: $\tau$, in [0, inf); both matrices are replaced by themselves plus $\tau I$, which leaves the distance of
             equal ones at 0 and bounds the second derivative.
 
     Raises:

@@ -262,7 +262,7 @@ class CentralFlow(eqx.Module):
         learning_rate: $\eta$, in (0, inf).
         decay: $\beta_2$ of RMSProp, in (0, 1); default: gradient descent.
         directions: k, at least 1.
-        iterations: Of the orthogonal iteration, in every step.
+        iterations: Of the orthogonal iteration, in every step, at least 1.
         push: Factor of $\frac12 \nabla \langle \Sigma, H \rangle$ and …
         felt: … of $\operatorname{diag}(H \Sigma H)$, both for ablations.
         active: 0 turns the oscillations off, which gives the (preconditioned) gradient flow.

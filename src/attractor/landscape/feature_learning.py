@@ -123,7 +123,7 @@ def randomize_columns(
 
     Arguments:
         inputs: A batch.
-        columns: Which coordinates, in [0, d).
+        columns: Which coordinates, in [0, d - 1].
         key: Of the permutation of examples.
 
     Raises:

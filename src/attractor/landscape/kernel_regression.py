@@ -47,7 +47,7 @@ def hierarchical_kernels(cosines: Float[np.ndarray, "p ..."], branching: int = 2
     Arguments:
         cosines: u, the inner products of the two inputs' patches, of unit length, patches first: ``(p, n, m)`` for a
             matrix.
-        branching: Children of a node; p is a power of it.
+        branching: Children of a node, at least 2; p is a power of it.
 
     Returns:
         K as ``covariance`` and $\Theta$ as ``tangent``, both 1 and depth + 1 at equal inputs.

@@ -72,7 +72,7 @@ def in_context_regression(
         batch: How many.
         dim: Of the inputs.
         examples: n, before the query.
-        tail: With a number a, the squared lengths of the inputs are Gamma distributed with shape a and mean ``dim``
+        tail: With a number a in (0, inf), the squared lengths of the inputs are Gamma distributed with shape a and mean ``dim``
             instead: the smaller, the heavier their tail.
 
     Raises:

@@ -113,7 +113,7 @@ def sgd_volterra_loss(
         rate: $\gamma > 0$.
         times: Ascending steps, the first 0.
         batch_size: B, at least 1.
-        noise: Multiplies K: 1 is SGD, 0 gradient descent with the same decay.
+        noise: Multiplies K, in [0, inf): 1 is SGD, 0 gradient descent with the same decay.
 
     Raises:
         ValueError: for an argument out of range, or times that do not ascend from 0.

@@ -117,7 +117,7 @@ def symmetric_single_index_flow(
         start: Complex ``(k,)`` of any norm; it is normalized.
         planted: Complex ``(k,)`` of any norm; it is normalized.
         link: $c_0, c_1, \dots$; see `information_exponent`.
-        times: Ascending, not negative.
+        times: Ascending, in [0, inf).
         field: The flow; `single_index_field`.
 
     Raises:

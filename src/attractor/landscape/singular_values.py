@@ -27,7 +27,7 @@ def coulomb_drift(values: Float[Array, " n"], rows: Scalar, variance: Scalar) ->
     Arguments:
         values: $\xi_i > 0$, distinct.
         rows: m, at least n.
-        variance: $\sigma^2 \ge 0$.
+        variance: $\sigma^2$, in [0, inf).
 
     Raises:
         ValueError: if there are fewer rows than values, or the variance is negative.
@@ -62,7 +62,7 @@ def singular_value_langevin(
         start: n values, distinct and positive.
         force: F, such as minus the gradient in the direction $u_i v_i^\top$ of each.
         rows: m of the m x n matrix, at least n.
-        variance: $\sigma^2 \ge 0$ of an entry per unit of time.
+        variance: $\sigma^2$, in [0, inf), of an entry per unit of time.
         step: Of time, above 0.
         steps: How many, at least 1.
         key: Of the noise.
@@ -119,7 +119,7 @@ def student_singular_values(
         steps: How many in all, at least ``every``.
         every: A record after so many, at least 1.
         noise: Standard deviation of the labels' noise, at least 0.
-        second: The second layer's learning rate over the first's; 0 keeps it as it is.
+        second: The second layer's learning rate over the first's, in [0, inf); 0 keeps it as it is.
 
     Raises:
         ValueError: for an argument out of range.

@@ -144,7 +144,7 @@ def feature_pull(
         features: H.
         targets: Y.
         weight_decay: $\lambda_W > 0$.
-        feature_decay: $\lambda_H \ge 0$.
+        feature_decay: $\lambda_H$, in [0, inf).
 
     Raises:
         ValueError: for an argument out of range.
@@ -174,9 +174,9 @@ def anchored_features(
     Arguments:
         anchor: $H_0$, such as the features of an earlier layer; a column for each example.
         targets: Y, such as one-hot labels.
-        beta: $\beta \ge 0$, how strongly they are held.
+        beta: $\beta$, in [0, inf): how strongly they are held.
         weight_decay: $\lambda_W > 0$.
-        feature_decay: $\lambda_H \ge 0$; the sum with $\beta$ is positive.
+        feature_decay: $\lambda_H$, in [0, inf); the sum with $\beta$ is positive.
         iterations: Of the alternation, at least 1; it converges linearly, the slower the smaller $\beta$.
 
     Returns:

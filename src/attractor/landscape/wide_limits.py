@@ -219,7 +219,7 @@ class WideMLP(eqx.Module):
         """Draw the parameters.
 
         Arguments:
-            widths: Of the input, the hidden layers, the output; at least two.
+            widths: Of the input, the hidden layers, the output, each at least 1; two of them or more.
             activation: Default: ReLU.
             weight_variance: Positive.
             bias_variance: At least 0.
@@ -342,7 +342,7 @@ def criticality(activation: Activation, largest: float = 100.0) -> Criticality:
 
     Arguments:
         activation: See `dual_activation`.
-        largest: Where the search for $K^*$ ends.
+        largest: Where the search for $K^*$ ends, in (0, inf).
 
     Raises:
         ValueError: if the activation has no critical initialization, such as the logistic function.
