@@ -218,8 +218,8 @@ def bures_wasserstein(a: Float[Array, "n n"], b: Float[Array, "n n"], smoothing:
     Arguments:
         a: A, positive semidefinite.
         b: B, positive semidefinite.
-        smoothing: $\tau$, in [0, inf); both matrices are replaced by themselves plus $\tau I$, which leaves the distance of
-            equal ones at 0 and bounds the second derivative.
+        smoothing: $\tau$, in [0, inf); both matrices are replaced by themselves plus $\tau I$, which leaves the
+            distance of equal ones at 0 and bounds the second derivative.
 
     Raises:
         ValueError: if ``smoothing`` is negative.

@@ -72,8 +72,8 @@ def in_context_regression(
         batch: How many.
         dim: Of the inputs.
         examples: n, before the query.
-        tail: With a number a in (0, inf), the squared lengths of the inputs are Gamma distributed with shape a and mean ``dim``
-            instead: the smaller, the heavier their tail.
+        tail: With a number a in (0, inf), the squared lengths of the inputs are Gamma distributed with shape a and mean
+            ``dim`` instead: the smaller, the heavier their tail.
 
     Raises:
         ValueError: if a count is below 1, or ``tail`` is not positive.
