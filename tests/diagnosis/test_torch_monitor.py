@@ -332,3 +332,23 @@ def test_a_closure_gives_the_numbers_of_the_same_step_without_one():
     for name, curve in results[0].curves.items():
         np.testing.assert_allclose(results[1].curves[name], curve, rtol=1e-6)
     assert results[0].numbers == pytest.approx(results[1].numbers)
+
+
+def test_a_unit_is_dead_if_it_sleeps_through_several_batches():
+    """A rectifier that passes every other batch, and one that passes none."""
+    model = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 1))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [1.0], [-1.0]]))
+        model[0].bias.copy_(torch.tensor([5.0, -50.0, 0.0]))
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    monitor = Monitor(model, optimizer, every=1)
+    for step in range(6):
+        x = (-1) ** step * torch.rand(16, 1)
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        monitor(loss)
+    layer = monitor.signs().layers["1"]
+    assert layer.dead == pytest.approx(1 / 3)
+    assert layer.first_dead == pytest.approx(2 / 3)

@@ -34,6 +34,7 @@ class Look:
 
     def __init__(self, model: nn.Module, ranks: bool = True):
         self.layers: dict[str, Layer] = {}
+        self.asleep: dict[str, Tensor] = {}  # by nonlinearity, which units are constant over the batch
         self.last: Tensor | None = None  # what the last nonlinearity gave, and its name
         self.last_name = ""
         self._model, self._ranks = model, ranks
@@ -73,7 +74,7 @@ class Look:
             if self._ranks and _is_linear(module):
                 layer.rank = effective_rank(output)
             if isinstance(module, _RECURRENT):
-                _judge(layer, output, _BOUNDED["tanh"])
+                self._judge(name, output, _BOUNDED["tanh"])
 
         return hook
 
@@ -83,14 +84,31 @@ class Look:
         name = inside or kind
         if name in self.layers:  # a function beside parameters, or one of several in a module
             name = next(n for i in range(1, 1000) if (n := f"{inside}.{kind}{i if i > 1 else ''}") not in self.layers)
-        layer = self.layers[name] = Layer(output=rms(output))
-        _judge(layer, output, _BOUNDED.get(kind))
+        self.layers[name] = Layer(output=rms(output))
+        self._judge(name, output, _BOUNDED.get(kind))
         self.last, self.last_name = output, name
+
+    @torch.no_grad()
+    def _judge(self, name: str, output: Tensor, ends: tuple[float, float] | None) -> None:
+        """Which units are the same for all inputs, and which values are at the ends of the range."""
+        units, layer = as_rows(output), self.layers[name]
+        if len(units) < 2:
+            return
+        low, high = units.amin(0), units.amax(0)
+        size = torch.maximum(low.abs(), high.abs())
+        same = (high - low) <= 1e-6 * size
+        if ends is not None:  # a gate that is shut lets a little through still
+            same |= size <= 1e-3
+        self.asleep[name], layer.dead = same, float(same.float().mean())
+        if ends is not None:
+            margin = 0.01 * (ends[1] - ends[0])
+            layer.saturated = float(((units <= ends[0] + margin) | (units >= ends[1] - margin)).float().mean())
 
     def finished(self, output: Tensor | None) -> None:
         """The model's own output: a nonlinearity that gives it is not judged, for it may well be at an end."""
         if output is not None and self.last is output:
             self.layers[self.last_name].saturated = self.layers[self.last_name].dead = NAN
+            self.asleep.pop(self.last_name, None)
         self.last = None
 
 
@@ -111,23 +129,6 @@ class _Nonlinearities(TorchFunctionMode):
         finally:
             self._inside = False
         return output
-
-
-@torch.no_grad()
-def _judge(layer: Layer, output: Tensor, ends: tuple[float, float] | None) -> None:
-    """Fill in which units are the same for all inputs, and which values are at the ends of the range."""
-    units = as_rows(output)
-    if len(units) < 2:
-        return
-    low, high = units.amin(0), units.amax(0)
-    size = torch.maximum(low.abs(), high.abs())
-    same = (high - low) <= 1e-6 * size
-    if ends is not None:  # a gate that is shut lets a little through still
-        same |= size <= 1e-3
-    layer.dead = float(same.float().mean())
-    if ends is not None:
-        margin = 0.01 * (ends[1] - ends[0])
-        layer.saturated = float(((units <= ends[0] + margin) | (units >= ends[1] - margin)).float().mean())
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -19,6 +19,7 @@ print(monitor.diagnosis())
 """
 
 import math
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Layer, Signs, median
 
 FIRST = 8  # steps that are looked at in any case, and
+LAST = 5  # looks that a unit has to sleep through to be called dead
 EARLY = 32  # values of a layer that are kept from the start, as many as from the end
 
 
@@ -186,7 +188,7 @@ class Monitor:
             look.__exit__()
             look.finished(found)
             for name, layer in look.layers.items():
-                self._layers.setdefault(name, _History()).saw(layer)
+                self._layers.setdefault(name, _History()).saw(layer, look.asleep.get(name))
             self._took(started)
         # Before the optimizer carries it into the weights; elsewhere than on the CPU it would have to be waited for.
         watched = model.training and torch.is_grad_enabled() and not self._origin
@@ -292,6 +294,7 @@ class _History:
         self.ran = self.normalized = False
         self.looks: dict[str, list[float]] = {}
         self.size = 0
+        self.asleep: deque[Tensor] = deque(maxlen=LAST)
 
     def _add(self, name: str, value: float) -> None:
         if not math.isnan(value):
@@ -300,8 +303,10 @@ class _History:
             if len(values) > 2 * EARLY:
                 del values[EARLY]
 
-    def saw(self, layer: Layer) -> None:
+    def saw(self, layer: Layer, asleep: Tensor | None) -> None:
         self.ran, self.normalized = True, layer.normalized
+        if asleep is not None:
+            self.asleep.append(asleep)
         for name in ("output", "dead", "saturated", "rank"):
             self._add(name, getattr(layer, name))
 
@@ -312,6 +317,11 @@ class _History:
     def update(self, change: float, size: float) -> None:
         self._add("weight", math.sqrt(size / self.size) if self.size else math.nan)
         self._add("update", math.sqrt(change / size) if size > 0 else (math.inf if change > 0 else 0.0))
+
+    def dead(self) -> float:
+        """The share of units that slept through the last few batches: a unit that is not dead may sleep through one."""
+        masks = [mask for mask in self.asleep if mask.shape == self.asleep[-1].shape]
+        return float(torch.stack(masks).all(0).float().mean()) if masks else math.nan
 
     def layer(self, module: nn.Module | None, trained: set[int]) -> Layer:
         first = {name: values[0] for name, values in self.looks.items()}
@@ -327,7 +337,7 @@ class _History:
             update=median(self.looks.get("update", ())),
             output=first.get("output", math.nan),
             normalized=self.normalized,
-            dead=min(self.looks.get("dead", [math.nan])[-5:]),  # a unit may sleep for a batch
+            dead=self.dead(),
             first_dead=first.get("dead", math.nan),
             saturated=median(self.looks.get("saturated", ())[-3:]),
             first_saturated=first.get("saturated", math.nan),
