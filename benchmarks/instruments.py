@@ -97,7 +97,7 @@ def instruments(width: int) -> dict[str, Callable[[], Any]]:
 
 def of_curvlinops(width: int) -> dict[str, Callable[[], Any]]:
     """Their counterparts in PyTorch, eager, the first is the gradient."""
-    import curvlinops
+    import curvlinops  # pyright: ignore[reportMissingImports]
     import torch
     from scipy.sparse.linalg import eigsh
 
