@@ -85,6 +85,20 @@ def by_hand(method: Method, problem: Problem, steps: int) -> tuple[list[PyTree],
     return points, step.program
 
 
+def rounding_moves(method: Method, problem: Problem) -> float:
+    """How far the first step goes astray when the start is off by its rounding."""
+    init_key, step_key, _ = _keys(jnp.asarray(0))
+    x, key = problem.init(init_key), jr.fold_in(step_key, 0)
+    state = arrays(method.init(problem, x, jr.fold_in(init_key, 1)))
+
+    @jax.jit
+    def step(scale: jax.Array) -> jax.Array:
+        return flat(problem, method.step(problem, jax.tree.map(lambda a: a * scale, x), state, key)[0], key)
+
+    there = step(jnp.asarray(1.0))
+    return max(float(jnp.abs(step(jnp.asarray(1 + e)) - there).max()) for e in (1.2e-7, -1.2e-7))
+
+
 def same_program(a: Any, b: Any) -> None:
     """Two traced functions have the same operations and the same constants."""
     assert str(a.jaxpr) == str(b.jaxpr)
@@ -156,7 +170,10 @@ def test_steps_alike_however_it_is_run(name: str, subtests: pytest.Subtests):
     with subtests.test("and its first step, parameter by parameter"):
         expected = [np.asarray(flat(problem, x, KEY)) for x in points[:2]]
         # Rounding goes with the size of the whole vector, of which some entries are small.
-        close(list(both["point"].values[1, 0, :2]), expected, atol=2e-6 * float(np.linalg.norm(expected[0])))
+        found, atol = list(both["point"].values[1, 0, :2]), 2e-6 * float(np.linalg.norm(expected[0]))
+        if not np.allclose(found[1], expected[1], rtol=2e-4, atol=atol):  # then the step may be one that amplifies it
+            atol += 2 * rounding_moves(as_method(entry.factory(**config)), problem)
+        close(found, expected, atol=atol)
     with subtests.test("the same key gives the same step"):
         again, anew = by_hand(as_method(entry.factory(**config)), problem, 0)
         close(points[:1], again, rtol=0, atol=0)
