@@ -16,6 +16,7 @@ from attractor.landscape import (
     filter_normalized,
     gradient_noise_scale,
     kernel_alignment,
+    lanczos_coefficients,
     linear_barrier,
     linear_cka,
     loss_slice,
@@ -322,3 +323,15 @@ def test_instruments_take_what_peers_do_not():
     np.testing.assert_allclose([low, high], np.linalg.eigvalsh(hessian)[[0, -1]], rtol=1e-3, atol=1e-4)
     kernel = np.asarray(jax.jit(lambda q: tangent_kernel(apply, q, tokens))(params))
     np.testing.assert_allclose(kernel, kernel.transpose(1, 0, 3, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_lanczos_recurrence_ends_where_the_krylov_space_does():
+    values = jnp.asarray([3.0, 3.0, -1.0, 0.5, 0.5])
+    start = jnp.asarray([1.0, -2.0, 0.5, 1.0, 3.0])
+    found = jax.jit(lambda s: lanczos_coefficients(lambda v: values * v, s, 5))(start)
+    np.testing.assert_allclose(np.linalg.eigvalsh(found[:3, :3]), [-1.0, 0.5, 3.0], atol=1e-4)
+    np.testing.assert_allclose(np.diag(found, 1)[2:], 0, atol=1e-6)
+    np.testing.assert_allclose(np.diag(found)[3:], found[2, 2])
+    weights = np.linalg.eigh(found)[1][0] ** 2
+    moment = np.sum(weights * np.linalg.eigvalsh(found) ** 2)
+    np.testing.assert_allclose(moment, jnp.sum(start**2 * values**2) / jnp.sum(start**2), rtol=1e-5)

@@ -125,6 +125,7 @@ from attractor.landscape.spectrum import (
     extreme_eigenvalues,
     gradient_subspace_fraction,
     hessian_spectrum,
+    lanczos_coefficients,
     robust_condition_number,
     spectral_density,
     subspace_overlap,
