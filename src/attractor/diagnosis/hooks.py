@@ -146,7 +146,7 @@ def as_rows(x: Tensor) -> Tensor:
 @torch.no_grad()
 def rms(x: Tensor) -> float:
     """Root mean square of all entries."""
-    return float(x.detach().float().square().mean().sqrt()) if x.numel() else NAN
+    return float(torch.linalg.vector_norm(x.detach(), dtype=torch.float32)) / x.numel() ** 0.5 if x.numel() else NAN
 
 
 @torch.no_grad()
@@ -158,7 +158,9 @@ def effective_rank(x: Tensor) -> float:
     possible = min(len(rows) - 1, rows.shape[1])
     if possible < 4 or not bool(torch.isfinite(rows).all()):
         return NAN
-    sigma = torch.linalg.svdvals(rows - rows.mean(0))
+    centered = (rows - rows.mean(0)).double()  # for the squares of singular values, which are quicker to have
+    gram = centered @ centered.T if len(rows) <= rows.shape[1] else centered.T @ centered
+    sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     if float(sigma.sum()) <= 1e-12:
         return 0.0
     p = sigma / sigma.sum()

@@ -37,6 +37,7 @@ from attractor.diagnosis.signs import Layer, Signs, median
 
 FIRST = 8  # steps that are looked at in any case, and
 LAST = 5  # looks that a unit has to sleep through to be called dead
+RANKS = 8  # looks, of which one finds ranks, the dearest of all
 EARLY = 32  # values of a layer that are kept from the start, as many as from the end
 
 
@@ -76,6 +77,7 @@ class Monitor:
         self._step = 0
         self._layers: dict[str, _History] = {}
         self._look: Look | None = None
+        self._looks = 0
         self._looked = self._called = False  # in this step
         self._inputs: tuple[tuple, dict[str, Any]] = (), {}
         self._gradients: tuple[int, list[Tensor]] | None = None  # of the last look, for the noise
@@ -176,7 +178,8 @@ class Monitor:
             started = self._recorder.clock()
             self._looked = True
             self._see_inputs(args, kwargs)
-            self._look = Look(model)
+            self._look = Look(model, ranks=self._looks % RANKS == 0)
+            self._looks += 1
             self._look.__enter__()
             self._took(started)
 
@@ -192,7 +195,12 @@ class Monitor:
             self._took(started)
         # Before the optimizer carries it into the weights; elsewhere than on the CPU it would have to be waited for.
         watched = model.training and torch.is_grad_enabled() and not self._origin
-        if watched and found is not None and found.device.type == "cpu" and not bool(found.detach().sum().isfinite()):
+        if (
+            watched
+            and found is not None
+            and found.device.type == "cpu"
+            and not math.isfinite(float(found.detach().sum()))
+        ):
             self._operation, self._origin = origin(model, *self._inputs)
 
     def _see_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
