@@ -1,5 +1,6 @@
 """Looks into a PyTorch model's forward pass: what its nonlinearities put out, and where a number stops being finite."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -217,10 +218,8 @@ def origin(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[str, 
     buffers = {name: b.clone() for name, b in model.named_buffers()}
     mode = _Finite()
     try:
-        with torch.random.fork_rng(devices=[]), mode:
+        with contextlib.suppress(_Found), torch.random.fork_rng(devices=[]), mode:
             torch.func.functional_call(model, buffers, args, kwargs)
-    except _Found:
-        pass
     finally:
         for handle in handles:
             handle.remove()
