@@ -18,6 +18,15 @@ from attractor.torch import Optimizer  # noqa: E402
 BATCHES = np.random.default_rng(0).integers(0, len(LABELS), (50, 32))
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """How many threads its products of matrices take depends on the machine's load, and their last bits on that."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def network():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))

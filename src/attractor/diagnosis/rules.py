@@ -353,7 +353,7 @@ def _rise(loss: np.ndarray) -> float:
     ),
     remedy="a learning rate 10 times smaller, or a warm-up",
     paper="sgd-dynamical-stability",
-    claim="runs-leave-beyond-it",
+    claim="threshold-is-the-trace",
 )
 def _large(signs: Signs) -> Seen | None:
     _, loss = signs.curve("loss")
