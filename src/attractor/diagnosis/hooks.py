@@ -168,12 +168,17 @@ def effective_rank(x: Tensor) -> float:
     return float(torch.exp(-(p * torch.log(p.clamp(min=1e-30))).sum())) / possible
 
 
-def first_tensor(tree: Any) -> Tensor | None:
-    """The first floating-point tensor of nested tuples, lists and dicts (or objects with fields, such as outputs)."""
+def tensors(tree: Any) -> list[Tensor]:
+    """All tensors of nested tuples, lists and dicts."""
     if isinstance(tree, Tensor):
-        return tree if tree.is_floating_point() else None
+        return [tree]
     children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
-    return next((found for child in children if (found := first_tensor(child)) is not None), None)
+    return [t for child in children for t in tensors(child)]
+
+
+def first_tensor(tree: Any) -> Tensor | None:
+    """The first of them that is floating-point."""
+    return next((t for t in tensors(tree) if t.is_floating_point()), None)
 
 
 class _Found(Exception):
@@ -194,10 +199,7 @@ class _Finite(TorchDispatchMode):
 
 
 def _all_finite(tree: Any) -> bool:
-    if isinstance(tree, Tensor):
-        return not tree.is_floating_point() or not tree.numel() or bool(torch.isfinite(tree).all())
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
-    return all(_all_finite(child) for child in children)
+    return all(not t.is_floating_point() or not t.numel() or bool(torch.isfinite(t).all()) for t in tensors(tree))
 
 
 @torch.no_grad()

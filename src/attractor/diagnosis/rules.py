@@ -287,20 +287,23 @@ def _vanishing(signs: Signs) -> Seen | None:
     remedy="smaller steps or biases, initial weights of variance 2 / (number of inputs), or leaky rectifiers",
 )
 def _dead(signs: Signs) -> Seen | None:
-    shares = {name: layer.dead for name, layer in signs.layers.items() if not math.isnan(layer.dead)}
+    more = ("exploding gradients", "step too large", "spike")
+    explained = RULES["dead units"].explains
+    return _share(signs, "dead", "units of {} are the same for all inputs", explained + more, explained)
+
+
+def _share(signs: Signs, field: str, words: str, at_first: tuple[str, ...], later: tuple[str, ...]) -> Seen | None:
+    """The layer with the largest share, as odds, so that 1 is far from one half; it may explain more if it was so at
+    the start."""
+    shares = {n: getattr(v, field) for n, v in signs.layers.items() if not math.isnan(getattr(v, field))}
     if not shares:
         return None
-    worst = max(shares, key=lambda n: shares[n])
-    from_start = not signs.layers[worst].first_dead < THRESHOLDS["dead"]
-    sentence = f"{_percent(shares[worst])} of the units of {worst} are the same for all inputs"
-    sentence += ", from the start." if signs.kind == "run" and from_start else "."
-    more = ("exploding gradients", "step too large", "spike") if from_start else ()
-    return Seen(*_odds(shares[worst], "dead"), sentence, worst, RULES["dead units"].explains + more)
-
-
-def _odds(share: float, threshold: str) -> tuple[float, float]:
-    """A share and its threshold as odds, so that 1 is far from one half."""
-    return share / max(1 - share, 1e-3), THRESHOLDS[threshold] / (1 - THRESHOLDS[threshold])
+    worst, limit = max(shares, key=lambda n: shares[n]), THRESHOLDS[field]
+    from_start = not getattr(signs.layers[worst], f"first_{field}") < limit
+    ending = ", from the start." if signs.kind == "run" and from_start else "."
+    sentence = f"{_percent(shares[worst])} of the {words.format(worst)}{ending}"
+    odds = shares[worst] / max(1 - shares[worst], 1e-3)
+    return Seen(odds, limit / (1 - limit), sentence, worst, at_first if from_start else later)
 
 
 @rule(
@@ -309,15 +312,9 @@ def _odds(share: float, threshold: str) -> tuple[float, float]:
     remedy="smaller initial weights, scaled inputs, or a normalization layer before the nonlinearity",
 )
 def _saturated(signs: Signs) -> Seen | None:
-    shares = {name: layer.saturated for name, layer in signs.layers.items() if not math.isnan(layer.saturated)}
-    if not shares:
-        return None
-    worst = max(shares, key=lambda n: shares[n])
-    from_start = not signs.layers[worst].first_saturated < THRESHOLDS["saturated"]
-    sentence = f"{_percent(shares[worst])} of the values of {worst} are at the ends of its range"
-    sentence += ", from the start." if signs.kind == "run" and from_start else "."
-    explained = RULES["saturated units"].explains
-    return Seen(*_odds(shares[worst], "saturated"), sentence, worst, explained if from_start else ())
+    return _share(
+        signs, "saturated", "values of {} are at the ends of its range", RULES["saturated units"].explains, ()
+    )
 
 
 # What the step does.

@@ -30,7 +30,7 @@ from attractor.checks import in_range
 from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.explain import explain
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.hooks import Look, first_tensor, origin, rms
+from attractor.diagnosis.hooks import Look, first_tensor, origin, rms, tensors
 from attractor.diagnosis.recorder import Recorder
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Layer, Signs, median
@@ -204,9 +204,9 @@ class Monitor:
             self._operation, self._origin = origin(model, *self._inputs)
 
     def _see_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
-        tensors = [t for t in _tensors((args, kwargs)) if t.ndim]
-        if tensors:
-            self._batches.append(len(tensors[0]))
+        given = [t for t in tensors((args, kwargs)) if t.ndim]
+        if given:
+            self._batches.append(len(given[0]))
         x = first_tensor((args, kwargs))
         if x is None or not x.ndim:
             return
@@ -368,10 +368,3 @@ def check(model: Any, optimizer: Any) -> None:
 
 def _trained(optimizer: torch.optim.Optimizer) -> set[int]:
     return {id(p) for group in optimizer.param_groups for p in group["params"]}
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    if isinstance(tree, Tensor):
-        return [tree]
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
-    return [t for child in children for t in _tensors(child)]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attractor.checks import in_range
 from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.findings import Diagnosis, Trial
-from attractor.diagnosis.hooks import first_tensor
+from attractor.diagnosis.hooks import first_tensor, tensors
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Signs, median
 from attractor.diagnosis.torch import Monitor, check
@@ -102,7 +102,7 @@ def take(loader: Iterable[Any]) -> list[Any]:
         raise TypeError(f"loader: expected an iterable of batches, got {type(loader).__name__}") from None
     if not batches:
         raise ValueError("loader: expected at least one batch, got none; an iterator that is used up gives no more")
-    shapes = [[tuple(t.shape) for t in _tensors(batch)] for batch in batches]
+    shapes = [[tuple(t.shape) for t in tensors(batch)] for batch in batches]
     if not shapes[0]:
         raise ValueError("loader: expected tensors in its batches, found none")
     if len(batches) > 1 and shapes[-1] != shapes[0] and [s[1:] for s in shapes[-1]] == [s[1:] for s in shapes[0]]:
@@ -121,13 +121,6 @@ def _as_numpy(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _as_numpy(value) for key, value in tree.items()}
     return tuple(map(_as_numpy, tree)) if isinstance(tree, list | tuple) else tree
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    if isinstance(tree, Tensor):
-        return [tree]
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
-    return [t for child in children for t in _tensors(child)]
 
 
 def _total(loss_fn: Callable[..., Tensor], batch: Any) -> Total:
