@@ -15,7 +15,7 @@ from attractor.feed.page_text import read_page
 PAPERS = [
     ("Descent at the Edge: Why Do Large Steps Help?", "Large steps are held to be unstable. " * 8 + "We show when."),
     ("h-Smoothness (Revisited), with 3.5 Times Fewer Steps", "We treat h, i.e. more. " * 9 + "Code: a.org/Code."),
-    ("MIRROR: Maps for e.g. Sparse Models", "Mirror maps fit the geometry (here: the simplex). " * 6 + "They gain 3.2%."),
+    ("MIRROR: Maps for e.g. Sparse Models", "Mirror maps fit the set (here: the simplex). " * 6 + "They gain 3.2%."),
     ("Learned Curvature", "Curvature is learned from data of 2.0 million runs. " * 6 + "Is it enough?"),
 ]  # fmt: skip
 HEADER = ["new", "Get trending papers in your email inbox!", "Subscribe", "Daily Papers"]
