@@ -459,6 +459,14 @@ def test_wrong_encodings_are_read_as_browsers_do():
     assert document.decoded(b"<a>\x93quoted\x94</a>", "utf-7") == "<a>“quoted”</a>"
 
 
+def test_one_damaged_letter_does_not_make_it_another_encoding():
+    text = up.rss([HARD, replace(HARD, number="2611.00008", title="Da\udcffmaged")])
+    body = text.encode("utf-8", "surrogateescape")
+    told = arxiv_rss.read(document.feed(document.decoded(body, "iso-8859-1")), NOW)
+    assert [e.title for e in told.entries] == [TITLE]
+    assert told.unread == ("title: expected readable letters, got 'Da\ufffdmaged'",)
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY a "haha"><!ENTITY b "&a;&a;">]>'
 
 

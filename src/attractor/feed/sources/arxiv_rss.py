@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources import document
-from attractor.feed.sources.page import Page, Source, Told, expect, one_of, read_each, subjects
+from attractor.feed.sources.page import Page, Source, Told, expect, one_of, read_items, subjects
 
 KINDS = ("new", "cross", "replace", "replace-cross")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -62,8 +62,7 @@ def read(found: document.Feed, now: datetime, announce: tuple[str, ...] = KINDS)
         now: This instant.
         announce: The kinds of announcement that are wanted.
     """
-    entries, unread = read_each(found.items, lambda item: _entry(item, now, announce))
-    return Told(tuple(entries), unread=unread, broken=found.broken, day=_day(found, now))
+    return replace(read_items(found, lambda item: _entry(item, now, announce)), day=_day(found, now))
 
 
 def _entry(item: Any, now: datetime, announce: tuple[str, ...]) -> Entry | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from attractor.feed.fetch import Fetcher
-from attractor.feed.sources import arxiv_api, arxiv_rss, feeds, huggingface, oai
+from attractor.feed.sources import arxiv_api, feeds, huggingface, oai
 from attractor.feed.sources.document import Unreadable, decoded, feed
 from attractor.feed.sources.page import Page, Source, Told, expect
 
@@ -72,8 +72,6 @@ def read(text: str, now: datetime) -> Told:
             raise Unreadable(f"the server said: {error}")
         return told
     found = feed(text)
-    if any("arxiv_announce_type" in item for item in found.items):
-        return arxiv_rss.read(found, now)
     if "opensearch_totalresults" in found.channel:
         return arxiv_api.read(found, now)[0]
     return feeds.of_feed(found, now)

@@ -80,7 +80,7 @@ def read(text: str, now: datetime) -> tuple[Told, str, str, str]:
     """
     from defusedxml import ElementTree
 
-    text, broken = whole_items(tidied(text))
+    text, broken, _ = whole_items(tidied(text))
     if broken:  # the token comes last, and without it there is no going on
         raise Unreadable(broken)
     root = ElementTree.fromstring(text)
