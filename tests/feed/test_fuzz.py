@@ -44,8 +44,8 @@ SOURCES = {
 TAG = re.compile(r"<[^<>]+>")
 ITEM = re.compile(r"<(item|entry|record)>.*?</\1>", re.DOTALL)
 JUNK = [
-    "", "\x00", "\x1b", "\ufeff", "<", "&", "&nbsp;", "&bogus;", "&#0;", "&#xD800;", "<x>", "</x>", "<!--", "<?x ?>", "]]>",
-    "<script>alert(1)</script>", "\ud800", "日本", "\u202e", "<item>", "</entry>", '"', "{", ",",
+    "", "\x00", "\x1b", "\ufeff", "<", "&", "&nbsp;", "&bogus;", "&#0;", "&#xD800;", "<x>", "</x>", "<!--",
+    "<?x ?>", "]]>", "<script>alert(1)</script>", "\ud800", "日本", "\u202e", "<item>", "</entry>", '"', "{", ",",
 ]  # fmt: skip
 DATES = [
     "",
@@ -113,6 +113,8 @@ def entity_bomb(text, draw):
 
 
 def deep(text, draw):
+    if text.lstrip()[:1] != "<":
+        return "[" * 30_000 + text
     at = draw.randrange(len(text) + 1)
     return text[:at] + "<a>" * 3000 + text[at:]
 

@@ -159,8 +159,8 @@ def entry(
         ValueError: if there is no title, one that is too long for a title, or one with letters that are damaged.
     """
     words = plain(title, TITLE + 1)
-    if len(words) > TITLE:
-        raise ValueError(f"title: expected at most {TITLE} characters, got {len(words)} or more")
+    if len(words) > TITLE or (isinstance(title, str) and len(title) > 8 * TITLE):
+        raise ValueError(f"title: expected at most {TITLE} characters, got {len(title)}")
     if DAMAGED in words:
         raise ValueError(f"title: expected readable letters, got {words[:80]!r}")
     number, text = arxiv_number(arxiv), plain(abstract)
