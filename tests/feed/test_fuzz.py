@@ -57,7 +57,7 @@ DATES = [
     "9" * 40,
 ]
 BOMB = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>'
-VALUES = [None, 5, -1, 10**40, True, [], {}, "", "\ud800", [None], {"name": 5}, "<b>x</b>", float("inf"), [[]]]
+VALUES = [None, 5, -1, 10**40, True, [], {}, "", "\ud800", [None], {"name": 5}, float("inf"), [[]]]
 
 
 # What a fault does to a document. The first kind leaves words as they are: what is read then has to be true.

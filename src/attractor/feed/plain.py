@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attractor.feed.entry import ARXIV, DOI, Entry
+from attractor.feed.extras import needs
 
 TITLE, ABSTRACT, NAME, LINK = 1_000, 50_000, 200, 2_000  # characters that are taken at most
 AUTHORS, CATEGORIES = 5_000, 50
@@ -48,13 +49,13 @@ def plain(text: Any, limit: int = ABSTRACT) -> str:
         if text == before:
             break
     else:
-        text = text.replace("<", " ")
+        text = " ".join(re.sub("[<&]", " ", text).split())
     return text[:limit].strip()
 
 
 def _decoded(text: str) -> str:
-    import nh3
-
+    with needs("feed"):
+        import nh3
     if MARKUP.search(text):
         text = MARKUP.sub(_spaced, _NO_MARKUP.sub("&lt;", re.sub(r"&(?!#?\w+;)", "&amp;", text)))
         text = html.unescape(nh3.clean(text, tags=set()))

@@ -106,8 +106,7 @@ def _local_day(text: Any) -> str | None:
 
 
 def _is_skipped(found: document.Feed, now: datetime) -> bool:
-    """Whether the feed says that there are no announcements on its day."""
-    skipped = re.findall("|".join(DAYS), str(found.channel.get("skipdays", "")) + str(found.channel.get("day", "")))
+    """Whether there are no announcements on the feed's day; its Atom form does not say which days those are."""
     day = _day(found, now)
     weekday = datetime.fromisoformat(day).weekday() if day else now.weekday()
-    return DAYS[weekday] in skipped
+    return DAYS[weekday] in (found.skip_days or DAYS[5:])

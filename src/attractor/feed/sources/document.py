@@ -8,6 +8,8 @@ from html.entities import html5
 from typing import Any
 from xml.parsers import expat
 
+from attractor.feed.extras import needs
+
 ITEMS = ("item", "entry")  # of RSS and of Atom
 ONCE = ("title", "guid", "id")  # what an item has one of
 DEEPEST = 100  # elements inside each other
@@ -30,12 +32,14 @@ class Feed:
         channel: What it says of itself, as `feedparser` names it.
         items: Its items, likewise.
         broken: Why it could not be read to its end, or ``""``.
+        skip_days: The weekdays on which there is nothing, as it says.
         doubled: How many items are left out that have two titles or two ids: two items that have run together.
     """
 
     channel: Any
     items: list[Any]
     broken: str
+    skip_days: tuple[str, ...] = ()
     doubled: int = 0
 
 
@@ -70,19 +74,19 @@ def feed(text: str) -> Feed:
 
     Raises:
         Unreadable: if it is no feed, declares entities, or nests too deeply.
-        ModuleNotFoundError: if feedparser is not installed.
+        ImportError: if feedparser is not installed.
     """
-    try:
+    with needs("feed"):
         import feedparser
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("feeds need feedparser, an optional extra: pip install 'attractor[feed]'") from error
     text, broken, doubled = whole_items(tidied(text))
     # A stream, since of a string feedparser asks whether it names a file. Markup is taken out later, from whatever
     # field it is in; feedparser would take the `<` of mathematics for it.
     told = feedparser.parse(io.BytesIO(text.encode()), sanitize_html=False, resolve_relative_uris=False)
     if not told.version and not told.entries:
         raise Unreadable("neither RSS nor Atom")
-    return Feed(told.feed, list(told.entries), broken, doubled)
+    skipped = re.search(r"<skipDays>(.{0,1000}?)</skipDays>", text, re.DOTALL)  # of which feedparser keeps the last
+    days = re.findall(r"<day>\s*(\w+)\s*</day>", skipped[1]) if skipped else []
+    return Feed(told.feed, list(told.entries), broken, tuple(days), doubled)
 
 
 def tidied(text: str) -> str:
