@@ -34,8 +34,8 @@ from attractor.papers.search import phrases, term_places
 
 HASHED = 128  # dimensions of the second half
 # Chosen on the tuned half of tests/feed/judged_queries.tsv.
-TOPICS_SHARE = 0.85  # of the topics in a likeness, where they know every word; the rest is the words'
-LIKENESS_WEIGHT = 2.0  # of the likeness in a search, against 1 for the highest BM25 that the query allows
+TOPICS_SHARE = 0.75  # of the topics in a likeness, where they know every word; the rest is the words'
+LIKENESS_WEIGHT = 1.0  # of the likeness in a search, against 1 for the highest BM25 that the query allows
 WHOLE_WEIGHT = 0.5  # added where an entry has all the words of the query
 FIELDS = "1.5, 1.0, 3.0"  # how much a word counts in title, abstract and authors
 MISSPELLED = 0.83  # least likeness, as difflib counts it, at which a word may be meant by one that is nowhere
@@ -177,7 +177,7 @@ def graph(dimensions: int) -> Any:
     """An empty graph of usearch for vectors of so many dimensions."""
     from usearch.index import Index as Graph
 
-    return Graph(ndim=dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=64, expansion_search=256)
+    return Graph(ndim=dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=32, expansion_search=256)
 
 
 def refresh(library: Library, progress: Callable[[int, int], None] | None = None) -> None:
