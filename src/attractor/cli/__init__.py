@@ -1,6 +1,6 @@
-"""The command line: ``attractor papers | show | cite | check | compare | diagnose | problems | methods | feed``."""
+"""The command line: a module per group of commands; importing it registers them."""
 
-from attractor.cli import check, compare, diagnose, draft, feed, importing, papers
+from attractor.cli import check, compare, diagnose, draft, feed, follow, importing, papers
 from attractor.cli.common import app, main
 
 __all__ = ["app", "main"]
