@@ -77,8 +77,8 @@ def test_atom(library):
     ours = parsed.entries[3]
     assert [a.name for a in ours.authors][::4] == ["Zhewei Yao", "Michael W. Mahoney"]
     assert [t.term for t in ours.tags] == ["cs.LG", "stat.ML"]
-    assert 'Runs here: <a href="https://papers.example.org/papers/adahessian">' in ours.content[0].value
-    assert "Near it, runs here" in parsed.entries[0].content[0].value
+    assert 'It runs here: <a href="https://papers.example.org/papers/adahessian">' in ours.content[0].value
+    assert "Near it, and runs here" in parsed.entries[0].content[0].value
     title = feed.findall(f"{A}entry")[2].findtext(f"{A}title")
     assert title == "Does sharpness <script>alert(1)</script> explain generalization?"  # plain text, and stays text
     assert all("<script" not in e.findtext(f"{A}content") for e in feed.iter(f"{A}entry"))

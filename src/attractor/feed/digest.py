@@ -115,7 +115,8 @@ def compose(
     for hits in found.values():
         follow, match = max(hits, key=lambda hit: hit[1].score)
         others = [f.name for f, _ in hits if f is not follow]
-        reason = ". ".join(filter(None, (match.reason.rstrip("."), f"Also for {_listed(others)}" if others else "")))
+        why = match.reason.rstrip(".")
+        reason = ". ".join(filter(None, (why[:1].upper() + why[1:], f"Also for {_listed(others)}" if others else "")))
         link = match.stored.entry.link
         link = link if link.startswith(("http://", "https://")) else base_url
         entries.append((match.score, match.stored, follow, reason, link))
@@ -125,17 +126,11 @@ def compose(
     shown = tuple(DigestEntry(stored, f.name, reason, runs_here(stored), link) for _, stored, f, reason, link in best)
     more = len(entries) - len(shown)
     running = sum(any(run.same for run in e.runs) for e in shown)
-    headline = f"{_counted(len(entries), 'new paper')}" if entries else "Nothing new"
-    headline += (
-        f", {running} of {'them' if len(entries) > 1 else 'which'} run here" if running and len(entries) > 1 else ""
-    )
-    headline += ", and it runs here" if running and len(entries) == 1 else ""
-    subject = (
-        headline
-        if not shown
-        else f"{shortened(clean(_lead(shown)), 70)}"
-        + (f" and {_counted(len(entries) - 1, 'more new paper')}" if len(entries) > 1 else "")
-    )
+    headline = _counted(len(entries), "new paper") if entries else "Nothing new"
+    if running:
+        headline += f", {running} of them run{'s' * (running == 1)} here" if len(entries) > 1 else ", and it runs here"
+    subject = shortened(clean(_lead(shown)), 70) if shown else headline
+    subject += f" and {_counted(len(entries) - 1, 'more new paper')}" if len(entries) > 1 else ""
     sections: dict[str, list[DigestEntry]] = {}
     titles = {follow.name: _said(follow) for follow in follows}
     for entry in shown:
@@ -199,7 +194,8 @@ def _templates() -> Any:
         "short": shortened,
         "look": lambda outcome: LOOKS.get(outcome, ("○", "open")),
         "wrap": lambda text: "\n".join(textwrap.wrap(text, 76, break_long_words=False, break_on_hyphens=False)),
-        "parts": lambda run: ", ".join(f"attractor.{part}" for part in run.parts),
+        "parts": lambda run: ", ".join(f"attractor.{part}" for part in run.parts[:2]),
+        "name": lambda run: shortened(run.title.split(": ")[0], 60),
     }
     return found
 

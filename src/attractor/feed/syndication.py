@@ -213,4 +213,4 @@ def _runs_html(runs: Runs, base_url: str) -> str:
     name = escape(shortened(runs.title, 90))
     if base_url:
         name = f'<a href="{escape(addresses.paper(base_url, runs.slug))}">{name}</a>'
-    return f"{'Runs here' if runs.same else 'Near it, runs here'}: {name} ({escape(runs.summary)})"
+    return f"{'It runs here' if runs.same else 'Near it, and runs here'}: {name} ({escape(runs.summary)})"
