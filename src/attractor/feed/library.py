@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, reduce
 from itertools import count
@@ -134,6 +134,7 @@ class Library:
         return rows[0] if rows else None
 
     def _add(self, entry: Entry) -> tuple[int, str]:
+        entry = _numbered(entry)
         found = self.find(entry)
         whole = reduce(merged, (s.entry for s in found), entry)
         what = "known" if [s.entry for s in found] == [whole] else "changed" if found else "new"
@@ -183,6 +184,12 @@ def slug_of(entry: Entry) -> str | None:
     """Its paper in the catalogue, by arXiv number or by title; `None` if it is not there."""
     numbers, titles = _known()
     return (numbers.get(entry.arxiv) if entry.arxiv else None) or titles.get(normal_title(entry.title))
+
+
+def _numbered(entry: Entry) -> Entry:
+    """With the arXiv number that the catalogue knows of it."""
+    slug = None if entry.arxiv else slug_of(entry)
+    return replace(entry, arxiv=catalogue()[slug].arxiv, link="") if slug else entry
 
 
 @cache
