@@ -88,7 +88,9 @@ def test_a_mail_program_needs_nothing_from_elsewhere(library):
 
 
 def test_a_long_digest_is_not_cut_off_by_gmail(library):
-    library.add([Entry(f"Sharpness in the case {i}", "Words & words. " * 40, ("A Name",) * 9) for i in range(40)], "test")
+    library.add(
+        [Entry(f"Sharpness in the case {i}", "Words & words. " * 40, ("A Name",) * 9) for i in range(40)], "test"
+    )
     found = of(library)
     assert len(found.entries) == 20
     assert len(found.html.encode()) < 102_000

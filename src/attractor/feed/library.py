@@ -66,7 +66,9 @@ class Library:
         """Close the file."""
         self.connection.close()
 
-    def add(self, entries: Iterable[Entry], source: str, day: str | None = None, votes: Sequence[int] = ()) -> Added:
+    def add(
+        self, entries: Iterable[Entry], source: str, day: str | None = None, votes: Sequence[int | None] = ()
+    ) -> Added:
         """Store entries, merged with what is known of the same papers: all of them, or none if one fails.
 
         A paper is the same by arXiv number, by DOI, or by a title that it was told of under before, where no number
@@ -76,7 +78,7 @@ class Library:
             entries: Any number.
             source: Who tells of them.
             day: On which day, ISO 8601; default: today, UTC.
-            votes: How many people liked each there; empty where the source does not say.
+            votes: How many people liked each there; empty, or `None` for one, where the source does not say.
         """
         day = day or datetime.now(UTC).date().isoformat()
         entries = list(entries)
