@@ -22,7 +22,8 @@ NOW = datetime(2026, 1, 7, 12, 0, tzinfo=UTC)  # a Wednesday
 PAPERS = [
     Entry("AdaHessian: An Adaptive Second Order Optimizer for Machine Learning", arxiv="2006.00719v3",
           published="2020-06-01", abstract="Curvature <b>&</b> sharpness, estimated by Hutchinson's method.",
-          categories=("cs.LG", "stat.ML"), authors=("Zhewei Yao", "Amir Gholami", "Sheng Shen", "Kurt Keutzer", "Michael W. Mahoney")),
+          categories=("cs.LG", "stat.ML"),
+          authors=("Zhewei Yao", "Amir Gholami", "Sheng Shen", "Kurt Keutzer", "Michael W. Mahoney")),
     Entry("Does sharpness <script>alert(1)</script> explain \x0bgeneralization?", doi="10.1000/a<b>",
           abstract="No & yes. " * 90, authors=("Zoë Ångström",)),
     Entry("Federated sharpness: Überraschung im Netz", arxiv="2601.00003", published="2026-01-02"),

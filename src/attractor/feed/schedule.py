@@ -4,6 +4,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -76,7 +77,7 @@ def run(
         scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(1)})
         options = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         for work, every in works:
-            trigger = IntervalTrigger(seconds=every.total_seconds(), timezone=UTC)
+            trigger = IntervalTrigger(seconds=max(1, round(every.total_seconds())), timezone=UTC)
             scheduler.add_job(job, trigger, [work], next_run_time=datetime.now(UTC), **options)
 
         def end(number: int, frame: FrameType | None) -> None:
@@ -105,8 +106,6 @@ def sync_work(library: Library, wait: Callable[[float], None]) -> list[str]:
 
 def send_work(library: Library, wait: Callable[[float], None], mailer: Mailer) -> list[str]:
     """Send what is due, unless asked to end; what became of each digest."""
-    from dataclasses import replace
-
     from attractor.feed.digest import send_due
 
     sent = send_due(library, replace(mailer, sleep=wait), datetime.now(UTC))

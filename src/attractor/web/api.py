@@ -1,0 +1,217 @@
+"""The JSON API: the objects that the command line prints with ``--json``."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from attractor.feed import Library
+from attractor.papers import ROOMS, find, rows
+from attractor.papers.citation import bibtex
+from attractor.web import incoming, orders
+from attractor.web.jobs import Full, Job
+
+Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Slug = Annotated[str, Path(description="A paper's short name.", max_length=100, examples=["adahessian"])]
+Number = Annotated[str, Path(description="A job's id.", pattern="^[0-9a-f]{16}$")]
+
+
+class Problem(BaseModel):
+    """What went wrong, in one sentence."""
+
+    detail: str
+
+
+class CheckOrder(BaseModel):
+    """Run the claims of a paper."""
+
+    model_config = ConfigDict(extra="forbid")
+    slug: str = Field(max_length=100, examples=["adahessian"])
+
+
+class CompareOrder(BaseModel):
+    """Tune every method with the same budget, and measure the winners on fresh seeds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    problem: str = Field(max_length=100, examples=["digits-mlp"])
+    methods: list[Annotated[str, Field(max_length=100)]] = Field(min_length=1, max_length=orders.METHODS)
+    steps: int = Field(0, ge=0, le=orders.LIMITS["steps"][1], description="0: the problem's own.")
+    seeds: int = Field(8, ge=orders.LIMITS["seeds"][0], le=orders.LIMITS["seeds"][1])
+    budget: int = Field(8, ge=orders.LIMITS["budget"][0], le=orders.LIMITS["budget"][1])
+
+
+def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that an operation may answer."""
+    return {code: {"model": Problem} for code in (400, 422, *codes)}
+
+
+def house(request: Request) -> Any:
+    """What the server holds."""
+    return request.app.state.house
+
+
+House = Annotated[Any, Depends(house)]
+router = APIRouter(prefix="/api/v1")
+
+
+@router.get("/papers", tags=["papers"], responses=answers())
+async def list_papers(
+    house: House,
+    query: Annotated[str | None, Query(max_length=300, description="Words or a sentence.")] = None,
+    room: Annotated[str | None, Query(max_length=40)] = None,
+    status: Annotated[str | None, Query(max_length=40)] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
+) -> Rows:
+    """Papers found by meaning: `attractor papers QUERY --json`."""
+    await house.stale_known.wait()
+    return await _given(rows.papers, query, room, status, limit)
+
+
+@router.get("/papers/{slug}", tags=["papers"], responses=answers(404))
+async def show_paper(house: House, slug: Slug) -> Row:
+    """What a paper claims, and what was measured: `attractor show SLUG --json`."""
+    return await _given(rows.details, slug)
+
+
+@router.get("/papers/{slug}/bibtex", tags=["papers"], response_class=PlainTextResponse, responses=answers(404))
+async def cite_paper(slug: Slug) -> str:
+    """A paper as BibTeX: `attractor cite SLUG`."""
+    return await _given(lambda: bibtex(find(slug)))
+
+
+@router.get("/rooms", tags=["papers"])
+async def list_rooms() -> dict[str, str]:
+    """The rooms of the house, and what each is about."""
+    return ROOMS
+
+
+@router.get("/methods", tags=["registry"], responses=answers(404))
+async def list_methods(house: House, room: Annotated[str | None, Query(max_length=40)] = None) -> Rows:
+    """The registered methods: `attractor methods --json`."""
+    await house.loaded.wait()
+    if room is not None:
+        await _given(rows.select, None, room)
+    return [m for m in house.registry["methods"] if room in (None, m["room"])]
+
+
+@router.get("/problems", tags=["registry"])
+async def list_problems(house: House) -> Rows:
+    """The registered problems: `attractor problems --json`."""
+    await house.loaded.wait()
+    return house.registry["problems"]
+
+
+@router.get("/feed", tags=["feed"], responses=answers())
+async def list_feed(
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[int | None, Query(ge=1, le=2**62, description="Only papers with smaller numbers.")] = None,
+) -> Rows:
+    """Papers that came in, newest first."""
+
+    def newest() -> Rows:
+        if not incoming.exists():
+            return []
+        with Library() as library:
+            where = ("id < ?", (before,)) if before is not None else ("1", ())
+            found = incoming.told(library, library.select(*where, order=f"id DESC LIMIT {limit}"))
+        return [_news(n) for n in found]
+
+    return await run_in_threadpool(newest)
+
+
+def _news(n: incoming.News) -> Row:
+    s = n.stored
+    row = {"id": s.id, "uid": s.uid, "added": s.added, "changed": s.changed, "slug": s.slug, "votes": n.votes}
+    return {**row, **s.entry.asdict(), "runs": [r.slug for r in n.runs]}
+
+
+@router.get("/feed/status", tags=["feed"])
+async def feed_status() -> Row:
+    """How the sources fare: `attractor feed status --json`; `{"ok": null}` where there is no feed."""
+
+    def fares() -> Row:
+        if not incoming.exists():
+            return {"ok": None}
+        from attractor.feed import sync
+
+        with Library() as library:
+            return sync.status(library)
+
+    return await run_in_threadpool(fares)
+
+
+@router.get("/jobs", tags=["work"])
+async def list_jobs(house: House) -> Rows:
+    """What was asked to be done, newest first."""
+    return [_job(j) for j in house.jobs.every("check", "compare")]
+
+
+@router.get("/jobs/{number}", tags=["work"], responses=answers(404))
+async def show_job(house: House, number: Number) -> Row:
+    """How far a job is, and what came of it."""
+    return _job(_find(house, number))
+
+
+@router.delete("/jobs/{number}", tags=["work"], responses=answers(403, 404, 429))
+async def cancel_job(house: House, number: Number, request: Request) -> Row:
+    """Cancel a job; one that is done stays as it is."""
+    _may(house, request, "change")
+    found = _find(house, number)
+    await house.jobs.cancel(found)
+    return _job(found)
+
+
+@router.post("/checks", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429, 503))
+async def check(house: House, order: Annotated[CheckOrder, Body()], request: Request) -> Row:
+    """Run a paper's claims here; the job tells how it goes."""
+    _may(house, request, "work")
+    return _submit(house, await _given(orders.check, order.slug))
+
+
+@router.post("/comparisons", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429, 503))
+async def compare(house: House, order: Annotated[CompareOrder, Body()], request: Request) -> Row:
+    """Compare methods on a problem here; the job tells how it goes."""
+    _may(house, request, "work")
+    await house.loaded.wait()
+    return _submit(house, await _given(lambda: orders.compare(house.registry, **order.model_dump())))
+
+
+def _may(house: Any, request: Request, limit: Literal["work", "change"]) -> None:
+    if house.settings.public:
+        raise HTTPException(403, "Visitors start no work here: the server was started with --public.")
+    # A form on another site can send text, and only a script of this site JSON.
+    if request.method == "POST" and "json" not in request.headers.get("content-type", ""):
+        raise HTTPException(422, "expected content-type application/json")
+    house.limits[limit].check(request)
+
+
+def _submit(house: Any, order: dict[str, Any]) -> Row:
+    try:
+        return _job(house.jobs.submit(order))
+    except Full as error:
+        raise HTTPException(503, str(error), {"Retry-After": "60"}) from error
+
+
+def _find(house: Any, number: str) -> Job:
+    found = house.jobs.get(number)
+    if found is None or found.order["kind"] == "diagnose":
+        raise HTTPException(404, f"no job {number}")
+    return found
+
+
+def _job(job: Job) -> Row:
+    data = job.asdict()
+    kind = data["order"]["kind"]
+    address = {"report": f"/jobs/{job.id}/report"} if kind == "compare" and job.state == "done" else {}
+    return {**data, **address}
+
+
+async def _given(make: Any, *given: Any) -> Any:
+    """What the library answers; what it refuses is the caller's mistake."""
+    try:
+        return await run_in_threadpool(make, *given)
+    except ValueError as error:
+        raise HTTPException(404 if str(error).startswith("unknown ") else 400, str(error)) from error
