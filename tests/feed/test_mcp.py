@@ -32,17 +32,14 @@ def answer(result):
     return data["result"] if set(data) == {"result"} else data
 
 
-def test_search_show_and_check():
-    found, shown, checked = asked(
-        ("search", {"query": "Adam with curvature from Hessian probes", "limit": 3}),
-        ("show", {"slug": "adahessian"}),
-        ("check", {"slug": "symmetric-cross-entropy", "claim": None}) if False else ("show", {"slug": "adamp"}),
+def test_search_and_show():
+    found, shown = asked(
+        ("search", {"query": "Adam with curvature from Hessian probes", "limit": 3}), ("show", {"slug": "adahessian"})
     )
     assert [row["slug"] for row in found][:1] == ["adahessian"]
     assert len(found) == 3
     assert found[0]["gist"]
     assert shown == json.loads(json.dumps(rows.details("adahessian")))
-    assert checked["slug"] == "adamp"
 
 
 def test_check_runs_the_claims(monkeypatch):
@@ -58,14 +55,11 @@ def test_check_runs_the_claims(monkeypatch):
 
 
 def test_feed(library):
-    newest, followed, searched = asked(
-        ("feed", {"limit": 2}), ("feed", {"follow": "federated"}), ("feed", {"follow": "federated", "limit": 1})
-    )
+    newest, followed = asked(("feed", {"limit": 2}), ("feed", {"follow": "federated"}))
     assert [row["arxiv"] for row in newest] == ["2601.00004", "2601.00003"]
     assert {row["arxiv"] for row in followed} == {"2601.00004", "2601.00003"}
     assert followed[0]["reason"]
-    assert len(searched) == 1
-    assert newest[0]["runs"] == [] or newest[0]["runs"][0]["slug"]
+    assert all(run["slug"] and run["summary"] for row in newest for run in row["runs"])
 
 
 def test_what_cannot_be_is_told_to_the_model(library):
