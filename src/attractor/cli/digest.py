@@ -27,6 +27,7 @@ def digest(
 ) -> None:
     """What is new for follows, as a page or as mail. Exit code 1 if a digest could not be sent."""
     from attractor.feed import Library, follows, mail
+    from attractor.feed.database import BusyError
     from attractor.feed.digest import compose, send_due
     from attractor.names import unknown
     from attractor.progress import task
@@ -55,7 +56,11 @@ def digest(
             return None
         mailer = mail.Mailer()
         with task("sending", 1, "round") as advance:
-            sent = send_due(library, mailer, now, only=to)
+            try:
+                sent = send_due(library, mailer, now, only=to)
+            except BusyError as error:
+                out.print(f"nothing to do: {error}", highlight=False, markup=False, soft_wrap=True)
+                raise typer.Exit(0) from error
             advance(1)
     if as_json:
         print_json([vars(s) for s in sent])
@@ -67,7 +72,8 @@ def digest(
             if s.answer and s.state != "sent":
                 out.print(f"  {s.answer}", highlight=False, markup=False, soft_wrap=True)
         if not sent:
-            err.print("no digest is due" if to is None else f"{to} has had the digest of today, or of this week")
+            said = "no digest is due" if to is None else f"{to} has had the digest of today, or of this week"
+            out.print(said, highlight=False, soft_wrap=True)  # no error: cron would send it by mail
     raise typer.Exit(int(any(s.state not in ("sent", "nothing") for s in sent)))
 
 
