@@ -1,11 +1,8 @@
 """What the tests of outgoing things share: a library of papers with known days, a mail server that answers as told."""
 
 import contextlib
-import importlib.util
 import socket
 import ssl
-import sys
-import types
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -51,12 +48,7 @@ def filled(path) -> Library:
 
 
 @pytest.fixture
-def library(tmp_path, monkeypatch):
-    for name, fake in (("follows", _follows), ("placement", _placement)):
-        if importlib.util.find_spec(f"attractor.feed.{name}") is None:
-            module = fake()
-            monkeypatch.setitem(sys.modules, f"attractor.feed.{name}", module)
-            monkeypatch.setattr(f"attractor.feed.{name}", module, raising=False)
+def library(tmp_path):
     with filled(tmp_path / "home" / "feed.sqlite") as library:
         yield library
 
@@ -142,53 +134,3 @@ def mail_server(box, tmp_path, security="starttls", login=("user", "pass word"),
 def mailer(settings, waited=None):
     """A mailer that waits for nobody; ``waited`` gets the seconds."""
     return Mailer(settings, sleep=(waited if waited is not None else []).append)
-
-
-def _follows():
-    """A stand-in with the agreed interface: rules are single words, looked for in titles and abstracts."""
-    module = types.ModuleType("attractor.feed.follows")
-
-    @dataclass(frozen=True)
-    class Follow:
-        name: str
-        kind: str
-        query: str
-
-    @dataclass(frozen=True)
-    class Match:
-        stored: object
-        score: float
-        reason: str
-
-    def table(library):
-        library.connection.execute(
-            "CREATE TABLE IF NOT EXISTS follows (name TEXT PRIMARY KEY, kind TEXT, query TEXT, since TEXT)"
-        )
-        return library.connection
-
-    def add(library, follow):
-        table(library).execute("INSERT INTO follows VALUES (?, ?, ?, '')", (follow.name, follow.kind, follow.query))
-
-    def remove(library, name):
-        table(library).execute("DELETE FROM follows WHERE name = ?", (name,))
-
-    def every(library):
-        return [
-            Follow(r["name"], r["kind"], r["query"])
-            for r in table(library).execute("SELECT * FROM follows ORDER BY rowid")
-        ]
-
-    def matches(library, follow, since=None, limit=50):
-        found = library.select("(title || abstract LIKE ?) AND added >= ?", (f"%{follow.query}%", since or ""))
-        return [Match(s, 1 / (i + 2), f"it says {follow.query}") for i, s in enumerate(found[:limit])]
-
-    vars(module).update(Follow=Follow, Match=Match, add=add, remove=remove, every=every, matches=matches)
-    return module
-
-
-def _placement():
-    module = types.ModuleType("attractor.feed.placement")
-    module.place = lambda entry: types.SimpleNamespace(
-        room="optim", papers=(("adamp", 0.8), ("adahessian", 0.5)), parts=("optim.adamp",), novelty=0.4
-    )
-    return module

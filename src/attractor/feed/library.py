@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache, reduce
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from attractor.feed.database import connect, now, transaction
 from attractor.feed.entry import Entry, compatible, merged, normal_title
@@ -35,6 +36,11 @@ class Stored:
     slug: str | None
     added: str
     changed: str
+
+    def asdict(self) -> dict[str, Any]:
+        """Its fields and the entry's, as JSON takes them."""
+        own = {name: value for name, value in vars(self).items() if name != "entry"}
+        return {**own, **self.entry.asdict()}
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,9 @@ class Library:
         else:
             kept = found[0].id
             for other in found[1:]:
+                # Where there are two opinions, the newer one stands.
+                older = "DELETE FROM opinions WHERE entry = ? AND at < (SELECT at FROM opinions WHERE entry = ?)"
+                self.connection.execute(older, (kept, other.id))
                 for table in ("names", "sightings", "opinions"):
                     self.connection.execute(f"UPDATE OR IGNORE {table} SET entry = ? WHERE entry = ?", (kept, other.id))
                 self.connection.execute("DELETE FROM entries WHERE id = ?", (other.id,))

@@ -83,8 +83,9 @@ class Settings:
     def __post_init__(self):
         for name in ("host", "sender"):
             if not getattr(self, name):
+                variable = f"{ENVIRONMENT}{name.upper()}"
                 raise ValueError(
-                    f"mail: {name} is not set; see {path()} in docs/feed.md, or {ENVIRONMENT}{name.upper()}"
+                    f"mail: {name} is not set: write it to {path()} (docs/feed.md says how), or set {variable}"
                 )
         if self.security not in SECURITIES:
             raise ValueError(f"mail: security: expected one of {', '.join(SECURITIES)}, got {self.security!r}")
@@ -105,10 +106,10 @@ class Settings:
             ValueError: if others can read the file, a name is unknown, or something is missing.
         """
         known = [f.name for f in fields(cls)]
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"host": "", "sender": ""}
         if path().exists():
             try:
-                found = tomllib.loads(private(path()))
+                found |= tomllib.loads(private(path()))
             except tomllib.TOMLDecodeError as error:
                 raise ValueError(f"{path()}: {error}") from error
             if other := sorted(found.keys() - set(known)):
@@ -120,7 +121,7 @@ class Settings:
                 found |= {name: kind(found[name])} if name in found else {}
             except ValueError as error:
                 raise ValueError(f"mail: {name}: expected a number, got {found[name]!r}") from error
-        return cls(**{"host": "", "sender": ""} | found)
+        return cls(**found)
 
     @property
     def domain(self) -> str:
