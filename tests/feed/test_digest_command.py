@@ -1,8 +1,13 @@
 """The commands for what goes out, as a person and a script use them."""
 
 import json
+import os
+import re
+import shlex
+from pathlib import Path
 
 import pytest
+import typer
 from outgoing import Box, library, mail_server
 from typer.testing import CliRunner
 
@@ -83,3 +88,22 @@ def test_bad_usage_says_what_to_do(library, tmp_path):
     assert "did you mean 'sharp'" in run("subscribe", "a@example.org", "sharpp", code=ValueError)
     assert "has not confirmed" in run("unsubscribe", "a@example.org", code=ValueError)
     assert str(mail.path()) in run("daemon", code=ValueError)
+
+
+def test_every_command_in_the_documentation_exists():
+    text = (Path(__file__).parents[2] / "docs" / "feed.md").read_text()
+    commands = typer.main.get_command(app)
+    for line in re.findall(r"attractor ((?:[a-z]+ ?)+)", "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S))):
+        group, first, *rest = commands, *line.split()
+        assert first in group.commands, line
+        inner = group.commands[first]
+        if rest and getattr(inner, "commands", None) and first != "follow":
+            assert rest[0] in inner.commands, line
+
+
+def test_every_option_in_the_documentation_exists(library):
+    """Its digest commands are read as they stand; what they need is made first."""
+    text = (Path(__file__).parents[2] / "docs" / "feed.md").read_text()
+    for line in re.findall(r"^attractor (subscribe .*?|digest --preview \S+)(?:\s+#.*)?$", text, re.M):
+        words = shlex.split(line.replace("sharpness", "sharp").replace("new.html", os.devnull))
+        run(*words, *(["--confirmed"] if words[0] == "subscribe" else []))

@@ -247,7 +247,8 @@ library, after, port = Library(Path(sys.argv[2])), int(sys.argv[3]), int(sys.arg
 done = 0
 def count(statement):
     global done
-    done += "sends" in statement.split()[:3] or "UPDATE subscribers" in statement or (done > 0 and statement == "COMMIT")
+    writes = "sends" in statement.split()[:3] or "UPDATE subscribers" in statement
+    done += writes or (done > 0 and statement == "COMMIT")
     if done == after:
         os.kill(os.getpid(), signal.SIGKILL)
 if after:

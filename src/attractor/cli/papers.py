@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from attractor.cli.common import COLORS, AsJson, app, out, print_json
+from attractor.cli.common import COLORS, AsJson, app, known_rooms, out, print_json
 from attractor.cli.common import err as errors
 from attractor.papers import Verdict, find, record, rows, written
 from attractor.papers.citation import bibtex
