@@ -73,6 +73,11 @@ def test_since_then_and_what_was_told(library):
     assert "it runs here" in of(library, since=ADDED[0], told=frozenset(of(library, since=ADDED[1]).papers)).text
 
 
+def test_days_are_those_of_the_reader(library):
+    assert "Since Monday, 5 January 2026" in of(library, since="2026-01-05T22:00:00+00:00").text
+    assert "Since Tuesday, 6 January 2026" in of(library, since="2026-01-05T22:00:00+00:00", zone="Asia/Tokyo").text
+
+
 def test_what_does_not_fit_is_counted_and_not_told_again(library):
     found = of(library, limit=1)
     assert (len(found.entries), len(found.papers)) == (1, 4)

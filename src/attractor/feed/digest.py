@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from attractor.feed import addresses, mail
 from attractor.feed.database import alone, transaction
@@ -90,6 +91,7 @@ def compose(
     told: frozenset[str] = frozenset(),
     unsubscribe: str = "",
     limit: int = SHOWN,
+    zone: str = "UTC",
 ) -> Digest:
     """What came in for these follows since then.
 
@@ -103,6 +105,7 @@ def compose(
         told: Uids that are no news.
         unsubscribe: The link that ends it; ``""``: none is shown.
         limit: Papers shown at most; the rest is counted.
+        zone: The reader's time zone, in which days are named.
     """
     from attractor.feed.follows import matches
 
@@ -139,10 +142,10 @@ def compose(
         "subject": subject,
         "headline": headline,
         "preview": " · ".join(shortened(e.stored.entry.title, 60) for e in shown[:3]),
-        "span": f"Since {_day(since)}",
+        "span": f"Since {_day(since, zone)}",
         "sections": list(sections.items()),
         "more": more,
-        "names": _listed([follow.name for follow in follows]),
+        "names": _listed([follow.name for follow in follows]) or "nothing any more",
         "unsubscribe": unsubscribe,
         "base_url": base_url,
         "page": lambda slug: addresses.paper(base_url, slug),
@@ -171,8 +174,8 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1] if names else "")))
 
 
-def _day(instant: str) -> str:
-    day = datetime.fromisoformat(instant)
+def _day(instant: str, zone: str) -> str:
+    day = datetime.fromisoformat(instant).astimezone(ZoneInfo(zone))
     return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
@@ -308,6 +311,7 @@ def _send(library: Library, mailer: Mailer, now: datetime, chosen: list[Subscrib
             (datetime.fromisoformat(subscriber.since) - OVERLAP).isoformat(timespec="seconds"),
             mailer.settings.url,
             told=mail.told(library, subscriber),
+            zone=subscriber.zone,
             unsubscribe=addresses.unsubscribe(mailer.settings.url, unsubscribe_token(subscriber)),
         )
         name = message_id(subscriber, period, mailer.settings)
