@@ -163,6 +163,17 @@ def test_what_cannot_be_is_refused_by_name(library, change, named):
         subscribe(library, **said)
 
 
+def test_a_link_does_not_get_longer_than_mail_programs_take(library):
+    from attractor.feed import follows
+
+    names = [f"{'sharpness ' * 9}{i:02d}" for i in range(30)]
+    for name in names:
+        follows.add(library, follows.Follow(name, "keywords", "sharpness"))
+    assert len(subscribe(library, "a@example.org", names[:12])) <= 1800
+    with pytest.raises(ValueError, match="too long for one link"):
+        subscribe(library, "a@example.org", names)
+
+
 def reader(every="daily", zone="UTC", hour=7, confirmed="2020-01-01T00:00:00+00:00"):
     return Subscriber(1, "a@example.org", ("sharp",), every, zone, hour, True, confirmed, confirmed)
 

@@ -30,6 +30,7 @@ VALID = timedelta(hours=48)  # a link to confirm
 LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 FOLLOWS = 50  # at most, a subscriber
+LONGEST = 1_800  # characters of a token: some mail programs cut links at 2,048
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def subscribe(
         now: Default: this instant. The token is valid for 48 hours.
 
     Raises:
-        ValueError: for what is no address, an unknown follow, rhythm, zone or hour.
+        ValueError: for what is no address, an unknown follow, rhythm, zone or hour, or more names than a link holds.
     """
     email = address(email)
     if every not in EVERY:
@@ -130,7 +131,10 @@ def subscribe(
             raise unknown("follow", name, known, f"there are {', '.join(known) or 'none yet'}; see `attractor follow`")
     now = now or datetime.now(UTC)
     said = {"email": email, "follows": follows, "every": every, "zone": zone, "hour": hour, "quiet": quiet}
-    return sign("confirm", {**said, "asked": now.timestamp()})
+    token = sign("confirm", {**said, "asked": now.timestamp()})
+    if len(token) > LONGEST:
+        raise ValueError(f"follows: the names of {len(follows)} are too long for one link; choose fewer")
+    return token
 
 
 def confirm(library: Library, token: str, *, now: datetime | None = None) -> Subscriber:
