@@ -10,11 +10,13 @@ from starlette.concurrency import run_in_threadpool
 from attractor.feed import Library
 from attractor.papers import ROOMS, find, rows
 from attractor.papers.citation import bibtex
+from attractor.papers.record import Status
 from attractor.web import incoming, orders
 from attractor.web.jobs import Full, Job
 
 Rows = list[dict[str, Any]]
 Row = dict[str, Any]
+Room = Literal[tuple(ROOMS)]  # pyright: ignore[reportInvalidTypeForm]
 Slug = Annotated[str, Path(description="A paper's short name.", max_length=100, examples=["adahessian"])]
 Number = Annotated[str, Path(description="A job's id.", pattern="^[0-9a-f]{16}$")]
 
@@ -61,8 +63,8 @@ router = APIRouter(prefix="/api/v1")
 async def list_papers(
     house: House,
     query: Annotated[str | None, Query(max_length=300, description="Words or a sentence.")] = None,
-    room: Annotated[str | None, Query(max_length=40)] = None,
-    status: Annotated[str | None, Query(max_length=40)] = None,
+    room: Room | None = None,
+    status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
 ) -> Rows:
     """Papers found by meaning: `attractor papers QUERY --json`."""
@@ -89,11 +91,9 @@ async def list_rooms() -> dict[str, str]:
 
 
 @router.get("/methods", tags=["registry"], responses=answers(404))
-async def list_methods(house: House, room: Annotated[str | None, Query(max_length=40)] = None) -> Rows:
+async def list_methods(house: House, room: Room | None = None) -> Rows:
     """The registered methods: `attractor methods --json`."""
     await house.loaded.wait()
-    if room is not None:
-        await _given(rows.select, None, room)
     return [m for m in house.registry["methods"] if room in (None, m["room"])]
 
 
@@ -164,14 +164,14 @@ async def cancel_job(house: House, number: Number, request: Request) -> Row:
     return _job(found)
 
 
-@router.post("/checks", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429, 503))
+@router.post("/checks", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429))
 async def check(house: House, order: Annotated[CheckOrder, Body()], request: Request) -> Row:
     """Run a paper's claims here; the job tells how it goes."""
     _may(house, request, "work")
     return _submit(house, await _given(orders.check, order.slug))
 
 
-@router.post("/comparisons", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429, 503))
+@router.post("/comparisons", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429))
 async def compare(house: House, order: Annotated[CompareOrder, Body()], request: Request) -> Row:
     """Compare methods on a problem here; the job tells how it goes."""
     _may(house, request, "work")
@@ -192,7 +192,7 @@ def _submit(house: Any, order: dict[str, Any]) -> Row:
     try:
         return _job(house.jobs.submit(order))
     except Full as error:
-        raise HTTPException(503, str(error), {"Retry-After": "60"}) from error
+        raise HTTPException(429, str(error), {"Retry-After": "60"}) from error
 
 
 def _find(house: Any, number: str) -> Job:
@@ -213,5 +213,7 @@ async def _given(make: Any, *given: Any) -> Any:
     """What the library answers; what it refuses is the caller's mistake."""
     try:
         return await run_in_threadpool(make, *given)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
     except ValueError as error:
         raise HTTPException(404 if str(error).startswith("unknown ") else 400, str(error)) from error

@@ -104,7 +104,9 @@ async def _asked(handler: Handler, *given: Any) -> Response:
     try:
         return await handler(*given)
     except Full as error:
-        raise HTTPException(503, str(error), {"Retry-After": "60"}) from error
+        raise HTTPException(429, str(error), {"Retry-After": "60"}) from error
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
     except ValueError as error:  # the library says what was wrong, and what is accepted
         raise HTTPException(404 if str(error).startswith("unknown ") else 400, str(error)) from error
 
