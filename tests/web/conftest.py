@@ -16,7 +16,8 @@ from attractor.web import catalogue, jobs
 
 METHODS = [
     {
-        "name": name, "needs": "Minimization", "space": {"learning_rate": "0.0001…1 log"}, "paper": paper, "room": "optim",
+        "name": name, "needs": "Minimization", "space": {"learning_rate": "0.0001…1 log"}, "paper": paper,
+        "room": "optim",
         "cost": {"state_bytes_per_parameter": state, "gradients_per_step": cost}, "summary": f"{name}, a method.",
     }
     for name, paper, state, cost in (("adam", None, 8.0, 1.04), ("sgd", None, 0.0, 1.0), ("lion", "lion-k", 4.0, 1.02))

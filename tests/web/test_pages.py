@@ -10,9 +10,10 @@ from attractor.papers.citation import bibtex
 from attractor.web.app import Settings
 
 PAGES = (
-    "/", "/papers", "/papers?q=sharpness", "/papers?room=optim&state=holds", "/papers/adahessian", "/papers/gae", "/rooms",
-    "/rooms/optim", "/methods", "/methods?sort=steps&problem=rosenbrock", "/problems", "/problems/rosenbrock", "/compare",
-    "/compare?problem=rosenbrock&method=adam", "/diagnose", "/runs", "/follows", "/subscribe", "/status", "/api",
+    "/", "/papers", "/papers?q=sharpness", "/papers?room=optim&state=holds", "/papers/adahessian", "/papers/gae",
+    "/rooms", "/rooms/optim", "/methods", "/methods?sort=steps&problem=rosenbrock", "/problems", "/problems/rosenbrock",
+    "/compare", "/compare?problem=rosenbrock&method=adam", "/diagnose", "/runs", "/follows", "/subscribe", "/status",
+    "/api",
 )  # fmt: skip
 
 
