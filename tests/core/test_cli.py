@@ -34,7 +34,7 @@ def failing(monkeypatch, capsys, *arguments):
 
 def test_papers_as_json_has_the_promised_keys():
     rows = json.loads(invoke("papers", "--json").stdout)
-    assert len(rows) == len(catalogue()) == 405
+    assert len(rows) == len(catalogue())
     assert set(rows[0]) == {"slug", "title", "room", "kind", "status", "claims", "replicated"}
     assert set(rows[0]["claims"]) == {"holds", "fails", "inconclusive", "void", "error"}
     assert {r["status"] for r in rows} <= set(STATUSES)
@@ -49,7 +49,7 @@ def test_papers_filters():
     rows = json.loads(invoke("papers", "--room", "games", "--json").stdout)
     assert {r["room"] for r in rows} == {"games"}
     rows = json.loads(invoke("papers", "--status", "missing", "--json").stdout)
-    assert 0 < len(rows) < 405
+    assert 0 < len(rows) < len(catalogue())
     assert len(json.loads(invoke("papers", "optimizer", "--limit", "3", "--json").stdout)) == 3
 
 

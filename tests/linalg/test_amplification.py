@@ -38,4 +38,5 @@ def test_ends_on_the_flag(scale):
 
 
 def test_rotations():
-    assert [int(rotations_needed(jnp.asarray(p))) for p in (1.0, 0.5, 0.25, 1e-4)] == [0, 1, 1, 79]
+    above = np.float32(1 + 1e-6)  # where rounding may take a sum of probabilities
+    assert [int(rotations_needed(jnp.asarray(p))) for p in (above, 1.0, 0.5, 0.25, 1e-4)] == [0, 0, 1, 1, 79]

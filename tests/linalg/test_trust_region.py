@@ -26,6 +26,21 @@ def test_natural_gradient_step_of_a_softmax_policy_is_the_closed_form():
         assert old.divergence(Categorical(stepped)) <= radius
 
 
+def test_a_step_to_the_boundary_is_not_halved_for_its_rounding():
+    rng = np.random.default_rng(0)
+    factors, x = np.float32(rng.standard_normal((2, 30, 3, 3)))
+
+    @jax.jit
+    def reached(metric, slope):
+        def distance(x):
+            return x @ metric @ x / 2
+
+        return distance(trust_region_step(lambda x: slope @ x, distance, jnp.zeros(3), 0.3, damping=0.0))
+
+    for factor, slope in zip(factors, x[:, 0], strict=True):
+        assert float(reached(factor @ factor.T + np.eye(3, dtype=np.float32), slope)) == pytest.approx(0.3, rel=1e-4)
+
+
 def test_step_is_halved_until_the_objective_falls():
     x = jnp.asarray(1.0)
     moved = trust_region_step(lambda x: x**2, lambda y: 1e-3 * (y - x) ** 2, x, 1.0, damping=0.0)

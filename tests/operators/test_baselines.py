@@ -27,6 +27,8 @@ def test_sizes_agree():
     conv = convolutional_network(MODEL, key=jr.key(1))
     assert size(conv) == size(MODEL)
     assert conv(SMOOTH).shape == (1, 16)
+    first, second, _ = conv.layers.kernel.weight
+    assert jnp.abs(first - second).max() > 1e-3  # every layer draws its own
     dense = dense_network(MODEL, 16, key=jr.key(1))
     assert abs(size(dense) / size(MODEL) - 1) < 0.1
     assert dense(SMOOTH).shape == (1, 16)

@@ -68,8 +68,8 @@ def test_stationarity_agrees_with_a_constrained_solver():
 
 
 def test_entropic_transport_agrees_with_pot_and_its_conjugate():
-    cells = np.linspace(0, 1, 6)
-    cost, (a, b) = (cells[:, None] - cells) ** 2, simplex(2, 6, axis=1)
+    cells, (a, b) = np.linspace(0, 1, 6), simplex(2, 6, axis=1)
+    cost = (cells[:, None] - cells) ** 2 * (1 + 0.5 * (cells < cells[:, None]))  # one way is dearer
     with jax.enable_x64(True):
         arrays = jnp.asarray(a[None]), jnp.asarray(b[None]), jnp.asarray(cost)
         ours = float(entropic_cost(*arrays, 0.1)[0])
@@ -129,6 +129,37 @@ def test_a_factor_of_the_dictionary_solves_its_proximal_transport(block):
         )  # fmt: skip
         assert np.abs(best.x.reshape(shape) - factors[block]).max() > 0.02
         np.testing.assert_allclose(found, best.x.reshape(shape), atol=1e-5)
+
+
+def test_the_dual_ascent_takes_accelerated_steps_of_one_over_the_smoothness():
+    epsilon, weight = 0.2, 0.3
+    cost, tensor = RNG.random((3, 3)), simplex(2, 3, axis=1)
+    start, atoms = simplex(2, 2, axis=1), simplex(3, 2, axis=0)
+
+    def project(rows):  # onto the simplex, by the sorted thresholds
+        down = -np.sort(-rows, 1)
+        shift = (down.cumsum(1) - 1) / np.arange(1, rows.shape[1] + 1)
+        count = (down > shift).sum(1)
+        return np.maximum(rows - np.take_along_axis(shift, count[:, None] - 1, 1), 0)
+
+    def primal(g):
+        return project(start - g @ atoms / weight)
+
+    def slope(g):
+        plan = np.exp((g[:, None] - cost) / epsilon)  # [row, from, to]
+        return np.einsum("ni,nij->nj", tensor / plan.sum(2), plan) - primal(g) @ atoms.T
+
+    smoothness = 1 / epsilon + np.linalg.norm(atoms, 2) ** 2 / weight
+    g = ahead = np.zeros((2, 3))
+    for t in range(3):
+        last, g = g, ahead - slope(ahead) / smoothness
+        ahead = g + (t + 1) / (t + 4) * (g - last)
+    with jax.enable_x64(True):
+        (found,), _ = wasserstein_cp_dictionary(
+            jnp.asarray(tensor), jnp.asarray(cost), (jnp.asarray(start), jnp.asarray(atoms)), 1, epsilon, weight, 3,
+            lambda solvers, blocks, sweeps, measure: ((solvers[0](blocks, jnp.asarray(0)),), jnp.zeros(1)),
+        )  # fmt: skip
+    np.testing.assert_allclose(found, primal(g), atol=1e-9)
 
 
 def test_a_rank_one_tensor_is_the_outer_product():

@@ -55,6 +55,33 @@ def test_admm_against_slsqp():
         assert ours == pytest.approx(found.fun, rel=1e-5)
 
 
+def test_two_iterations_of_admm_are_those_of_dense_algebra():
+    with jax.enable_x64(True):
+        x, y, beta, rho = jnp.asarray(X), jnp.asarray(Y), 0.2, 0.7
+        patterns = sample_relu_arrangements(jr.key(1), x, 4)
+        found = convex_relu_admm(x, y, patterns, beta, rho, 2)
+    d = np.asarray(patterns, float)
+    (p, n), dim = d.shape, X.shape[1]
+    features = np.concatenate([[np.diag(row) @ X for row in d], [-np.diag(row) @ X for row in d]])  # of u, of v
+    cones = np.concatenate([[np.diag(2 * row - 1) @ X for row in d]] * 2)
+    wide = np.concatenate(list(features), 1)
+    gram = wide.T @ wide + rho * np.eye(2 * p * dim)
+    for i, cone in enumerate(cones):
+        gram[i * dim : (i + 1) * dim, i * dim : (i + 1) * dim] += rho * cone.T @ cone
+    z, s = np.zeros((2 * p, dim)), np.zeros((2 * p, n))
+    dual_z, dual_s = np.zeros_like(z), np.zeros_like(s)
+    for _ in range(2):
+        right = wide.T @ Y + rho * (z - dual_z + np.einsum("pnd,pn->pd", cones, s - dual_s)).ravel()
+        w = np.linalg.solve(gram, right).reshape(2 * p, dim)
+        image = np.einsum("pnd,pd->pn", cones, w)
+        moved = w + dual_z
+        z = moved * np.maximum(0, 1 - beta / rho / np.linalg.norm(moved, axis=1, keepdims=True))
+        s = np.maximum(image + dual_s, 0)
+        dual_z, dual_s = dual_z + w - z, dual_s + image - s
+    np.testing.assert_allclose(found.z[0].reshape(2 * p, dim), z, atol=1e-10)
+    np.testing.assert_allclose(found.z[1].reshape(2 * p, n), s, atol=1e-10)
+
+
 def test_recovery_keeps_the_function():
     v = jnp.asarray(RNG.standard_normal((2, 3, 2)), dtype=jnp.float32).at[0, 1].set(0)
     x = jnp.asarray(X, dtype=jnp.float32)

@@ -67,6 +67,22 @@ def test_agrees_with_numpy(make, case):
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
+@pytest.mark.parametrize(("share", "projected"), [(0.95, True), (1.05, False)])
+def test_a_channel_is_told_by_the_root_of_its_size(share, projected):
+    """A cosine just below and just above δ / √dim, in every channel; the layer's is above its own threshold."""
+    delta, dim = 0.1, 16
+    rng = np.random.default_rng(0)
+    w, across = rng.standard_normal((2, 3, dim))
+    across -= (across * w).sum(1, keepdims=True) / (w * w).sum(1, keepdims=True) * w
+    w, across = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (w, across))
+    cosine = share * delta / np.sqrt(dim)
+    g = cosine * w + np.sqrt(1 - cosine**2) * across
+    with jax.enable_x64(True):
+        method = project_out_radial(optax.identity(), delta)
+        u, _ = method.update(jnp.asarray(g), method.init(jnp.asarray(w)), jnp.asarray(w))
+    np.testing.assert_allclose((np.asarray(u) * w).sum(1), 0.0 if projected else cosine, atol=1e-12)
+
+
 @pytest.mark.parametrize("make", [sgdp, adamp])
 def test_is_another_programs_step_by_step(make):
     """Weights of which the loss ignores the scale, and weights of which it does not; steps with their decay."""

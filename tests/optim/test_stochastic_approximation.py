@@ -37,6 +37,13 @@ def test_lognormal_factors_have_a_closed_form():
     assert sa.kesten_tail_index(np.exp(-0.2 + 0.5 * NODES), WEIGHTS) == pytest.approx(1.6, rel=1e-6)
 
 
+def test_without_weights_all_factors_count_alike():
+    factors = [0.3, 1.4, 0.6]
+    found = sa.kesten_tail_index(factors)
+    assert np.mean(np.power(factors, found)) == pytest.approx(1, abs=1e-6)
+    assert found == pytest.approx(sa.kesten_tail_index(factors, [1 / 3] * 3), rel=1e-9)
+
+
 def test_bounded_factors_have_all_moments_and_expanding_ones_no_law():
     assert sa.kesten_tail_index([0.2, 0.9]) == math.inf
     with pytest.raises(ValueError, match="factors"):

@@ -68,6 +68,8 @@ def test_small_products_are_factored(method):
     assert correct.mean() >= 0.95
     # Solved means the decoded product is the one given, and that is when the factors are the true ones.
     assert np.array_equal(problem.solved(found), correct)
+    wrong = found._replace(vectors=jnp.roll(found.vectors, 1, axis=0))  # agrees in half of the entries
+    assert np.array_equal(problem.solved(wrong), (np.roll(chosen, 1, 0) == chosen).all(1))
     assert trace.last("solved").item() == pytest.approx(correct.mean())
     assert (found.sweeps < 50).mean() >= 0.95
 
@@ -80,6 +82,13 @@ def test_the_sign_of_an_estimate_counts_only_on_request():
     estimate = start._replace(vectors=jnp.asarray(vectors))
     assert np.array_equal(problem.decode(estimate), true)
     assert not np.array_equal(problem.decode(estimate, up_to_sign=False), true)
+
+
+def test_the_seed_draws_codebooks_and_products():
+    one, again, other = (bound_products(codewords=5, trials=4, size=64, seed=seed) for seed in (3, 3, 4))
+    for name in ("codebooks", "products"):
+        assert np.array_equal(getattr(one, name), getattr(again, name))
+        assert not np.array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_binding_is_its_own_inverse():

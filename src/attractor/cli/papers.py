@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from attractor.cli.common import COLORS, AsJson, app, out, print_json
+from attractor.cli.common import COLORS, AsJson, app, known_rooms, out, print_json
 from attractor.cli.common import err as errors
 from attractor.papers import Verdict, find, record, rows, written
 from attractor.papers.citation import bibtex
@@ -19,9 +19,13 @@ def papers(
     room: Annotated[str | None, typer.Option(help="Only this room of the house.")] = None,
     status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    feed: Annotated[bool, typer.Option("--feed", help="Among the papers that came in, not in the catalogue.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find papers, by meaning and by word."""
+    known_rooms([room] if room else [])
+    if feed:
+        return _papers_that_came_in(query, room, status, limit, as_json)
     found = rows.papers(query, room, status, limit)
     if as_json:
         return print_json(found)
@@ -37,6 +41,23 @@ def papers(
     if not found:
         errors.print("no paper matches; `attractor papers` lists all")
     return None
+
+
+def _papers_that_came_in(query: str | None, room: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    from attractor.cli.follow import print_papers
+    from attractor.feed import Library, meaning, placement
+
+    if query is None or status is not None:
+        raise ValueError("--feed: expected a query, and no --status: claims are tried of the catalogue's papers")
+    with Library() as library:
+        found = meaning.search(library, query, limit if room is None else meaning.CANDIDATES)
+    rows = []
+    for stored, score in found:
+        placed = placement.place(stored.entry)
+        if room in (None, placed.room):
+            more = {"score": round(score, 4), "room": placed.room, "runs": list(placed.parts)}
+            rows.append(stored.asdict() | more)
+    print_papers(rows[:limit], as_json, "no paper that came in matches")
 
 
 @app.command(epilog="Example: attractor show adahessian")

@@ -3,11 +3,12 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, reduce
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from attractor.feed.database import connect, now, transaction
 from attractor.feed.entry import Entry, compatible, merged, normal_title
@@ -35,6 +36,11 @@ class Stored:
     slug: str | None
     added: str
     changed: str
+
+    def asdict(self) -> dict[str, Any]:
+        """Its fields and the entry's, as JSON takes them."""
+        own = {name: value for name, value in vars(self).items() if name != "entry"}
+        return {**own, **self.entry.asdict()}
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ class Library:
         """Close the file."""
         self.connection.close()
 
-    def add(self, entries: Iterable[Entry], source: str, day: str | None = None, votes: Sequence[int] = ()) -> Added:
+    def add(
+        self, entries: Iterable[Entry], source: str, day: str | None = None, votes: Sequence[int | None] = ()
+    ) -> Added:
         """Store entries, merged with what is known of the same papers: all of them, or none if one fails.
 
         A paper is the same by arXiv number, by DOI, or by a title that it was told of under before, where no number
@@ -76,7 +84,7 @@ class Library:
             entries: Any number.
             source: Who tells of them.
             day: On which day, ISO 8601; default: today, UTC.
-            votes: How many people liked each there; empty where the source does not say.
+            votes: How many people liked each there; empty, or `None` for one, where the source does not say.
         """
         day = day or datetime.now(UTC).date().isoformat()
         entries = list(entries)
@@ -134,6 +142,7 @@ class Library:
         return rows[0] if rows else None
 
     def _add(self, entry: Entry) -> tuple[int, str]:
+        entry = _numbered(entry)
         found = self.find(entry)
         whole = reduce(merged, (s.entry for s in found), entry)
         what = "known" if [s.entry for s in found] == [whole] else "changed" if found else "new"
@@ -145,6 +154,9 @@ class Library:
         else:
             kept = found[0].id
             for other in found[1:]:
+                # Where there are two opinions, the newer one stands.
+                older = "DELETE FROM opinions WHERE entry = ? AND at < (SELECT at FROM opinions WHERE entry = ?)"
+                self.connection.execute(older, (kept, other.id))
                 for table in ("names", "sightings", "opinions"):
                     self.connection.execute(f"UPDATE OR IGNORE {table} SET entry = ? WHERE entry = ?", (kept, other.id))
                 self.connection.execute("DELETE FROM entries WHERE id = ?", (other.id,))
@@ -183,6 +195,12 @@ def slug_of(entry: Entry) -> str | None:
     """Its paper in the catalogue, by arXiv number or by title; `None` if it is not there."""
     numbers, titles = _known()
     return (numbers.get(entry.arxiv) if entry.arxiv else None) or titles.get(normal_title(entry.title))
+
+
+def _numbered(entry: Entry) -> Entry:
+    """With the arXiv number that the catalogue knows of it."""
+    slug = None if entry.arxiv else slug_of(entry)
+    return replace(entry, arxiv=catalogue()[slug].arxiv, link="") if slug else entry
 
 
 @cache

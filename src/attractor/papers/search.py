@@ -130,6 +130,25 @@ def _scores(query: str, index: _Index) -> Array:
     return total / (1 + TOPIC_WEIGHT + NAME_WEIGHT)
 
 
+@cache
+def term_places() -> tuple[dict[str, int], Array, Array]:
+    """For texts outside of the catalogue: what the index knows of each term.
+
+    Returns:
+        The number of each term; by number its weight, float32 [terms], rarer is more; and its place among the topics,
+        float32 [terms, topics]: a text lies where the sum of its terms' places, each times its weight, points to.
+    """
+    index = _index()
+    places = np.add.reduceat(index.tfidf[:, None] * index.fold[index.docs], index.pointers[:-1], axis=0)
+    return index.ids, index.idf, places.astype(np.float32)
+
+
+@cache
+def phrases() -> dict[str, tuple[str, ...]]:
+    """The concepts that a phrase, as stems joined by spaces, expresses."""
+    return _index().phrases
+
+
 def search(query: str, limit: int = 20, room: str | None = None) -> list[tuple[Paper, float]]:
     """The papers that fit a query best, with scores in [0, 1], best first.
 
