@@ -1,5 +1,7 @@
 """The JSON API: the objects that the command line prints with ``--json``."""
 
+from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
@@ -106,41 +108,41 @@ async def list_problems(house: House) -> Rows:
 
 @router.get("/feed", tags=["feed"], responses=answers())
 async def list_feed(
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    before: Annotated[int | None, Query(ge=1, le=2**62, description="Only papers with smaller numbers.")] = None,
+    source: Annotated[str | None, Query(max_length=100, description="Only what this source told of.")] = None,
+    day: Annotated[date | None, Query(description="Only what was told of on this day.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 30,
 ) -> Rows:
-    """Papers that came in, newest first."""
+    """Papers that came in, newest first: `attractor feed list --json`."""
 
-    def newest() -> Rows:
-        if not incoming.exists():
-            return []
-        with Library() as library:
-            where = ("id < ?", (before,)) if before is not None else ("1", ())
-            found = incoming.told(library, library.select(*where, order=f"id DESC LIMIT {limit}"))
-        return [_news(n) for n in found]
+    def newest(library: Library) -> Rows:
+        return [library.row(s) for s in library.newest(source, day and day.isoformat(), limit)]
 
-    return await run_in_threadpool(newest)
+    return await run_in_threadpool(_feed, newest, [])
 
 
-def _news(n: incoming.News) -> Row:
-    s = n.stored
-    row = {"id": s.id, "uid": s.uid, "added": s.added, "changed": s.changed, "slug": s.slug, "votes": n.votes}
-    return {**row, **s.entry.asdict(), "runs": [r.slug for r in n.runs]}
+def _feed(answer: Callable[[Library], Any], without: Any) -> Any:
+    """What the feed answers; where there is none, none is made."""
+    if not incoming.exists():
+        return without
+    with Library() as library:
+        return answer(library)
+
+
+@router.get("/follows", tags=["feed"])
+async def list_follows() -> Rows:
+    """What is followed: `attractor follow list --json`."""
+    from attractor.feed import follows
+
+    return await run_in_threadpool(_feed, lambda library: [f.asdict() for f in follows.every(library)], [])
 
 
 @router.get("/feed/status", tags=["feed"])
 async def feed_status() -> Row:
     """How the sources fare: `attractor feed status --json`; `{"ok": null}` where there is no feed."""
 
-    def fares() -> Row:
-        if not incoming.exists():
-            return {"ok": None}
-        from attractor.feed import sync
+    from attractor.feed import sync
 
-        with Library() as library:
-            return sync.status(library)
-
-    return await run_in_threadpool(fares)
+    return await run_in_threadpool(_feed, sync.status, {"ok": None})
 
 
 @router.get("/jobs", tags=["work"])
