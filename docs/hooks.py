@@ -5,6 +5,7 @@
 
 from pathlib import Path
 
+import formulas
 import pages
 import tables
 from mkdocs.config.defaults import MkDocsConfig
@@ -31,6 +32,13 @@ def on_page_markdown(markdown: str, **_) -> str:
     return tables.fill(markdown)
 
 
+def on_page_content(html: str, **_) -> str:
+    """Typeset the formulas of a page."""
+    return formulas.typeset(html)
+
+
 def on_post_build(config: MkDocsConfig) -> None:
     """The plotting library goes with the site, so that it works offline."""
-    Path(config.site_dir, "javascripts", "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    target = Path(config.site_dir, "javascripts", "plotly.min.js")
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(get_plotlyjs(), encoding="utf-8")

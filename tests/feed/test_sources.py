@@ -217,10 +217,14 @@ def test_announcements(upstream, pages, form):
 
 
 def test_days_without_announcements_are_quiet_and_others_are_not(upstream, pages):
-    upstream.answer = lambda asked: Reply(up.rss([], "2026-11-28"))  # a Saturday
-    assert [p.quiet for p in pages(rss(upstream), now=NOW + timedelta(days=2))] == [True]
-    upstream.answer = lambda asked: Reply(up.rss([], "2026-11-26"))
-    assert [p.quiet for p in pages(rss(upstream))] == [False]
+    for form in (up.rss, up.atom_announcements):
+        for day, quiet in (
+            ("2026-11-28", True),
+            ("2026-11-29", True),
+            ("2026-11-26", False),
+        ):  # Saturday, Sunday, Thursday
+            upstream.answer = lambda asked, form=form, day=day: Reply(form([], day))
+            assert [p.quiet for p in pages(rss(upstream), now=NOW + timedelta(days=3))] == [quiet]
 
 
 def test_an_announcement_that_breaks_off_gives_what_came_whole_and_is_asked_for_anew(upstream, pages):
@@ -459,6 +463,14 @@ def test_wrong_encodings_are_read_as_browsers_do():
     assert document.decoded(b"<a>\x93quoted\x94</a>", "utf-7") == "<a>“quoted”</a>"
 
 
+def test_one_damaged_letter_does_not_make_it_another_encoding():
+    text = up.rss([HARD, replace(HARD, number="2611.00008", title="Da\udcffmaged")])
+    body = text.encode("utf-8", "surrogateescape")
+    told = arxiv_rss.read(document.feed(document.decoded(body, "iso-8859-1")), NOW)
+    assert [e.title for e in told.entries] == [TITLE]
+    assert told.unread == ("title: expected readable letters, got 'Da\ufffdmaged'",)
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY a "haha"><!ENTITY b "&a;&a;">]>'
 
 
@@ -500,14 +512,17 @@ def test_a_folder_of_saved_files(tmp_path, pages):
         "a.xml": up.rss(papers(1)), "b.atom": up.atom_announcements(papers(1, first=1)),
         "c.xml": up.api(papers(1, first=2), 1), "d.xml": up.oai(papers(1, first=3)),
         "e.json": up.daily(papers(1, first=4)), "f.json": up.json_feed(papers(1, first=5)), 
-        "g.rss": BLOG, "broken.xml": "<rss><chan", "notes.txt": "not read",
+        "g.rss": BLOG, "broken.xml": "<rss><chan", "h.bib": "@misc{a, title={On saved bibliographies}, year={2026}}",
+        "i.json": '[{"id": "x", "type": "article", "title": "On saved references"}]', "notes.md": "not read",
     }  # fmt: skip
     for name, text in texts.items():
         (folder / name).write_text(text)
-    (folder / "h.xml").mkdir()
+    (folder / "j.xml").mkdir()
     source = Folder("saved", path=str(folder))
     found = pages(source)
     assert {p.number for p in papers(6)} <= set(numbers(found))
+    titles = {entry.title for page in found for entry in page.told.entries}
+    assert {"On saved bibliographies", "On saved references"} <= titles
     assert [p.short for p in found if p.short] == ["broken.xml: not well-formed in line 1: unclosed token"]
     again = pages(source, found[-1].state)
     assert [p.short[:10] for p in again] == ["broken.xml"]
@@ -515,7 +530,7 @@ def test_a_folder_of_saved_files(tmp_path, pages):
     assert numbers(pages(source, again[-1].state)) == [p.number for p in papers(2, first=8)]
     (folder / "broken.xml").unlink()
     (last,) = pages(source, again[-1].state)
-    assert (last.quiet, len(last.state["files"])) == (True, 7)
+    assert (last.quiet, len(last.state["files"])) == (True, 9)
     with pytest.raises(Unreadable, match="no folder"):
         pages(Folder("x", path=str(tmp_path / "none")))
 

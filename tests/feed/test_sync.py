@@ -1,6 +1,7 @@
 """Syncing: page by page, resumable, whole whenever it is killed, and honest about what is missing."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from attractor.feed.config import Config
 from attractor.feed.library import FIELDS
 from attractor.feed.sources import AnyFeed, ArxivApi, ArxivRss, HuggingFace, Oai
 from attractor.feed.sync import open_fetcher, status, sync
+
+KILLS = int(os.environ.get("ATTRACTOR_KILLS", "6"))
 
 
 @pytest.fixture
@@ -282,7 +285,7 @@ def test_of_two_processes_one_goes_on(upstream, tmp_path, library, run):
 
 
 KILLED = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from datetime import datetime
 from pathlib import Path
 from attractor.feed import Library
@@ -311,15 +314,21 @@ for line in sys.stdin:  # one child for each line: the imports are paid for once
     for after in instants:
         child = os.fork()
         if child == 0:
-            once(Path(path), int(after))
+            if after.endswith("s"):  # ended by the kernel, wherever it is by then
+                signal.setitimer(signal.ITIMER_REAL, float(after[:-1]))
+            once(Path(path), 0 if after.endswith("s") else int(after))
             os._exit(0)
         killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    print(killed, once(Path(path), 0), flush=True)
+    begun = time.monotonic()
+    print(killed, once(Path(path), 0), time.monotonic() - begun, flush=True)
 """
 
 
 def test_killed_at_random_instants_nothing_is_lost_or_doubled(upstream, tmp_path):
-    """A sync is killed at statements and requests drawn at random, several times, and then let run to its end."""
+    """A sync is killed several times, and then let run to its end: at statements and requests, and at instants.
+
+    ``ATTRACTOR_KILLS=100`` tries so many syncs.
+    """
     found = papers(12) + papers(6, "2026-11-25")
     upstream.answer = everything(found)
     tables = [{"kind": s.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in vars(s).items()}}
@@ -333,21 +342,25 @@ def test_killed_at_random_instants_nothing_is_lost_or_doubled(upstream, tmp_path
 
         def tell(path, *instants):
             print(path, *instants, file=child.stdin, flush=True)
-            return map(int, child.stdout.readline().split())
+            killed, length, seconds = child.stdout.readline().split()
+            return int(killed), int(length), float(seconds)
 
-        _, length = tell(tmp_path / "whole.sqlite")
+        _, length, seconds = tell(tmp_path / "whole.sqlite")
         with Library(tmp_path / "whole.sqlite") as library:
             whole = contents(library)
         assert len(whole["entries"]) == 18
-        for number in range(8):
+        total = 0
+        for number in range(KILLS):
             path = tmp_path / f"{number}.sqlite"
-            instants = [draw.randrange(1, length) for _ in range(4)]
-            killed, _ = tell(path, *instants)
+            instants = [draw.randrange(1, length), f"{draw.uniform(0, seconds)}s", draw.randrange(1, length)]
+            killed, *_ = tell(path, *instants)
             assert killed >= 1
+            total += killed
             with Library(path) as library:
                 assert contents(library) == whole
                 assert library.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     assert child.returncode == 0
+    print(f"{total} kills in {KILLS} syncs")
 
 
 def contents(library):

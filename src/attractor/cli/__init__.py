@@ -1,4 +1,4 @@
-"""The command line: ``attractor papers | show | cite | check | compare | diagnose | problems | methods | feed …``."""
+"""The command line: ``attractor papers | show | check | compare | diagnose | feed | follow | digest | serve | …``."""
 
 from attractor.cli import check, compare, diagnose, digest, draft, feed, follow, importing, papers, web
 from attractor.cli.common import app, main

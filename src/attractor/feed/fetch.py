@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-try:
-    import httpcore
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("fetching needs httpcore, an optional extra: pip install 'attractor[feed]'") from error
-
 from attractor import __version__
+from attractor.feed.extras import needs
+
+with needs("feed"):
+    import httpcore
 
 LARGEST = 32 * 2**20  # bytes of an answer
 LONGEST = 180.0  # seconds for an answer as a whole: arXiv's OAI server takes up to 90

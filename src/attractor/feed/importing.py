@@ -49,7 +49,7 @@ def import_texts(library: Library, texts: dict[str, str], format: str | None = N
     read = {}
     for name, text in texts.items():
         try:
-            read[name] = _read(text, format or format_of(text))
+            read[name] = read_text(text, format or format_of(text))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     outcome, seen = Imported(), set()
@@ -95,7 +95,16 @@ def format_of(text: str) -> str:
     return "arxiv" if all(ARXIV.fullmatch(line) for line in lines) else "page"
 
 
-def _read(text: str, format: str) -> list[Read]:
+def read_text(text: str, format: str) -> list[Read]:
+    """The papers of a text: each with the day as told, or `None` with why it could not be read.
+
+    Arguments:
+        text: In one of the formats.
+        format: A key of `FORMATS`.
+
+    Raises:
+        ValueError: if it is no such text.
+    """
     text = text.removeprefix("\ufeff")
     if format == "page":
         page = read_page(text)

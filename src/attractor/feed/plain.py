@@ -9,9 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attractor.feed.entry import ARXIV, DOI, Entry
+from attractor.feed.extras import needs
 
 TITLE, ABSTRACT, NAME, LINK = 1_000, 50_000, 200, 2_000  # characters that are taken at most
 AUTHORS, CATEGORIES = 5_000, 50
+DAMAGED = "\ufffd"  # what stands where a letter could not be decoded
 JOINERS = "\u200c\u200d"  # of Cf, the letters of some languages need these; the others hide words or turn text around
 
 # What a browser would take for markup. Mathematics in abstracts has `<`, too ("if a<b and c>d"): a name of one letter
@@ -47,13 +49,13 @@ def plain(text: Any, limit: int = ABSTRACT) -> str:
         if text == before:
             break
     else:
-        text = text.replace("<", " ")
+        text = " ".join(re.sub("[<&]", " ", text).split())
     return text[:limit].strip()
 
 
 def _decoded(text: str) -> str:
-    import nh3
-
+    with needs("feed"):
+        import nh3
     if MARKUP.search(text):
         text = MARKUP.sub(_spaced, _NO_MARKUP.sub("&lt;", re.sub(r"&(?!#?\w+;)", "&amp;", text)))
         text = html.unescape(nh3.clean(text, tags=set()))
@@ -99,6 +101,19 @@ def day(text: Any, now: datetime) -> str | None:
     return found.isoformat() if date(1900, 1, 1) < found <= now.date() + timedelta(days=2) else None
 
 
+def first_day(text: Any, number: str | None, now: datetime) -> str | None:
+    """The day of a first version, `None` where it is none, or none that fits the month in the paper's arXiv number."""
+    found = day(text, now)
+    month = re.match(r"(?:[a-z.-]+/)?(\d\d)(\d\d)", number or "", re.IGNORECASE)
+    if found is None or month is None:
+        return found
+    year, past = int(month[1]) + (1900 if int(month[1]) > 90 else 2000), int(month[2]) - 1
+    if not 0 <= past < 12:
+        return None
+    begins = date(year, past + 1, 1)  # submitted up to some weeks before, announced up to two weeks after
+    return found if begins - timedelta(days=60) <= date.fromisoformat(found) <= begins + timedelta(days=45) else None
+
+
 def votes(number: Any) -> int | None:
     """A count of votes, or `None` for what is none."""
     return number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 10**9 else None
@@ -142,18 +157,20 @@ def entry(
         categories: arXiv's subject classes.
 
     Raises:
-        ValueError: if there is no title, one that is too long for a title, or one that arXiv gives withdrawn records.
+        ValueError: if there is no title, one that is too long for a title, or one with letters that are damaged.
     """
     words = plain(title, TITLE + 1)
-    if len(words) > TITLE:
-        raise ValueError(f"title: expected at most {TITLE} characters, got {len(words)} or more")
-    number = arxiv_number(arxiv)
-    names = (plain(name, NAME) for name in list(authors)[:AUTHORS])
+    if len(words) > TITLE or (isinstance(title, str) and len(title) > 8 * TITLE):
+        raise ValueError(f"title: expected at most {TITLE} characters, got {len(title)}")
+    if DAMAGED in words:
+        raise ValueError(f"title: expected readable letters, got {words[:80]!r}")
+    number, text = arxiv_number(arxiv), plain(abstract)
+    names = [plain(name, NAME) for name in list(authors)[:AUTHORS]]
     return Entry(
         words,
-        plain(abstract),
-        tuple(name for name in names if name and "@" not in name),
-        day(published, now),
+        "" if DAMAGED in text else text,  # for a source that knows it better
+        () if any(DAMAGED in name for name in names) else tuple(name for name in names if name and "@" not in name),
+        first_day(published, number, now),
         number,
         doi=doi(digital),
         link="" if number else link(address),

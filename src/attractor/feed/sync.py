@@ -145,7 +145,7 @@ def _one(
         return replace(run.outcome(source.name), status="ok", message="another process goes on with this source")
     except (FetchError, Unreadable) as error:
         failure = str(error)
-    except (sqlite3.Error, ModuleNotFoundError):
+    except (sqlite3.Error, ImportError):
         raise  # no fault of the source
     except Exception as error:
         failure = f"unexpected {type(error).__name__}: {error}"

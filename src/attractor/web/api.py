@@ -1,5 +1,7 @@
 """The JSON API: the objects that the command line prints with ``--json``."""
 
+from collections.abc import Callable
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
@@ -10,11 +12,13 @@ from starlette.concurrency import run_in_threadpool
 from attractor.feed import Library
 from attractor.papers import ROOMS, find, rows
 from attractor.papers.citation import bibtex
+from attractor.papers.record import Status
 from attractor.web import incoming, orders
 from attractor.web.jobs import Full, Job
 
 Rows = list[dict[str, Any]]
 Row = dict[str, Any]
+Room = Literal[tuple(ROOMS)]  # pyright: ignore[reportInvalidTypeForm]
 Slug = Annotated[str, Path(description="A paper's short name.", max_length=100, examples=["adahessian"])]
 Number = Annotated[str, Path(description="A job's id.", pattern="^[0-9a-f]{16}$")]
 
@@ -61,8 +65,8 @@ router = APIRouter(prefix="/api/v1")
 async def list_papers(
     house: House,
     query: Annotated[str | None, Query(max_length=300, description="Words or a sentence.")] = None,
-    room: Annotated[str | None, Query(max_length=40)] = None,
-    status: Annotated[str | None, Query(max_length=40)] = None,
+    room: Room | None = None,
+    status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
 ) -> Rows:
     """Papers found by meaning: `attractor papers QUERY --json`."""
@@ -89,11 +93,9 @@ async def list_rooms() -> dict[str, str]:
 
 
 @router.get("/methods", tags=["registry"], responses=answers(404))
-async def list_methods(house: House, room: Annotated[str | None, Query(max_length=40)] = None) -> Rows:
+async def list_methods(house: House, room: Room | None = None) -> Rows:
     """The registered methods: `attractor methods --json`."""
     await house.loaded.wait()
-    if room is not None:
-        await _given(rows.select, None, room)
     return [m for m in house.registry["methods"] if room in (None, m["room"])]
 
 
@@ -106,41 +108,41 @@ async def list_problems(house: House) -> Rows:
 
 @router.get("/feed", tags=["feed"], responses=answers())
 async def list_feed(
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    before: Annotated[int | None, Query(ge=1, le=2**62, description="Only papers with smaller numbers.")] = None,
+    source: Annotated[str | None, Query(max_length=100, description="Only what this source told of.")] = None,
+    day: Annotated[date | None, Query(description="Only what was told of on this day.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 30,
 ) -> Rows:
-    """Papers that came in, newest first."""
+    """Papers that came in, newest first: `attractor feed list --json`."""
 
-    def newest() -> Rows:
-        if not incoming.exists():
-            return []
-        with Library() as library:
-            where = ("id < ?", (before,)) if before is not None else ("1", ())
-            found = incoming.told(library, library.select(*where, order=f"id DESC LIMIT {limit}"))
-        return [_news(n) for n in found]
+    def newest(library: Library) -> Rows:
+        return [library.row(s) for s in library.newest(source, day and day.isoformat(), limit)]
 
-    return await run_in_threadpool(newest)
+    return await run_in_threadpool(_feed, newest, [])
 
 
-def _news(n: incoming.News) -> Row:
-    s = n.stored
-    row = {"id": s.id, "uid": s.uid, "added": s.added, "changed": s.changed, "slug": s.slug, "votes": n.votes}
-    return {**row, **s.entry.asdict(), "runs": [r.slug for r in n.runs]}
+def _feed(answer: Callable[[Library], Any], without: Any) -> Any:
+    """What the feed answers; where there is none, none is made."""
+    if not incoming.exists():
+        return without
+    with Library() as library:
+        return answer(library)
+
+
+@router.get("/follows", tags=["feed"])
+async def list_follows() -> Rows:
+    """What is followed: `attractor follow list --json`."""
+    from attractor.feed import follows
+
+    return await run_in_threadpool(_feed, lambda library: [f.asdict() for f in follows.every(library)], [])
 
 
 @router.get("/feed/status", tags=["feed"])
 async def feed_status() -> Row:
     """How the sources fare: `attractor feed status --json`; `{"ok": null}` where there is no feed."""
 
-    def fares() -> Row:
-        if not incoming.exists():
-            return {"ok": None}
-        from attractor.feed import sync
+    from attractor.feed import sync
 
-        with Library() as library:
-            return sync.status(library)
-
-    return await run_in_threadpool(fares)
+    return await run_in_threadpool(_feed, sync.status, {"ok": None})
 
 
 @router.get("/jobs", tags=["work"])
@@ -164,14 +166,14 @@ async def cancel_job(house: House, number: Number, request: Request) -> Row:
     return _job(found)
 
 
-@router.post("/checks", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429, 503))
+@router.post("/checks", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429))
 async def check(house: House, order: Annotated[CheckOrder, Body()], request: Request) -> Row:
     """Run a paper's claims here; the job tells how it goes."""
     _may(house, request, "work")
     return _submit(house, await _given(orders.check, order.slug))
 
 
-@router.post("/comparisons", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429, 503))
+@router.post("/comparisons", tags=["work"], status_code=202, responses=answers(403, 404, 413, 429))
 async def compare(house: House, order: Annotated[CompareOrder, Body()], request: Request) -> Row:
     """Compare methods on a problem here; the job tells how it goes."""
     _may(house, request, "work")
@@ -192,7 +194,7 @@ def _submit(house: Any, order: dict[str, Any]) -> Row:
     try:
         return _job(house.jobs.submit(order))
     except Full as error:
-        raise HTTPException(503, str(error), {"Retry-After": "60"}) from error
+        raise HTTPException(429, str(error), {"Retry-After": "60"}) from error
 
 
 def _find(house: Any, number: str) -> Job:
@@ -213,5 +215,7 @@ async def _given(make: Any, *given: Any) -> Any:
     """What the library answers; what it refuses is the caller's mistake."""
     try:
         return await run_in_threadpool(make, *given)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
     except ValueError as error:
         raise HTTPException(404 if str(error).startswith("unknown ") else 400, str(error)) from error

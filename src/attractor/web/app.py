@@ -5,7 +5,6 @@ import contextlib
 import gzip
 import hashlib
 import json
-import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from attractor import store
 from attractor.papers import sources
-from attractor.web import jobs, views
+from attractor.web import incoming, jobs, views
 from attractor.web.catalogue import Shelves
 from attractor.web.safety import LOCAL, PLACE, Guard, Limit, Tokens
 
@@ -147,7 +146,8 @@ class House:
         self.loaded.set()
 
     async def find_stale(self) -> None:
-        """Every paper's status, in a thread."""
+        """What first pages need is read, then every paper's status, in a thread."""
+        await run_in_threadpool(_warm)
         await run_in_threadpool(self.shelves.find_stale)
         self.stale_known.set()
 
@@ -173,7 +173,6 @@ def create(settings: Settings | None = None) -> FastAPI:
         house.home.mkdir(parents=True, exist_ok=True)
         house.jobs.load()
         tasks = [asyncio.create_task(work) for work in (house.jobs.work(), house.load(), house.find_stale())]
-        threading.Thread(target=_warm, daemon=True).start()
         yield
         for task in tasks:
             task.cancel()
@@ -195,10 +194,11 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def _warm() -> None:
-    """Read what the first search needs."""
+    """Read what the first search needs, and place the papers that the first page shows."""
     from attractor.papers.search import search
 
     search("warm")
+    incoming.front()
 
 
 async def _failed(house: House, request: Request, error: Exception) -> Response:

@@ -19,9 +19,9 @@ GLYPHS = {
 
 # The house as a plan: what is near in it is near in the subject.
 WINGS = {
-    "Training": ("optim", "second_order", "distributed", "credit", "blackbox", "games"),
-    "Why it works": ("landscape", "dynamics", "categories"),
-    "Models and agents": ("nn", "generative", "representation", "rl"),
+    "Training": ("optim", "second_order", "distributed", "credit", "blackbox"),
+    "Why it works": ("landscape", "dynamics"),
+    "Models and agents": ("nn", "generative", "representation", "rl", "games", "categories"),
     "Science and computing": ("operators", "physics", "linalg"),
 }
 

@@ -41,6 +41,12 @@ class Axis:
         share = (self._at(x) - self.low) / (self.high - self.low)
         return min(max(EDGE + (100 - 2 * EDGE) * share, EDGE), 100 - EDGE)
 
+    @property
+    def middle(self) -> float:
+        """The number in the middle."""
+        at = (self.low + self.high) / 2
+        return 10**at if self.log else at
+
     def beyond(self, x: float) -> bool:
         """Whether a number lies off the drawing."""
         return not self.low <= self._at(x) <= self.high
@@ -97,7 +103,7 @@ def verdict(v: Verdict, outcome: str, again: Iterable[Verdict] = (), small: bool
             f"<title>other seeds: {number(r.value)}, {escape(r.verdict)}</title></circle>"
             for r in runs
         ]
-        parts += [_broken(axis, b) for b in broken]
+        parts += _broken(axis, broken)
         if v.low != v.high:
             told += f", between {number(v.low)} and {number(v.high)}"
     told += f"; {threshold(v)} was needed: {outcome}"
@@ -113,16 +119,26 @@ def _label(percent: float, y: float, text: str, kind: str) -> str:
     return f'<text class="{kind}" x="{percent:.2f}%" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _broken(axis: Axis, b: Mapping) -> str:
-    """A cross where a damaged variant came out; at the edge, an arrow."""
-    percent = axis.percent(b["value"], 50)
-    off = axis.beyond(b["value"])
-    mark = ("◂" if percent < 50 else "▸") if off else "×"
-    title = f"broken on purpose: {b['name']}, at {number(b['value'])}"
-    return (
-        f'<text class="broken" x="{percent:.2f}%" y="84" text-anchor="middle">{mark}'
-        f"<title>{escape(title)}</title></text>"
-    )
+def _broken(axis: Axis, variants: Sequence[Mapping]) -> list[str]:
+    """A cross where a damaged variant came out; those beyond an edge are told of there."""
+    parts = []
+    for side, percent, anchor in (("left", EDGE, "start"), ("right", 100 - EDGE, "end")):
+        off = [b for b in variants if axis.beyond(b["value"]) and (b["value"] > axis.middle) == (side == "right")]
+        if off:
+            what = number(off[0]["value"]) if len(off) == 1 else f"{len(off)} broken"
+            text = f"◂ {what} ×" if side == "left" else f"× {what} ▸"
+            title = "; ".join(f"{b['name']}: {number(b['value'])}" for b in off)
+            parts.append(_cross(percent, anchor, text, title))
+    for b in variants:
+        if not axis.beyond(b["value"]):
+            title = f"{b['name']}: {number(b['value'])}"
+            parts.append(_cross(axis.percent(b["value"], 50), "middle", "×", title))
+    return parts
+
+
+def _cross(percent: float, anchor: str, text: str, title: str) -> str:
+    said = f"<title>broken on purpose: {escape(title)}</title>"
+    return f'<text class="broken" x="{percent:.2f}%" y="86" text-anchor="{anchor}">{escape(text)}{said}</text>'
 
 
 def margin(v: Verdict) -> tuple[float, float, float] | None:

@@ -23,6 +23,7 @@ PATIENCE = 8.0  # seconds in which an interrupted job may keep what it has
 KEPT = 200  # jobs on disk
 SAID = 2_000  # characters of its last words
 ID = re.compile(r"[0-9a-f]{16}")
+WORKER = ("-m", "attractor.web.worker")
 ACTIVE = ("queued", "running")
 
 
@@ -57,6 +58,14 @@ class Job:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
     message: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is about, in a few words."""
+        kind, order = self.order["kind"], self.order
+        if kind == "compare":
+            return f"Comparison on {order['problem']}"
+        return f"Checking {order['slug']}" if kind == "check" else f"Diagnosis of {order['title']}"
 
     @property
     def active(self) -> bool:
@@ -178,8 +187,8 @@ class Jobs:
             await asyncio.sleep(least)
             while _version(job) == before:
                 try:
-                    async with self._changed:
-                        await asyncio.wait_for(self._changed.wait(), 15)
+                    async with self._changed, asyncio.timeout(15):
+                        await self._changed.wait_for(lambda before=before: _version(job) != before)
                 except TimeoutError:
                     yield None
 
@@ -239,7 +248,7 @@ class Jobs:
 async def run(order: dict[str, Any], folder: Path, started: Any, heard: Any) -> None:
     """Let a worker do an order; ``heard`` takes each event, and at the end its last words if it failed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "attractor.web.worker", str(folder),
+        sys.executable, *WORKER, str(folder),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         start_new_session=True, limit=1 << 24,
     )  # fmt: skip

@@ -30,10 +30,11 @@ def check(slug: str) -> dict[str, Any]:
     """Run a paper's claims.
 
     Raises:
-        ValueError: for an unknown paper, or one that nobody has written yet.
+        ValueError: for an unknown paper.
+        LookupError: for one that nobody has written yet.
     """
     if not written(find(slug).slug):
-        raise ValueError(f"slug: no claim has been written yet for {slug}")
+        raise LookupError(f"no claim has been written yet for {slug}")
     return {"kind": "check", "slug": slug}
 
 

@@ -63,7 +63,7 @@ def routes(house: "House") -> list[BaseRoute]:
         get("/runs", run_list, private=True),
         get("/runs/{name}", run, private=True),
         get("/follows", follows),
-        get("/follows/{name}", follow),
+        get("/follows/{name:path}", follow),
         get("/subscribe", subscribe_form),
         get("/confirm", confirm_form),
         get("/unsubscribe", unsubscribe_form),
@@ -76,7 +76,7 @@ def routes(house: "House") -> list[BaseRoute]:
         post("/diagnose", diagnose, "work"),
         post("/jobs/{id}/cancel", cancel, "change"),
         post("/follows", add_follow, "change"),
-        post("/follows/{name}/remove", remove_follow, "change"),
+        post("/follows/{name:path}/remove", remove_follow, "change"),
         post("/feed/{number:int}/opinion", opinion, "change"),
         post("/subscribe", subscribe, "subscribe", private=False),
         post("/confirm", confirm, "subscribe", private=False),
@@ -104,7 +104,9 @@ async def _asked(handler: Handler, *given: Any) -> Response:
     try:
         return await handler(*given)
     except Full as error:
-        raise HTTPException(503, str(error), {"Retry-After": "60"}) from error
+        raise HTTPException(429, str(error), {"Retry-After": "60"}) from error
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from error
     except ValueError as error:  # the library says what was wrong, and what is accepted
         raise HTTPException(404 if str(error).startswith("unknown ") else 400, str(error)) from error
 
@@ -255,7 +257,7 @@ def _follow(name: str) -> tuple[Any, Library]:
 
 async def add_follow(house: "House", request: Request, form: FormData) -> Response:
     kind, query = _text(form.get("kind"), "kind"), _text(form.get("query"), "query")
-    name = _text(form.get("name"), "name", 60) or "-".join(re.findall(r"\w+", query.lower())[:5])
+    name = _text(form.get("name"), "name", 60) or query[:60]
 
     def add() -> None:
         from attractor.feed import follows
@@ -296,7 +298,7 @@ async def opinion(house: "House", request: Request, form: FormData) -> Response:
 
     await run_in_threadpool(opine)
     back = _text(form.get("back"), "back")
-    return _see(request, back if re.fullmatch(r"/(feed/\d+|follows/[\w%.-]+)?", back) else f"/feed/{number}")
+    return _see(request, back if re.fullmatch(r"/(feed/\d+|follows/[\w%./-]+)?", back) else f"/feed/{number}")
 
 
 async def _feed(
@@ -367,7 +369,10 @@ async def subscribe(house: "House", request: Request, form: FormData) -> Respons
 
         with Library() as library:
             token = subscribers.subscribe(library, email, names, every)
-            digest.ask(library, mail.Mailer(), token)
+            try:
+                digest.ask(library, mail.Mailer(), token)
+            except (mail.RefusedError, mail.DeferredError, mail.UnreachableError) as error:
+                raise HTTPException(424, "The mail server does not take mail to this address now.") from error
 
     await run_in_threadpool(ask)
     told = f"A mail with a link is on its way to {email}. Nothing is sent before you have opened it and confirmed."

@@ -14,7 +14,7 @@ from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources import document
-from attractor.feed.sources.page import Page, Source, Told, expect, read_each, subjects
+from attractor.feed.sources.page import Page, Source, Told, expect, read_items, subjects
 
 SLICE, MOST = 2_000, 30_000  # papers a request and a query, by arXiv's rules
 EMPTY = 3  # times that a slice is asked for which comes back empty, as arXiv's sometimes do
@@ -127,8 +127,7 @@ def read(found: document.Feed, now: datetime) -> tuple[Told, int]:
     total = str(found.channel.get("opensearch_totalresults", ""))
     if not total.isascii() or not total.isdigit() or len(total) > 9:
         raise document.Unreadable("an answer without the number of papers in all (opensearch:totalResults)")
-    entries, unread = read_each(found.items, lambda item: _entry(item, now))
-    return Told(tuple(entries), unread=unread, broken=found.broken), int(total)
+    return read_items(found, lambda item: _entry(item, now)), int(total)
 
 
 def _entry(item: Any, now: datetime) -> Entry:

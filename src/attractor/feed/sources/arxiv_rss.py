@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources import document
-from attractor.feed.sources.page import Page, Source, Told, expect, one_of, read_each, subjects
+from attractor.feed.sources.page import Page, Source, Told, expect, one_of, read_items, subjects
 
 KINDS = ("new", "cross", "replace", "replace-cross")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -62,8 +62,7 @@ def read(found: document.Feed, now: datetime, announce: tuple[str, ...] = KINDS)
         now: This instant.
         announce: The kinds of announcement that are wanted.
     """
-    entries, unread = read_each(found.items, lambda item: _entry(item, now, announce))
-    return Told(tuple(entries), unread=unread, broken=found.broken, day=_day(found, now))
+    return replace(read_items(found, lambda item: _entry(item, now, announce)), day=_day(found, now))
 
 
 def _entry(item: Any, now: datetime, announce: tuple[str, ...]) -> Entry | None:
@@ -107,8 +106,7 @@ def _local_day(text: Any) -> str | None:
 
 
 def _is_skipped(found: document.Feed, now: datetime) -> bool:
-    """Whether the feed says that there are no announcements on its day."""
-    skipped = re.findall("|".join(DAYS), str(found.channel.get("skipdays", "")) + str(found.channel.get("day", "")))
+    """Whether there are no announcements on the feed's day; its Atom form does not say which days those are."""
     day = _day(found, now)
     weekday = datetime.fromisoformat(day).weekday() if day else now.weekday()
-    return DAYS[weekday] in skipped
+    return DAYS[weekday] in (found.skip_days or DAYS[5:])

@@ -8,9 +8,12 @@ from html.entities import html5
 from typing import Any
 from xml.parsers import expat
 
+from attractor.feed.extras import needs
+
 ITEMS = ("item", "entry")  # of RSS and of Atom
+ONCE = ("title", "guid", "id")  # what an item has one of
 DEEPEST = 100  # elements inside each other
-ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "big5", "euc-jp", "euc-kr",
+ENCODINGS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "big5", "euc-jp", "euc-kr",
              "gb18030", "gb2312", "gbk", "koi8-r", "shift_jis", "windows-1251")  # fmt: skip
 _DECLARED = re.compile(r"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -29,11 +32,15 @@ class Feed:
         channel: What it says of itself, as `feedparser` names it.
         items: Its items, likewise.
         broken: Why it could not be read to its end, or ``""``.
+        skip_days: The weekdays on which there is nothing, as it says.
+        doubled: How many items are left out that have two titles or two ids: two items that have run together.
     """
 
     channel: Any
     items: list[Any]
     broken: str
+    skip_days: tuple[str, ...] = ()
+    doubled: int = 0
 
 
 def decoded(body: bytes, charset: str | None = None) -> str:
@@ -46,9 +53,13 @@ def decoded(body: bytes, charset: str | None = None) -> str:
             return body[len(mark) :].decode(encoding, "replace")
     if b"\0" in body[:4]:
         return body.decode("utf-16-le" if body[1:2] == b"\0" else "utf-16-be", "replace")
+    repaired = body.decode("utf-8", "replace")  # one damaged letter does not make it another encoding
+    damaged = repaired.count("\ufffd")
+    if sum(c > "\x7f" for c in repaired) > 2 * damaged:
+        return repaired
     named = _DECLARED.match(body[:400].decode("latin-1"))
     for encoding in ("utf-8", charset, named[1] if named else None):
-        if encoding and encoding.lower() in ENCODINGS and encoding.lower() != "utf-16":
+        if encoding and encoding.lower() in ENCODINGS:
             try:
                 return body.decode(encoding)
             except (UnicodeDecodeError, LookupError):
@@ -63,19 +74,19 @@ def feed(text: str) -> Feed:
 
     Raises:
         Unreadable: if it is no feed, declares entities, or nests too deeply.
-        ModuleNotFoundError: if feedparser is not installed.
+        ImportError: if feedparser is not installed.
     """
-    try:
+    with needs("feed"):
         import feedparser
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("feeds need feedparser, an optional extra: pip install 'attractor[feed]'") from error
-    text, broken = whole_items(tidied(text))
+    text, broken, doubled = whole_items(tidied(text))
     # A stream, since of a string feedparser asks whether it names a file. Markup is taken out later, from whatever
     # field it is in; feedparser would take the `<` of mathematics for it.
     told = feedparser.parse(io.BytesIO(text.encode()), sanitize_html=False, resolve_relative_uris=False)
     if not told.version and not told.entries:
         raise Unreadable("neither RSS nor Atom")
-    return Feed(told.feed, list(told.entries), broken)
+    skipped = re.search(r"<skipDays>(.{0,1000}?)</skipDays>", text, re.DOTALL)  # of which feedparser keeps the last
+    days = re.findall(r"<day>\s*(\w+)\s*</day>", skipped[1]) if skipped else []
+    return Feed(told.feed, list(told.entries), broken, tuple(days), doubled)
 
 
 def tidied(text: str) -> str:
@@ -92,32 +103,48 @@ def tidied(text: str) -> str:
     return re.sub(r"&(?!#?\w+;)", "&amp;", re.sub(r"&(#?\w+);", entity, text))
 
 
-def whole_items(text: str) -> tuple[str, str]:
-    """XML up to the end of the last item before its first fault, closed properly; and what the fault is, or ``""``.
+def whole_items(text: str) -> tuple[str, str, int]:
+    """XML up to the end of the last item before its first fault, closed properly; what the fault is, or ``""``.
+
+    Items that have two titles or two ids are left out; how many they are comes last.
 
     Raises:
         Unreadable: if it declares entities or nests too deeply.
     """
     parser = expat.ParserCreate("utf-8")
     stack: list[str] = []
+    begun: list[tuple[int, int, list[str]]] = []  # items that are open: where they begin, how deep, what is in them
     ends: list[tuple[int, list[str]]] = []
+    doubled: list[tuple[int, int]] = []
+    data = text.encode()
 
     def start(name: str, attributes: object) -> None:
+        if begun and len(stack) == begun[-1][1] + 1:
+            begun[-1][2].append(name)
+        if name in ITEMS:
+            begun.append((parser.CurrentByteIndex, len(stack), []))
         stack.append(name)
         if len(stack) > DEEPEST:
             raise Unreadable(f"elements nest more than {DEEPEST} deep")
 
     def end(name: str) -> None:
         stack.pop()
-        if not stack or name.rpartition(":")[2] in ITEMS:
-            ends.append((parser.CurrentByteIndex, [name, *reversed(stack)]))
+        at = parser.CurrentByteIndex
+        if data[at : at + 2] == b"</":  # else the element is empty, and this is where it begins
+            at = data.index(b">", at) + 1
+            if name in ITEMS or not stack:
+                ends.append((at, stack[::-1]))
+        if name in ITEMS:
+            begins, _, inside = begun.pop()
+            if any(inside.count(only) > 1 for only in ONCE):
+                doubled.append((begins, at))
 
     def declared(*_: object) -> int:
         raise Unreadable("it declares entities of its own, which is refused")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = parser.ExternalEntityRefHandler = declared
-    data = text.encode()
+    fault = ""
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
@@ -125,10 +152,11 @@ def whole_items(text: str) -> tuple[str, str]:
         if not ends:
             raise Unreadable(fault) from error
         at, names = ends[-1]
-        if data[at : at + 2] != b"</":  # an element without content: the fault comes after it, and it is left out
-            names = names[1:]
-        return data[:at].decode() + "".join(f"</{name}>" for name in names), fault
-    return text, ""
+        data = data[:at] + "".join(f"</{name}>" for name in names).encode()
+    doubled = [span for span in doubled if span[1] <= len(data)]
+    for begins, ends_at in reversed(doubled):
+        data = data[:begins] + data[ends_at:]
+    return data.decode(), fault, len(doubled)
 
 
 def json_value(text: str) -> Any:

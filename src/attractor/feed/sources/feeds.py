@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
-from attractor.feed.sources import document
-from attractor.feed.sources.page import Page, Source, Told, expect, fields, listed, read_each
+from attractor.feed.sources import arxiv_rss, document
+from attractor.feed.sources.page import Page, Source, Told, expect, fields, listed, read_each, read_items
 
 DOI_FIELDS = ("prism_doi", "dc_identifier", "arxiv_doi")
 
@@ -48,8 +48,9 @@ def read(text: str, now: datetime) -> Told:
 
 def of_feed(found: document.Feed, now: datetime) -> Told:
     """The papers of an RSS or Atom document."""
-    entries, unread = read_each(found.items, lambda item: _entry(item, now))
-    return Told(tuple(entries), unread=unread, broken=found.broken)
+    if any("arxiv_announce_type" in item for item in found.items):
+        return arxiv_rss.read(found, now)
+    return read_items(found, lambda item: _entry(item, now))
 
 
 def _entry(item: Any, now: datetime) -> Entry:

@@ -1,4 +1,7 @@
-"""A folder of saved files: feeds, answers of arXiv and of Hugging Face, each read once and again when it changes."""
+"""A folder of saved files: feeds, answers of arXiv and of Hugging Face, and what `attractor import` takes.
+
+Each is read once, and again when it changes.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from attractor.feed.fetch import Fetcher
-from attractor.feed.sources import arxiv_api, arxiv_rss, feeds, huggingface, oai
-from attractor.feed.sources.document import Unreadable, decoded, feed
-from attractor.feed.sources.page import Page, Source, Told, expect
+from attractor.feed.importing import format_of, read_text
+from attractor.feed.sources import arxiv_api, feeds, huggingface, oai
+from attractor.feed.sources.document import Unreadable, decoded, feed, json_value
+from attractor.feed.sources.page import Page, Source, Told, expect, fields
 
-SUFFIXES = (".xml", ".rss", ".atom", ".json")
+SUFFIXES = (".xml", ".rss", ".atom", ".json", ".bib", ".ris", ".txt")
 LARGEST = 32 * 2**20  # bytes of a file
 
 
@@ -62,21 +66,33 @@ def read(text: str, now: datetime) -> Told:
         Unreadable: if it is of none.
     """
     start = text.lstrip("\ufeff \t\r\n")
-    if start.startswith("["):
-        return huggingface.read(text, now)
-    if start.startswith("{"):
-        return feeds.read(text, now)
+    if start.startswith(("[", "{")):
+        found = json_value(text)
+        if isinstance(found, dict):
+            return feeds.read(text, now)
+        if any("paper" in fields(item) for item in found):
+            return huggingface.read(text, now)
+    if not start.startswith("<"):
+        return _imported(text)
     if "<OAI-PMH" in start[:2000]:
         told, _, error, _ = oai.read(text, now)
         if error not in ("", "noRecordsMatch"):
             raise Unreadable(f"the server said: {error}")
         return told
     found = feed(text)
-    if any("arxiv_announce_type" in item for item in found.items):
-        return arxiv_rss.read(found, now)
     if "opensearch_totalresults" in found.channel:
         return arxiv_api.read(found, now)[0]
     return feeds.of_feed(found, now)
+
+
+def _imported(text: str) -> Told:
+    """A bibliography, or the text of a page."""
+    try:
+        found = read_text(text, format_of(text))
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    unread = tuple(why for entry, _, why in found if entry is None)
+    return Told(tuple(entry for entry, *_ in found if entry is not None), unread=unread)
 
 
 def _content(path: Path, size: int) -> str:

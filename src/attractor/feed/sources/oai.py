@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from attractor.feed import plain
 from attractor.feed.entry import Entry
+from attractor.feed.extras import needs
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources.document import Unreadable, decoded, tidied, whole_items
 from attractor.feed.sources.page import Page, Source, Told, expect, read_each
@@ -78,9 +79,10 @@ def read(text: str, now: datetime) -> tuple[Told, str, str, str]:
     Raises:
         Unreadable: if it is not well-formed, or no answer of an OAI-PMH server.
     """
-    from defusedxml import ElementTree
+    with needs("feed"):
+        from defusedxml import ElementTree
 
-    text, broken = whole_items(tidied(text))
+    text, broken, _ = whole_items(tidied(text))
     if broken:  # the token comes last, and without it there is no going on
         raise Unreadable(broken)
     root = ElementTree.fromstring(text)

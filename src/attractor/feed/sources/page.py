@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
+from attractor.feed.sources.document import Feed
 from attractor.names import unknown
 
 T = TypeVar("T")
@@ -144,6 +145,13 @@ def read_each(items: Iterable[Any], read: Callable[[Any], T | None]) -> tuple[li
             if result is not None:
                 found.append(result)
     return found, tuple(unread)
+
+
+def read_items(found: Feed, read: Callable[[Any], Entry | None]) -> Told:
+    """The papers of a feed's items."""
+    entries, unread = read_each(found.items, read)
+    doubled = ("two items that have run together",) * found.doubled
+    return Told(tuple(entries), unread=(*unread, *doubled), broken=found.broken)
 
 
 def fields(item: Any) -> dict[str, Any]:
