@@ -36,6 +36,8 @@ def test_weights_and_sequences():
         weights = np.linalg.solve(tokens[:, :3, :3].mT.astype(float), tokens[:, 3, :3, None].astype(float))[..., 0]
         close = np.isclose(np.einsum("bd,bd->b", weights, tokens[:, :3, 6]), answers, rtol=1e-2, atol=1e-2)
         assert close.mean() > 0.95  # the others' first three inputs are nearly dependent
+        drawn = tokens[:, :3].mT.ravel()[: weights.size]  # what one key would have drawn for both
+        assert np.isclose(drawn, weights.ravel(), rtol=1e-2).mean() < 0.1
         lengths = (tokens[:, :3] ** 2).sum(1)
         shape = 1.5 if tail is None else tail  # of a Gamma distribution with mean 3: variance 9 / shape
         np.testing.assert_allclose([lengths.mean(), lengths.var()], [3, 9 / shape], rtol=0.2)
