@@ -25,7 +25,7 @@ from attractor.method import as_method, require
 from attractor.progress import task
 from attractor.stats import mean, median
 
-OUT = Path(__file__).parents[1] / "docs" / "data" / "steps_to_target.json"
+OUT = Path(__file__).parents[1] / "src" / "attractor" / "data" / "steps_to_target.json"
 PROBLEMS = ("logistic-regression", "rotated-quadratic", "rosenbrock", "digits-mlp")
 SEEDS, BUDGET, POINTS = 8, 16, 50
 COSTLIEST = 300  # gradients a step; what costs more is left out

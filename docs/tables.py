@@ -7,9 +7,7 @@ proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured 
 """
 
 import html
-import json
 import re
-from pathlib import Path
 
 import plotly.graph_objects as go
 from findings import findings, planted, thresholds
@@ -17,8 +15,7 @@ from recorded import claims, measured, needed, outcome, plain, table
 
 from attractor import registry
 from attractor.papers.catalogue import catalogue
-
-DATA = Path(__file__).with_name("data") / "steps_to_target.json"
+from attractor.papers.rows import steps_to_target
 
 
 def fill(markdown: str) -> str:
@@ -34,7 +31,7 @@ def fill(markdown: str) -> str:
 
 def shared() -> dict[str, dict]:
     """What is on record of the problems on which every method was tried, plain SGD, the unit of work, included."""
-    return {p: rows for p, rows in json.loads(DATA.read_text(encoding="utf-8")).items() if "sgd" in rows}
+    return {p: rows for p, rows in steps_to_target().items() if "sgd" in rows}
 
 
 def optimizers() -> str:
@@ -117,7 +114,7 @@ def rates() -> str:
 
 def curves(problem: str, *methods: str) -> str:
     """A plot of the median over seeds, each method at its tuned setting."""
-    entry, measured = registry.find_problem(problem), json.loads(DATA.read_text(encoding="utf-8")).get(problem, {})
+    entry, measured = registry.find_problem(problem), steps_to_target().get(problem, {})
     known = [name for name in methods if "curve" in measured.get(name, {})]
     if not known:
         return f"*Not measured yet: `python benchmarks/steps_to_target.py --problems {problem}`.*"

@@ -12,6 +12,9 @@ from rich.text import Text
 
 PATIENCE = 2.0  # seconds before a bar appears
 
+Listener = Callable[[str, float, float, str], None]  # label, done, total, unit
+
+_listener: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("_listener", default=None)
 _shown: contextvars.ContextVar["_Display | None"] = contextvars.ContextVar("_shown", default=None)
 
 
@@ -38,6 +41,16 @@ class _Display:
 
 
 @contextlib.contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Inside, progress is told to ``listener(label, done, total, unit)`` and no bar is shown."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextlib.contextmanager
 def task(label: str, total: float, unit: str = "it", enabled: bool | None = None) -> Iterator[Callable[[float], None]]:
     """A bar for ``total`` units of work; yields ``advance(amount)``. Nested tasks share one display.
 
@@ -47,6 +60,17 @@ def task(label: str, total: float, unit: str = "it", enabled: bool | None = None
         unit: What is counted, for the rate.
         enabled: `None` shows the bar when standard error is a terminal.
     """
+    if (listener := _listener.get()) is not None:
+        done = 0.0
+
+        def told(amount: float) -> None:
+            nonlocal done
+            done += amount
+            listener(label, done, total, unit)
+
+        listener(label, done, total, unit)
+        yield told
+        return
     if not (sys.stderr.isatty() if enabled is None else enabled):
         yield lambda amount: None
         return

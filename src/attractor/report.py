@@ -62,6 +62,18 @@ A best value at the edge of its range says that the search space was too narrow.
 """
 
 
+def data(comparison: "Comparison") -> dict[str, Any]:
+    """``{settings, table}``, as JSON can hold it: what ``attractor compare --json`` prints."""
+    rows = json.loads(str(comparison.table().map(_jsonable).reset_index().to_json(orient="records")))
+    return {"settings": comparison.settings, "table": rows}
+
+
+def _jsonable(cell: Any) -> Any:
+    if isinstance(cell, Interval):
+        return {k: v if np.isfinite(v) else None for k, v in vars(cell).items()}
+    return cell
+
+
 def sentence(comparison: "Comparison") -> str:
     """What was found, in words a reader can quote."""
     best, *others = comparison.ranking

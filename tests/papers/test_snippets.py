@@ -4,15 +4,14 @@ import importlib
 
 import pytest
 
-from attractor.cli.papers import snippet_of
-from attractor.papers import catalogue, written
+from attractor.papers import catalogue, rows, written
 
 WRITTEN = [slug for slug in catalogue() if written(slug)]
 
 
 @pytest.mark.parametrize("slug", WRITTEN)
 def test_the_usage_snippet_runs(slug, capsys):
-    snippet = snippet_of(slug)
+    snippet = rows.snippet(slug)
     assert "import" in snippet
     exec(compile(snippet, f"<usage of {slug}>", "exec"), {"__name__": "snippet"})
 

@@ -16,15 +16,10 @@ import typer
 from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json
 from attractor.cli.papers import print_verdict
 from attractor.names import unknown
-from attractor.papers import OUTCOMES, Verdict, catalogue, check, find, module_of, record, written
+from attractor.papers import OUTCOMES, Verdict, catalogue, check, find, module_of, record, rows, written
 from attractor.papers.claims import claims_of
 from attractor.papers.record import Record
 from attractor.papers.sources import ROOT, Sources
-
-JSON_KEYS = (
-    "slug", "claim", "verdict", "value", "low", "high", "threshold", "direction", "source", "given", "cases",
-    "broken", "seconds",
-)  # fmt: skip
 
 
 @app.command(name="check", epilog="Examples: attractor check fno gae   ·   attractor check --room optim --jobs 2")
@@ -79,7 +74,7 @@ def check_command(
                 out.print(f"[bold]{verdict.slug}[/] [dim]{verdict.claim}[/]", highlight=False)
                 print_verdict(verdict)
     if as_json:
-        print_json([_data(v) for v in verdicts])
+        print_json([rows.checked(v) for v in verdicts])
     else:
         counts = ", ".join(f"{sum(v.verdict == o for v in verdicts)} {o}" for o in OUTCOMES)
         out.print(f"{counts} · recorded in {target}", highlight=False)
@@ -92,12 +87,6 @@ def check_command(
             err.print(f"worse than on record: {v.slug} {v.claim}: {v.verdict}", highlight=False)
         raise typer.Exit(1 if worse else 0)
     raise typer.Exit(1 if missing and slugs else int(any(v.verdict != "holds" for v in verdicts)))
-
-
-def _data(v: Verdict) -> dict:
-    data = v.asdict()
-    broken = [{k: b[k] for k in ("name", "verdict", "informative")} for b in v.broken]
-    return {k: data[k] for k in JSON_KEYS} | {"broken": broken}
 
 
 def _worse(now: Verdict, before: Record) -> bool:

@@ -1,6 +1,5 @@
 """Commands over the registry: ``compare``, ``problems`` and ``methods``."""
 
-import json
 import math
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows
 from attractor.cli.objects import load_object
+from attractor.papers import rows
 
 if TYPE_CHECKING:
     from attractor.problem import Problem
@@ -36,6 +36,7 @@ def compare(
 ) -> None:
     """Tune every method with the same budget, measure the winners on fresh seeds, print a table, write a report."""
     from attractor import comparison, registry
+    from attractor.report import data
 
     _use_all_cores()
     built, default = load_problem(problem)
@@ -63,8 +64,7 @@ def compare(
     result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {flags}"
     where = Path(result.report(str(report))).resolve()
     if as_json:
-        rows = json.loads(str(result.table().map(_jsonable).reset_index().to_json(orient="records")))
-        print_json({"settings": result.settings, "table": rows, "report": str(where)})
+        print_json(data(result) | {"report": str(where)})
     else:
         _print_comparison(result)
         out.print(f"report: {where}", highlight=False, soft_wrap=True)
@@ -83,12 +83,6 @@ def _use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     except RuntimeError:  # JAX is already at work in this process: its devices stay as they are
         return
-
-
-def _jsonable(cell: Any) -> Any:
-    if hasattr(cell, "low"):
-        return {k: v if math.isfinite(v) else None for k, v in vars(cell).items()}
-    return cell
 
 
 def _print_comparison(result: Any) -> None:
@@ -141,13 +135,7 @@ def load_problem(name: str) -> "tuple[Problem, ProblemEntry]":
 @app.command()
 def problems(as_json: AsJson = False) -> None:
     """The registered problems."""
-    from attractor import registry
-
-    rows = [
-        {"name": p.name, "metric": p.metric, "steps": p.steps, "target": p.target, "summary": p.summary}
-        for p in registry.problems().values()
-    ]
-    print_rows(rows, as_json)
+    print_rows(rows.problems(), as_json)
 
 
 @app.command()
@@ -160,36 +148,20 @@ def methods(
     The cost is in gradients of digits-mlp per step, then bytes of state per parameter (float32), as measured by
     benchmarks/optimizers.py.
     """
-    from attractor import registry
-
     known_rooms(room or [])
-    costs = registry.costs()
-    chosen = [m for m in registry.methods().values() if not room or m.room in room]
+    chosen = rows.methods(room or ())
     if as_json:
-        return print_json(
-            [
-                {
-                    "name": m.name,
-                    "needs": m.kind,
-                    "space": {k: str(d) for k, d in m.space.items()},
-                    "cost": costs.get(m.name),
-                    "paper": m.paper,
-                    "room": m.room,
-                    "summary": m.summary,
-                }
-                for m in chosen
-            ]
-        )
-    rows = [
+        return print_json(chosen)
+    table = [
         {
-            "name": m.name,
-            "needs": m.kind,
-            "cost": _cost(costs.get(m.name)),
-            "searched": "\n".join(f"{k} {d}" for k, d in m.space.items()),
+            "name": m["name"],
+            "needs": m["needs"],
+            "cost": _cost(m["cost"]),
+            "searched": "\n".join(f"{k} {d}" for k, d in m["space"].items()),
         }
         for m in chosen
     ]
-    return print_rows(rows, as_json)
+    return print_rows(table, as_json)
 
 
 def _cost(measured: dict[str, Any] | None) -> str:

@@ -1,6 +1,6 @@
 """Commands for papers that come in: ``feed init``, ``feed sync``, ``feed status`` and ``feed list``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -93,7 +93,7 @@ def list_command(
         known = [row[0] for row in library.connection.execute("SELECT DISTINCT source FROM sightings ORDER BY 1")]
         if source is not None and source not in known:
             raise unknown("source", source, known, f"papers came from: {', '.join(known) or 'nowhere yet'}")
-        rows = [_row(library, stored) for stored in newest(library, source, day, limit)]
+        rows = [library.row(stored) for stored in library.newest(source, day, limit)]
     if as_json:
         return print_json(rows)
     for row in rows:
@@ -105,20 +105,3 @@ def list_command(
     if not rows:
         err.print("no paper came in yet; `attractor feed sync` fetches")
     return None
-
-
-def newest(library: Any, source: str | None, day: str | None, limit: int) -> list[Any]:
-    """Stored papers by who told of them and when, the newest first."""
-    conditions = [(f"{column} = ?", value) for column, value in (("source", source), ("day", day)) if value is not None]
-    where = " AND ".join(condition for condition, _ in conditions) or "1"
-    chosen = f"id IN (SELECT entry FROM sightings WHERE {where})" if conditions else "1"
-    return library.select(chosen, [value for _, value in conditions], f"added DESC, id DESC LIMIT {limit}")
-
-
-def _row(library: Any, stored: Any) -> dict[str, Any]:
-    told = library.connection.execute("SELECT source, votes FROM sightings WHERE entry = ?", (stored.id,)).fetchall()
-    votes = [row["votes"] for row in told if row["votes"] is not None]
-    return {
-        "id": stored.id, "uid": stored.uid, **stored.entry.asdict(), "slug": stored.slug, "added": stored.added,
-        "votes": max(votes, default=None), "sources": sorted({row["source"] for row in told}),
-    }  # fmt: skip

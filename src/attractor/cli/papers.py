@@ -1,6 +1,5 @@
 """Commands that read the catalogue and the record: ``papers``, ``show`` and ``cite``."""
 
-import ast
 from typing import Annotated
 
 import typer
@@ -9,10 +8,9 @@ from rich.text import Text
 
 from attractor.cli.common import COLORS, AsJson, app, known_rooms, out, print_json
 from attractor.cli.common import err as errors
-from attractor.papers import Verdict, catalogue, find, module_of, record, written
+from attractor.papers import Verdict, find, record, rows, written
 from attractor.papers.citation import bibtex
-from attractor.papers.record import STATUSES, Record
-from attractor.papers.sources import path_of
+from attractor.papers.record import STATUSES
 
 
 @app.command(epilog='Example: attractor papers "vector field that is not a gradient" --room generative')
@@ -28,36 +26,19 @@ def papers(
     known_rooms([room] if room else [])
     if feed:
         return _papers_that_came_in(query, room, status, limit, as_json)
-    if status is not None and status not in STATUSES:
-        raise ValueError(f"--status: expected one of {', '.join(STATUSES)}, got {status!r}")
-    if query is None:
-        hits = [p for p in catalogue().values() if room in (None, p.room)]
-    else:
-        from attractor.papers.search import search
-
-        hits = [p for p, _ in search(query, limit=len(catalogue()), room=room)]
-    known = record.read_all()
-    states = {p.slug: record.status(p.slug, known[p.slug]) if p.slug in known else "missing" for p in hits}
-    hits = [p for p in hits if status in (None, states[p.slug])]
-    if query is not None:
-        hits = hits[:limit]
+    found = rows.papers(query, room, status, limit)
     if as_json:
-        rows = []
-        for p in hits:
-            found = known.get(p.slug, Record(p.slug))
-            row = {"slug": p.slug, "title": p.title, "room": p.room, "kind": p.kind, "status": states[p.slug]}
-            rows.append(row | {"claims": found.counts, "replicated": found.replicated_share})
-        return print_json(rows)
+        return print_json(found)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("slug", "room", "status", "gist"):
         table.add_column(column, no_wrap=column not in ("slug", "gist"), overflow="fold")
-    for p in hits:
-        found, state = known.get(p.slug), states[p.slug]
-        counted = found is not None and state not in ("stale", "error")
-        told = f"{found.counts['holds']} of {len(found.quick)} hold" if found and counted else state
-        table.add_row(p.slug, p.room, f"[{COLORS[state]}]{told}", p.gist)
+    for row in found:
+        state, counts = row["status"], row["claims"]
+        counted = state not in ("missing", "stale", "error")
+        told = f"{counts['holds']} of {sum(counts.values())} hold" if counted else state
+        table.add_row(row["slug"], row["room"], f"[{COLORS[state]}]{told}", find(row["slug"]).gist)
     out.print(table)
-    if not hits:
+    if not found:
         errors.print("no paper matches; `attractor papers` lists all")
     return None
 
@@ -82,16 +63,10 @@ def _papers_that_came_in(query: str | None, room: str | None, status: str | None
 @app.command(epilog="Example: attractor show adahessian")
 def show(slug: Annotated[str, typer.Argument(help="The paper's slug.")], as_json: AsJson = False) -> None:
     """What a paper claims, what was measured, and how to use it."""
-    paper, snippet, known = find(slug), snippet_of(slug), record.with_local(slug)
-    state = record.status(slug)
     if as_json:
-        row = {"slug": slug, "title": paper.title, "room": paper.room, "kind": paper.kind, "gist": paper.gist}
-        row |= {"link": paper.link, "claim": paper.claim, "headline": paper.headline, "status": state}
-        found = known or Record(slug)
-        verdicts = [{**v.asdict(), "replicated": found.replicated(n)} for n, v in found.quick.items()]
-        row |= {"snippet": snippet, "claims": found.counts, "replicated": found.replicated_share}
-        row |= {"verdicts": verdicts}
-        return print_json({**row, "full": [v.asdict() for v, _ in found.full.values()]})
+        return print_json(rows.details(slug))
+    paper, snippet, known = find(slug), rows.snippet(slug), record.with_local(slug)
+    state = record.status(slug)
     told = f"{paper.slug} · {paper.room} · {paper.kind} · {state}" + (f" · {record.summary(known)}" if known else "")
     out.print(f"[bold]{paper.title}[/]\n[dim]{told}[/]")
     out.print(f"[dim]{paper.link}[/]\n" if paper.link else "", highlight=False)
@@ -114,14 +89,6 @@ def show(slug: Annotated[str, typer.Argument(help="The paper's slug.")], as_json
         out.print("\n[bold]Use it[/]")
         out.print(Syntax(snippet, "python", background_color="default"))
     return None
-
-
-def snippet_of(slug: str) -> str:
-    """The usage example in a paper's file (its docstring's fenced block), without importing it; '' if none."""
-    if not written(slug):
-        return ""
-    text = ast.get_docstring(ast.parse(path_of(module_of(slug)).read_text(encoding="utf-8"))) or ""
-    return text.partition("```python\n")[2].partition("```")[0]
 
 
 SOURCES = {"paper": "the paper's", "scaled": "scaled from the paper", "ours": "ours"}

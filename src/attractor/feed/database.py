@@ -1,5 +1,7 @@
 """The feed's SQLite file: opened, migrated, safe for several processes, and whole whenever one is killed."""
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +65,35 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.rollback()
         raise
     connection.commit()
+
+
+@contextmanager
+def alone(connection: sqlite3.Connection, work: str) -> Iterator[None]:
+    """Of all processes, one at a time does this work on a feed; the lock goes with the process, however that ends.
+
+    Arguments:
+        connection: Of the feed.
+        work: What is done, which names the lock's file beside the feed's.
+
+    Raises:
+        BusyError: if another process is at it.
+    """
+    path = Path(connection.execute("PRAGMA database_list").fetchone()["file"]).with_name(f"{work}.lock")
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            who = file.read().strip() or "unknown"
+            raise BusyError(f"{work}: process {who} is at it (it holds {path}); wait for it, or end it") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+class BusyError(ValueError):
+    """Another process does this already."""
 
 
 def now() -> str:

@@ -124,6 +124,22 @@ class Library:
         rows = self.connection.execute(f"SELECT * FROM entries WHERE {where} ORDER BY {order}", tuple(arguments))
         return [_stored(row) for row in rows]
 
+    def newest(self, source: str | None = None, day: str | None = None, limit: int = 30) -> list[Stored]:
+        """Entries by who told of them and on which day, newest first."""
+        asked = [(f"{name} = ?", value) for name, value in (("source", source), ("day", day)) if value is not None]
+        where = " AND ".join(condition for condition, _ in asked)
+        chosen = f"id IN (SELECT entry FROM sightings WHERE {where})" if asked else "1"
+        return self.select(chosen, [value for _, value in asked], f"added DESC, id DESC LIMIT {limit}")
+
+    def row(self, stored: Stored) -> dict[str, Any]:
+        """An entry with its votes and sources, as ``attractor feed list --json`` prints it."""
+        told = self.connection.execute("SELECT source, votes FROM sightings WHERE entry = ?", (stored.id,)).fetchall()
+        votes = [row["votes"] for row in told if row["votes"] is not None]
+        return {
+            "id": stored.id, "uid": stored.uid, **stored.entry.asdict(), "slug": stored.slug, "added": stored.added,
+            "votes": max(votes, default=None), "sources": sorted({row["source"] for row in told}),
+        }  # fmt: skip
+
     def __len__(self) -> int:
         return self.connection.execute("SELECT count(*) FROM entries").fetchone()[0]
 

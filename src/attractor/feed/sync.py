@@ -15,6 +15,7 @@ from attractor.feed.config import Config
 from attractor.feed.database import default_path, transaction
 from attractor.feed.fetch import Fetcher, FetchError
 from attractor.feed.library import Added, Library
+from attractor.feed.mail import overdue
 from attractor.feed.sources import Page, Source, Unreadable
 from attractor.names import unknown
 
@@ -210,7 +211,7 @@ def _identity(source: Source) -> str:
 def status(
     library: Library, *, config: Config | None = None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> dict[str, Any]:
-    """How the sources fare: ``{ok, papers, sources, problems}``.
+    """How the sources fare: ``{ok, papers, sources, overdue, problems}``.
 
     A source is told of by ``name``, ``kind``, ``status``, ``message``, ``tried``, ``succeeded`` and ``papers``.
 
@@ -240,7 +241,10 @@ def status(
         problem = _problem(source, told, now())
         if problem:
             problems.append(f"{source.name}: {problem}")
-    return {"ok": not problems, "papers": len(library), "sources": sources, "problems": problems}
+    late = overdue(library, now())
+    problems += [f"{o.email}: the digest of {o.period} did not go ({o.state}): {o.why}" for o in late]
+    found = {"papers": len(library), "sources": sources, "overdue": [vars(o) for o in late]}
+    return {"ok": not problems, **found, "problems": problems}
 
 
 def _problem(source: Source, told: dict[str, Any], now: datetime) -> str:

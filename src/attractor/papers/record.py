@@ -223,6 +223,13 @@ def status(slug: str, record: Record | None = None) -> Status:
             return "stale"
     except ModuleNotFoundError:
         return "stale"
+    return standing(record)
+
+
+def standing(record: Record | None) -> Status:
+    """A paper's status by its claims alone, whether or not they are stale."""
+    if record is None or not record.quick:
+        return "missing"
     counts = {outcome: n for outcome, n in record.counts.items() if n}
     if "error" in counts:
         return "error"

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from attractor.papers._text import terms, weight, words
-from attractor.papers.catalogue import ROOMS, Paper, catalogue
+from attractor.papers.catalogue import ROOMS, Paper, catalogue, find
 
 INDEX: Final = Path(__file__).with_name("index.npz")
 
@@ -173,3 +173,19 @@ def search(query: str, limit: int = 20, room: str | None = None) -> list[tuple[P
     best = np.argsort(-scores, kind="stable")
     found = ((index.papers[i], float(scores[i])) for i in best if scores[i] > 0.0)
     return [(paper, score) for paper, score in found if room in (None, paper.room)][:limit]
+
+
+def nearest(slug: str, limit: int = 6) -> list[tuple[Paper, float]]:
+    """The papers that speak of the same things as one of the catalogue, with cosines in [-1, 1], nearest first.
+
+    Raises:
+        ValueError: for a slug that is not in the catalogue, or a `limit` below 1.
+    """
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    find(slug)
+    index = _index()
+    own = next(i for i, paper in enumerate(index.papers) if paper.slug == slug)
+    close = index.topics @ index.topics[own]
+    best = [i for i in np.argsort(-close, kind="stable") if i != own]
+    return [(index.papers[i], float(close[i])) for i in best[:limit]]

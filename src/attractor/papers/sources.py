@@ -40,7 +40,12 @@ def fingerprint(module: str) -> str:
 
 @cache
 def _digest(root: Path, module: str, core: str) -> str:
-    return Sources(root).fingerprint(module, core)
+    return _sources(root).fingerprint(module, core)
+
+
+@cache
+def _sources(root: Path) -> "Sources":
+    return Sources(root)  # what papers share is read once
 
 
 def path_of(module: str) -> Path:
@@ -147,12 +152,16 @@ class Sources:
         self.root = root
         self._bodies: dict[str, list[ast.stmt]] = {}
         self._names: dict[str, dict[str, list[int]]] = {}
+        self._used: dict[tuple[str, int], set[tuple[str, int]]] = {}
+        self._dumped: dict[tuple[str, int], bytes] = {}
 
     def fingerprint(self, module: str, core: str) -> str:
         """See `fingerprint`; ``core`` stands for the core."""
         digest = hashlib.sha256(core.encode())
         for name, index in sorted(self._reached(module)):
-            digest.update(f"{name}\n{ast.dump(self._body(name)[index])}\n".encode())
+            if (name, index) not in self._dumped:
+                self._dumped[name, index] = f"{name}\n{ast.dump(self._body(name)[index])}\n".encode()
+            digest.update(self._dumped[name, index])
         return digest.hexdigest()[:16]
 
     def is_core(self, module: str) -> bool:
@@ -170,7 +179,9 @@ class Sources:
             statement = waiting.pop()
             if statement not in reached:
                 reached.add(statement)
-                waiting += self._uses(*statement)
+                if statement not in self._used:
+                    self._used[statement] = self._uses(*statement)
+                waiting += self._used[statement]
         return reached
 
     def _body(self, module: str) -> list[ast.stmt]:

@@ -1,1 +1,1 @@
-"""The page: served, or built as static files."""
+"""The page: the catalogue, what was measured, and the feed, served or as static files."""

@@ -1,0 +1,171 @@
+"""The pages in Chromium, as a reader has them: search, check, compare, keyboard, phone, dark, without scripts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from attractor.papers import record
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's package chromium is not installed")
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+AXE = (Path(__file__).with_name("vendor") / "axe.min.js").read_text(encoding="utf-8")
+MAIN = (
+    "/", "/papers?q=sharpness", "/papers/adahessian", "/rooms", "/rooms/games", "/methods", "/problems/rosenbrock",
+    "/compare", "/diagnose", "/follows", "/subscribe", "/status", "/api", "/nothing",
+)  # fmt: skip
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+BLOCKED = "Content Security Policy"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, served):
+    """A page that fails the test when a script fails, or something from elsewhere is asked for."""
+    context = chromium.new_context(base_url=served.url, viewport={"width": 1280, "height": 900})
+    found = context.new_page()
+    wrong = []
+    found.on("pageerror", lambda error: wrong.append(str(error)))
+    found.on("console", lambda said: wrong.append(said.text) if BLOCKED in said.text else None)
+    found.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith(served.url) else None)
+    yield found
+    context.close()
+    assert wrong == []
+
+
+def test_search_as_you_type(page):
+    page.goto("/papers")
+    page.get_by_role("searchbox").press_sequentially("adam with hessian diagonal")
+    page.wait_for_url("**q=adam*diagonal*")  # what was found can be sent to somebody
+    assert page.locator("#results h2 a").first.get_attribute("href") == "/papers/adahessian"
+    page.goto("/")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the first stop skips what all pages have
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_check_here_shows_verdicts_as_they_come(page, served):
+    page.goto("/papers/lion-k")
+    page.get_by_role("button", name="Check it here").click()
+    page.wait_for_url("**/jobs/*")
+    page.locator(".state.done").wait_for(timeout=400_000)
+    claims = record.read("lion-k").quick
+    assert page.locator("article.claim").count() == len(claims)
+    assert page.locator("article.claim svg.verdict").count() == len(claims)
+    assert set(record.read("lion-k", record.local()).quick) == set(claims)
+    page.goto("/papers/lion-k")
+    assert page.get_by_text("checked on this machine").count() == len(claims)
+
+
+def test_compare_with_progress_and_report(page):
+    page.goto("/compare")
+    page.get_by_label("Problem").select_option("rosenbrock")
+    page.get_by_label("lion", exact=True).uncheck()
+    page.get_by_label("sgd", exact=True).check()
+    for label, number in (("Steps", "50"), ("Seeds", "2"), ("Configurations each", "2")):
+        page.get_by_label(label).fill(number)
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_url("**/jobs/*")
+    page.get_by_role("progressbar").wait_for()
+    page.get_by_text("1 of 2 methods done").first.wait_for(timeout=400_000)
+    page.locator(".state.done").wait_for(timeout=400_000)
+    assert page.locator("tbody tr").count() == 2
+    page.get_by_role("link", name="Open the report").click()
+    page.locator(".plotly-graph-div svg").first.wait_for(timeout=60_000)  # its scripts run, in their sandbox
+    page.goto("/compare")
+    page.get_by_role("link", name="rosenbrock: adam, sgd").wait_for()
+
+
+def test_cancel(page, scripted, served):
+    job = served.house.jobs
+    page.goto("/compare")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_url("**/jobs/*")
+    page.locator(".state.done").wait_for()
+    assert page.get_by_role("button", name="Cancel").count() == 0
+    assert [j.state for j in job.every("compare")] == ["done"]
+
+
+def test_everything_works_without_scripts(chromium, served):
+    context = chromium.new_context(base_url=served.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_role("searchbox").fill("adam with hessian diagonal")
+    page.get_by_role("button", name="Search").click()
+    page.locator("#results h2 a[href='/papers/adahessian']").wait_for()
+    page.goto("/methods")
+    page.get_by_role("link", name="state, bytes per parameter").click()
+    assert page.locator("tbody tr").first.get_attribute("id") == "sgd"
+    context.close()
+
+
+def test_methods_are_sorted_in_place(page):
+    page.goto("/methods")
+    head = page.get_by_role("button", name="gradients per step")
+    head.click()
+    assert page.locator("tbody tr").first.get_attribute("id") == "sgd"
+    head.click()
+    assert page.locator("tbody tr").first.get_attribute("id") == "adam"
+    assert page.locator("th[aria-sort=descending]").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(chromium, served, scheme):
+    context = chromium.new_context(base_url=served.url, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    for path in MAIN:
+        page.goto(path)
+        for closed in page.locator("details").all():
+            closed.evaluate("(details) => { details.open = true; }")
+        page.evaluate(AXE)
+        rules = TAGS if scheme == "light" else {"type": "rule", "values": ["color-contrast"]}  # all that differs
+        found = page.evaluate("(rules) => axe.run({runOnly: rules})", rules)
+        told = [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]]
+        assert told == [], (path, scheme)
+    context.close()
+
+
+def test_nothing_overflows_a_phone(chromium, served):
+    context = chromium.new_context(base_url=served.url, viewport={"width": 360, "height": 780})
+    page = context.new_page()
+    for path in MAIN:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+    context.close()
+
+
+def test_static_pages_search_from_a_folder(chromium, tmp_path, monkeypatch):
+    from web.conftest import METHODS, PROBLEMS
+
+    from attractor.papers import catalogue, rows
+    from attractor.web import site
+
+    monkeypatch.setattr(rows, "methods", lambda: METHODS)
+    monkeypatch.setattr(rows, "problems", lambda: PROBLEMS)
+    monkeypatch.setattr(record, "status", lambda slug, found=None: record.standing(found))
+    few = {slug: catalogue()[slug] for slug in ("gae", "adahessian", "lion-k")}
+    monkeypatch.setattr(site, "catalogue", lambda: few)
+    site.write(tmp_path)
+    page = chromium.new_page()
+    page.goto((tmp_path / "papers.html").as_uri())
+    page.get_by_role("searchbox").fill("hessian")
+    link = page.locator("#results h2 a").first
+    assert link.get_attribute("href") == "papers/adahessian.html"
+    link.click()
+    page.get_by_role("heading", name="Measured here").wait_for()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.get_by_role("searchbox").fill("advantage")
+    page.keyboard.press("Enter")
+    page.locator("#results h2 a").first.wait_for()
+    page.close()
