@@ -53,7 +53,7 @@ def sizes(scale: Scale, **choices: Any) -> dict[str, Any]:
     return {name: choice[which] if isinstance(choice, tuple) else choice for name, choice in choices.items()}
 
 
-def tune(problem: Problem, method: Any, *, seeds: int = 8, budget: int = 16, tuning: int = 2, **how: Any) -> Entry:
+def tune(problem: Problem, method: Any, *, seeds: int = 8, budget: int = 16, **how: Any) -> Entry:
     """`attractor.comparison.tune` in a claim: seeds of this replication, computed once, and never with a thin budget.
 
     Arguments:
@@ -61,7 +61,6 @@ def tune(problem: Problem, method: Any, *, seeds: int = 8, budget: int = 16, tun
         method: A factory, a registered name, or ``(factory, space)``.
         seeds: How many fresh seeds.
         budget: Configurations to try: at least `TRIES` per searched hyper-parameter.
-        tuning: On how many other seeds each is tried; more where a run's luck would choose.
         **how: As in `attractor.comparison.tune`.
 
     Raises:
@@ -76,8 +75,8 @@ def tune(problem: Problem, method: Any, *, seeds: int = 8, budget: int = 16, tun
             f"{TRIES * len(space)} for {', '.join(space)}, got {budget}"
         )
     if pair:
-        return _tune(problem, pair[0], _Space(pair[1]), seeds, budget, tuning, _Space(how))
-    return _tune(problem, method, None, seeds, budget, tuning, _Space(how))
+        return _tune(problem, pair[0], _Space(pair[1]), seeds, budget, _Space(how))
+    return _tune(problem, method, None, seeds, budget, _Space(how))
 
 
 class _Space(dict):
@@ -88,13 +87,11 @@ class _Space(dict):
 
 
 @cached
-def _tune(
-    problem: Problem, method: Any, space: Space | None, n: int, budget: int, tuning: int, how: Mapping[str, Any]
-) -> Entry:
-    shift, (first, second) = seeds(1)[0], TUNING_SEEDS  # 0 at first, so that replication 0 has the seeds of `compare`
-    others = [first + i * (second - first) + shift for i in range(tuning)]
+def _tune(problem: Problem, method: Any, space: Space | None, n: int, budget: int, how: Mapping[str, Any]) -> Entry:
+    shift = seeds(1)[0]  # 0 at first, so that replication 0 has the seeds of `compare`
+    tuning = [s + shift for s in TUNING_SEEDS]
     what = method if space is None else (method, dict(space))
-    return comparison.tune(problem, what, seeds=seeds(n), budget=budget, tuning_seeds=others, **how)
+    return comparison.tune(problem, what, seeds=seeds(n), budget=budget, tuning_seeds=tuning, **how)
 
 
 def probes(problem: Problem, *names: str) -> dict[str, Probe]:
