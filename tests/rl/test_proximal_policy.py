@@ -67,7 +67,7 @@ def test_a_step_is_adam_through_every_minibatch():
         x = problem.init(jr.key(0))
         state = method.init(problem, x, jr.key(1))
         expected: Any = x
-        adam = optax.adam(0.03)
+        adam, step = optax.adam(0.03), jax.jit(lambda x, state, key: method.step(problem, x, state, key))
         for i in (2, 3):  # a second one goes on with the first one's episodes and moments
             rollout, order = jr.split(jr.key(i))
             _, seen = experience(problem, expected, state.episodes, rollout, 4, GAMMA, LAM)
@@ -78,7 +78,7 @@ def test_a_step_is_adam_through_every_minibatch():
                     gradients = tuple(jax.grad(f)(p) for f, p in zip(losses, expected, strict=True))
                     updates, moments = adam.update(gradients, moments)
                     expected = optax.apply_updates(expected, updates)
-            x, state = jax.jit(method.step)(problem, x, state, jr.key(i))
+            x, state = step(x, state, jr.key(i))
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), x, expected)
             assert not np.allclose(x[0]["w"], problem.init(jr.key(0))[0]["w"], atol=1e-2)
 

@@ -112,8 +112,7 @@ def _linearity(rho, scale):
 
 @claim(
     "40 patients, 5 inputs, 40 patterns, median draw: ADMM's residual falls to 1e-8, linearly with R^2 at least 0.95",
-    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}},
-)  # fmt: skip
+    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}})  # fmt: skip
 def converges_linearly(rho=0.1, *, scale):
     """Of a logarithm over up to 18,000 steps, on 12 draws: how fast depends on who is drawn."""
     with jax.enable_x64(True):
@@ -137,8 +136,7 @@ def _adam(scale):
 
 @claim(
     "40 patients, 1 input, all patterns: ADMM's loss exceeds the best of 40 Adam runs (width 140, 4 rates) by <= 1e-4",
-    source="ours", broken={"4 arrangements": {"count": 4}},
-)  # fmt: skip
+    source="ours", broken={"4 arrangements": {"count": 4}})  # fmt: skip
 def no_run_of_adam_is_better(count=2_000, *, scale):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, count, 0.1, 5_000)
@@ -149,10 +147,8 @@ def no_run_of_adam_is_better(count=2_000, *, scale):
     return Evidence(loss - float(adam.min()), at_most=1e-4, given=finite, note=note)
 
 
-@claim(
-    "40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
-    source="ours", broken={"8 neurons": {"count": 8}},
-)  # fmt: skip
+@claim("40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
+       source="ours", broken={"8 neurons": {"count": 8}})  # fmt: skip
 def a_sampled_lasso_comes_close(count=1_000):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, 2_000, 0.1, 5_000)

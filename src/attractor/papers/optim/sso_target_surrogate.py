@@ -115,8 +115,7 @@ def _calls(inner_steps, divisor, n, steps):
 
 @claim(
     "synthetic logistic regression, both tuned: to a gap of 1e-3, 20 inner steps need half of gradient descent's calls",
-    source="ours", broken={"the step of a sum, not of a mean": {"divisor": 500.0}},
-)  # fmt: skip
+    source="ours", broken={"the step of a sum, not of a mean": {"divisor": 500.0}})  # fmt: skip
 def saves_gradient_calls(divisor=1.0, *, scale):
     n = sizes(scale, n=(8, 64))["n"]
     ours, descent = _calls(20, divisor, n, 600), _calls(1, 1.0, n, 3_000)
@@ -157,10 +156,8 @@ def _gaps(inner_steps, stale, scale):
     return np.array(found)
 
 
-@claim(
-    "synthetic logistic regression, minibatches of 25, both tuned: after 500 calls SSO's gap is at most that of SGD",
-    source="scaled", broken={"proximal term with a stale center": {"stale": 1.0}},
-)  # fmt: skip
+@claim("synthetic logistic regression, minibatches of 25, both tuned: after 500 calls SSO's gap is at most that of SGD",
+       source="scaled", broken={"proximal term with a stale center": {"stale": 1.0}})  # fmt: skip
 def sso_is_as_good_as_sgd(stale=0.0, *, scale):
     ours, sgd = _gaps(20, stale, scale), _gaps(1, 0.0, scale)
     learns = {"SGD closes 9 tenths of the gap on 3 of 4 sets": np.mean(sgd < 0.03) >= 0.75}
