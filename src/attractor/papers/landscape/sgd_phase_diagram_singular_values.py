@@ -85,7 +85,7 @@ def spacings_follow_the_surmise(law=lib.wigner_surmise):
 
 @cached
 def _phases(batch, power=1, phase=lib.singular_value_phase, n=9, steps=1_000):
-    """Phases of two trained 4 x 4 layers by spread of the start and rate over batch^power: the median over seeds."""
+    """Phases of two trained 4 x 4 layers by spread of the start and rate over batch^power: the median over draws."""
     cells = [(spread, ratio, s) for spread in SPREADS for ratio in RATIOS for s in seeds(n)]
     draws = np.array([np.random.default_rng(s).standard_normal((4, 4, 4)) / 2 for *_, s in cells], np.float32)
     start = tuple(np.array([c[0] for c in cells], np.float32)[:, None, None] * draws[:, i] for i in (0, 1))
@@ -96,8 +96,7 @@ def _phases(batch, power=1, phase=lib.singular_value_phase, n=9, steps=1_000):
     return np.median(phases.reshape(len(SPREADS), len(RATIOS), -1), -1).round()
 
 
-def _comparing_blindly(before, after):
-    """What is no number is not at least anything: weights that overflow count as frozen."""
+def _comparing_blindly(before, after):  # what is no number is not at least anything, and counts as frozen
     moved = jnp.linalg.norm(after - before, axis=-1) / jnp.linalg.norm(before, axis=-1)
     return (moved >= 0.1).astype(int) + (moved >= 10.0)
 
@@ -105,7 +104,6 @@ def _comparing_blindly(before, after):
 @claim("two 4 x 4 layers, 6 spreads of the start x 9 ratios rate / batch: 3 phases, each one connected region",
        source="scaled", broken={"overflow is compared": {"phase": _comparing_blindly}})  # fmt: skip
 def three_phases_are_three_regions(phase=lib.singular_value_phase):
-    """The phase of a setting is that of the median of 9 draws of start and teacher."""
     grid, names = _phases(4, phase=phase), ("frozen", "moved", "diverged")
     regions = {name: float(label(grid == i)[1]) for i, name in enumerate(names)}  # pyright: ignore
     return Evidence.of_cases(regions, within=(0.5, 1.5))
@@ -121,6 +119,5 @@ def only_rate_over_batch_counts(power=1):
 @claim("two 4 x 4 layers, 1,000 steps: batches 4 and 16 share the phase in 5 % more settings at equal rate than ratio",
        source="ours", broken={"equal rate x batch": {"power": -1}})  # fmt: skip
 def the_rate_alone_counts_more(power=0):
-    return Evidence(
-        float(np.mean(_phases(4) == _phases(16, power)) - np.mean(_phases(4) == _phases(16))), at_least=0.05
-    )
+    return Evidence(float(np.mean(_phases(4) == _phases(16, power)) - np.mean(_phases(4) == _phases(16))),
+                    at_least=0.05)  # fmt: skip
