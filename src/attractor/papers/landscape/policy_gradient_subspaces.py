@@ -54,9 +54,9 @@ def _spaces(points, keys):
     unravel = as_vector(problem.init(jr.key(0)))[1]
 
     def losses(x, key):
-        start = jax.vmap(problem.start)(jr.split(key, 8))
+        start = jax.vmap(problem.start)(jr.split(key, 4))
         seen = experience(problem, x, start, jr.fold_in(key, 1), 200, 0.95)[1]
-        return clipped_losses(problem, jax.tree.map(lambda a: a[::3], seen))
+        return clipped_losses(problem, jax.tree.map(lambda a: a[::2], seen))
 
     def measure(point):
         x, found = unravel(point[0]), []
@@ -73,7 +73,7 @@ def _spaces(points, keys):
 @cached
 def _measured(scale):
     """Arrays (seed, update, actor or critic, top or random, …): shares and spaces; and mean returns (seed, record)."""
-    n = len(drawn := seeds(**sizes(scale, n=(24, 64))))
+    n = len(drawn := seeds(**sizes(scale, n=(16, 64))))
     recorded = {"x": lambda problem, x, key: as_vector(x)[0], "return": _problem().probes["return"]}
     how = {"steps": UPDATES[-1], "every": 5, "seeds": drawn, "lanes": n, "probes": recorded}
     trace = run(_problem(), PPO(2e-3, gamma=0.95), **how)
