@@ -19,7 +19,7 @@ import numpy as np
 
 from attractor.decision import Decision
 from attractor.landscape.spectrum import gradient_subspace_fraction, subspace_overlap, top_hessian_eigs
-from attractor.papers.words import Evidence, cached, claim, key, mean, paired_difference, run, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, key, mean, paired_difference, run, seed, seeds, sizes
 from attractor.problems.control import GaussianPolicy, pendulum
 from attractor.rl.online.proximal_policy import PPO, clipped_losses, experience
 from attractor.trees import as_vector
@@ -47,24 +47,22 @@ def _problem():
 
 
 @jax.jit
-def _spaces(points, keys):
-    """Per point, for actor and critic: shares of the gradient in the top and in a random space, and these spaces; of
-    which the spaces are of one batch of new episodes, and the gradient of another by the same policy."""
+def _slopes_and_spaces(points, keys):
+    """Per point, for actor and critic: gradient and top space, of two batches of new episodes by the same policy."""
     problem = _problem()
     unravel = as_vector(problem.init(jr.key(0)))[1]
 
-    def losses(x, key):
-        start = jax.vmap(problem.start)(jr.split(key, 4))
-        seen = experience(problem, x, start, jr.fold_in(key, 1), 200, 0.95)[1]
-        return clipped_losses(problem, jax.tree.map(lambda a: a[::2], seen))
-
     def measure(point):
         x, found = unravel(point[0]), []
-        for part, curved, steep in zip(x, *(losses(x, k) for k in jr.split(point[1])), strict=True):
-            top, slope = top_hessian_eigs(curved, part, K, iterations=4 * K).vectors, jax.grad(steep)(part)
-            both = top, jnp.linalg.qr(jr.normal(point[1], top.shape))[0]
-            shares = jnp.stack([gradient_subspace_fraction(slope, v) for v in both])
-            found.append((shares, jnp.pad(jnp.stack(both), ((0, 0), (0, max(SIZES) - len(top)), (0, 0)))))
+        start = lambda key: jax.vmap(problem.start)(jr.split(key, 4))  # noqa: E731
+        draw = lambda key: experience(problem, x, start(key), jr.fold_in(key, 1), 200, 0.95)[1]  # noqa: E731
+        both = jax.tree.map(lambda a: a[:, ::2], jax.vmap(draw)(jr.split(point[1])))
+        losses = (clipped_losses(problem, jax.tree.map(lambda a, i=i: a[i], both)) for i in (0, 1))
+        for part, curved, steep in zip(x, *losses, strict=True):
+            slope = as_vector(jax.grad(steep)(part))[0]
+            space = top_hessian_eigs(curved, part, K, iterations=4 * K).vectors
+            missing = (0, max(SIZES) - len(slope))
+            found.append((jnp.pad(slope, missing), jnp.pad(space, (missing, (0, 0)))))
         return jax.tree.map(lambda *a: jnp.stack(a), *found)
 
     return jax.lax.map(measure, (points, keys))
@@ -78,8 +76,12 @@ def _measured(scale):
     how = {"steps": UPDATES[-1], "every": 5, "seeds": drawn, "lanes": n, "probes": recorded}
     trace = run(_problem(), PPO(2e-3, gamma=0.95), **how)
     points = trace["x"].values[0][:, np.array(UPDATES) // 5].reshape(n * len(UPDATES), -1)
-    found = _spaces(points, jr.split(key(1), len(points)))
-    return *(np.asarray(a).reshape(n, len(UPDATES), *a.shape[1:]) for a in found), trace["return"].values[0]
+    found = _slopes_and_spaces(points, jr.split(key(1), len(points)))
+    slopes, top = (np.asarray(a).reshape(n, len(UPDATES), *a.shape[1:]) for a in found)
+    random = np.linalg.qr(np.random.default_rng(seed(2)).standard_normal(top.shape))[0]
+    spaces = np.stack([top, random.astype(np.float32)], 3)
+    share = jax.jit(jnp.vectorize(gradient_subspace_fraction, signature="(p),(p,k)->()"))
+    return np.asarray(share(slopes[..., None, :], spaces)), spaces, trace["return"].values[0]
 
 
 def _evidence(cases, at_least, scale, note=""):
@@ -114,7 +116,7 @@ def _overlaps(scale, late, space=0, other=0):
     """Of top spaces at update 30 and spaces later, perhaps of another run or random ones: (actor or critic, seed)."""
     found = _measured(scale)[1]
     first, later = found[:, 1, :, 0], np.roll(found[:, late, :, space], other, 0)
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(subspace_overlap)))(first, later)).T
+    return np.asarray(jax.jit(jnp.vectorize(subspace_overlap, signature="(p,k),(p,k)->()"))(first, later)).T
 
 
 @claim("pendulum, PPO: top spaces of updates 30 and 40 overlap 5 times as much as random ones, actor's and critic's",

@@ -96,12 +96,12 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
 @cached
 def _linearity(rho, scale):
     """By draw of patients and arrangements: when the residual is at 1e-8, and R^2 of its log up to there, or 0."""
-    size, draws = sizes(scale, count=ARRANGEMENTS, n=(12, 64)), []
+    size, draws = sizes(scale, count=ARRANGEMENTS, n=(9, 64)), []
     for draw in seeds(size["n"]):
         x, y = _patients(SEVERAL, draw=draw)
         patterns = sample_relu_arrangements(jr.key(draw), x, 2 * size["count"])[: size["count"]]  # as many for all
         draws.append((x, y, patterns))
-    solve = jax.jit(jax.vmap(partial(convex_relu_admm, beta=BETA, rho=rho, steps=2 * STEPS)))
+    solve = jax.jit(jax.vmap(partial(convex_relu_admm, beta=BETA, rho=rho, steps=STEPS)))
     solution = solve(*map(jnp.stack, zip(*draws, strict=True)))
     residuals = np.hypot(solution.primal_residual, solution.dual_residual)
     at = first_step(residuals, 1e-8)
@@ -112,9 +112,10 @@ def _linearity(rho, scale):
 
 @claim(
     "40 patients, 5 inputs, 40 patterns, median draw: ADMM's residual falls to 1e-8, linearly with R^2 at least 0.95",
-    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}})  # fmt: skip
+    source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}},
+    reason="half of the draws have not come so far after 9,000 steps, nor after 18,000")  # fmt: skip
 def converges_linearly(rho=0.1, *, scale):
-    """Of a logarithm over up to 18,000 steps, on 12 draws: how fast depends on who is drawn."""
+    """On 9 draws of patients: how fast depends on who is drawn."""
     with jax.enable_x64(True):
         at, straight = _linearity(rho, scale)
     note = f"1e-8 after {np.min(at):.0f} to {np.max(at):.0f} steps"
