@@ -110,11 +110,11 @@ ADAM = (optax.adam, {"learning_rate": LogUniform(1e-3, 1.0), "b1": Uniform(0.0, 
 
 @cached
 def _trained(scale, adam=False, target=None, **fixed):
-    """Tuned on 3 seeds, and run on others: the thermodynamic method at time 10 with noise, unless told otherwise."""
+    """Tuned on 5 seeds, and run on others: the thermodynamic method at time 10 with noise, unless told otherwise."""
     space = {"learning_rate": LogUniform(0.03, 3.0), "damping": LogUniform(1e-3, 1.0)}
     space |= {k: Choice((v,)) for k, v in ({"time": 10.0, "temperature": NOISE} | fixed).items()}
-    how = sizes(scale, seeds=tuple(map(seeds, (16, 64))), budget=(16, 64), steps=60, every=1, target=target)
-    how |= {"tuning_seeds": seeds(3, stream=1)}
+    how = sizes(scale, seeds=tuple(map(seeds, (24, 64))), budget=(16, 64), steps=60, every=1, target=target)
+    how |= {"tuning_seeds": seeds(5, stream=1)}
     return tune(_network(), ADAM if adam else (ThermodynamicNaturalGradient, space), **how)
 
 
@@ -141,7 +141,7 @@ def _steps_against(exact, steps, at_most=None, within=None):
 def relaxed_it_is_the_natural_gradient(power=-1, *, scale):
     exact = _trained(scale, target=LOW, **EXACT)
     sweep = [exact.winner | {"time": 10.0 * exact.winner["damping"] ** power, "temperature": NOISE}]
-    how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(16, 64)))}
+    how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(24, 64)))}
     trace = run(_network(), ThermodynamicNaturalGradient, sweep=sweep, **how)
     return _steps_against(exact, words.first_step(trace["loss"].values[0], LOW), within=(0.9, 1.1))
 
