@@ -32,7 +32,8 @@ MAPS = Path("/proc/self/maps")
 TESTS = itertools.count(1)
 
 # JAX makes one for each program, a quarter of what a small one costs to compile; they are made to be shared by threads.
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+shared_context = functools.cache(mlir.make_ir_context)
+mlir.make_ir_context = shared_context
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def drop_programs():
     yield
     if next(TESTS) % 10 == 0 and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 30_000:
         jax.clear_caches()
-        mlir.make_ir_context.cache_clear()
+        shared_context.cache_clear()
         gc.collect()
 
 
