@@ -42,15 +42,6 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTRACTOR_HOME", str(tmp_path / "home"))
 
 
-@pytest.fixture
-def optimized():
-    """Programs as users have them, for tests that compute for longer than they compile."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(autouse=True)
 def drop_programs():
     """Linux lets a process map 65,530 regions; each compiled program takes some, and XLA crashes at the limit.
