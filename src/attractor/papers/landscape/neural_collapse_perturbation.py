@@ -87,7 +87,7 @@ def the_looser_the_more_collapsed(shuffled=False):
 
 
 PULLS = {"half the step": {"pull": lambda *given: feature_pull(*given) / 2},
-         "no decay": {"pull": lambda features, targets, decay, _: feature_pull(features, targets, decay, 0)}}  # fmt: skip
+         "no decay": {"pull": lambda h, targets, decay, _: feature_pull(h, targets, decay, 0)}}  # fmt: skip
 
 
 @claim("beta = 10 … 1,000: what one step of 1 / beta along the pull misses of the optimum falls as beta^-2",
