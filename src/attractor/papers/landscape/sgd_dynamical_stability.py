@@ -54,9 +54,9 @@ def no_minimum_with_a_larger_trace(batch=1.0):
 
 
 @claim("runs near a minimum, 100 examples, p = 20: 95 % leave at 1.05 times the threshold, return at 0.95 times",
-       source="scaled", broken={"four examples a step": {"batch": 4}})  # fmt: skip
+       source="scaled", broken={"four examples a step": {"batch": 4}},
+       reason="the mean square grows, and yet with one in six draws of normal gradients most runs return")  # fmt: skip
 def runs_leave_beyond_it(batch=1, *, scale):
-    # The threshold is that of the mean square. A typical run grows more slowly, and takes long to leave.
     size, cases = sizes(scale, draws=(16, 64), runs=(8, 32), steps=(12_000, 40_000)), {}
     draws, runs = seeds(size["draws"]), size["runs"]
     rng, of_draw = np.random.default_rng(draws), np.arange(len(draws))[:, None, None]
