@@ -109,7 +109,8 @@ def _gain(kind, spread, at_least, scale):
 
 
 @claim("moons beside an easy coordinate, permuted in the test: tuned decoupling is 15 points above tuned weight decay",
-       source="ours", broken={"only the mean logit, tuned": {"spread": 0.0}})  # fmt: skip
+       source="ours", broken={"only the mean logit, tuned": {"spread": 0.0}},
+       reason="it is some 19 points above; seeds differ by 11, so that 32 of them leave it open")  # fmt: skip
 def restores_the_hard_feature(spread=1.0, *, scale):
     return _gain(0, spread, 0.15, scale)
 
