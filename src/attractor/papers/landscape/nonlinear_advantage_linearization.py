@@ -101,7 +101,8 @@ def later_is_better_on_spirals(late=0.5, *, scale):
 
 
 @claim("70 % of 128 rectifiers made linear from half time on cost less than 2 points of accuracy, spirals and digits",
-       source="scaled", broken={"at random, 60 steps before the end": {"start": 0.96, "pick": True}})  # fmt: skip
+       source="scaled", broken={"at random, 60 steps before the end": {"start": 0.96, "pick": True}},
+       reason="0.8 points on average, but some runs on spirals lose several, which 12 seeds leave open")  # fmt: skip
 def late_costs_little(start=0.5, pick=False, *, scale):
     cases, given = {}, {}
     for task in ("spirals", "digits"):
@@ -113,7 +114,7 @@ def late_costs_little(start=0.5, pick=False, *, scale):
 
 @claim("rectifiers left when 70 % are linear: their numbers in 4 blocks vary by twice the variance of a random choice",
        source="ours", broken={"a random choice": {"pick": True}},
-       reason="on digits 3.7 times; on spirals 2.2, which the seeds leave open")  # fmt: skip
+       reason="on digits 3.5 times; on spirals 2.1, which 12 seeds leave open")  # fmt: skip
 def they_form_a_core(pick=False, *, scale):
     found = {task: _measured(task, scale, 0.5, pick=pick) for task in ("spirals", "digits")}
     given = {f"{task}: 70 % linear": (a[:, 1] >= 0.67).all() for task, a in found.items()}
