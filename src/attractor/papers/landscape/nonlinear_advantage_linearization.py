@@ -10,6 +10,7 @@ print(nonlinearity_penalty(slopes), average_path_length([~done for done in linea
 ```
 """
 
+# pyright: reportCallIssue=false
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -65,8 +66,8 @@ def _trained(numbers, start, target, pick, drawn, images):
                 return fit.mean() + STRENGTH * (pressed & ~pick) * nonlinearity_penalty(both[1])
 
             updates, state = adam.update(jax.grad(loss)(both), state)
-            params, slopes = optax.apply_updates(both, updates)
-            slopes = jnp.where(pressed & pick & (order < target * order.size), 1.0, slopes)
+            params, slopes = optax.apply_updates(both, updates)  # pyright: ignore
+            slopes = jnp.where(pressed & pick & (order < target * order.size), 1.0, slopes)  # pyright: ignore
             fresh = freeze_linear(slopes, frozen, jnp.where(pressed, 0.02, 0.0)).frozen & ~frozen
             among = jnp.cumsum(fresh.ravel()[jnp.argsort(order.ravel())])[order]  # no more than the share asks for
             slopes, frozen = freeze_linear(slopes, frozen | fresh & (among <= target * order.size - frozen.sum()), 0.0)
