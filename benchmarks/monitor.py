@@ -34,9 +34,9 @@ Step = Callable[[int], Any]  # a step of a loop, by its number; gives the loss, 
 
 def digits(batch: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """The set in batches, five times over."""
-    x, y = load_digits(return_X_y=True)
+    x, y = (np.asarray(a) for a in load_digits(return_X_y=True))
     rows = np.arange(5 * len(x)) % len(x)
-    x = (np.asarray(x) / 16).astype(np.float32)
+    x = (x / 16).astype(np.float32)
     return [(x[r], y[r]) for r in np.array_split(rows, len(rows) // batch) if len(r) >= batch]
 
 
@@ -108,12 +108,12 @@ def in_torch(width: int, batch: int) -> Callable[[bool], tuple[Step, Any]]:
 def seconds(make: Callable[[bool], tuple[Step, Any]], watched: bool, steps: int) -> tuple[float, float, int]:
     """Wall and processor seconds of a step, and how many looks there were."""
     step, monitor = make(watched)
-    wall = used = 0.0
+    wall, used, value = 0.0, 0.0, None
     for i in range(steps + WARM):
         if i == WARM:  # compiled, allocated
             wall, used = time.perf_counter(), time.process_time()
         value = step(i)
-    float(value.detach() if isinstance(value, torch.Tensor) else value)  # waits
+    jax.block_until_ready(value)
     took = (time.perf_counter() - wall) / steps, (time.process_time() - used) / steps
     return *took, monitor.looks if monitor is not None else 0
 

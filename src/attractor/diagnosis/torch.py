@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from attractor.checks import in_range
-from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.explain import explain
 from attractor.diagnosis.findings import Diagnosis
 from attractor.diagnosis.hooks import Look, first_tensor, length, origin, rms, tensors
 from attractor.diagnosis.recorder import Recorder
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Layer, Signs, median
+from attractor.diagnosis.state.batches import input_signs
 
 FIRST = 8  # steps that are looked at in any case where looks do not go by the clock, and
 LAST = 5  # looks that a unit has to sleep through to be called dead
@@ -90,7 +90,7 @@ class Monitor:
         self._gradients: tuple[int, list[Tensor], float] | None = None  # of the last look and their square: the noise
         self._before: dict[Tensor, Tensor] = {}  # the parameters, before the step of a look
         self._pairs: list[float] = []
-        self._spread = self._level = math.nan
+        self._spread = self._widest = self._level = math.nan
         self._batches: list[int] = []
         self._origin = self._operation = ""
         self._optimizer_hooks = [
@@ -139,7 +139,8 @@ class Monitor:
         steps, curves = self._recorder.curves()
         curves = {"loss": np.zeros(0)} | curves
         size = median(self._batches)
-        numbers = {"batch size": size, "input spread": self._spread, "input level": self._level}
+        numbers = {"batch size": size, "input level": self._level}
+        numbers |= {"input spread": self._spread, "widest feature": self._widest}
         if self._pairs:
             # Of the gradient's square, what two batches have in common; the first half of a run, for at its end there
             # is noise alone.
@@ -209,8 +210,8 @@ class Monitor:
             look.__exit__()
         found = first_tensor(output)
         # Before the optimizer carries it into the weights; elsewhere than on the CPU it would have to be waited for.
-        watched = not self._origin and found is not None and found.device.type == "cpu"
-        if watched and not math.isfinite(found.detach().sum().item()):
+        readable = found is not None and found.device.type == "cpu" and not self._origin
+        if found is not None and readable and not math.isfinite(found.detach().sum().item()):
             self._operation, self._origin = origin(model, *self._inputs)
         if look is None:
             self._own += self._recorder.clock() - started
@@ -228,7 +229,9 @@ class Monitor:
         if x is None or not x.ndim:
             return
         seen = input_signs([x.detach().float().cpu().numpy()])
-        self._spread = np.fmax(self._spread, seen.get("input spread", math.nan))
+        spread = seen.get("input spread", math.nan)
+        if not (math.isnan(spread) or spread <= self._spread):
+            self._spread, self._widest = spread, seen.get("widest feature", math.nan)
         self._level = seen["input level"] if math.isnan(self._level) else self._level
 
     def _step_begins(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -249,24 +252,24 @@ class Monitor:
     @torch.no_grad()
     def _before_step(self) -> None:
         started = self._recorder.clock()
-        grads = [
-            p.grad.to_dense() if p.grad.is_sparse else p.grad for p in self._model.parameters() if p.grad is not None
-        ]
-        squares = [length(g) ** 2 for g in grads]
+        given = ((p, p.grad) for p in self._model.parameters() if p.grad is not None)
+        grads: dict[Tensor, Tensor] = {p: g.to_dense() if g.is_sparse else g for p, g in given}
+        squares = {p: length(g) ** 2 for p, g in grads.items()}
+        square = sum(squares.values())
         last, self._gradients = self._gradients, None
         if last is not None and last[0] == self._step - 1 and len(grads) == len(last[1]):
-            common = sum(float(torch.sum(a * b, dtype=torch.float32)) for a, b in zip(grads, last[1], strict=True))
-            both = (sum(squares) + last[2]) / 2
+            pairs = zip(grads.values(), last[1], strict=True)
+            common = sum(float(torch.sum(a * b, dtype=torch.float32)) for a, b in pairs)
+            both = (square + last[2]) / 2
             if both > 0 and math.isfinite(both):
                 self._pairs.append(common / both)
         if self._looked:
             self._before = {p: p.detach().clone() for p in self._model.parameters()}
-            self._gradients = self._step, [g.detach().clone() for g in grads], sum(squares)
-            by_parameter = dict(zip((p for p in self._model.parameters() if p.grad is not None), squares, strict=True))
+            self._gradients = self._step, [g.detach().clone() for g in grads.values()], square
             for name, own in self._modules.items():
-                arrived = sum(by_parameter.get(p, 0.0) for p in own)
+                arrived = sum(squares.get(p, 0.0) for p in own)
                 self._layers.setdefault(name, _History()).gradient(arrived, sum(p.numel() for p in own))
-            self._recorder.add(self._step, **{"gradient norm": math.sqrt(sum(squares))})
+            self._recorder.add(self._step, **{"gradient norm": math.sqrt(square)})
         self._took(started)
 
     def _after_step(self, *_: Any) -> None:

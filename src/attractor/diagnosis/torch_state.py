@@ -13,13 +13,13 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from attractor.checks import in_range
-from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.findings import Diagnosis, Trial
 from attractor.diagnosis.hooks import first_tensor, tensors
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Signs, median
+from attractor.diagnosis.state.batches import input_signs
+from attractor.diagnosis.state.trials import Remedy, remedies
 from attractor.diagnosis.torch import Monitor, check
-from attractor.diagnosis.trials import Remedy, remedies
 from attractor.landscape import stability_threshold
 from attractor.progress import task
 
@@ -130,7 +130,7 @@ def _as_numpy(tree: Any) -> Any:
     return tuple(map(_as_numpy, tree)) if isinstance(tree, list | tuple) else tree
 
 
-def _total(name: str, loss_fn: Callable[..., Tensor], batch: Any) -> Total:
+def _total(name: str, loss_fn: Any, batch: Any) -> Total:
     if not callable(loss_fn):
         raise TypeError(f"{name}: expected a function or a module, got {type(loss_fn).__name__}")
     names = [] if isinstance(loss_fn, nn.Module) else list(inspect.signature(loss_fn).parameters)

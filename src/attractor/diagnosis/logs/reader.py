@@ -8,10 +8,10 @@ from jaxtyping import Float
 
 from attractor.diagnosis import columns as names
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.runs import Run, Series, read_folder_of_events, read_table
+from attractor.diagnosis.logs.runs import Run, Series, read_folder_of_events, read_table
+from attractor.diagnosis.logs.tables import KINDS
 from attractor.diagnosis.seeds import UNSEEN, judge_all, together
 from attractor.diagnosis.signs import NAN, Signs
-from attractor.diagnosis.tables import KINDS
 from attractor.names import unknown
 
 EVENTS = "tfevents"
