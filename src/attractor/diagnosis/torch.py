@@ -55,8 +55,8 @@ class Monitor:
         model: What is trained.
         optimizer: What trains it.
         budget: Share of the loop's time that it may take, in (0, 1].
-        every: Look at the first eight steps and every so many instead, at least 1; such a record does not depend on
-            the clock.
+        every: Look at the first eight steps and every so many instead, at least 1: such a record does not depend on
+            the clock. For a run of less than a few seconds, which has few looks otherwise.
         capacity: Steps kept; older ones are thinned out.
 
     Raises:
