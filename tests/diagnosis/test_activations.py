@@ -7,8 +7,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.diagnosis.activations import observe
-from attractor.diagnosis.layers import layer_names
+from attractor.diagnosis.state.activations import observe
+from attractor.diagnosis.state.layers import layer_names
 
 RNG = np.random.default_rng(0)
 N = 12

@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from attractor.diagnosis import diagnose
-from attractor.diagnosis.sharpness import sharpness_signs
+from attractor.diagnosis.state.sharpness import sharpness_signs
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(32, 4)).astype(np.float32)
