@@ -97,6 +97,10 @@ def test_range_of_each_kind_and_of_others():
     np.testing.assert_allclose(after["a"].weight, -1.0)
     np.testing.assert_allclose(after["m"].weight, 0.0, atol=1e-7)
     assert after["b"] == -5.0
+    updates, _ = keep_in_range().update(jax.tree.map(jnp.negative, step), optax.EmptyState(), params)
+    after = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(after["a"].weight, 1.0)
+    np.testing.assert_allclose(after["m"].weight, 1.0)
 
 
 def test_dtypes_survive():

@@ -81,6 +81,15 @@ def test_finite_termination_on_a_quadratic():
         np.testing.assert_allclose(trace.final[0, 0], np.linalg.solve(matrix, np.eye(4)[0]), atol=1e-10)
 
 
+def test_directions_without_curvature_are_left_alone():
+    """A Krylov space of more dimensions than the loss has: its Hessian is singular to rounding."""
+    rows, target = RNG.standard_normal((2, 6)), np.array([1.0, -2.0])
+    with jax.enable_x64(True):
+        problem = Minimization(lambda x: jnp.sum((rows @ x - target) ** 2) / 2, jnp.ones(6))
+        trace = run(problem, KrylovGradient(None, 5, iterations=1), steps=1)
+    assert float(trace.last("loss").item()) < 1e-20
+
+
 def test_refuses_bad_arguments():
     with pytest.raises(ValueError, match="degree"):
         symmetric_polynomial_preconditioner(jnp.eye(3), 3)
