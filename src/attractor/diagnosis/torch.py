@@ -45,8 +45,8 @@ SAMPLE = 16_384  # numbers of a batch that its size is taken of, whole examples
 class Monitor:
     """Watches a training loop through hooks on the model and the optimizer, and says what is wrong with it.
 
-    Every step it keeps the loss and the size of the inputs, for about 0.05 ms. At looks, spaced so that all in all it
-    takes ``budget`` of the loop's time (of steps from 2 ms up; of shorter ones looks take a quarter of it), it also
+    Every step it keeps the loss and the size of the inputs, for about 0.1 ms. At looks, spaced so that with these it
+    takes ``budget`` of the time (steps of 2 ms and less cost more; looks then take a quarter of it), it also
     measures what nonlinearities put out, gradients, weights and updates by layer, and the noise of the gradient, from
     pairs of consecutive steps. Forward passes in eval mode or without gradients are not counted. The loss is read at
     every step, which an accelerator has to be waited for.
