@@ -5,8 +5,9 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the Makefile; before NumPy is imported
 os.environ.setdefault("PJRT_NPROC", "1")  # a core for each worker; before JAX's backend starts
 
-# Compiling is what the tests cost, and these two take a third off it: XLA's earlier code generator for fused loops, and
-# one LLVM module a program instead of many. Flags of one's own come later, so that they win.
+# Compiling is what the tests cost, and this halves it: XLA's earlier code generator for fused loops, one LLVM module a
+# program instead of many, and no optimizations by LLVM. What one sets oneself wins: `tests/portable.py` optimizes.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
 
@@ -15,13 +16,24 @@ from jaxtyping import install_import_hook  # noqa: E402
 install_import_hook("attractor", "typecheck.check")
 
 import gc  # noqa: E402
+
+gc.disable()  # until the tests are collected: what is imported stays
+
+import functools  # noqa: E402
+import itertools  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src.interpreters import mlir  # noqa: E402
 
 MAPS = Path("/proc/self/maps")
+TESTS = itertools.count(1)
+
+# JAX makes one for each program, a quarter of what a small one costs to compile; they are made to be shared by threads.
+shared_context = functools.cache(mlir.make_ir_context)
+mlir.make_ir_context = shared_context
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +42,16 @@ def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTRACTOR_HOME", str(tmp_path / "home"))
 
 
-@pytest.fixture
-def unoptimized():
-    """Programs as they are written, which compile in two thirds of the time: for tests of how parts fit together.
-
-    What a method computes is tested, optimized, in its own file.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(autouse=True)
 def drop_programs():
-    """Linux lets a process map 65,530 regions; each compiled program takes some, and XLA crashes at the limit."""
+    """Linux lets a process map 65,530 regions; each compiled program takes some, and XLA crashes at the limit.
+
+    Counting them takes 1 µs each: after every tenth test, as no test takes a thousand.
+    """
     yield
-    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 20_000:
+    if next(TESTS) % 10 == 0 and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > 30_000:
         jax.clear_caches()
+        shared_context.cache_clear()
         gc.collect()
 
 
@@ -74,6 +79,13 @@ def pytest_collection(session):
     result = yield
     SPENT["(collection)"] = time.process_time() - begun
     return result
+
+
+def pytest_collection_finish():
+    """A garbage collection that looks through all that is imported takes a second: it need not look there."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
 
 
 def pytest_sessionfinish(session):

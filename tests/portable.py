@@ -17,7 +17,11 @@ CACHE = Path(__file__).parents[1] / ".attractor" / "portable"  # programs of one
 
 def run(name: str, flag: str, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess:
     flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-    own = {"XLA_FLAGS": flags, "JAX_COMPILATION_CACHE_DIR": str(CACHE / name.split()[0])}
+    own = {
+        "XLA_FLAGS": flags,
+        "JAX_COMPILATION_CACHE_DIR": str(CACHE / name.split()[0]),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # as users compile; tests alone do without (conftest.py)
+    }
     return subprocess.run([sys.executable, "-m", *arguments], env=os.environ | own, text=True, capture_output=capture)
 
 

@@ -18,7 +18,6 @@ from attractor.method import kind
 
 METHODS = registry.methods()
 KEY = jr.key(0)
-pytestmark = pytest.mark.usefixtures("unoptimized")
 PRIVACY = {"dp-spider": {"epsilon": 1e8}, "m-ngp": {"epsilon": 1e8}}
 
 

@@ -22,7 +22,6 @@ from attractor.operators.baselines import LocalConv
 from attractor.operators.fourier import Pointwise
 
 KEY = jr.key(3)
-pytestmark = pytest.mark.usefixtures("unoptimized")
 
 
 class Law(NamedTuple):

@@ -15,7 +15,6 @@ from attractor.method import Gradient, as_method
 from attractor.second_order import adahessian, psgd
 
 KEY = jr.key(0)
-pytestmark = pytest.mark.usefixtures("unoptimized")
 START = {"w": jnp.full((2, 3), 0.5), "b": jnp.asarray([0.3, -0.2])}
 # By name and not by building them: a test that fails to build its method says so in its own name.
 NAMES = [name for name, entry in registry.methods().items() if entry.room in ("optim", "second_order")]

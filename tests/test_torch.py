@@ -106,7 +106,7 @@ def test_however_tensors_are_passed_the_step_is_the_same(monkeypatch, small):
     [optax.adam(1e-2), optax.contrib.schedule_free_sgd(0.1), optax.chain(optax.add_noise(0.1, 0.1, 0), optax.sgd(0.1))],
 )
 def test_a_saved_state_continues_bit_for_bit(transformation, monkeypatch):
-    # The tests' faster code generator (conftest.py) rounds by where arrays happen to lie; the one users have does not.
+    # The tests' faster code generator (conftest.py) rounds by where arrays lie; the one that users have does not.
     exact = partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
     monkeypatch.setattr("attractor.torch.jax.jit", exact)
     straight, first, second = network(), network(), network()

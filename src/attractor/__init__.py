@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attractor.comparison import Comparison, compare
     from attractor.decision import Decision
-    from attractor.diagnosis import Monitor, diagnose
+    from attractor.diagnosis import Monitor, diagnose, diagnose_run
     from attractor.engine import run
     from attractor.method import Gradient, Method
     from attractor.objectives import Composite, Constrained, MultiObjective
@@ -27,7 +27,7 @@ _WHERE = {
     "attractor.papers": ("check",),
     "attractor.probe": ("Probe",),
     "attractor.decision": ("Decision",),
-    "attractor.diagnosis": ("Monitor", "diagnose"),
+    "attractor.diagnosis": ("Monitor", "diagnose", "diagnose_run"),
     "attractor.problem": ("Federated", "FixedPoint", "Game", "Minimization", "Problem"),
     "attractor.registry": ("Choice", "LogUniform", "Uniform"),
     "attractor.engine": ("run",),
@@ -43,7 +43,7 @@ _PACKAGES = (
 __all__ = [
     "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
     "LogUniform", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
-    "check", "compare", "diagnose", "run",
+    "check", "compare", "diagnose", "diagnose_run", "run",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -7,10 +7,9 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.diagnosis.activations import observe
-from attractor.diagnosis.layers import layer_names
+from attractor.diagnosis.state.activations import observe
+from attractor.diagnosis.state.layers import layer_names
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 RNG = np.random.default_rng(0)
 N = 12
 X, Y = RNG.normal(size=(N, 6)).astype(np.float32), (np.arange(N) % 3).astype(np.int32)

@@ -6,8 +6,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.diagnosis.batches import input_signs, inputs_of, suspects, take
-from attractor.diagnosis.trials import standardized
+from attractor.diagnosis.state.batches import input_signs, inputs_of, suspects, take
+from attractor.diagnosis.state.trials import standardized
 
 RNG = np.random.default_rng(1)
 X, Y = RNG.normal(size=(8, 3)).astype(np.float32), np.arange(8) % 2
@@ -51,6 +51,7 @@ def test_spread_and_level_of_the_inputs():
     x[:, 1] += 50
     found = input_signs([(jnp.asarray(x[:4]), Y[:4]), (jnp.asarray(x[4:]), Y[4:])])
     assert found["input level"] == pytest.approx(np.sqrt(np.mean(x.astype(float) ** 2)), rel=1e-6)
+    assert found["widest feature"] == 2
     assert found["input spread"] == pytest.approx(x.std(0).max() / np.median(x.std(0)), rel=1e-5)
     assert input_signs([(Y, X)]) == {}, "targets are no inputs"
 

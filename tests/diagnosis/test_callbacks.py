@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
 
 from attractor.diagnosis import callbacks  # noqa: E402
 from attractor.diagnosis.callbacks import LightningMonitor, TrainerMonitor  # noqa: E402
+from attractor.diagnosis.recorder import Recorder  # noqa: E402
 
 X = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([[1.0], [-2.0], [0.5]])
@@ -93,6 +94,7 @@ def stubs(monkeypatch):
     installed(monkeypatch, "lightning.pytorch", Callback=Base)
     installed(monkeypatch, "transformers", TrainerCallback=Base)
     callbacks._over.cache_clear()
+    monkeypatch.setattr(Recorder, "due", lambda self, now=None: True)  # a look at every step, whatever the clock says
     yield
     callbacks._over.cache_clear()
 

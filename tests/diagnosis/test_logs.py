@@ -8,7 +8,7 @@ import pytest
 
 from attractor.diagnosis import diagnose_log, read_log
 from attractor.diagnosis.columns import curve_of
-from attractor.diagnosis.events import masked_crc, read_events
+from attractor.diagnosis.logs.events import masked_crc, read_events
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.diagnosis.optimizers import as_optimizer, respond
+from attractor.diagnosis.state.optimizers import as_optimizer, respond
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 PARAMS = {"a": jnp.arange(1.0, 7).reshape(3, 2), "b": jnp.ones(2)}
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.diagnosis.origin import origin
+from attractor.diagnosis.state.origin import origin
 
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 PARAMS = {"w": np.eye(3, dtype=np.float32)}

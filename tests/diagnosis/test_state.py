@@ -8,9 +8,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from attractor.diagnosis import diagnose
-from attractor.diagnosis.sharpness import sharpness_signs
+from attractor.diagnosis.state.sharpness import sharpness_signs
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(32, 4)).astype(np.float32)
 Y = (X @ np.float32([1, -1, 2, 0]) + 0.1 * RNG.normal(size=32)).astype(np.float32)

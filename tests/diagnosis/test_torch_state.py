@@ -90,6 +90,34 @@ def test_adams_sharpness_is_preconditioned_by_its_state():
     assert ours["threshold"] == pytest.approx((2 + 2 * 0.8) / ((1 - 0.8) * 3e-3))
 
 
+@pytest.mark.parametrize("opposed", [False, True])
+def test_losses_in_conflict_are_those_of_jax(opposed):
+    """Cross-entropy, and a pull on the outputs: towards the classes it favors, or away from them."""
+    model, data = net(), batches()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    weight = -1.0 if opposed else 1.0
+    function = nn.CrossEntropyLoss()
+
+    def pull(output, target):
+        return weight * (output - nn.functional.one_hot(target, 3)).square().mean()
+
+    ours = diagnose(model, function, data, optimizer, losses={"class": function, "pull": pull})
+    loss, params = jax_twin(model)
+
+    def twin(params, batch):
+        x, y = batch
+        h = jnp.tanh(x @ params["0.weight"].T + params["0.bias"])
+        h = jax.nn.relu(h @ params["2.weight"].T + params["2.bias"])
+        return weight * jnp.mean((h @ params["4.weight"].T + params["4.bias"] - jax.nn.one_hot(y, 3)) ** 2)
+
+    theirs = attractor.diagnose(
+        loss, params, arrays(data), optimizer="sgd", learning_rate=0.05, losses={"class": loss, "pull": twin}
+    )
+    assert ours.signs.numbers["conflict"] == pytest.approx(theirs.signs.numbers["conflict"], rel=1e-3)
+    assert ours.names == theirs.names
+    assert ("conflicting losses" in ours) == opposed
+
+
 def test_nothing_of_the_users_changes():
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
@@ -176,6 +204,10 @@ def test_bad_input_is_refused_by_name():
         diagnose(model, nn.CrossEntropyLoss(reduction="none"), data, optimizer)
     with pytest.raises(TypeError, match="whose first argument is called model"):
         diagnose(model, function, [data[0][0]], optimizer)
+    with pytest.raises(ValueError, match="losses: expected at least two, got 1"):
+        diagnose(model, function, data, optimizer, losses={"only": function})
+    with pytest.raises(TypeError, match=r"losses\['b'\]: expected a function"):
+        diagnose(model, function, data, optimizer, losses={"a": function, "b": 1.0})
     with pytest.raises(ValueError, match="steps"):
         diagnose(model, function, data, optimizer, steps=1)
 

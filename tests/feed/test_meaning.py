@@ -1,14 +1,27 @@
 """Search by meaning among papers that came in.
 
-`judged_queries.tsv` has 179 queries in seven groups, with the papers of the catalogue that are expected; they are asked
-of a library that holds the catalogue as entries, with our gists and claims for abstracts. The constants of `meaning.py`
-were chosen on the "tuned" part (108 queries, half of which had first been held out: there three groups fell short of
-BM25 by up to 0.05, which led to `WHOLE_WEIGHT` and to the 71 queries that are held out now) and on the tuned part of
-tests/papers/search_queries.tsv. nDCG@10, held out, against FTS5's BM25 alone with its defaults:
+`judged_queries.tsv` has 179 queries in seven groups, with the papers of the catalogue that are expected. They are asked
+of libraries that hold the catalogue as entries, with our gists and claims for abstracts, in two ways: as it is
+("known"), where the topics, which were made from these papers and their keywords, know more of them than they say; and
+by thirds, of which the topics know nothing ("unseen"), as with papers that come in.
 
-HELD_OUT_TABLE
+The constants of `meaning.py` were chosen on the "tuned" part, unseen, and on the tuned part of
+tests/papers/search_queries.tsv. Half of its 108 queries had first been held out; known, three groups fell short of BM25
+by up to 0.05, which led to `WHOLE_WEIGHT`, and to the 71 queries that are held out now. Those were scored at each of
+three settings, and chose none. nDCG@10, held out, against FTS5's BM25 with its defaults:
 
-The topics were made from the catalogue, keywords included, so that they know these papers; UNSEEN_NOTE
+|                | known: BM25 | ours  | unseen: BM25 | ours  |
+|----------------|-------------|-------|--------------|-------|
+| own words      | 1.000       | 1.000 | 1.000        | 1.000 |
+| other words    | 0.384       | 0.520 | 0.525        | 0.649 |
+| long questions | 0.890       | 0.933 | 0.842        | 0.853 |
+| names          | 0.750       | 0.963 | 0.800        | 0.800 |
+| typos          | 0.666       | 0.992 | 0.733        | 0.876 |
+| authors        | 1.000       | 1.000 | 1.000        | 1.000 |
+| one word       | 0.858       | 0.924 | 0.770        | 0.916 |
+
+With papers of both kinds in one library, those that the topics know come first too often: unseen ones are then found no
+better than by BM25 alone (other words 0.433 against 0.474, own words 0.974 against 0.992, at an earlier setting).
 """
 
 import csv
@@ -23,7 +36,7 @@ import pytest
 
 from attractor.feed import Entry, Library, meaning
 from attractor.feed.follows import entry_of
-from attractor.papers import _text
+from attractor.papers import _text, build_index, search
 from attractor.papers.catalogue import catalogue
 
 QUERIES = Path(__file__).with_name("judged_queries.tsv")
@@ -76,14 +89,55 @@ def graded(library, search, part):
     }
 
 
-@pytest.mark.parametrize(("part", "least"), [("tuned", 0.87), ("held out", 0.87)])
-def test_no_group_of_queries_fares_worse_than_by_words_alone(papers, part, least):
+@pytest.mark.parametrize("part", ["tuned", "held out"])
+def test_no_group_of_queries_fares_worse_than_by_words_alone(papers, part):
     ours, words = graded(papers, slugs, part), graded(papers, bm25, part)
     assert len(ours) == 7
     for group in ours:
-        assert ours[group] >= words[group] - (0.005 if part == "tuned" else 0), (group, ours, words)
-    assert mean(ours.values()) >= least, ours
-    assert mean(ours.values()) > mean(words.values()) + 0.07
+        assert ours[group] >= words[group], (group, ours, words)
+    assert mean(ours.values()) > mean(words.values()) + 0.07, (ours, words)
+
+
+@pytest.fixture
+def thirds(tmp_path, monkeypatch):
+    """Makes a library of a third of the catalogue, of which the topics know nothing."""
+    meaning._known_words()  # of the whole
+    whole, fold = catalogue(), np.random.default_rng(0).permutation(405) % 3
+    also = build_index.keywords()
+    caches = (search._index, search.term_places, search.phrases, meaning.fingerprint)
+
+    def third(number):
+        known = {slug: paper for (slug, paper), f in zip(whole.items(), fold, strict=True) if f != number}
+        monkeypatch.setattr(build_index, "catalogue", lambda: known)
+        monkeypatch.setattr(search, "catalogue", lambda: known)
+        monkeypatch.setattr(build_index, "keywords", lambda: {slug: also[slug] for slug in known})
+        monkeypatch.setattr(search, "INDEX", tmp_path / f"{number}.npz")
+        np.savez(search.INDEX, allow_pickle=False, **build_index.build())
+        for cached in caches:
+            cached.cache_clear()
+        library = Library(tmp_path / f"{number}.sqlite")
+        library.add([entry_of(p) for p in whole.values() if p.slug not in known], "a")
+        return library
+
+    yield third
+    monkeypatch.undo()
+    for cached in caches:
+        cached.cache_clear()
+
+
+def test_nor_where_the_topics_know_none_of_the_papers(thirds):
+    ours, words = {}, {}
+    for number in range(3):
+        with thirds(number) as library:
+            here = {stored.slug for stored in library.select()}
+            for group, queries in judged("held out").items():
+                for query, expected in queries:
+                    if inside := here.intersection(expected):
+                        ours.setdefault(group, []).append(ndcg(slugs(library, query), inside))
+                        words.setdefault(group, []).append(ndcg(bm25(library, query), inside))
+    for group in ours:
+        assert mean(ours[group]) >= mean(words[group]), group
+    assert mean(map(mean, ours.values())) > mean(map(mean, words.values())) + 0.04
 
 
 def test_queries_are_about_known_papers_and_asked_once():

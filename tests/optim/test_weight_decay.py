@@ -86,10 +86,12 @@ def test_agrees_with_numpy(make, direction, quadratic):
 
 
 def test_muon_is_muon_without_decay():
-    x = {"matrix": jax.random.normal(jax.random.key(0), (4, 6)), "bias": jnp.arange(3.0), "scalar": jnp.asarray(2.0)}
-    ours = descend(cautious_muon(LR, weight_decay=0.0), lambda x: x, x, 5)[-1]
-    theirs = descend(muon(LR), lambda x: x, x, 5)[-1]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), ours, theirs)
+    with jax.enable_x64(True):
+        matrix = jax.random.normal(jax.random.key(0), (4, 6))
+        x = {"matrix": matrix, "bias": jnp.arange(3.0), "scalar": jnp.asarray(2.0)}
+        ours = descend(cautious_muon(LR, weight_decay=0.0), lambda x: x, x, 5)[-1]
+        theirs = descend(muon(LR), lambda x: x, x, 5)[-1]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), ours, theirs)
 
 
 def test_muon_decays_matrices_and_vectors_where_signs_agree():

@@ -1,4 +1,4 @@
-"""The command line: ``attractor papers | show | check | compare | diagnose | feed | follow | digest | serve | …``."""
+"""The command line: a module per group of commands; importing it registers them."""
 
 from attractor.cli import check, compare, diagnose, digest, draft, feed, follow, importing, papers, web
 from attractor.cli.common import app, main

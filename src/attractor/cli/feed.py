@@ -88,6 +88,7 @@ def list_command(
 ) -> None:
     """Papers that came in, newest first."""
     from attractor.feed import Library
+    from attractor.papers import written
 
     with Library() as library:
         known = [row[0] for row in library.connection.execute("SELECT DISTINCT source FROM sightings ORDER BY 1")]
@@ -98,7 +99,8 @@ def list_command(
         return print_json(rows)
     for row in rows:
         votes = f" · {row['votes']} votes" if row["votes"] is not None else ""
-        here = f" · runs here: {row['slug']}" if row["slug"] else ""
+        tried = " · runs here" if row["slug"] and written(row["slug"]) else ""
+        here = f"{tried} · attractor show {row['slug']}" if row["slug"] else ""
         out.print(Text(row["title"], style="bold"), soft_wrap=True)
         about = f"{row['published'] or ''} {row['link']}{votes}{here} · {', '.join(row['sources'])}"
         out.print(Text(about.strip(), style="dim"), soft_wrap=True)

@@ -65,7 +65,7 @@ def list_(as_json: AsJson = False) -> None:
     with Library() as library:
         rows = [f.asdict() for f in follows.every(library)]
     if rows or as_json:
-        print_rows(rows, as_json)
+        print_rows(rows if as_json else [row | {"since": row["since"][:10]} for row in rows], as_json)
     else:
         errors.print('nothing is followed yet; try: attractor follow "adaptive step sizes"')
 

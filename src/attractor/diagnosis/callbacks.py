@@ -28,14 +28,22 @@ if TYPE_CHECKING:
     from attractor.diagnosis.torch import Monitor
 
 
-class _Watch:
+class Watch:
     """What both callbacks share: a monitor that is told of each step with the validation that followed it.
 
     The class of the framework is put under it when an object is made, so that neither framework is needed to import
     this module.
+
+    Arguments:
+        budget: Share of the training's time that it may take, in (0, 1].
+        report: Where to write the findings at the end: a page (``….html``) or ``….json``.
+
+    Raises:
+        ImportError: without the framework.
+        ValueError: for a budget or a name that is not accepted.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "_Watch":
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Watch":
         return object.__new__(_over(cls))
 
     def __init__(self, *, budget: float = 0.05, report: str | None = None):
@@ -119,20 +127,14 @@ def _over(cls: type) -> type:
     return cls if issubclass(cls, base) else type(cls.__name__, (cls, base), {"__module__": cls.__module__})
 
 
-class LightningMonitor(_Watch):
+class LightningMonitor(Watch):
     """A callback for Lightning's ``Trainer`` that watches the training and explains it.
 
     It follows the first network that a training step calls: the module itself, or a part such as ``self.net``; one
     optimizer, and the loss that ``training_step`` returns. A validation loss is found among the logged metrics by its
     name, such as ``val_loss``. Needs the extra ``attractor[lightning]``.
 
-    Arguments:
-        budget: Share of the training's time that it may take, in (0, 1].
-        report: Where to write the findings at the end: a page (``….html``) or ``….json``.
-
-    Raises:
-        ImportError: without Lightning.
-        ValueError: for a budget or a name that is not accepted.
+    Arguments and errors are those of `Watch`.
     """
 
     @staticmethod
@@ -190,20 +192,14 @@ class LightningMonitor(_Watch):
         self._finish()
 
 
-class TrainerMonitor(_Watch):
+class TrainerMonitor(Watch):
     """A callback for Hugging Face's ``Trainer`` that watches the training and explains it.
 
     The loss is the one in the model's output; where there is none (label smoothing, a loss of one's own), the logged
     one, as often as it is logged. Gradients are seen as the optimizer gets them: clipped, where ``max_grad_norm`` is
     set. Needs the extra ``attractor[transformers]``.
 
-    Arguments:
-        budget: Share of the training's time that it may take, in (0, 1].
-        report: Where to write the findings at the end: a page (``….html``) or ``….json``.
-
-    Raises:
-        ImportError: without transformers.
-        ValueError: for a budget or a name that is not accepted.
+    Arguments and errors are those of `Watch`.
     """
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Looks into a PyTorch model's forward pass: what its nonlinearities put out, and where a number stops being finite."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,14 +32,20 @@ class Look:
 
     Modules and nonlinearities fill `layers` as they run, in their order; what a module does inside, such as
     ``F.relu``, is named after it.
+
+    Arguments:
+        model: Whose pass it is.
+        clock: Seconds.
+        ranks: Whether ranks are found, which takes the most time.
     """
 
-    def __init__(self, model: nn.Module, ranks: bool = True):
+    def __init__(self, model: nn.Module, clock: Callable[[], float] = time.perf_counter, ranks: bool = True):
         self.layers: dict[str, Layer] = {}
         self.asleep: dict[str, Tensor] = {}  # by nonlinearity, which units are constant over the batch
         self.last: Tensor | None = None  # what the last nonlinearity gave, and its name
         self.last_name = ""
-        self._model, self._ranks = model, ranks
+        self.seconds = 0.0  # that it took inside the pass
+        self._model, self._clock, self._ranks = model, clock, ranks
         self._stack: list[str] = []
         self._handles: list[Any] = []
         self._mode = _Nonlinearities(self)
@@ -68,19 +75,21 @@ class Look:
             if self._stack:
                 self._stack.pop()
             output = first_tensor(output)
-            own = sum(p.numel() for p in module.parameters(recurse=False))
-            if output is None or not own or name in self.layers:
+            if output is None or name in self.layers or not any(True for _ in module.parameters(recurse=False)):
                 return
+            started = self._clock()
             layer = self.layers[name] = Layer(output=rms(output), normalized="Norm" in type(module).__name__)
             if self._ranks and _is_linear(module):
                 layer.rank = effective_rank(output)
             if isinstance(module, _RECURRENT):
                 self._judge(name, output, _BOUNDED["tanh"])
+            self.seconds += self._clock() - started
 
         return hook
 
     def saw(self, kind: str, output: Tensor) -> None:
         """A nonlinearity ran."""
+        started = self._clock()
         inside = self._stack[-1] if self._stack else ""
         name = inside or kind
         if name in self.layers:  # a function beside parameters, or one of several in a module
@@ -88,6 +97,7 @@ class Look:
         self.layers[name] = Layer(output=rms(output))
         self._judge(name, output, _BOUNDED.get(kind))
         self.last, self.last_name = output, name
+        self.seconds += self._clock() - started
 
     @torch.no_grad()
     def _judge(self, name: str, output: Tensor, ends: tuple[float, float] | None) -> None:
@@ -144,10 +154,14 @@ def as_rows(x: Tensor) -> Tensor:
     return (x.movedim(1, -1) if x.ndim >= 4 else x).flatten(0, -2)
 
 
-@torch.no_grad()
+def length(x: Tensor) -> float:
+    """The root of the sum of squares of all entries."""
+    return torch.linalg.vector_norm(x.detach(), dtype=torch.float32).item()
+
+
 def rms(x: Tensor) -> float:
     """Root mean square of all entries."""
-    return float(torch.linalg.vector_norm(x.detach(), dtype=torch.float32)) / x.numel() ** 0.5 if x.numel() else NAN
+    return length(x) / x.numel() ** 0.5 if x.numel() else NAN
 
 
 @torch.no_grad()
@@ -178,6 +192,8 @@ def tensors(tree: Any) -> list[Tensor]:
 
 def first_tensor(tree: Any) -> Tensor | None:
     """The first of them that is floating-point."""
+    if isinstance(tree, Tensor):  # the usual case, at every step
+        return tree if tree.is_floating_point() else None
     return next((t for t in tensors(tree) if t.is_floating_point()), None)
 
 

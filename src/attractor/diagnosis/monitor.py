@@ -13,13 +13,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, PyTree
 
-from attractor.diagnosis.batches import examples, input_signs, inputs_of
 from attractor.diagnosis.explain import explain
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.layers import groups, layer_names, squares
 from attractor.diagnosis.recorder import Recorder
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import NAN, Layer, Signs, median
+from attractor.diagnosis.state.batches import examples, input_signs, inputs_of
+from attractor.diagnosis.state.layers import groups, layer_names, squares
 
 LOOKS = 1024  # kept by layer; when there are more, every second of the older half is dropped
 FORGET = 0.99  # what is left of a cost after a step without it

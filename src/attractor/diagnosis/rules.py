@@ -206,10 +206,18 @@ def _disconnected(signs: Signs) -> Seen | None:
 def _inputs(signs: Signs) -> Seen | None:
     spread, level = signs.number("input spread"), signs.number("input level")
     level = max(level, 1 / level) if level > 0 else NAN
+    widest = signs.number("widest feature")
+    which = "" if math.isnan(widest) else f", number {widest:.0f},"
     cases = [
-        (spread, THRESHOLDS["input spread"], f"The largest input feature has {spread:.3g} times the usual scale."),
+        (
+            spread,
+            THRESHOLDS["input spread"],
+            f"The largest input feature{which} has {spread:.3g} times the usual scale.",
+        ),
         (level, THRESHOLDS["input level"], f"The inputs have size {signs.number('input level'):.3g}; expected is one."),
     ]
+    if spread > THRESHOLDS["input spread"]:  # the more exact of both
+        cases[1] = (*cases[1][:2], f"{cases[0][2]} {cases[1][2]}")
     seen = [c for c in cases if not math.isnan(c[0])]
     if not seen:
         return None

@@ -64,7 +64,8 @@ class Signs:
         curves: By the names in `CURVES`.
         layers: By name, in the order of the forward pass.
         numbers: ``sharpness`` with ``threshold`` (the optimizer's), ``noise scale`` and ``batch size`` (examples),
-            ``input spread`` (largest over median scale of the features), ``input level`` (root mean square of all
+            ``input spread`` (largest over median scale of the features), ``widest feature`` (its number in an example
+            laid flat), ``input level`` (root mean square of all
             inputs), ``conflict`` (least cosine between gradients of several losses), ``suspect labels`` (share of
             examples), ``seeds`` (how many runs), ``seed spread`` (their relative standard deviation at the end).
         origin: Where a number stopped being finite first, in words; empty: nowhere.

@@ -27,32 +27,36 @@ import torch
 from torch import Tensor, nn
 
 from attractor.checks import in_range
-from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.explain import explain
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.hooks import Look, first_tensor, origin, rms, tensors
+from attractor.diagnosis.hooks import Look, first_tensor, length, origin, rms, tensors
 from attractor.diagnosis.recorder import Recorder
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Layer, Signs, median
+from attractor.diagnosis.state.batches import input_signs
 
-FIRST = 8  # steps that are looked at in any case, and
+FIRST = 8  # steps that are looked at in any case where looks do not go by the clock, and
 LAST = 5  # looks that a unit has to sleep through to be called dead
 RANKS = 8  # looks, of which one finds ranks, the dearest of all
 EARLY = 32  # values of a layer that are kept from the start, as many as from the end
+SAMPLE = 16_384  # numbers of a batch that its size is taken of, whole examples
 
 
 class Monitor:
     """Watches a training loop through hooks on the model and the optimizer, and says what is wrong with it.
 
-    Every step it keeps the loss and the size of the inputs. At looks, spaced so that they take ``budget`` of the
-    loop's time, it also measures what nonlinearities put out, gradients, weights and updates by layer, and the noise of
-    the gradient, from pairs of consecutive steps. Forward passes in eval mode or without gradients are not counted.
+    Every step it keeps the loss and the size of the inputs, for about 0.05 ms. At looks, spaced so that all in all it
+    takes ``budget`` of the loop's time (of steps from 2 ms up; of shorter ones looks take a quarter of it), it also
+    measures what nonlinearities put out, gradients, weights and updates by layer, and the noise of the gradient, from
+    pairs of consecutive steps. Forward passes in eval mode or without gradients are not counted. The loss is read at
+    every step, which an accelerator has to be waited for.
 
     Arguments:
         model: What is trained.
         optimizer: What trains it.
-        budget: Share of the loop's time that looks may take, in (0, 1].
-        every: Look every so many steps instead, at least 1; such a record does not depend on the clock.
+        budget: Share of the loop's time that it may take, in (0, 1].
+        every: Look at the first eight steps and every so many instead, at least 1: such a record does not depend on
+            the clock. For a run of less than a few seconds, which has few looks otherwise.
         capacity: Steps kept; older ones are thinned out.
 
     Raises:
@@ -77,13 +81,16 @@ class Monitor:
         self._step = 0
         self._layers: dict[str, _History] = {}
         self._look: Look | None = None
-        self._looks = 0
+        self.looks = 0  # taken so far
         self._looked = self._called = False  # in this step
+        self._own = 0.0  # seconds of this step that were not a look's
+        self._ended = -math.inf  # when the last step did
+        self._modules: dict[str, list[Tensor]] = {}  # parameters by module, at the look
         self._inputs: tuple[tuple, dict[str, Any]] = (), {}
-        self._gradients: tuple[int, list[Tensor]] | None = None  # of the last look, for the noise
-        self._before: list[Tensor] = []
+        self._gradients: tuple[int, list[Tensor], float] | None = None  # of the last look and their square: the noise
+        self._before: dict[Tensor, Tensor] = {}  # the parameters, before the step of a look
         self._pairs: list[float] = []
-        self._spread = self._level = math.nan
+        self._spread = self._widest = self._level = math.nan
         self._batches: list[int] = []
         self._origin = self._operation = ""
         self._optimizer_hooks = [
@@ -108,7 +115,8 @@ class Monitor:
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(f"loss: expected a single number, got shape {tuple(loss.shape)}; take its mean first")
-            loss = float(loss.detach())
+            loss = loss.item()
+        started = self._recorder.clock()
         if not math.isfinite(loss) and not self._origin:
             self._operation, self._origin = origin(self._model, *self._inputs)
             self._origin = self._origin or "the loss, for what the model puts out is finite,"
@@ -117,6 +125,10 @@ class Monitor:
             self._recorder.add(self._step, **{"validation loss": float(validation_loss)})
         self._step += 1
         self._looked = self._called = False
+        now = self._recorder.clock()
+        # Where steps are so short that this alone takes most of the budget, looks keep a quarter of it.
+        self._recorder.spent(min(self._own + now - started, 0.75 * self._recorder.budget * (now - self._ended)), now)
+        self._own, self._ended = 0.0, now
 
     def diagnosis(self) -> Diagnosis:
         """What is wrong so far, the likeliest cause first."""
@@ -127,7 +139,8 @@ class Monitor:
         steps, curves = self._recorder.curves()
         curves = {"loss": np.zeros(0)} | curves
         size = median(self._batches)
-        numbers = {"batch size": size, "input spread": self._spread, "input level": self._level}
+        numbers = {"batch size": size, "input level": self._level}
+        numbers |= {"input spread": self._spread, "widest feature": self._widest}
         if self._pairs:
             # Of the gradient's square, what two batches have in common; the first half of a run, for at its end there
             # is noise alone.
@@ -163,45 +176,50 @@ class Monitor:
         self.close()
 
     def _due(self) -> bool:
-        if self._step < FIRST:
-            return True
-        return self._recorder.due() if self._every is None else self._step % self._every == 0
+        if self._every is None:
+            return self._recorder.due()
+        return self._step < FIRST or self._step % self._every == 0
 
     def _before_forward(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        if not (model.training and torch.is_grad_enabled()) or self._called:
+        if self._called or not (model.training and torch.is_grad_enabled()):
             return
+        started = self._recorder.clock()
         self._called, self._inputs = True, (args, kwargs)
-        x = first_tensor((args, kwargs))
+        x = first_tensor(args)
+        x = first_tensor(kwargs) if x is None and kwargs else x
         if x is not None:
-            self._recorder.add(self._step, **{"input size": rms(x)})
-        if self._due():
-            started = self._recorder.clock()
-            self._looked = True
-            self._see_inputs(args, kwargs)
-            self._look = Look(model, ranks=self._looks % RANKS == 0)
-            self._looks += 1
-            self._look.__enter__()
-            self._took(started)
+            self._recorder.add(self._step, **{"input size": _size(x)})
+        if not self._due():
+            self._own += self._recorder.clock() - started
+            return
+        self._looked = True
+        self._modules = self._by_module()
+        self._see_inputs(args, kwargs)
+        self._look = Look(model, self._recorder.clock, ranks=self.looks % RANKS == 0)
+        self.looks += 1
+        self._look.__enter__()
+        self._took(started)
 
     def _after_forward(self, model: nn.Module, args: tuple, output: Any) -> None:
-        look, self._look = self._look, None
-        found = first_tensor(output)
+        look = self._look
+        if look is None and (self._origin or not (model.training and torch.is_grad_enabled())):
+            return
+        started = self._recorder.clock()
         if look is not None:
-            started = self._recorder.clock()
+            self._look = None
             look.__exit__()
-            look.finished(found)
-            for name, layer in look.layers.items():
-                self._layers.setdefault(name, _History()).saw(layer, look.asleep.get(name))
-            self._took(started)
+        found = first_tensor(output)
         # Before the optimizer carries it into the weights; elsewhere than on the CPU it would have to be waited for.
-        watched = model.training and torch.is_grad_enabled() and not self._origin
-        if (
-            watched
-            and found is not None
-            and found.device.type == "cpu"
-            and not math.isfinite(float(found.detach().sum()))
-        ):
+        readable = found is not None and found.device.type == "cpu" and not self._origin
+        if found is not None and readable and not math.isfinite(found.detach().sum().item()):
             self._operation, self._origin = origin(model, *self._inputs)
+        if look is None:
+            self._own += self._recorder.clock() - started
+            return
+        look.finished(found)
+        for name, layer in look.layers.items():
+            self._layers.setdefault(name, _History()).saw(layer, look.asleep.get(name))
+        self._took(started - look.seconds)
 
     def _see_inputs(self, args: tuple, kwargs: dict[str, Any]) -> None:
         given = [t for t in tensors((args, kwargs)) if t.ndim]
@@ -211,13 +229,15 @@ class Monitor:
         if x is None or not x.ndim:
             return
         seen = input_signs([x.detach().float().cpu().numpy()])
-        self._spread = np.fmax(self._spread, seen.get("input spread", math.nan))
+        spread = seen.get("input spread", math.nan)
+        if not (math.isnan(spread) or spread <= self._spread):
+            self._spread, self._widest = spread, seen.get("widest feature", math.nan)
         self._level = seen["input level"] if math.isnan(self._level) else self._level
 
     def _step_begins(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         closure = kwargs.get("closure", args[-1] if len(args) > 1 else None)  # the first is the optimizer
         if closure is None:
-            return self._before_step()
+            return self._before_step() if self._looked or self._gradients is not None else None
         pending = [True]
 
         def watched() -> Any:  # there are gradients once the closure was called
@@ -231,43 +251,42 @@ class Monitor:
 
     @torch.no_grad()
     def _before_step(self) -> None:
-        noisy = self._gradients is not None and self._gradients[0] == self._step - 1
-        if not (self._looked or noisy):
-            return
         started = self._recorder.clock()
-        own = self._parameters()
-        grads = [p.grad for _, p in own if p.grad is not None]
-        if noisy and self._gradients is not None and len(grads) == len(self._gradients[1]):
-            common = float(sum(torch.sum(a * b) for a, b in zip(grads, self._gradients[1], strict=True)))
-            squares = float(sum(torch.sum(a * a) for t in (grads, self._gradients[1]) for a in t)) / 2
-            if squares > 0 and math.isfinite(squares):
-                self._pairs.append(common / squares)
-            self._gradients = None
+        given = ((p, p.grad) for p in self._model.parameters() if p.grad is not None)
+        grads: dict[Tensor, Tensor] = {p: g.to_dense() if g.is_sparse else g for p, g in given}
+        squares = {p: length(g) ** 2 for p, g in grads.items()}
+        square = sum(squares.values())
+        last, self._gradients = self._gradients, None
+        if last is not None and last[0] == self._step - 1 and len(grads) == len(last[1]):
+            pairs = zip(grads.values(), last[1], strict=True)
+            common = sum(float(torch.sum(a * b, dtype=torch.float32)) for a, b in pairs)
+            both = (square + last[2]) / 2
+            if both > 0 and math.isfinite(both):
+                self._pairs.append(common / both)
         if self._looked:
-            self._before = [p.detach().clone() for _, p in own]
-            self._gradients = self._step, [g.detach().clone() for g in grads]
-            for name, layer in self._by_module().items():
-                found = [p.grad for p in layer if p.grad is not None]
-                squares = sum(float(g.detach().float().square().sum()) for g in found)
-                self._layers.setdefault(name, _History()).gradient(squares, sum(p.numel() for p in layer))
-            squares = sum(float(g.detach().float().square().sum()) for g in grads)
-            self._recorder.add(self._step, **{"gradient norm": math.sqrt(squares)})
+            self._before = {p: p.detach().clone() for p in self._model.parameters()}
+            self._gradients = self._step, [g.detach().clone() for g in grads.values()], square
+            for name, own in self._modules.items():
+                arrived = sum(squares.get(p, 0.0) for p in own)
+                self._layers.setdefault(name, _History()).gradient(arrived, sum(p.numel() for p in own))
+            self._recorder.add(self._step, **{"gradient norm": math.sqrt(square)})
         self._took(started)
 
-    @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
-        if not self._before:
-            return
+        if self._before:
+            self._see_update()
+
+    @torch.no_grad()
+    def _see_update(self) -> None:
         started = self._recorder.clock()
-        before = {id(p): b for (_, p), b in zip(self._parameters(), self._before, strict=True)}
         moved = weights = 0.0
-        for name, layer in self._by_module().items():
-            change = sum(float((p - before[id(p)]).float().square().sum()) for p in layer)
-            size = sum(float(before[id(p)].float().square().sum()) for p in layer)
+        for name, own in self._modules.items():
+            change = sum(length(p - self._before[p]) ** 2 for p in own)
+            size = sum(length(self._before[p]) ** 2 for p in own)
             self._layers.setdefault(name, _History()).update(change, size)
-            if any(p.requires_grad for p in layer):
+            if any(p.requires_grad for p in own):
                 moved, weights = moved + change, weights + size
-        self._before = []
+        self._before = {}
         lengths = {"weight norm": math.sqrt(weights), "learning rate": float(self._optimizer.param_groups[0]["lr"])}
         if weights > 0:
             lengths["update ratio"] = math.sqrt(moved / weights)
@@ -276,9 +295,6 @@ class Monitor:
 
     def _took(self, started: float) -> None:
         self._recorder.spent(self._recorder.clock() - started)
-
-    def _parameters(self) -> list[tuple[str, Tensor]]:
-        return list(self._model.named_parameters())
 
     def _by_module(self) -> dict[str, list[Tensor]]:
         found: dict[str, list[Tensor]] = {n: [*m.parameters(recurse=False)] for n, m in self._model.named_modules()}
@@ -351,6 +367,16 @@ class _History:
             first_saturated=first.get("saturated", math.nan),
             rank=last.get("rank", math.nan),
         )
+
+
+def _size(x: Tensor) -> float:
+    """Root mean square of a batch's inputs; of some evenly spaced examples where it is large."""
+    n = x.numel()
+    few = x.detach()[:: -(-n // max(SAMPLE, n // len(x)))] if x.ndim and n > SAMPLE else x.detach()
+    if few.dtype is not torch.float32 or not n:
+        return rms(few)
+    flat = few.reshape(-1)  # a third of the time of a norm
+    return math.sqrt(torch.dot(flat, flat).item() / len(flat))
 
 
 def check(model: Any, optimizer: Any) -> None:

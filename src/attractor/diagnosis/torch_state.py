@@ -4,7 +4,7 @@ import copy
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from attractor.checks import in_range
-from attractor.diagnosis.batches import input_signs
 from attractor.diagnosis.findings import Diagnosis, Trial
 from attractor.diagnosis.hooks import first_tensor, tensors
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Signs, median
+from attractor.diagnosis.state.batches import input_signs
+from attractor.diagnosis.state.trials import Remedy, remedies
 from attractor.diagnosis.torch import Monitor, check
-from attractor.diagnosis.trials import Remedy, remedies
 from attractor.landscape import stability_threshold
 from attractor.progress import task
 
@@ -34,6 +34,7 @@ def diagnose(
     loader: Iterable[Any],
     optimizer: torch.optim.Optimizer,
     *,
+    losses: Mapping[str, Callable[..., Tensor]] | None = None,
     confirm: bool = False,
     steps: int = 100,
 ) -> Diagnosis:
@@ -47,13 +48,14 @@ def diagnose(
             ``model``, ``loss_fn(model, batch)`` for any.
         loader: Gives batches, of which the first eight are taken.
         optimizer: Of the model's parameters, with its state.
+        losses: Parts of the loss by name, functions like it, whose gradients may be in conflict.
         confirm: Whether to try what the findings recommend, in short runs with and without.
         steps: Of each of those runs, at least 10.
 
     Raises:
         TypeError: if the model or the optimizer is none, or a batch is no pair where one is needed.
-        ValueError: if the model is in eval mode, there is no batch, shapes change from batch to batch, or the loss is
-            not a single number.
+        ValueError: if the model is in eval mode, there is no batch, shapes change from batch to batch, a loss is not a
+            single number, or one part of a loss is given alone.
 
     !!! example
         ```python
@@ -65,7 +67,10 @@ def diagnose(
     if not model.training:
         raise ValueError("model: expected training mode, got eval mode; call model.train() first")
     batches = take(loader)
-    total = _total(loss_fn, batches[0])
+    total = _total("loss_fn", loss_fn, batches[0])
+    if losses is not None and len(losses) < 2:
+        raise ValueError(f"losses: expected at least two, got {len(losses)}")
+    each = [_total(f"losses[{name!r}]", f, batches[0]) for name, f in (losses or {}).items()]
     model, optimizer = copy.deepcopy((model, optimizer))
     with task("diagnosis", len(batches) + 3, "looks") as advance:
         signs, gradients = _looks(model, optimizer, total, batches, advance)
@@ -73,6 +78,8 @@ def diagnose(
             return judge(signs)
         signs.numbers |= input_signs([_as_numpy(batch) for batch in batches])
         signs.numbers["noise scale"] = _noise_scale(gradients, signs.number("batch size"))
+        if each:
+            signs.numbers["conflict"] = _conflict(each, model, batches)
         found = _suspects(model, loss_fn, batches)
         if found is None:
             signs.notes.append(
@@ -123,25 +130,43 @@ def _as_numpy(tree: Any) -> Any:
     return tuple(map(_as_numpy, tree)) if isinstance(tree, list | tuple) else tree
 
 
-def _total(loss_fn: Callable[..., Tensor], batch: Any) -> Total:
+def _total(name: str, loss_fn: Any, batch: Any) -> Total:
     if not callable(loss_fn):
-        raise TypeError(f"loss_fn: expected a function or a module, got {type(loss_fn).__name__}")
+        raise TypeError(f"{name}: expected a function or a module, got {type(loss_fn).__name__}")
     names = [] if isinstance(loss_fn, nn.Module) else list(inspect.signature(loss_fn).parameters)
     if names and names[0] == "model":
-        return lambda model, batch: _single(loss_fn(model, batch))
+        return lambda model, batch: _single(name, loss_fn(model, batch))
     if not (isinstance(batch, list | tuple) and len(batch) == 2):
         raise TypeError(
-            "loss_fn: expected batches (inputs, target) for loss_fn(output, target), got "
-            f"{type(batch).__name__}; write loss_fn(model, batch), whose first argument is called model"
+            f"{name}: expected batches (inputs, target) for a function of output and target, got "
+            f"{type(batch).__name__}; write one of (model, batch), whose first argument is called model"
         )
-    return lambda model, batch: _single(loss_fn(model(batch[0]), batch[1]))
+    return lambda model, batch: _single(name, loss_fn(model(batch[0]), batch[1]))
 
 
-def _single(loss: Any) -> Tensor:
+def _single(name: str, loss: Any) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"loss_fn: expected a single number, got {shape}; take its mean, say")
+        raise ValueError(f"{name}: expected a single number, got {shape}; take its mean, say")
     return loss
+
+
+def _conflict(losses: list[Total], model: nn.Module, batches: list[Any]) -> float:
+    """The least cosine between the mean gradients of two of the losses."""
+    model = copy.deepcopy(model)  # for the statistics of its normalizations
+    params = [p for p in model.parameters() if p.requires_grad]
+
+    def gradient(loss: Total) -> Tensor:
+        mean = torch.zeros(sum(p.numel() for p in params), dtype=torch.float64)
+        for batch in batches:
+            value = loss(model, batch).sum()
+            if value.requires_grad:
+                found = torch.autograd.grad(value, params, allow_unused=True, materialize_grads=True)
+                mean += torch.cat([g.reshape(-1).double().cpu() for g in found]) / len(batches)
+        return mean
+
+    unit = [g / g.norm() for g in map(gradient, losses) if g.norm() > 0]
+    return min((float(a @ b) for i, a in enumerate(unit) for b in unit[:i]), default=math.nan)
 
 
 def _looks(

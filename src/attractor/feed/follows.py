@@ -16,8 +16,8 @@ from attractor.papers.catalogue import ROOMS, Paper, catalogue
 
 KINDS = ("question", "author", "room", "paper", "keywords")
 
-# Least fit to a question, of 1: on the judged queries, 4 papers each, with 4 of 5 of those expected for long questions.
-ASKED = 0.25
+# Least fit to a question, of 1: for the tuned long questions, 3 papers each, with 4 of 5 of those that are expected.
+ASKED = 0.2
 LIKE_IT = 0.35  # least likeness to a paper that is followed
 TASTE_WEIGHT = 0.3  # of what was kept and dismissed, against 1 for the fit
 FITS = 0.5  # the score of what meets a condition: by an author, in a room, under a rule

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from attractor import progress
 from attractor.feed.database import transaction
 from attractor.feed.entry import Entry
 from attractor.feed.library import Library, Stored
@@ -34,8 +35,8 @@ from attractor.papers.search import phrases, term_places
 
 HASHED = 128  # dimensions of the second half
 # Chosen on the tuned half of tests/feed/judged_queries.tsv.
-TOPICS_SHARE = 0.85  # of the topics in a likeness, where they know every word; the rest is the words'
-LIKENESS_WEIGHT = 2.0  # of the likeness in a search, against 1 for the highest BM25 that the query allows
+TOPICS_SHARE = 0.75  # of the topics in a likeness, where they know every word; the rest is the words'
+LIKENESS_WEIGHT = 1.0  # of the likeness in a search, against 1 for the highest BM25 that the query allows
 WHOLE_WEIGHT = 0.5  # added where an entry has all the words of the query
 FIELDS = "1.5, 1.0, 3.0"  # how much a word counts in title, abstract and authors
 MISSPELLED = 0.83  # least likeness, as difflib counts it, at which a word may be meant by one that is nowhere
@@ -177,15 +178,13 @@ def graph(dimensions: int) -> Any:
     """An empty graph of usearch for vectors of so many dimensions."""
     from usearch.index import Index as Graph
 
-    return Graph(ndim=dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=64, expansion_search=256)
+    return Graph(ndim=dimensions, metric="cos", dtype="i8", connectivity=16, expansion_add=32, expansion_search=256)
 
 
-def refresh(library: Library, progress: Callable[[int, int], None] | None = None) -> None:
-    """Make the vectors that are missing, or all of them when what makes them has changed.
+def refresh(library: Library) -> None:
+    """Make the vectors that are missing, or all of them when what makes them has changed; about 1 ms each.
 
-    Arguments:
-        library: Where they are kept.
-        progress: Called with the number of vectors made and to be made.
+    Killed in the middle, it goes on where it was.
     """
     connection, made = library.connection, fingerprint()
     row = connection.execute("SELECT made FROM vectors_made").fetchone()
@@ -195,16 +194,22 @@ def refresh(library: Library, progress: Callable[[int, int], None] | None = None
             connection.execute("INSERT OR IGNORE INTO vectors_due SELECT id FROM entries")
             connection.execute("DELETE FROM vectors_made")
             connection.execute("INSERT INTO vectors_made VALUES (?)", (made,))
-    done, total = 0, connection.execute("SELECT count(*) FROM vectors_due").fetchone()[0]
+    total = connection.execute("SELECT count(*) FROM vectors_due").fetchone()[0]
+    if not total:
+        return
+    with progress.task("reading papers", total, "papers") as advance:
+        _make_due(library, advance)
+
+
+def _make_due(library: Library, advance: Callable[[float], None]) -> None:
+    connection = library.connection
     while due := library.select("id IN (SELECT entry FROM vectors_due LIMIT ?)", (BATCH,), "id"):
         vectors = embedder()([text_of(s.entry) for s in due]).astype(np.float16)
         with transaction(connection):
             rows = [(s.id, v.tobytes()) for s, v in zip(due, vectors, strict=True)]
             connection.executemany("INSERT OR REPLACE INTO vectors (entry, vector) VALUES (?, ?)", rows)
             connection.executemany("DELETE FROM vectors_due WHERE entry = ?", [row[:1] for row in rows])
-        done += len(due)
-        if progress:
-            progress(done, max(done, total))
+        advance(len(due))
 
 
 def vectors(library: Library, where: str = "1", arguments: Sequence = ()) -> tuple[Array, Array]:
@@ -250,18 +255,16 @@ def _kept_graph(library: Library, path: Path, serial: int, made: str) -> Any:
     older = {int(f.stem.rsplit("-", 1)[1]): f for f in path.parent.glob(f"{path.stem}-{made}-*.usearch")}
     since = max(older, default=0)
     found: Any = Graph.restore(older[since]) if older else graph(len(embedder()([""])[0]))
-    while True:
-        rows = "serial > ? ORDER BY serial LIMIT 50000"
-        numbers, new = _read(library, rows, (since,))
-        if not len(numbers):
-            break
-        known = numbers[np.asarray(found.contains(numbers))]
-        if len(known):
-            found.remove(known)
-        found.add(numbers, new)
-        since = library.connection.execute(
-            "SELECT serial FROM vectors WHERE entry = ?", (int(numbers[-1]),)
-        ).fetchone()[0]
+    with progress.task("linking papers", serial - since, "papers") as advance:
+        while since < serial:
+            numbers, new = _read(library, "serial > ? AND serial <= ?", (since, since + 20 * BATCH))
+            known = numbers[np.asarray(found.contains(numbers), bool)]
+            if len(known):
+                found.remove(known)
+            if len(numbers):
+                found.add(numbers, new)
+            since += 20 * BATCH
+            advance(20 * BATCH)
     partial = named.with_suffix(f".{os.getpid()}")
     found.save(partial)
     partial.replace(named)

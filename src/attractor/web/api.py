@@ -18,7 +18,7 @@ from attractor.web.jobs import Full, Job
 
 Rows = list[dict[str, Any]]
 Row = dict[str, Any]
-Room = Literal[tuple(ROOMS)]  # pyright: ignore[reportInvalidTypeForm]
+Room = Annotated[str | None, Query(pattern=f"^({'|'.join(ROOMS)})$", description="A room of the house.")]
 Slug = Annotated[str, Path(description="A paper's short name.", max_length=100, examples=["adahessian"])]
 Number = Annotated[str, Path(description="A job's id.", pattern="^[0-9a-f]{16}$")]
 
@@ -65,7 +65,7 @@ router = APIRouter(prefix="/api/v1")
 async def list_papers(
     house: House,
     query: Annotated[str | None, Query(max_length=300, description="Words or a sentence.")] = None,
-    room: Room | None = None,
+    room: Room = None,
     status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 20,
 ) -> Rows:
@@ -93,7 +93,7 @@ async def list_rooms() -> dict[str, str]:
 
 
 @router.get("/methods", tags=["registry"], responses=answers(404))
-async def list_methods(house: House, room: Room | None = None) -> Rows:
+async def list_methods(house: House, room: Room = None) -> Rows:
     """The registered methods: `attractor methods --json`."""
     await house.loaded.wait()
     return [m for m in house.registry["methods"] if room in (None, m["room"])]

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from attractor import store
 from attractor.papers import sources
@@ -77,20 +78,27 @@ class House:
 
     async def page(self, request: Request, make: Callable[[], views.View]) -> Response:
         """A page that depends on files and address only: made once, and again when a file has changed."""
-        root = request.scope.get("root_path", "")
-        key, stamp = (root, request.url.path, request.url.query), (*self.shelves.stamp(), self.loaded.is_set())
-        kept = self._pages.get(key)
-        if kept is None or kept.stamp != stamp:
+        kept = self.kept(request.scope)
+        if kept is None:
+            stamp = self._stamp()
             view = await run_in_threadpool(make)
-            html = await run_in_threadpool(self.render, view, root)
+            html = await run_in_threadpool(self.render, view, request.scope.get("root_path", ""))
             kept = Page(stamp, html.encode(), view.status)
             if PLACE not in html:
                 kept.packed = gzip.compress(kept.body, 6, mtime=0)
                 kept.etag = f'"{hashlib.sha256(kept.body).hexdigest()[:24]}"'
-            self._pages[key] = kept
+            self._pages[_key(request.scope)] = kept
             if len(self._pages) > KEPT:
                 self._pages.popitem(last=False)
         return self.send(request, kept)
+
+    def kept(self, scope: Scope) -> Page | None:
+        """The page at this address, if it was made and nothing has changed since."""
+        found = self._pages.get(_key(scope))
+        return found if found is not None and found.stamp == self._stamp() else None
+
+    def _stamp(self) -> tuple:
+        return (*self.shelves.stamp(), self.loaded.is_set())
 
     def render(self, view: views.View, root: str) -> str:
         """A page of a server that stands at ``root``."""
@@ -152,6 +160,30 @@ class House:
         self.stale_known.set()
 
 
+class Keeper:
+    """Answers with a page that is kept, before anything else is asked.
+
+    Arguments:
+        app: What answers else.
+        house: What is kept.
+    """
+
+    def __init__(self, app: ASGIApp, house: House):
+        self.app, self.house = app, house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            kept = self.house.kept(scope)
+            if kept is not None:
+                request = Request(scope)
+                return await self.house.send(request, kept)(scope, receive, send)
+        return await self.app(scope, receive, send)
+
+
+def _key(scope: Scope) -> tuple:
+    return scope.get("root_path", ""), scope["path"], scope["query_string"]
+
+
 def _version() -> str:
     """Of all sources: what was read from others is read again."""
     files = [(str(p), p.stat().st_mtime_ns) for p in sorted(sources.ROOT.rglob("*.py")) if "/papers/" not in str(p)]
@@ -172,6 +204,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         house.home.mkdir(parents=True, exist_ok=True)
         house.jobs.load()
+        await run_in_threadpool(_prepare, house)
         tasks = [asyncio.create_task(work) for work in (house.jobs.work(), house.load(), house.find_stale())]
         yield
         for task in tasks:
@@ -189,8 +222,16 @@ def create(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, partial(_failed, house))
     app.add_exception_handler(RequestValidationError, partial(_invalid, house))
     app.add_exception_handler(Exception, partial(_broke, house))
+    app.add_middleware(Keeper, house=house)
     app.add_middleware(Guard, hosts=(*LOCAL, *house.settings.hosts))
     return app
+
+
+def _prepare(house: House) -> None:
+    """Read the record and the templates, so that nobody waits for it."""
+    house.shelves.now()
+    for name in views.environment().list_templates():
+        views.environment().get_template(name)
 
 
 def _warm() -> None:

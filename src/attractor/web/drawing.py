@@ -190,16 +190,20 @@ def skyline(records: Iterable[Record], height: int = 120) -> Markup:
     )
 
 
-def range_bar(values: Sequence[float | None], longest: float) -> Markup:
-    """A median with its interval on a line from 0 to ``longest``: ``[median, low, high]``."""
-    if any(x is None or not math.isfinite(x) for x in values):
+def range_bar(values: Sequence[float | None], shortest: float, longest: float) -> Markup:
+    """A median with its interval, ``[median, low, high]``, on a logarithmic line; an open end is at the edge."""
+    middle, low, high = values
+    if middle is None or middle <= 0 or not 0 < shortest < longest:
         return Markup("")
-    middle, low, high = (100 * min(x or 0.0, longest) / longest for x in values)
+    axis = Axis([shortest, longest])
+    axis.log = True
+    axis.low, axis.high = math.log10(shortest), math.log10(longest)
+    at, left, right = axis.percent(middle, 50), axis.percent(low or None, EDGE), axis.percent(high, 100 - EDGE)
     return Markup(
         f'<svg class="range" aria-hidden="true" width="100%" height="14">'
         f'<line class="axis" x1="0" x2="100%" y1="7" y2="7"/>'
-        f'<line class="interval" x1="{low:.1f}%" x2="{high:.1f}%" y1="7" y2="7"/>'
-        f'<circle class="value" cx="{middle:.1f}%" cy="7" r="4"/></svg>'
+        f'<line class="interval" x1="{left:.1f}%" x2="{right:.1f}%" y1="7" y2="7"/>'
+        f'<circle class="value" cx="{at:.1f}%" cy="7" r="4"/></svg>'
     )
 
 

@@ -31,6 +31,7 @@ ASSETS = {
 }  # fmt: skip
 LONGEST = 300  # characters of a query
 FEEDS = {"atom": "application/atom+xml; charset=utf-8", "json": "application/feed+json; charset=utf-8"}
+HERE = {"check": "papers", "compare": "compare", "diagnose": "diagnose"}  # the page that a job belongs to
 Handler = Callable[..., Awaitable[Response]]
 
 
@@ -477,7 +478,7 @@ def _job(house: "House", request: Request) -> Job:
 
 async def job(house: "House", request: Request) -> Response:
     found = _job(house, request)
-    return house.show(request, View("job.html", {"here": "compare", **_shown(house, found)}))
+    return house.show(request, View("job.html", {"here": HERE[found.order["kind"]], **_shown(house, found)}))
 
 
 def _shown(house: "House", job: Job) -> dict[str, Any]:

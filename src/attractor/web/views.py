@@ -138,8 +138,7 @@ def methods(found: list[dict[str, Any]], room: str = "", sort: str = "name", pro
     keys = {"state": lambda m: m["bytes"], "cost": lambda m: m["gradients"], "steps": lambda m: m["steps"][0]}
     if sort in keys:  # what was not measured comes last
         listed.sort(key=lambda m: (keys[sort](m) is None, keys[sort](m) or 0.0, m["name"]))
-    longest = max((m["steps"][2] or 0.0 for m in listed), default=0.0) or 1.0
-    data = {"listed": listed, "room": room, "sort": sort, "problem": problem, "shared": shared, "longest": longest}
+    data = {"listed": listed, "room": room, "sort": sort, "problem": problem, "shared": shared, "ends": _ends(listed)}
     return View("methods.html", {**data, "here": "methods"})
 
 
@@ -161,11 +160,16 @@ def problem(found: list[dict[str, Any]], name: str) -> View:
         raise unknown("problem", name, known)
     measured = [{"name": m, **row, "steps": _steps(row)} for m, row in rows.steps_to_target().get(name, {}).items()]
     measured.sort(key=lambda m: (m["steps"][0] is None, m["steps"][0] or 0.0))
-    longest = max((m["steps"][2] or m["steps"][0] or 0.0 for m in measured), default=0.0) or 1.0
-    data = {"p": known[name], "measured": measured, "longest": longest}
+    data = {"p": known[name], "measured": measured, "ends": _ends(measured)}
     return View("problem.html", {**data, "here": "problems"})
 
 
 def _steps(row: Mapping[str, Any] | None) -> list[float | None]:
     """Median, low and high of the steps to the target; `None` where it was not reached, or not tried."""
     return list((row or {}).get("steps", [None] * 3))
+
+
+def _ends(measured: list[dict[str, Any]]) -> tuple[float, float]:
+    """The fewest and the most steps in a list."""
+    found = [x for m in measured for x in m["steps"] if x]
+    return (min(found), max(found)) if found else (1.0, 1.0)

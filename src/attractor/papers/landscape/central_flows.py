@@ -74,7 +74,7 @@ def _flow(draws, rate, decay, width, steps, edge, felt, active):
 @cached
 def _both(scale, decay=None, edge=1.0, felt=1.0, active=1.0):
     """Of the optimizer and of the flow, each ``(seed, step, …)``."""
-    size = sizes(scale, seeds=(6, 24), width=(16, 64), steps=((3_000 if decay is None else 1_500), 3_000))
+    size = sizes(scale, seeds=(12, 24), width=(16, 64), steps=((3_000 if decay is None else 1_500), 3_000))
     rate, draws = (0.22 if decay is None else 0.003), jnp.asarray(seeds(size["seeds"]))
     arguments = draws, rate, decay, size["width"], size["steps"]
     run, flow = _descent(*arguments), _flow(*arguments, edge, felt, active)
@@ -86,12 +86,14 @@ def _tracks(scale, decay, windows, **damage):
     (points, _), (central, _, _, values) = _both(scale, decay, **damage)
     plain = _both(scale, decay, active=0.0)[1]
     cases, steps = {}, points.shape[1]
+    beyond = (plain[3][:, int(windows[0][0] * steps) :, 0] > 2).all(1)  # elsewhere nothing oscillates
     for low, high in windows:
-        average, ours, flow = (p[:, int(low * steps) : int(high * steps)].mean(1) for p in (points, central, plain[0]))
+        window = slice(int(low * steps), int(high * steps))
+        average, ours, flow = (p[beyond, window].mean(1) for p in (points, central, plain[0]))
         near, far = (np.linalg.norm(average - p, axis=1) for p in (ours, flow))
         cases[f"{low:.2f} to {high:.2f} of the run"] = ratio_of_means(near, far)
-    given = {"all reach the edge before that": (plain[3][:, int(windows[0][0] * steps) :, 0] > 2).all(),
-             "the flow ends at it": bool(damage) or np.allclose(values[:, -1, 0], 2, rtol=0.03)}  # fmt: skip
+    given = {"3/4 of the runs are at the edge by then": beyond.mean() >= 0.75,
+             "the flow ends at it": bool(damage) or np.allclose(values[beyond, -1, 0], 2, rtol=0.03)}  # fmt: skip
     return Evidence.of_cases(cases, at_most=0.3, given=given)
 
 

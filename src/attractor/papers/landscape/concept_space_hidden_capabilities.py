@@ -17,16 +17,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from scipy.stats import rankdata
 
 from attractor.generative import TimeMLP
 from attractor.landscape.concept_space import composed_embedding, concept_coordinates, concept_signal, overprompt
-from attractor.papers.words import Evidence, cached, claim, first_step, mean, seeds, sizes
-from attractor.stats import rank_correlation
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, mean, seeds, sizes
 
-CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)  # and once more 1.0, with color bound to the place
+CONTRASTS, EVERY = (0.25, 0.5, 1.0, 1.5, 2.0), 50  # and once more 1.0, with color bound to the place
 PROMPTS = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])  # (place, color); the last is never trained
 TRAINED, PLAIN, HELPED, TURNED = [0, 1, 2], [3], [4, 5, 6, 7], [8, 9]  # prompts; over-prompts, linear; turned
-EVERY = 50
 
 
 def _render(contrast, bound, z):
@@ -43,7 +42,7 @@ def _generator(key):
 @cached
 def _paths(scale):
     """Share of samples with the right place, color, and both: (data, seed, record, asked, 3)."""
-    size = sizes(scale, seeds=(5, 20), steps=(2_000, 10_000), batch=(32, 128))
+    size = sizes(scale, seeds=(8, 20), steps=(2_000, 10_000), batch=(32, 128))
     optimizer, wanted = optax.adam(3e-3), PROMPTS[jnp.array([0, 1, 2, *[3] * 7])][:, None]
     static = eqx.filter(_generator(jr.key(0)), eqx.is_inexact_array, inverse=True)  # only its structure counts
 
@@ -86,8 +85,8 @@ def _paths(scale):
 
         return jax.lax.scan(record, (params, optimizer.init(params)), jr.split(key, size["steps"] // EVERY))[1]
 
-    data = jnp.array([*CONTRASTS, 1.0]), jnp.arange(6) == 5
-    return np.asarray(train(*data, jnp.stack([jr.key(s) for s in seeds(size["seeds"])])))
+    keys = jnp.stack([jr.key(s) for s in seeds(size["seeds"])])
+    return np.asarray(train(jnp.array([*CONTRASTS, 1.0]), jnp.arange(6) == 5, keys))
 
 
 def _first(scale, concept, asked, best=False, data=slice(5)):
@@ -96,23 +95,28 @@ def _first(scale, concept, asked, best=False, data=slice(5)):
     return first_step(curves, 0.8, EVERY * np.arange(1, curves.shape[-1] + 1), rising=True)
 
 
-@claim("five contrasts from 0.25 to 2, 5 runs each: how soon color is learned has rank correlation 0.9 with its signal",
+@claim("five contrasts from 0.25 to 2, 8 runs each: how soon color is learned has rank correlation 0.9 with its signal",
        source="paper", broken={"how soon place is learned": {"concept": 0}})  # fmt: skip
 def speed_rises_with_the_signal(concept=1, *, scale):
     signals = [float(concept_signal(partial(_render, c, False), jnp.array([0.5, 0.0]))[1]) for c in CONTRASTS]
     soon = 1 / _first(scale, concept, TRAINED)
-    found = np.nan_to_num([rank_correlation(signals, run).value for run in soon.T])
-    return Evidence(mean(found), at_least=0.9, given={"it is learned": soon.min() > 0})
+
+    def correlation(runs):  # of the average speed: in one run, 32 samples cannot tell neighboring contrasts apart
+        ranks = rankdata(soon[:, runs.astype(int)].mean(-1), axis=0)
+        return 1 - np.sum((ranks - rankdata(signals)[:, None]) ** 2, 0) / 20  # n (n^2 - 1) / 6 is 20
+
+    given = {"3/4 of the runs learn it at each contrast": (soon > 0).mean(1).min() >= 0.75}
+    return Evidence(bootstrap(correlation, np.arange(soon.shape[1])), at_least=0.9, given=given)
 
 
-@claim("unseen combination: in 80 % of 25 runs an intervention shows it (80 % right) before the plain prompt does",
+@claim("unseen combination: in 80 % of 40 runs an intervention shows it (80 % right) before the plain prompt does",
        source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="else later, or together")  # fmt: skip
 def interventions_come_first(asked=HELPED, *, scale):
     helped, plain = _first(scale, 2, asked, best=True), _first(scale, 2, PLAIN)
     return Evidence(mean((helped < plain).mean(0)), at_least=0.8, given={"plain prompts do, too": plain.max() < np.inf})
 
 
-@claim("unseen combination, color bound to place: in 80 % of 5 runs an intervention shows it (80 % right)",
+@claim("unseen combination, color bound to place: in 80 % of 8 runs an intervention shows it (80 % right)",
        source="scaled", broken={"wrong sign": {"asked": TURNED}}, reason="it shows a trained combination")  # fmt: skip
 def bound_concepts_are_composed(asked=HELPED, *, scale):
     (shown,), (mastered,) = (np.isfinite(_first(scale, 2, a, a != TRAINED, slice(5, 6))) for a in (asked, TRAINED))

@@ -16,22 +16,16 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.landscape.feature_learning import (
-    decoupled_margin,
-    feature_responses,
-    randomize_columns,
-    spectral_decoupling,
-    two_moons,
-)  # fmt: skip
+from attractor.landscape import feature_learning as lib
 from attractor.papers.words import Evidence, cached, claim, paired_difference, seeds, sizes
 
 STRENGTHS, OVERLAP = np.linspace(1.2, 8.0, 18), 0.3  # of the strong feature, where the weak one has 1
-DECAY, LOGITS = (0.0, 1e-4, 1e-3, 1e-2, 3e-2), (3e-3, 1e-2, 3e-2, 0.1, 0.3)  # what each side may choose from
+DECAY, LOGITS, NONE = (0.0, 1e-4, 1e-3, 1e-2, 3e-2), (3e-3, 1e-2, 3e-2, 0.1, 0.3), (0.0,) * 5  # to choose from
 
 
 def _loss(logits, labels, square, decay, strength, spread):
     """With a spread of 0 only the mean logit is penalized, and not its spread over examples."""
-    penalty = spectral_decoupling(logits, strength) - strength * (1 - spread) / 2 * jnp.var(logits)
+    penalty = lib.spectral_decoupling(logits, strength) - strength * (1 - spread) / 2 * jnp.var(logits)
     return jax.nn.softplus(-labels * logits).mean() + penalty + decay / 2 * square
 
 
@@ -44,20 +38,19 @@ def _responses(decay, strength, overlap, spread=1.0):
         features = labels[:, None] * jnp.array([[c, -overlap], [overlap, c]]) * jnp.array([first, 1.0])
         slope = jax.grad(lambda w: _loss(features @ w, labels, w @ w, decay, strength, spread))
         w = jax.lax.fori_loop(0, 30, lambda _, w: w - jnp.linalg.solve(jax.jacfwd(slope)(w), slope(w)), jnp.zeros(2))
-        return feature_responses(features @ features.T, labels, features @ w).responses[1], slope(w)
+        return lib.feature_responses(features @ features.T, labels, features @ w).responses[1], slope(w)
 
     with jax.enable_x64(True):
-        found, slope = jax.jit(jax.vmap(optimum))(jnp.asarray(STRENGTHS))
-        return np.asarray(found), {"an optimum": not spread or float(jnp.abs(slope).max()) < 1e-10}
+        found, slope = map(np.asarray, jax.jit(jax.vmap(optimum))(jnp.asarray(STRENGTHS)))
+    return found, {"an optimum": not spread or np.abs(slope).max() < 1e-10}
 
 
 @claim("two overlapping features, cross-entropy with decay: the weak one's response falls by half as s1 goes 1.2 to 8",
-       source="scaled", broken={"the overlap's sign": {"overlap": -OVERLAP}, "no overlap": {"overlap": 0.0}},
-       deterministic=True)  # fmt: skip
+       source="scaled", deterministic=True,
+       broken={"the overlap's sign": {"overlap": -OVERLAP}, "no overlap": {"overlap": 0.0}})  # fmt: skip
 def strong_feature_starves_the_weak(overlap=OVERLAP):
     found, given = _responses(0.05, 0.0, overlap)  # of a mean over two examples: 0.1 of their sum
-    note = f"the largest change between neighbors is {np.diff(found).max():.3f}"
-    return Evidence(found[-1] / found[0], at_most=0.5, given=given, note=note)
+    return Evidence(found[-1] / found[0], at_most=0.5, given=given)
 
 
 @claim("two overlapping features, spectral decoupling: the weak one's response is that of equal margins to 1e-6",
@@ -65,18 +58,17 @@ def strong_feature_starves_the_weak(overlap=OVERLAP):
        broken={"only the mean logit": {"spread": 0.0}, "decay besides": {"decay": 1e-3}})  # fmt: skip
 def decoupling_keeps_the_weak(spread=1.0, decay=0.0):
     found, given = _responses(decay, 0.1, OVERLAP, spread)
-    expected = decoupled_margin(0.1) * (np.sqrt(1 - OVERLAP**2) - OVERLAP)
-    return Evidence(float(np.abs(found - expected).max()), at_most=1e-6, given=given)
+    off = found - lib.decoupled_margin(0.1) * (np.sqrt(1 - OVERLAP**2) - OVERLAP)
+    return Evidence(float(np.abs(off).max()), at_most=1e-6, given=given)
 
 
 def _data(key, kind, shift):
-    """Moons that interleave beside a linear coordinate (kind 0), or alone and apart (1); under the shift that
-    coordinate is permuted, or they interleave partly."""
+    """Interleaved moons and a linear coordinate, permuted by the shift (0), or moons apart that it interleaves (1)."""
     of_moons, of_easy, of_order = jr.split(key, 3)
-    moons, labels = two_moons(of_moons, 128, jnp.where(kind == 0, -0.5, 0.1 - 0.4 * shift), 0.05)
+    moons, labels = lib.two_moons(of_moons, 128, jnp.where(kind == 0, -0.5, 0.1 - 0.4 * shift), 0.05)
     easy = jnp.where(kind == 0, labels * jr.uniform(of_easy, labels.shape, minval=0.1), 0.0)
     inputs = jnp.concatenate([moons, easy[:, None]], 1)
-    return jnp.where(shift * (kind == 0), randomize_columns(inputs, (2,), of_order), inputs), labels
+    return jnp.where(shift * (kind == 0), lib.randomize_columns(inputs, (2,), of_order), inputs), labels
 
 
 @eqx.filter_jit
@@ -84,10 +76,8 @@ def _data(key, kind, shift):
 def _trained(seed, kind, decay, strength, spread):
     """Accuracy on fresh data, and the same under the shift."""
     of_model, *of_data = jr.split(jr.key(seed), 4)
-    model = eqx.nn.MLP(3, "scalar", 64, 1, key=of_model)
-    params, static = eqx.partition(model, eqx.is_array)
-    inputs, labels = _data(of_data[0], kind, 0.0)
-    adam = optax.adam(0.01)
+    params, static = eqx.partition(eqx.nn.MLP(3, "scalar", 64, 1, key=of_model), eqx.is_array)
+    (inputs, labels), adam = _data(of_data[0], kind, 0.0), optax.adam(0.01)
 
     def loss(params):
         f = jax.vmap(eqx.combine(params, static))(inputs)
@@ -97,34 +87,30 @@ def _trained(seed, kind, decay, strength, spread):
         updates, state = adam.update(jax.grad(loss)(carry[0]), carry[1])
         return (optax.apply_updates(carry[0], updates), state), None
 
-    params, _ = jax.lax.scan(step, (params, adam.init(params)), None, 1_000)[0]
+    params = jax.lax.scan(step, (params, adam.init(params)), None, 1_000)[0][0]
     trained, tests = eqx.combine(params, static), [_data(of_data[1 + i], kind, float(i)) for i in range(2)]
     return jnp.stack([jnp.mean(y * jax.vmap(trained)(x) > 0) for x, y in tests])  # pyright: ignore[reportArgumentType]
 
 
 @cached
-def _accuracies(kind, spread, decays, strengths, n):
-    """Of networks with the penalty that does best under the shift on other seeds: ``(seeds, 2)``."""
-
-    def run(numbers, *penalty):
-        shape = (len(numbers),)
-        return np.asarray(_trained(*(np.broadcast_to(a, shape) for a in (numbers, kind, *penalty, spread))))
-
-    penalties = list(zip(*np.array([decays, strengths], np.float32), strict=True))
-    scores = [run(seeds(n, stream=1), *penalty)[:, 1].mean() for penalty in penalties]
-    return run(seeds(n), *penalties[int(np.argmax(scores))])
+def _accuracies(kind, spread, decays, strengths, scale):
+    """Of networks, each with the penalty that does best under the shift on all other seeds: ``(seeds, 2)``."""
+    draws, penalties = np.array(seeds(sizes(scale, n=(32, 96))["n"])), np.array([decays, strengths], np.float32)
+    each = np.broadcast_arrays(draws, kind, *penalties[..., None], np.float32(spread))
+    found = np.asarray(_trained(*(a.ravel() for a in each))).reshape(*each[0].shape, 2)
+    return found[(found[..., 1].sum(1, keepdims=True) - found[..., 1]).argmax(0), np.arange(len(draws))]
 
 
 def _gain(kind, spread, at_least, scale):
-    n, nothing = sizes(scale, n=(8, 40))["n"], (0.0,) * len(DECAY)
-    ours, plain = _accuracies(kind, spread, nothing, LOGITS, n), _accuracies(kind, 1.0, DECAY, nothing, n)
+    ours, plain = _accuracies(kind, spread, NONE, LOGITS, scale), _accuracies(kind, 1.0, DECAY, NONE, scale)
     given = {"both solve the task": min(ours[:, 0].mean(), plain[:, 0].mean()) >= 0.97}
     note = f"{ours[:, 1].mean():.3f} against {plain[:, 1].mean():.3f}"
     return Evidence(paired_difference(ours[:, 1], plain[:, 1]), at_least=at_least, given=given, note=note)
 
 
 @claim("moons beside an easy coordinate, permuted in the test: tuned decoupling is 15 points above tuned weight decay",
-       source="ours", broken={"only the mean logit, tuned": {"spread": 0.0}})  # fmt: skip
+       source="ours", broken={"only the mean logit, tuned": {"spread": 0.0}},
+       reason="it is some 19 points above; seeds differ by 11, so that 32 of them leave it open")  # fmt: skip
 def restores_the_hard_feature(spread=1.0, *, scale):
     return _gain(0, spread, 0.15, scale)
 

@@ -17,13 +17,13 @@ import jax.random as jr
 import numpy as np
 
 from attractor.landscape.dynamical_stability import sgd_stability_threshold
-from attractor.papers.words import Evidence, cached, claim, paired_ratio, proportion, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seed, seeds, sizes
 
 SIZES, _threshold = ((20, 5), (100, 20), (15, 30)), jax.jit(sgd_stability_threshold)
 
 
-def _rows(kind, n, p):  # of a Jacobian
-    rng = np.random.default_rng([seed(), n, p])
+def _rows(kind, n, p, draw=None):  # of a Jacobian
+    rng = np.random.default_rng([seed() if draw is None else draw, n, p])
     rows, heavy = rng.standard_normal((n, p)), rng.standard_t(3, (n, 1))
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows * {"one length": 1 / lengths, "normal": 1.0, "heavy tails": heavy}[kind]
@@ -54,19 +54,22 @@ def no_minimum_with_a_larger_trace(batch=1.0):
 
 
 @claim("runs near a minimum, 100 examples, p = 20: 95 % leave at 1.05 times the threshold, return at 0.95 times",
-       source="scaled", broken={"four examples a step": {"batch": 4}})  # fmt: skip
+       source="scaled", broken={"four examples a step": {"batch": 4}},
+       reason="the mean square grows, and yet with one in six draws of normal gradients most runs return")  # fmt: skip
 def runs_leave_beyond_it(batch=1, *, scale):
-    size, cases = sizes(scale, runs=(100, 1_000), steps=(3_000, 20_000)), {}
-    rng = np.random.default_rng(seeds(size["runs"]))
+    size, cases = sizes(scale, draws=(16, 64), runs=(8, 32), steps=(12_000, 40_000)), {}
+    draws, runs = seeds(size["draws"]), size["runs"]
+    rng, of_draw = np.random.default_rng(draws), np.arange(len(draws))[:, None, None]
     for kind in ("one length", "normal"):
-        rows = _rows(kind, 100, 20)
+        rows = np.stack([_rows(kind, 100, 20, draw) for draw in draws])
+        thresholds = np.asarray(jax.vmap(_threshold, (0, None))(jnp.asarray(rows), 1.0))[:, None, None]
         for factor, leaves in ((0.95, False), (1.05, True)):
-            w, rate = np.full((size["runs"], 20), 20**-0.5), factor * float(_threshold(jnp.asarray(rows), 1.0))
+            w = np.full((len(draws), runs, 20), 20**-0.5)
             for _ in range(size["steps"]):
-                chosen = rows[rng.integers(0, 100, (size["runs"], batch))]
-                w = w - rate / batch * ((chosen @ w[:, :, None]) * chosen).sum(1)
-            hits = int(((np.linalg.norm(w, axis=1) > 1) == leaves).sum())
-            cases[f"{kind}, {factor} of the threshold"] = proportion(hits, size["runs"])
+                chosen = rows[of_draw, rng.integers(0, 100, (len(draws), runs, batch))]
+                w = w - factor * thresholds / batch * ((chosen @ w[..., None]) * chosen).sum(2)
+            hits = (np.linalg.norm(w, axis=2) > 1) == leaves
+            cases[f"{kind}, {factor} of the threshold"] = mean(hits.mean(1))
     return Evidence.of_cases(cases, at_least=0.95)
 
 

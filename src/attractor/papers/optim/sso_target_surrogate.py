@@ -22,9 +22,8 @@ from scipy.optimize import minimize
 
 from attractor.objectives import Composite
 from attractor.optim.surrogate import TargetSurrogate, target_surrogate
-from attractor.papers.words import Evidence, cached, claim, first_step, key, paired_ratio, run, seeds, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, first_step, key, paired_ratio, run, seeds, sizes
 from attractor.problems.convex import logistic_regression
-from attractor.registry import LogUniform
 
 SCALES, BATCH = np.geomspace(1.0, 0.1, 20), 25  # of the features
 FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of the step that theory allows
@@ -116,8 +115,7 @@ def _calls(inner_steps, divisor, n, steps):
 
 @claim(
     "synthetic logistic regression, both tuned: to a gap of 1e-3, 20 inner steps need half of gradient descent's calls",
-    source="ours", broken={"the step of a sum, not of a mean": {"divisor": 500.0}},
-)  # fmt: skip
+    source="ours", broken={"the step of a sum, not of a mean": {"divisor": 500.0}})  # fmt: skip
 def saves_gradient_calls(divisor=1.0, *, scale):
     n = sizes(scale, n=(8, 64))["n"]
     ours, descent = _calls(20, divisor, n, 600), _calls(1, 1.0, n, 3_000)
@@ -143,26 +141,25 @@ def _decaying(inner_steps, stale, eta):
     return _Centered(eta, eta / (BATCH * float(np.sum(SCALES**2))), inner_steps, power=0.5, stale=stale)
 
 
+ETAS = (BATCH * np.geomspace(1.0, 1_000.0, 8)).tolist()
+
+
 @cached
 def _gaps(inner_steps, stale, scale):
-    """Per data set, the gap after 500 minibatches, averaged over 4 runs; the first step is tuned on another set."""
-    make = eqx.Partial(_decaying, jnp.asarray(inner_steps), jnp.asarray(stale))
-    how, chosen = {"steps": 500, "every": 500}, sizes(scale, sets=(24, 64), budget=(8, 32))
-    draws = seeds(chosen["sets"] + 1, stream=2)
-    space = {"eta": LogUniform(BATCH, 1_000 * BATCH)}
-    winner = tune(_synthetic(draws[0], BATCH)[0], (make, space), seeds=4, budget=chosen["budget"], **how).winner
-    found = []
-    for problem, optimum in (_synthetic(draw, BATCH) for draw in draws[1:]):
-        trace = run(problem, make, sweep=[winner], seeds=seeds(4), lanes=4, **how)  # pyright: ignore[reportArgumentType]
-        found.append(trace.last("loss").values.mean() - optimum)
+    """Per data set, the gap after 500 minibatches, averaged over 4 runs; the first step is tuned on 4 others there."""
+    make, found = eqx.Partial(_decaying, jnp.asarray(inner_steps), jnp.asarray(stale)), []
+    for problem, optimum in (_synthetic(draw, BATCH) for draw in seeds(**sizes(scale, n=(24, 64)), stream=2)):
+        last = partial(run, problem, make, steps=500, every=500, lanes=4)
+        tried = last(sweep={"eta": ETAS}, seeds=seeds(4, stream=3)).last("loss").values.mean(1)
+        best = ETAS[int(np.nan_to_num(tried, nan=np.inf).argmin())]
+        found.append(last(sweep={"eta": [best]}, seeds=seeds(4)).last("loss").values.mean() - optimum)
     return np.array(found)
 
 
-@claim(
-    "synthetic logistic regression, minibatches of 25, both tuned: after 500 calls SSO's gap is at most that of SGD",
-    source="scaled", broken={"proximal term with a stale center": {"stale": 1.0}},
-)  # fmt: skip
+@claim("synthetic logistic regression, minibatches of 25, both tuned: after 500 calls SSO's gap is at most that of SGD",
+       source="scaled", broken={"proximal term with a stale center": {"stale": 1.0}})  # fmt: skip
 def sso_is_as_good_as_sgd(stale=0.0, *, scale):
     ours, sgd = _gaps(20, stale, scale), _gaps(1, 0.0, scale)
-    learns, note = {"SGD closes 9 tenths of the gap": sgd.max() < 0.03}, f"{ours.mean():.2g} against {sgd.mean():.2g}"
+    learns = {"SGD closes 9 tenths of the gap on 3 of 4 sets": np.mean(sgd < 0.03) >= 0.75}
+    note = f"{ours.mean():.2g} against {sgd.mean():.2g}"
     return Evidence(paired_ratio(ours, sgd), at_most=1.0, given=learns, note=note)

@@ -11,6 +11,8 @@ for time in (0.1, 10.0, 1e4):  # from gradient descent to natural gradient desce
 ```
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,10 +20,11 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from attractor.comparison import tune
 from attractor.engine import run
 from attractor.objectives import Composite
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, key, log_slope, median, paired_ratio, seeds, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, key, log_slope, paired_ratio, seeds, sizes
 from attractor.problems.digits import cross_entropy_of, small_digits
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.regularized_newton import gauss_newton_hessian
@@ -101,31 +104,34 @@ def time_averages_beat_the_noise(relax=ornstein_uhlenbeck, *, scale):
 
 
 LOW = 0.2  # a training loss, from log(4) = 1.39 on
-EXACT = {"time": 1e6, "temperature": 0.0}
+EXACT: Any = {"time": 1e6, "temperature": 0.0}
 ADAM = (optax.adam, {"learning_rate": LogUniform(1e-3, 1.0), "b1": Uniform(0.0, 0.95)})
 
 
-def _trained(scale, method=None, target=None, **fixed):
-    """Tuned runs: of the thermodynamic method at time 10 with noise, unless told otherwise."""
+@cached
+def _trained(scale, adam=False, target=None, **fixed):
+    """Tuned on 5 seeds, and run on others: the thermodynamic method at time 10 with noise, unless told otherwise."""
     space = {"learning_rate": LogUniform(0.03, 3.0), "damping": LogUniform(1e-3, 1.0)}
     space |= {k: Choice((v,)) for k, v in ({"time": 10.0, "temperature": NOISE} | fixed).items()}
-    how = sizes(scale, seeds=(16, 64), budget=(16, 64), steps=60, every=1, target=target)
-    return tune(_network(), method or (ThermodynamicNaturalGradient, space), **how)
+    how = sizes(scale, seeds=tuple(map(seeds, (24, 64))), budget=(16, 64), steps=60, every=1, target=target)
+    how |= {"tuning_seeds": seeds(5, stream=1)}
+    return tune(_network(), ADAM if adam else (ThermodynamicNaturalGradient, space), **how)
 
 
 @claim("digits network, 60 iterations with noise, time 10, both tuned: at most 0.7 times Adam's training loss",
        source="ours", broken={"a hundred times the noise, retuned": {"temperature": 100 * NOISE}})  # fmt: skip
 def trains_better_than_adam(temperature=NOISE, *, scale):
-    adam = _trained(scale, ADAM).final
+    adam = _trained(scale, adam=True).final
     given = {"Adam learns (a loss below 0.5)": bool(np.median(adam) < 0.5)}
     ours = _trained(scale, temperature=temperature).final
     return Evidence(paired_ratio(ours, adam), at_most=0.7, given=given)
 
 
 def _steps_against(exact, steps, at_most=None, within=None):
-    """The median of steps to the target over those of the exact natural gradient; 61 where it is not reached."""
-    given = {"three quarters of the exact runs get there": bool(exact.reached.mean() >= 0.75)}
-    ratio = median(np.minimum(steps, 61) / np.minimum(exact.steps_to_target, 61))
+    """Steps to the target, 61 where it is not reached, over those of the exact natural gradient where that arrives."""
+    there = exact.reached
+    given = {"three quarters of the exact runs get there": bool(there.mean() >= 0.75)}
+    ratio = paired_ratio(np.minimum(steps, 61)[there], exact.steps_to_target[there])
     note = f"median {np.median(exact.steps_to_target):g}"
     return Evidence(ratio, at_most=at_most, within=within, given=given, note=note)
 
@@ -135,14 +141,14 @@ def _steps_against(exact, steps, at_most=None, within=None):
 def relaxed_it_is_the_natural_gradient(power=-1, *, scale):
     exact = _trained(scale, target=LOW, **EXACT)
     sweep = [exact.winner | {"time": 10.0 * exact.winner["damping"] ** power, "temperature": NOISE}]
-    how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(16, 64)))}
+    how = {"steps": 60, "every": 1, "lanes": len(exact.final), "seeds": seeds(**sizes(scale, n=(24, 64)))}
     trace = run(_network(), ThermodynamicNaturalGradient, sweep=sweep, **how)
     return _steps_against(exact, words.first_step(trace["loss"].values[0], LOW), within=(0.9, 1.1))
 
 
 @claim("time 10, with noise: at most as many steps to a loss of 0.2 as the exact natural gradient takes, both tuned",
        source="paper", broken={"a time of 0.01 (gradient descent), retuned": {"time": 0.01}},
-       reason="as many: 1.00 [0.78, 1.17]")  # fmt: skip
+       reason="about as many")  # fmt: skip
 def beats_the_exact_natural_gradient(time=10.0, *, scale):
     exact, ours = _trained(scale, target=LOW, **EXACT), _trained(scale, target=LOW, time=time)
     return _steps_against(exact, ours.steps_to_target, at_most=1.0)

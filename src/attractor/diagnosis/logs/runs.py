@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from attractor.diagnosis import columns as names
-from attractor.diagnosis.events import read_events
-from attractor.diagnosis.tables import Row, read_rows
+from attractor.diagnosis.logs.events import read_events
+from attractor.diagnosis.logs.tables import Row, read_rows
 from attractor.names import unknown
 from attractor.progress import task
 

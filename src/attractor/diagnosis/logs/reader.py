@@ -1,23 +1,21 @@
 """What the curves of a run's log say: CSV, JSON, TensorBoard's event files, a Weights & Biases export."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from attractor.diagnosis import columns as names
-from attractor.diagnosis.findings import Diagnosis, Finding
-from attractor.diagnosis.rules import RULES, judge
-from attractor.diagnosis.runs import Run, Series, read_folder_of_events, read_table
+from attractor.diagnosis.findings import Diagnosis
+from attractor.diagnosis.logs.runs import Run, Series, read_folder_of_events, read_table
+from attractor.diagnosis.logs.tables import KINDS
+from attractor.diagnosis.seeds import UNSEEN, judge_all, together
 from attractor.diagnosis.signs import NAN, Signs
-from attractor.diagnosis.tables import KINDS
 from attractor.names import unknown
 
 EVENTS = "tfevents"
 TABLES = (".csv", ".tsv", ".txt", ".log", ".jsonl", ".ndjson", ".json")
-UNSEEN = "layers, activations, batches, labels: a log has curves alone"
 
 
 def read_log(*paths: str | Path, columns: Mapping[str, str] | None = None) -> Signs:
@@ -41,7 +39,7 @@ def read_log(*paths: str | Path, columns: Mapping[str, str] | None = None) -> Si
         FileNotFoundError: for a path that does not exist.
         ValueError: for a log that cannot be read or has no loss; the message names file, line, column and a way out.
     """
-    return _together(_read(paths, columns))
+    return together(_read(paths, columns))
 
 
 def diagnose_log(*paths: str | Path, columns: Mapping[str, str] | None = None) -> Diagnosis:
@@ -55,27 +53,7 @@ def diagnose_log(*paths: str | Path, columns: Mapping[str, str] | None = None) -
         FileNotFoundError: for a path that does not exist.
         ValueError: for a log that cannot be read or has no loss.
     """
-    runs = _read(paths, columns)
-    whole = judge(_together(runs))
-    if len(runs) == 1:
-        return whole
-    # A finding in any of the runs counts, with the run in which it is clearest.
-    seen: dict[str, list[tuple[Finding, str]]] = {f.name: [] for f in whole}
-    for name, signs in runs.items():
-        for finding in judge(signs):
-            seen.setdefault(finding.name, []).append((finding, name))
-    found = []
-    for name, among in seen.items():
-        if not among:
-            found.append(whole[name])
-            continue
-        finding, clearest = max(among, key=lambda pair: pair[0].confidence)
-        finding.sentence += f" (In {len(among)} of {len(runs)} runs; clearest in {clearest}.)"
-        finding.where = ", ".join(filter(None, [clearest, finding.where]))
-        found.append(finding)
-    order = list(RULES)
-    found.sort(key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name)))
-    return Diagnosis(found, whole.signs)
+    return judge_all(_read(paths, columns))
 
 
 def _read(paths: tuple[str | Path, ...], columns: Mapping[str, str] | None) -> dict[str, Signs]:
@@ -210,26 +188,3 @@ def _at(series: Series, steps: Float[np.ndarray, " n"], column: str, notes: list
     if lost:
         notes.append(f"{lost} of {len(places)} values of {column!r} lie between two of the loss, and are left out")
     return values
-
-
-def _together(runs: dict[str, Signs]) -> Signs:
-    """One run's signs, or those of the run that ends in the middle, with the spread over all."""
-    if len(runs) == 1:
-        return next(iter(runs.values()))
-    ends = {name: _end(signs.curves["loss"]) for name, signs in runs.items()}
-    finite = sorted(v for v in ends.values() if np.isfinite(v))
-    ranked = sorted(runs, key=lambda name: ends[name] if np.isfinite(ends[name]) else np.inf)
-    middle = ranked[(len(ranked) - 1) // 2]
-    signs = replace(runs[middle], numbers={"seeds": float(len(runs))}, notes=list(runs[middle].notes), runs=runs)
-    mean = abs(float(np.mean(finite))) if finite else 0.0
-    if len(finite) >= 2 and mean > 0:
-        signs.numbers["seed spread"] = float(np.std(finite, ddof=1)) / mean
-    signs.notes.append(f"{len(runs)} runs, taken as seeds of one experiment; the curves shown are those of {middle}")
-    if len(finite) < len(runs):
-        signs.notes.append(f"{len(runs) - len(finite)} runs end without a finite loss; the spread is over the others")
-    return signs
-
-
-def _end(loss: Float[np.ndarray, " n"]) -> float:
-    """Where a run's loss ends: the mean over its last tenth."""
-    return float(np.mean(loss[-max(len(loss) // 10, 1) :]))

@@ -10,10 +10,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Array, Float, PyTree
 
-from attractor.diagnosis.batches import resized
-from attractor.diagnosis.interpreter import Equation, interpret
-from attractor.diagnosis.layers import layer_names
 from attractor.diagnosis.signs import NAN, Layer
+from attractor.diagnosis.state.batches import resized
+from attractor.diagnosis.state.interpreter import Equation, interpret
+from attractor.diagnosis.state.layers import layer_names
 from attractor.landscape import soft_rank
 
 # Functions by which a nonlinearity is known; its inside is not looked at again.

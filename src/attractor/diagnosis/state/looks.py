@@ -12,16 +12,16 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
-from attractor.diagnosis.activations import observe
-from attractor.diagnosis.batches import examples, input_signs, parts, suspects, take
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.layers import groups, layer_names, squares
-from attractor.diagnosis.optimizers import as_optimizer
-from attractor.diagnosis.origin import origin
 from attractor.diagnosis.rules import judge
-from attractor.diagnosis.sharpness import sharpness_signs
 from attractor.diagnosis.signs import NAN, Layer, Signs, median
-from attractor.diagnosis.trials import try_remedies
+from attractor.diagnosis.state.activations import observe
+from attractor.diagnosis.state.batches import examples, input_signs, parts, suspects, take
+from attractor.diagnosis.state.layers import groups, layer_names, squares
+from attractor.diagnosis.state.optimizers import as_optimizer
+from attractor.diagnosis.state.origin import origin
+from attractor.diagnosis.state.sharpness import sharpness_signs
+from attractor.diagnosis.state.trials import try_remedies
 from attractor.landscape import gradient_noise_scale
 from attractor.progress import task
 from attractor.transformations import update

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.diagnosis.batches import stack
-from attractor.diagnosis.optimizers import Response, relative_curvature, respond
+from attractor.diagnosis.state.batches import stack
+from attractor.diagnosis.state.optimizers import Response, relative_curvature, respond
 from attractor.landscape import extreme_eigenvalues
 
 ITERATIONS = 20  # of Lanczos' method

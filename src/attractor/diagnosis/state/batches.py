@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from attractor.diagnosis.layers import dotted
+from attractor.diagnosis.state.layers import dotted
 
 MOST = 8  # batches looked at
 COLUMNS = 4096  # input features looked at, evenly spaced where there are more
@@ -142,7 +142,7 @@ def inputs_of(batch: PyTree) -> Any:
 
 
 def input_signs(batches: Sequence[PyTree]) -> dict[str, float]:
-    """``input spread`` and ``input level`` of the inputs, as `Signs.numbers` has them; empty without real inputs.
+    """``input spread``, ``widest feature`` and ``input level``, as `Signs.numbers` has them; empty without real inputs.
 
     A feature is one entry of an example; its scale is its standard deviation over the examples. Features that do not
     vary are left out of the spread.
@@ -151,12 +151,14 @@ def input_signs(batches: Sequence[PyTree]) -> dict[str, float]:
     if not found:
         return {}
     x = np.concatenate([np.asarray(f, np.float32).reshape(f.shape[0], -1) for f in found])
-    x = x[:, :: -(-x.shape[1] // COLUMNS)].astype(float)
+    every = -(-x.shape[1] // COLUMNS)
+    x = x[:, ::every].astype(float)
     signs = {"input level": float(np.sqrt(np.mean(x**2)))}
     scale = x.std(0)
-    varying = scale[scale > 1e-6 * np.maximum(np.abs(x).max(0), 1e-30)]
-    if len(x) > 1 and len(varying) > 1:
-        signs["input spread"] = float(varying.max() / np.median(varying))
+    varying = scale > 1e-6 * np.maximum(np.abs(x).max(0), 1e-30)
+    if len(x) > 1 and varying.sum() > 1:
+        signs["input spread"] = float(scale[varying].max() / np.median(scale[varying]))
+        signs["widest feature"] = float(every * np.argmax(np.where(varying, scale, 0)))
     return signs
 
 

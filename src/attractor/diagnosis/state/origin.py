@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from attractor.diagnosis.interpreter import Equation, interpret
-from attractor.diagnosis.layers import dotted
+from attractor.diagnosis.state.interpreter import Equation, interpret
+from attractor.diagnosis.state.layers import dotted
 
 
 def origin(loss: Callable[[PyTree, PyTree], Float[Array, ""]], params: PyTree, batch: PyTree) -> str:

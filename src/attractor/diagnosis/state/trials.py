@@ -9,9 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from attractor.diagnosis.batches import inputs_of, stack
 from attractor.diagnosis.findings import Diagnosis, Trial
 from attractor.diagnosis.signs import Signs
+from attractor.diagnosis.state.batches import inputs_of, stack
 from attractor.progress import task
 from attractor.transformations import update
 
