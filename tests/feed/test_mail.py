@@ -174,9 +174,11 @@ def test_one_reader_put_off_keeps_nobody_waiting_and_is_tried_again_later(librar
         assert [s.email for s in send_due(library, mailer(settings), NOW + DAY / 100)] == ["ada@example.org"]
         assert states(library) == [("sent", 2), ("refused", 1), ("sent", 1)]
         assert [m["To"] for m in box.mails] == ["eve@example.org", "ada@example.org"]
+        assert [s.since < NOW.isoformat() for s in subscribers(library)] == [False, True, False]
         (late,) = overdue(library, NOW)
         assert (late.email, late.state, late.why) == ("bob@example.org", "refused", "550 no such mailbox")
         assert [s.state for s in send_due(library, mailer(settings), NOW + DAY)] == ["nothing", "sent", "nothing"]
+    assert subscribers(library)[1].since == (NOW + DAY).isoformat()
     assert "3 more new papers" in box.mails[-1]["Subject"]  # nothing is lost by a refusal
 
 
@@ -203,10 +205,12 @@ def test_only_what_is_new_and_nothing_is_no_mail_unless_asked(library, box, tmp_
     assert len({uid for papers in told for uid in papers}) == 4
 
 
-def test_what_a_sync_stored_late_is_not_lost(library, box, tmp_path):
+def test_what_a_sync_stored_late_is_not_lost_nor_what_was_told_told_again(library, box, tmp_path):
     joined(library, "ada")
     with mail_server(box, tmp_path) as settings:
+        library.connection.execute("UPDATE entries SET added = '2026-01-07T11:45:00+00:00' WHERE id = 4")
         send_due(library, mailer(settings), NOW)
+        assert subscribers(library)[0].since == NOW.isoformat()
         library.add([Entry("Sharpness at last", arxiv="2601.00009")], "late")
         at = (NOW - timedelta(minutes=5)).isoformat()  # begun before the digest, ended after it
         library.connection.execute("UPDATE entries SET added = ? WHERE arxiv = '2601.00009'", (at,))

@@ -62,6 +62,7 @@ def by_the_rules(text: bytes) -> ET.Element:
 
 
 def test_atom(library):
+    library.connection.execute("UPDATE entries SET changed = '2026-01-07T11:00:00+00:00' WHERE id = 1")
     found = items(library)
     text = atom(CHANNEL, found)
     feed = by_the_rules(text)
@@ -69,7 +70,8 @@ def test_atom(library):
     assert not parsed.bozo
     assert parsed.version == "atom10"
     assert parsed.feed.links[0] == {"rel": "self", "type": "application/atom+xml", "href": CHANNEL.self_link}
-    assert parsed.feed.updated == ADDED[-1]
+    assert parsed.feed.updated == parsed.entries[3].updated == "2026-01-07T11:00:00+00:00"
+    assert parsed.entries[3].published == ADDED[0]
     assert [e.id for e in parsed.entries] == [
         "tag:attractor.invalid,2026:arxiv:2601.00004", "tag:attractor.invalid,2026:arxiv:2601.00003",
         "tag:attractor.invalid,2026:doi:10.1000/a%3Cb%3E", "tag:attractor.invalid,2026:arxiv:2006.00719",

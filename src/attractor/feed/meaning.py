@@ -127,7 +127,7 @@ def embedder() -> Embed:
 def fingerprint() -> str:
     """What made the vectors, told by what it makes of a few texts."""
     texts = ["Sharp minima and flat ones", "regularisation of bilevel learners", "zyzzyva", ""]
-    return hashlib.sha256(np.round(embedder()(texts), 2).astype(np.float16).tobytes()).hexdigest()[:16]
+    return hashlib.sha256((np.round(embedder()(texts), 2) + 0.0).astype(np.float16).tobytes()).hexdigest()[:16]
 
 
 class Index:
