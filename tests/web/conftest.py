@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from attractor.papers import record
 from attractor.web import app as application
-from attractor.web import catalogue, jobs
+from attractor.web import jobs
 
 METHODS = [
     {
@@ -36,12 +36,12 @@ def quick(monkeypatch, own_home):
         house.registry = {"methods": METHODS, "problems": PROBLEMS}
         house.loaded.set()
 
-    def find_stale(shelves):
-        shelves._states = {slug: record.standing(found) for slug, found in shelves.now().official.items()}
-        shelves._looked = 0.0
+    async def find_stale(house):
+        house.shelves.know({slug: record.standing(found) for slug, found in house.shelves.now().official.items()})
+        house.stale_known.set()
 
     monkeypatch.setattr(application.House, "load", load)
-    monkeypatch.setattr(catalogue.Shelves, "find_stale", find_stale)
+    monkeypatch.setattr(application.House, "find_stale", find_stale)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from attractor.papers import record
 from attractor.papers.catalogue import ROOMS, Paper, catalogue, find
 from attractor.papers.claims import Verdict, module_of, written
 from attractor.papers.record import STATUSES, Record
-from attractor.papers.sources import path_of
+from attractor.papers.sources import PARSING, path_of
 
 CHECKED = (
     "slug", "claim", "verdict", "value", "low", "high", "threshold", "direction", "source", "given", "cases",
@@ -34,9 +34,15 @@ def select(query: str | None = None, room: str | None = None) -> list[Paper]:
 
 
 def papers(
-    query: str | None = None, room: str | None = None, status: str | None = None, limit: int = 20
+    query: str | None = None,
+    room: str | None = None,
+    status: str | None = None,
+    limit: int = 20,
+    states: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """A row per paper, as ``attractor papers --json`` prints them; with a query, at most ``limit``.
+
+    ``states`` has the statuses of papers with verdicts, where they are known; else they are found out.
 
     Raises:
         ValueError: for an unknown room or status.
@@ -44,14 +50,14 @@ def papers(
     if status is not None and status not in STATUSES:
         raise ValueError(f"status: expected one of {', '.join(STATUSES)}, got {status!r}")
     known = record.read_all()
-    rows = [paper(p, known.get(p.slug)) for p in select(query, room)]
+    rows = [paper(p, known.get(p.slug), (states or {}).get(p.slug)) for p in select(query, room)]
     rows = [row for row in rows if status in (None, row["status"])]
     return rows[:limit] if query is not None else rows
 
 
-def paper(p: Paper, known: Record | None) -> dict[str, Any]:
+def paper(p: Paper, known: Record | None, state: str | None = None) -> dict[str, Any]:
     """A paper's row in a list."""
-    state = "missing" if known is None else record.status(p.slug, known)
+    state = state or ("missing" if known is None else record.status(p.slug, known))
     found = known or Record(p.slug)
     row = {"slug": p.slug, "title": p.title, "room": p.room, "kind": p.kind, "status": state}
     return row | {"claims": found.counts, "replicated": found.replicated_share}
@@ -82,7 +88,8 @@ def snippet(slug: str) -> str:
     """The usage example in a paper's file (its docstring's fenced block), without importing it; '' if none."""
     if not written(slug):
         return ""
-    text = ast.get_docstring(ast.parse(path_of(module_of(slug)).read_text(encoding="utf-8"))) or ""
+    with PARSING:
+        text = ast.get_docstring(ast.parse(path_of(module_of(slug)).read_text(encoding="utf-8"))) or ""
     return text.partition("```python\n")[2].partition("```")[0]
 
 

@@ -11,11 +11,13 @@ source does not count at all: golden runs stand in for it, see `attractor.papers
 import ast
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PARSING = threading.RLock()  # CPython 3.11 counts the depth of all threads' syntax trees together, and may raise
 # Modules beside the rooms that only some claims use, and that count as the rooms do.
 FOLLOWED = {"attractor.objectives", "attractor.decision", "attractor.trees"}
 # Of the core, what shows and stores results and has no part in them: not even the golden runs need to look at it.
@@ -35,7 +37,8 @@ def fingerprint(module: str) -> str:
     """
     from attractor.papers import golden
 
-    return _digest(ROOT, module, golden.state())
+    with PARSING:
+        return _digest(ROOT, module, golden.state())
 
 
 @cache

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -71,7 +71,7 @@ async def list_papers(
 ) -> Rows:
     """Papers found by meaning: `attractor papers QUERY --json`."""
     await house.stale_known.wait()
-    return await _given(rows.papers, query, room, status, limit)
+    return await _given(rows.papers, query, room, status, limit, house.shelves.now().states)
 
 
 @router.get("/papers/{slug}", tags=["papers"], responses=answers(404))
@@ -80,10 +80,10 @@ async def show_paper(house: House, slug: Slug) -> Row:
     return await _given(rows.details, slug)
 
 
-@router.get("/papers/{slug}/bibtex", tags=["papers"], response_class=PlainTextResponse, responses=answers(404))
-async def cite_paper(slug: Slug) -> str:
+@router.get("/papers/{slug}/bibtex", tags=["papers"], responses={200: {"content": {"text/plain": {}}}, **answers(404)})
+async def cite_paper(slug: Slug) -> Response:
     """A paper as BibTeX: `attractor cite SLUG`."""
-    return await _given(lambda: bibtex(find(slug)))
+    return PlainTextResponse(await _given(lambda: bibtex(find(slug))))
 
 
 @router.get("/rooms", tags=["papers"])

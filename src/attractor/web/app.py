@@ -75,22 +75,31 @@ class House:
         self.stale_known = asyncio.Event()
         self.trouble = ""
         self._pages: OrderedDict[tuple, Page] = OrderedDict()
+        self._making: dict[tuple, asyncio.Task[Page]] = {}
 
     async def page(self, request: Request, make: Callable[[], views.View]) -> Response:
         """A page that depends on files and address only: made once, and again when a file has changed."""
-        kept = self.kept(request.scope)
+        kept, key = self.kept(request.scope), _key(request.scope)
         if kept is None:
-            stamp = self._stamp()
-            view = await run_in_threadpool(make)
-            html = await run_in_threadpool(self.render, view, request.scope.get("root_path", ""))
-            kept = Page(stamp, html.encode(), view.status)
-            if PLACE not in html:
-                kept.packed = gzip.compress(kept.body, 6, mtime=0)
-                kept.etag = f'"{hashlib.sha256(kept.body).hexdigest()[:24]}"'
-            self._pages[_key(request.scope)] = kept
-            if len(self._pages) > KEPT:
-                self._pages.popitem(last=False)
+            if key not in self._making:  # many may ask for it at the same time
+                made = asyncio.create_task(self._make(key, make))
+                self._making[key] = made
+                made.add_done_callback(lambda _: self._making.pop(key))
+            kept = await asyncio.shield(self._making[key])
         return self.send(request, kept)
+
+    async def _make(self, key: tuple, make: Callable[[], views.View]) -> Page:
+        stamp = self._stamp()
+        view = await run_in_threadpool(make)
+        html = await run_in_threadpool(self.render, view, key[0])
+        made = Page(stamp, html.encode(), view.status)
+        if PLACE not in html:
+            made.packed = await run_in_threadpool(gzip.compress, made.body, 6, mtime=0)
+            made.etag = f'"{hashlib.sha256(made.body).hexdigest()[:24]}"'
+        self._pages[key] = made
+        if len(self._pages) > KEPT:
+            self._pages.popitem(last=False)
+        return made
 
     def kept(self, scope: Scope) -> Page | None:
         """The page at this address, if it was made and nothing has changed since."""
@@ -139,25 +148,31 @@ class House:
                 self.registry = found
                 self.loaded.set()
                 return
-        rows: dict[str, Any] = {}
-
-        async def heard(event: dict[str, Any]) -> None:
-            rows.update(event)
-
-        await jobs.run({"kind": "registry"}, self.home, lambda _: None, heard)
-        if rows.pop("event", "") == "result":
+        if rows := await self._ask("registry"):
             self.registry = rows
             text = json.dumps({**rows, "version": version})
             await run_in_threadpool(store.write_atomically, kept, lambda file: file.write(text.encode()))
-        else:
-            self.trouble = f"the registry could not be read: {rows.get('message', 'its process ended')}"
         self.loaded.set()
 
     async def find_stale(self) -> None:
-        """What first pages need is read, then every paper's status, in a thread."""
+        """What first pages need is read; then every paper's status is found out, in a process of its own."""
         await run_in_threadpool(_warm)
-        await run_in_threadpool(self.shelves.find_stale)
+        told = await self._ask("stale")
+        self.shelves.know(told.get("states", {}))
         self.stale_known.set()
+
+    async def _ask(self, kind: str) -> dict[str, Any]:
+        """What a worker answers; without an answer, `trouble` says why."""
+        told: dict[str, Any] = {}
+
+        async def heard(event: dict[str, Any]) -> None:
+            told.update(event)
+
+        await jobs.run({"kind": kind}, self.home, lambda _: None, heard)
+        if told.pop("event", "") != "result":
+            self.trouble = f"a worker for {kind} failed: {told.get('message', 'its process ended')}"
+            return {}
+        return told
 
 
 class Keeper:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +131,6 @@ class Shelves:
         self._files: tuple = ()
         self._shelf = Shelf({}, {})
         self._states: dict[str, str] | None = None
-        self._stated = threading.Event()
 
     def stamp(self) -> tuple:
         """Of the record's files, this machine's own, the feed's, and what is known to be stale."""
@@ -148,12 +148,10 @@ class Shelves:
         self.stamp()
         return self._shelf
 
-    def find_stale(self) -> None:
-        """Compute every paper's status: seconds, as all sources are read; pages do not wait for it."""
-        shelf = self.now()
-        self._states = {slug: record.status(slug, found) for slug, found in shelf.official.items()}
-        self._shelf = replace(shelf, states=self._states)
-        self._stated.set()
+    def know(self, states: dict[str, str]) -> None:
+        """Take every recorded paper's status, once somebody has found out which verdicts are stale."""
+        self._states = states
+        self._shelf = replace(self.now(), states=states)
 
 
 def _newest(root: Path) -> tuple[int, int]:
@@ -167,7 +165,11 @@ def _feed() -> tuple[int, ...]:
         path = default_path()
     except ValueError:
         return ()
-    return tuple(p.stat().st_mtime_ns for p in (path, path.with_name(path.name + "-wal")) if p.exists())
+    found = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        with suppress(FileNotFoundError):
+            found.append(file.stat())
+    return tuple(s.st_mtime_ns for s in found if s.st_size)  # whoever reads makes an empty log, and takes it away
 
 
 def ordered(papers: list[Paper], shelf: Shelf) -> list[Paper]:

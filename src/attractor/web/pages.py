@@ -184,7 +184,7 @@ async def problems(house: "House", request: Request) -> Response:
 async def problem(house: "House", request: Request) -> Response:
     await house.loaded.wait()
     name = request.path_params["name"]
-    return await house.page(request, lambda: views.problem(house.registry["problems"], name))
+    return await house.page(request, lambda: views.problem(house.registry["problems"], name, house.registry["methods"]))
 
 
 # The feed.

@@ -49,7 +49,7 @@ def pages(shelf: Shelf, registry: dict[str, list[dict[str, Any]]]) -> Iterator[t
     for room in ROOMS:
         yield f"/rooms/{room}", views.room(shelf, room, methods)
     for problem in problems:
-        yield f"/problems/{problem['name']}", views.problem(problems, problem["name"])
+        yield f"/problems/{problem['name']}", views.problem(problems, problem["name"], methods)
     for slug in catalogue():
         yield f"/papers/{slug}", views.paper(shelf, slug, methods)
 

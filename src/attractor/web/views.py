@@ -149,7 +149,7 @@ def problems(found: list[dict[str, Any]]) -> View:
     return View("problems.html", {"here": "problems", "listed": found, "counts": counts})
 
 
-def problem(found: list[dict[str, Any]], name: str) -> View:
+def problem(found: list[dict[str, Any]], name: str, methods: list[dict[str, Any]]) -> View:
     """A problem: what it is, and how the methods that were tried on it fared.
 
     Raises:
@@ -160,7 +160,7 @@ def problem(found: list[dict[str, Any]], name: str) -> View:
         raise unknown("problem", name, known)
     measured = [{"name": m, **row, "steps": _steps(row)} for m, row in rows.steps_to_target().get(name, {}).items()]
     measured.sort(key=lambda m: (m["steps"][0] is None, m["steps"][0] or 0.0))
-    data = {"p": known[name], "measured": measured, "ends": _ends(measured)}
+    data = {"p": known[name], "measured": measured, "names": {m["name"] for m in methods}, "ends": _ends(measured)}
     return View("problem.html", {**data, "here": "problems"})
 
 

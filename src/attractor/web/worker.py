@@ -70,7 +70,14 @@ def registry(order: dict[str, Any], folder: Path, tell: Tell) -> None:
     tell("result", methods=rows.methods(), problems=rows.problems())
 
 
-KINDS = {"check": check, "compare": compare, "diagnose": diagnose, "registry": registry}
+def stale(order: dict[str, Any], folder: Path, tell: Tell) -> None:
+    """Every recorded paper's status, for which all sources are read."""
+    from attractor.papers import record
+
+    tell("result", states={slug: record.status(slug, found) for slug, found in record.read_all().items()})
+
+
+KINDS = {"check": check, "compare": compare, "diagnose": diagnose, "registry": registry, "stale": stale}
 
 
 def main() -> None:
