@@ -176,3 +176,22 @@ def test_values_may_differ_by_rounding_and_programs_by_the_library():
     assert golden.differences(known, other) == ["a"]
     assert golden.differences(known, other, same_library=False) == []
     assert golden.differences(known, {}) == ["a"]
+
+
+def test_fingerprints_are_kept_until_a_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "golden.json").write_text("{}")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.setattr(golden, "state", lambda: "core")
+    told = []
+    monkeypatch.setattr(sources, "_digest", lambda *seen: told.append(seen) or f"hash {len(told)}")
+    found = []
+    for change in ("", "", "x = 12\n", ""):
+        if change:
+            (tmp_path / "a.py").write_text(change)
+        sources._remembered.cache_clear()  # another process
+        found.append(sources.fingerprint("attractor.a"))
+    assert found == ["hash 1", "hash 1", "hash 2", "hash 2"]
+    sources._remembered.cache_clear()
