@@ -88,6 +88,10 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # or what is left at the end counts as leaked
+
+
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):  # a worker of xdist; the controller adds them up
         session.config.workeroutput[REPORT] = SPENT
