@@ -1,6 +1,6 @@
 """Mangled feeds and pages: nothing ends with a traceback, and nothing false is stored.
 
-``python tests/feed/test_fuzz.py 10000 [SEED]`` tries so many and says how they went; the tests try a small number.
+``PYTHONPATH=tests python tests/feed/test_fuzz.py 10000 [SEED]`` tries so many; the tests try a small number.
 """
 
 import json
