@@ -86,7 +86,10 @@ def feed(text: str) -> Feed:
     text, broken, doubled = whole_items(tidied(text))
     # A stream, since of a string feedparser asks whether it names a file. Markup is taken out later, from whatever
     # field it is in; feedparser would take the `<` of mathematics for it.
-    told = feedparser.parse(io.BytesIO(text.encode()), sanitize_html=False, resolve_relative_uris=False)
+    try:
+        told = feedparser.parse(io.BytesIO(text.encode()), sanitize_html=False, resolve_relative_uris=False)
+    except Exception as error:  # of its own making: it fails on some odd but well-formed documents
+        raise Unreadable(f"feedparser cannot read it ({type(error).__name__}: {error})") from error
     if not told.version and not told.entries:
         raise Unreadable("neither RSS nor Atom")
     skipped = re.search(r"<skipDays>(.{0,1000}?)</skipDays>", text, re.DOTALL)  # of which feedparser keeps the last
