@@ -1,14 +1,17 @@
 """Mangled feeds and pages: nothing ends with a traceback, and nothing false is stored.
 
-``ATTRACTOR_FUZZ=10000`` tries so many; by default it is a small number.
+``PYTHONPATH=tests python tests/feed/test_fuzz.py 10000 [SEED]`` tries so many; the tests try a small number.
 """
 
 import json
-import os
 import random
 import re
+import sys
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 import upstream as up
@@ -22,7 +25,7 @@ from attractor.feed.fetch import Answer, Fetcher
 from attractor.feed.sources import AnyFeed, ArxivApi, ArxivRss, HuggingFace, Oai
 from attractor.feed.sync import sync
 
-EXAMPLES = int(os.environ.get("ATTRACTOR_FUZZ", "120"))
+EXAMPLES = 120
 
 PAPERS = [
     Paper("2611.24001", "Bounds for $p<q$ & more", "If $a<b$ and $c>d$, then so.", ("Ada Example", "Émile O'Sample")),
@@ -123,7 +126,7 @@ def odd_value(text, draw):
     """Some value of a JSON document replaced, whichever."""
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     places = []
 
@@ -182,10 +185,9 @@ class Canned(Fetcher):
         return Answer(url, self.body, None, True, {"etag": '"1"'})
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A library that knows nothing, and one that knows all of the papers."""
-    folder = tmp_path_factory.mktemp("fuzz")
+@contextmanager
+def libraries(folder):
+    """A library that knows nothing, one that knows all of the papers, and what asks."""
     with Library(folder / "new.sqlite") as new, Library(folder / "known.sqlite") as known:
         fetcher = Canned({"a.example": 0.0}, folder, sleep=Clock().sleep)
         entries = [
@@ -199,13 +201,23 @@ def place(tmp_path_factory):
         yield new, known, fetcher
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with libraries(tmp_path_factory.mktemp("fuzz")) as found:
+        yield found
+
+
+FAULTS = st.lists(st.sampled_from(range(len(ANY))), min_size=1, max_size=3)
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.sampled_from(sorted(SOURCES)),
-    st.lists(st.sampled_from(range(len(ANY))), min_size=1, max_size=3),
-    st.integers(0, 10**9),
-)
+@given(st.sampled_from(sorted(SOURCES)), FAULTS, st.integers(0, 10**9))
 def test_mangled_pages(place, kind, faults, seed):
+    note(f"{kind}: {', '.join(ANY[fault].__name__ for fault in faults)}; {seed}")
+    one_page(place, kind, faults, seed)
+
+
+def one_page(place, kind, faults, seed):
     new, known, fetcher = place
     source, form = SOURCES[kind]
     draw = random.Random(seed)
@@ -214,7 +226,6 @@ def test_mangled_pages(place, kind, faults, seed):
     for fault in chosen:
         text = body.decode("latin-1") if isinstance(body, bytes) else body
         body = fault(text, draw)
-    note(f"{kind}: {', '.join(fault.__name__ for fault in chosen)}; {seed}")
     fetcher.body = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
     for library in (new, known):
         for table in ("sources", "sightings"):
@@ -266,3 +277,22 @@ def test_unharmed_pages_are_read_whole(place):
         for stored in new.select():
             true(stored.entry)
             assert stored.entry.abstract
+
+
+def main(number, seed=0):
+    """So many mangled pages drawn at random; prints those that went wrong."""
+    draw, wrong = random.Random(seed), 0
+    with tempfile.TemporaryDirectory() as folder, libraries(Path(folder)) as place:
+        for _ in range(number):
+            faults = [draw.randrange(len(ANY)) for _ in range(draw.randint(1, 3))]
+            page = draw.choice(sorted(SOURCES)), faults, draw.randrange(10**9)
+            try:
+                one_page(place, *page)
+            except Exception as error:
+                wrong += 1
+                print(page, type(error).__name__, error)
+    print(f"{number} mangled pages, seed {seed}: {wrong} went wrong")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -91,8 +91,7 @@ def _entry(item: Any, now: datetime, announce: tuple[str, ...]) -> Entry | None:
 
 def _day(found: document.Feed, now: datetime) -> str | None:
     """The day of the announcement, where it is made: New York's, as written."""
-    texts = (found.channel.get("published"), found.channel.get("updated"))
-    return next(filter(None, (plain.day(_local_day(text), now) for text in texts)), None)
+    return plain.day(_local_day(found.channel.get("published") or found.channel.get("updated")), now)
 
 
 def _local_day(text: Any) -> str | None:

@@ -13,9 +13,10 @@ from attractor.feed.extras import needs
 ITEMS = ("item", "entry")  # of RSS and of Atom
 ONCE = ("title", "guid", "id")  # what an item has one of
 DEEPEST = 100  # elements inside each other
-ENCODINGS = ("utf-8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "big5", "euc-jp", "euc-kr",
+ENCODINGS = ("iso-8859-1", "iso-8859-15", "windows-1252", "big5", "euc-jp", "euc-kr",
              "gb18030", "gb2312", "gbk", "koi8-r", "shift_jis", "windows-1251")  # fmt: skip
 _DECLARED = re.compile(r"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+_LETTER, _DAMAGE = re.compile("[^\x00-\x7f\ufffd]"), re.compile("\ufffd+")
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 XML_ENTITIES = {"lt", "gt", "amp", "quot", "apos"}
 
@@ -46,25 +47,29 @@ class Feed:
 def decoded(body: bytes, charset: str | None = None) -> str:
     """A document's text: by its byte order mark, as UTF-8 where that fits, else as it or its header declares.
 
-    What no declared encoding fits is read as Windows-1252, as browsers do.
+    What no declared encoding fits is read as Windows-1252, as browsers do, unless some of it is UTF-8: then what is
+    damaged is marked as such.
     """
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")
     if b"\0" in body[:4]:
         return body.decode("utf-16-le" if body[1:2] == b"\0" else "utf-16-be", "replace")
-    repaired = body.decode("utf-8", "replace")  # one damaged letter does not make it another encoding
-    damaged = repaired.count("\ufffd")
-    if sum(c > "\x7f" for c in repaired) > 2 * damaged:
-        return repaired
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        damaged = body.decode("utf-8", "replace")
+    # Letters of several bytes that fit do not come about by accident: a few damaged ones among them do not make it
+    # another encoding, in which every such letter would be two wrong ones.
+    letters, damages = len(_LETTER.findall(damaged)), len(_DAMAGE.findall(damaged))
     named = _DECLARED.match(body[:400].decode("latin-1"))
-    for encoding in ("utf-8", charset, named[1] if named else None):
-        if encoding and encoding.lower() in ENCODINGS:
+    for encoding in (charset, named[1] if named else None):
+        if encoding and encoding.lower() in ENCODINGS and letters < damages:
             try:
                 return body.decode(encoding)
-            except (UnicodeDecodeError, LookupError):
+            except UnicodeDecodeError:
                 continue
-    return body.decode("windows-1252", "replace")
+    return damaged if letters else body.decode("windows-1252", "replace")
 
 
 def feed(text: str) -> Feed:
@@ -81,7 +86,10 @@ def feed(text: str) -> Feed:
     text, broken, doubled = whole_items(tidied(text))
     # A stream, since of a string feedparser asks whether it names a file. Markup is taken out later, from whatever
     # field it is in; feedparser would take the `<` of mathematics for it.
-    told = feedparser.parse(io.BytesIO(text.encode()), sanitize_html=False, resolve_relative_uris=False)
+    try:
+        told = feedparser.parse(io.BytesIO(text.encode()), sanitize_html=False, resolve_relative_uris=False)
+    except Exception as error:  # of its own making: it fails on some odd but well-formed documents
+        raise Unreadable(f"feedparser cannot read it ({type(error).__name__}: {error})") from error
     if not told.version and not told.entries:
         raise Unreadable("neither RSS nor Atom")
     skipped = re.search(r"<skipDays>(.{0,1000}?)</skipDays>", text, re.DOTALL)  # of which feedparser keeps the last
