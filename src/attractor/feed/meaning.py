@@ -41,7 +41,8 @@ WHOLE_WEIGHT = 0.5  # added where an entry has all the words of the query
 FIELDS = "1.5, 1.0, 3.0"  # how much a word counts in title, abstract and authors
 MISSPELLED = 0.83  # least likeness, as difflib counts it, at which a word may be meant by one that is nowhere
 EXACT = 50_000  # vectors up to which all are looked at
-COMMON = 5_000  # entries with a word, above which the word alone finds nothing
+COMMON = 2_000  # entries with a word, above which the word alone finds nothing
+RECENT = 150_000  # entries looked through for frequent words
 CANDIDATES = 200  # by each of the two ways, where not all are looked at
 BATCH = 500  # entries embedded in one transaction
 
@@ -378,7 +379,8 @@ def _count(library: Library, expression: str, most: int = 1) -> int:
 def by_words(library: Library, asked: dict[str, list[str]], limit: int, since: int = 0) -> dict[int, float]:
     """How well entries fit a query's words: BM25, 1 where it could not be higher, and more where they are all there.
 
-    Of words that more than `COMMON` entries have, only all together are looked for.
+    Words that more than `COMMON` entries have are looked for only all together, and where no other is asked for among
+    the newest `RECENT` entries.
 
     Arguments:
         library: Where to look.
@@ -393,14 +395,16 @@ def by_words(library: Library, asked: dict[str, list[str]], limit: int, since: i
     total = library.connection.execute("SELECT coalesce(max(id), 0) FROM entries").fetchone()[0]
     # As FTS5 weighs words. One that nobody uses counts too: what has the others is not all that was asked for.
     highest = 2.2 * sum(max(math.log((total - n + 0.5) / (n + 0.5)), 1e-6) for n in counts.values())
+    rare = [e for e, n in counts.items() if n <= COMMON]
+    recent = since if rare else max(since, total - RECENT)
     found = {}
-    for expression, more in (
-        (" OR ".join(e for e, n in counts.items() if n <= COMMON), 0.0),
-        (" AND ".join(f"({e})" for e in either), WHOLE_WEIGHT),
+    for expression, more, first in (
+        (" OR ".join(rare), 0.0, since),
+        (" AND ".join(f"({e})" for e in either), WHOLE_WEIGHT, recent),
     ):
         score = f"SELECT rowid, -bm25(entries_text, {FIELDS}) AS score FROM entries_text"
         newest = f"{score} WHERE entries_text MATCH ? AND rowid >= ? ORDER BY rowid DESC LIMIT ?"
         rows = f"SELECT rowid, score FROM ({newest}) ORDER BY score DESC LIMIT ?"
-        for row in library.connection.execute(rows, (expression, since, 4 * COMMON, limit)) if expression else ():
+        for row in library.connection.execute(rows, (expression, first, 2 * COMMON, limit)) if expression else ():
             found[row["rowid"]] = row["score"] / highest + more
     return found
