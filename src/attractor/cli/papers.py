@@ -26,6 +26,8 @@ def papers(
     known_rooms([room] if room else [])
     if feed:
         return _papers_that_came_in(query, room, status, limit, as_json)
+    if status is not None and status not in STATUSES:
+        raise ValueError(f"--status: expected one of {', '.join(STATUSES)}, got {status!r}")
     found = rows.papers(query, room, status, limit)
     if as_json:
         return print_json(found)
