@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from attractor.feed import Library
@@ -21,6 +21,14 @@ Row = dict[str, Any]
 Room = Annotated[str | None, Query(pattern=f"^({'|'.join(ROOMS)})$", description="A room of the house.")]
 Slug = Annotated[str, Path(description="A paper's short name.", max_length=100, examples=["adahessian"])]
 Number = Annotated[str, Path(description="A job's id.", pattern="^[0-9a-f]{16}$")]
+
+
+def _whole(given: Any) -> Any:
+    """JSON's 8.0 is the whole number 8."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class Problem(BaseModel):
@@ -39,12 +47,12 @@ class CheckOrder(BaseModel):
 class CompareOrder(BaseModel):
     """Tune every method with the same budget, and measure the winners on fresh seeds."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)  # the string "8" is no number
     problem: str = Field(max_length=100, examples=["digits-mlp"])
     methods: list[Annotated[str, Field(max_length=100)]] = Field(min_length=1, max_length=orders.METHODS)
-    steps: int = Field(0, ge=0, le=orders.LIMITS["steps"][1], description="0: the problem's own.")
-    seeds: int = Field(8, ge=orders.LIMITS["seeds"][0], le=orders.LIMITS["seeds"][1])
-    budget: int = Field(8, ge=orders.LIMITS["budget"][0], le=orders.LIMITS["budget"][1])
+    steps: Whole = Field(0, ge=0, le=orders.LIMITS["steps"][1], description="0: the problem's own.")
+    seeds: Whole = Field(8, ge=orders.LIMITS["seeds"][0], le=orders.LIMITS["seeds"][1])
+    budget: Whole = Field(8, ge=orders.LIMITS["budget"][0], le=orders.LIMITS["budget"][1])
 
 
 def answers(*codes: int) -> dict[int | str, dict[str, Any]]:
