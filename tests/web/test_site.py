@@ -30,6 +30,7 @@ class Page(HTMLParser):
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTRACTOR_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setattr(rows, "methods", lambda: METHODS)
         patch.setattr(rows, "problems", lambda: PROBLEMS)
         patch.setattr(record, "status", lambda slug, found=None: record.standing(found))

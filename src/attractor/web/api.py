@@ -1,5 +1,6 @@
 """The JSON API: the objects that the command line prints with ``--json``."""
 
+import re
 from collections.abc import Callable
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -28,7 +29,15 @@ def _whole(given: Any) -> Any:
     return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
+def _day(given: Any) -> Any:
+    """Seconds since 1970, which pydantic takes for a date, are none here."""
+    if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", given):
+        raise ValueError("expected a day such as 2026-01-31")
+    return given
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
+Day = Annotated[date, BeforeValidator(_day)]
 
 
 class Problem(BaseModel):
@@ -117,7 +126,7 @@ async def list_problems(house: House) -> Rows:
 @router.get("/feed", tags=["feed"], responses=answers())
 async def list_feed(
     source: Annotated[str | None, Query(max_length=100, description="Only what this source told of.")] = None,
-    day: Annotated[date | None, Query(description="Only what was told of on this day.")] = None,
+    day: Annotated[Day | None, Query(description="Only what was told of on this day.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 30,
 ) -> Rows:
     """Papers that came in, newest first: `attractor feed list --json`."""
