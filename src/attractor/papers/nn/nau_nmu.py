@@ -101,13 +101,14 @@ BROKEN = {"no sparsity pressure": {"sparse": 0.0}}
 SOLVES = "at least 80 % of runs solve {} of two sums outside the training range with weights within 0.01 of -1, 0, 1"
 
 
-@claim(SOLVES.format("the sum"), source="ours", broken=BROKEN)
+@claim(SOLVES.format("the sum"), source="ours", broken=BROKEN,
+       reason="undecided: 32 of 36 runs do, 89 % [74, 97]; on other seeds 67, 97 and 94 %")  # fmt: skip
 def learns_to_add(sparse=1.0, *, scale):
     return _success("+", sparse, scale)
 
 
 @claim(SOLVES.format("the product"), source="ours", broken=BROKEN,
-       reason="undecided: 18 of 24 do, 75 % [53, 90]; with 60,000 steps 30 of 36 did, 83 % [67, 94]")  # fmt: skip
+       reason="undecided: 20 of 24 do, 83 % [63, 95]; on other seeds 54, 58 and 75 %")  # fmt: skip
 def learns_to_multiply(sparse=1.0, *, scale):
     return _success("*", sparse, scale)
 

@@ -170,6 +170,7 @@ def _accuracy(mix, scale):
 
 
 @claim("digits network, both tuned: test accuracy within 1 point of that of momentum SGD without scaling",
-       source="ours", broken={"factor with mean 0": {"mix": (0.0, 1.0, 0.0)}})  # fmt: skip
+       source="ours", broken={"factor with mean 0": {"mix": (0.0, 1.0, 0.0)}},
+       reason="0.4 points below on six splits, [-1.02, 0.18]; on replication 5 from 12 below to 5 above")  # fmt: skip
 def is_as_accurate_as_sgdm(mix=(1.0, 0.0, 0.0), *, scale):
     return Evidence(paired_difference(_accuracy(mix, scale), _accuracy((0.0, 0.0, 1.0), scale)), within=(-0.01, 0.01))
