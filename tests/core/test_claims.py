@@ -265,8 +265,9 @@ WRITTEN = [slug for slug in papers.catalogue() if papers.written(slug)]
 
 # What takes longer than 30 s cold, most of it compiling. No other paper may, and each that is mended leaves the list.
 SLOW = {
-    "adasketch-newton", "egn-exact-gauss-newton", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
-    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "stde", "thermodynamic-natural-gradient",
+    "bcd-proximal-wasserstein-cpdl", "egn-exact-gauss-newton", "finite-difference-gradient-regularization", "fno",
+    "forward-gradient", "kfac-deep-hedging", "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain",
+    "stde", "thermodynamic-natural-gradient",
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from attractor.nn.arithmetic.units import NALU, add_sparsity_gradient, keep_in_range
-from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion, run, seeds, sizes
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 
 # Quick: 20 inputs instead of 100, and far fewer steps than the paper's 5,000,000 with 128 samples, so larger rates
@@ -49,44 +49,44 @@ def _optimizer(learning_rate, pressure, begin, end):
     return optax.chain(add_sparsity_gradient(schedule), optax.adam(learning_rate), keep_in_range())
 
 
-def _runs(operation, units, sparse, rates, seeds, scale):
-    """By rate and seed: is [2, 6] solved, are [2, 6] and [-2, 2] both, with whole weights; the interpolation error.
+def _runs(operation, units, sparse, rates, n, stream, scale):
+    """By rate and run: is [2, 6] solved, are [2, 6] and [-2, 2] both, with whole weights; the interpolation error.
 
-    At the step that interpolates best. ``sparse`` is a factor on the pressure; above 1 it does not wait.
+    At the step that interpolates best, n runs on each of three problems, which differ in what is added. ``sparse`` is a
+    factor on the pressure; above 1 it does not wait.
     """
     how, size = sizes(scale, how=(QUICK[operation], FULL), size=(20, 100)).values()
     steps, build = how["steps"], eqx.Partial(BUILD[units], operation, size)
-    problem = arithmetic_extrapolation(operation, size, build, how["batch"], seed=seed())
     begin = 0.0 if sparse > 1 else how["wait"] * steps
-    sweep = {
-        "learning_rate": rates,
-        "pressure": [sparse * how["pressure"]],
-        "begin": [begin],
-        "end": [begin + 0.2 * steps],
-    }
-    measured = {name: problem.probes[name] for name in ("interpolation", "extrapolation", "sparsity_error")}
-    measured["ahead"] = eqx.tree_at(  # on [2, 6] alone, as in the paper
-        lambda p: p.measure.args[1], measured["extrapolation"], replace_fn=lambda data: (data[0][:1], data[1][:1])
-    )
-    how_to = {"seeds": seeds, "steps": steps, "every": steps // 100, "probes": measured, "lanes": 12}
-    trace = run(problem, _optimizer, sweep=sweep, **how_to)
-    chosen = np.nan_to_num(trace["interpolation"].values, nan=np.inf).argmin(-1)[..., None]
-    at = {k: np.take_along_axis(trace[k].values, chosen, -1)[..., 0] for k in measured}
-    whole = trace["sparsity_error"].values[..., -1] <= 0.01
-    return at["ahead"] <= 1, (at["extrapolation"] <= 1) & whole, at["interpolation"]
+    sweep = {"learning_rate": rates, "pressure": [sparse * how["pressure"]], "begin": [begin],
+             "end": [begin + 0.2 * steps]}  # fmt: skip
+    found = []
+    for draw in seeds(3, stream=2):
+        problem = arithmetic_extrapolation(operation, size, build, how["batch"], seed=draw)
+        measured = {name: problem.probes[name] for name in ("interpolation", "extrapolation", "sparsity_error")}
+        measured["ahead"] = eqx.tree_at(  # on [2, 6] alone, as in the paper
+            lambda p: p.measure.args[1], measured["extrapolation"], replace_fn=lambda data: (data[0][:1], data[1][:1])
+        )
+        how_to = {"seeds": seeds(n, stream), "steps": steps, "every": steps // 100, "probes": measured, "lanes": 12}
+        trace = run(problem, _optimizer, sweep=sweep, **how_to)
+        chosen = np.nan_to_num(trace["interpolation"].values, nan=np.inf).argmin(-1)[..., None]
+        at = {k: np.take_along_axis(trace[k].values, chosen, -1)[..., 0] for k in measured}
+        whole = trace["sparsity_error"].values[..., -1] <= 0.01
+        found.append((at["ahead"] <= 1, (at["extrapolation"] <= 1) & whole, at["interpolation"]))
+    return [np.concatenate(part, 1) for part in zip(*found, strict=True)]
 
 
 @cached
 def _best_rate(operation, units, scale):
     """Of 4, on other seeds: the one that solves both with whole weights most often, else [2, 6]."""
-    ahead, strictly, _ = _runs(operation, units, 1.0, RATES, seeds(3, stream=1), scale)
+    ahead, strictly, _ = _runs(operation, units, 1.0, RATES, 3, 1, scale)
     return RATES[(strictly.mean(1) + 1e-3 * ahead.mean(1)).argmax()]
 
 
 @cached
 def _train(operation, units, sparse, scale):
-    n = sizes(scale, n=(QUICK[operation]["n"], FULL["n"]))["n"] if sparse == 1 else 12  # enough for a damaged one
-    parts = _runs(operation, units, sparse, [_best_rate(operation, units, scale)], seeds(n), scale)
+    n = sizes(scale, n=(QUICK[operation]["n"], FULL["n"]))["n"] // 3 if sparse == 1 else 4  # enough for a damaged one
+    parts = _runs(operation, units, sparse, [_best_rate(operation, units, scale)], n, 0, scale)
     return [part[0].astype(float) for part in parts]
 
 
@@ -101,13 +101,14 @@ BROKEN = {"no sparsity pressure": {"sparse": 0.0}}
 SOLVES = "at least 80 % of runs solve {} of two sums outside the training range with weights within 0.01 of -1, 0, 1"
 
 
-@claim(SOLVES.format("the sum"), source="ours", broken=BROKEN)
+@claim(SOLVES.format("the sum"), source="ours", broken=BROKEN,
+       reason="undecided: 32 of 36 runs do, 89 % [74, 97]; on other seeds 67, 97 and 94 %")  # fmt: skip
 def learns_to_add(sparse=1.0, *, scale):
     return _success("+", sparse, scale)
 
 
 @claim(SOLVES.format("the product"), source="ours", broken=BROKEN,
-       reason="undecided: 18 of 24 do, 75 % [53, 90]; with 60,000 steps 30 of 36 did, 83 % [67, 94]")  # fmt: skip
+       reason="undecided: 20 of 24 do, 83 % [63, 95]; on other seeds 54, 58 and 75 %")  # fmt: skip
 def learns_to_multiply(sparse=1.0, *, scale):
     return _success("*", sparse, scale)
 

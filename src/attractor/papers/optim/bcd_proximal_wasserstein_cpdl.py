@@ -75,8 +75,7 @@ def _decompositions(passes, n, error=0.0, descend=block_proximal_descent):
 
 @claim(
     "noisy tensors, nonnegative CP: the best squared stationarity has log-log slope at most -0.9 from sweep 10 to 500",
-    source="scaled", broken={"errors that do not shrink": {"error": 0.01}},
-)  # fmt: skip
+    source="scaled", broken={"errors that do not shrink": {"error": 0.01}})  # fmt: skip
 def becomes_stationary(error=0.0, *, scale):
     n, slopes = sizes(scale, seeds=(8, 64))["seeds"], {}
     with jax.enable_x64(True):
@@ -105,8 +104,7 @@ def _bumps(n):
 
 @claim(
     "noisy tensors, translated bumps: no sweep of CP or of the dictionary raises the objective by more than 1e-6 of it",
-    source="ours", broken={"all blocks at once": {"descend": _at_once}},
-)  # fmt: skip
+    source="ours", broken={"all blocks at once": {"descend": _at_once}})  # fmt: skip
 def never_rises(descend=block_proximal_descent, *, scale):
     with jax.enable_x64(True):
         bumps = _dictionary(*_bumps(2), epsilon=0.05, sweeps=10, inner_steps=500, descend=descend)[1]
@@ -116,37 +114,41 @@ def never_rises(descend=block_proximal_descent, *, scale):
     return Evidence.of_cases(rises, at_most=1e-6)
 
 
-def _missed(tensor, mixture, cost):
-    """Mean transport cost of histograms to mixtures, less what the entropy adds even between equals."""
-    a, b = (x.reshape(len(x), -1) for x in (tensor, mixture + 1e-12))
+@jax.jit
+@partial(jax.vmap, in_axes=(0, 0, None))
+def _missed(tensor, factors, cost):
+    """By data set: mean transport cost of histograms to mixtures, less what the entropy adds even between equals."""
+    a, b = (x.reshape(len(x), -1) for x in (tensor, cp_tensor(factors) + 1e-12))
     b = b / b.sum(1, keepdims=True)
     both, *alone = (entropic_cost(x, y, cost, EPSILON) for x, y in ((a, b), (a, a), (b, b)))
     return jnp.mean(both - sum(alone) / 2)
 
 
 @cached
-def _misses(n, inner_steps):
-    """By method and data set; the others have 1,000 sweeps, and whether they stand still by then."""
+def _baselines(n):
+    """What Euclidean and KL CP miss by data set, after 1,000 sweeps, and whether they stand still by then."""
     tensors, starts, cost = _bumps(n)
     euclidean = partial(nonnegative_cp, sweeps=1_000, weight=1e-4, inner_steps=5)
     (plain, record), (kl, values) = (
         jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(divergence_cp, sweeps=1_000))
     )
-    ours, _ = _dictionary(tensors, starts, cost, epsilon=EPSILON, sweeps=20, inner_steps=inner_steps)
-    missed = jax.jit(jax.vmap(lambda tensor, factors: _missed(tensor, cp_tensor(factors), cost)))
     still = [float(jnp.median(curve[:, -101] / curve[:, -1])) < 1.01 for curve in (record["loss"], values)]
-    return [np.asarray(missed(tensors, factors)) for factors in (ours, plain, kl)], all(still)
+    return [np.asarray(_missed(tensors, factors, cost)) for factors in (plain, kl)], all(still)
 
 
 @claim(
     "translated bumps: the Wasserstein dictionary's Sinkhorn divergence to data is at most that of Euclidean and KL CP",
-    source="ours", broken={"the dual ascent stops after 10 steps": {"inner_steps": 10}},
-)  # fmt: skip
+    source="ours", broken={"the dual ascent stops after 10 steps": {"inner_steps": 10}})  # fmt: skip
 def is_nearer_in_transport_cost(inner_steps=300, *, scale):
-    """On 12 data sets the gains were 0.8 (Euclidean) and 0.6 (KL) of their standard deviations; on 24 a t-interval
-    excludes 0 for such gains with probability 0.96 and 0.83."""
+    """On 128 data sets the gains were 0.45 (Euclidean) and 0.5 (KL) of their standard deviations; on 64 a t-interval
+    excludes 0 for such gains with probability 0.94 and 0.98."""
+    n = sizes(scale, n=(64, 128))["n"]
+    some = slice(n if inner_steps > 10 else 24)  # enough for a damaged one
     with jax.enable_x64(True):
-        (ours, *theirs), still = _misses(sizes(scale, n=(24, 128))["n"], inner_steps)
+        (tensors, starts, cost), (theirs, still) = _bumps(n), _baselines(n)
+        tensors, starts = jax.tree.map(lambda a: a[some], (tensors, starts))
+        found, _ = _dictionary(tensors, starts, cost, epsilon=EPSILON, sweeps=20, inner_steps=inner_steps)
+        ours, theirs = np.asarray(_missed(tensors, found, cost)), [t[some] for t in theirs]
     cases = {name: paired_difference(ours, t) for name, t in zip(("Euclidean CP", "KL CP"), theirs, strict=True)}
     note = f"{ours.mean():.3g} against {theirs[0].mean():.3g} and {theirs[1].mean():.3g}"
     return Evidence.of_cases(cases, at_most=0.0, given={"the baselines stand still": still}, note=note)

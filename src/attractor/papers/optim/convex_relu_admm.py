@@ -33,17 +33,17 @@ from attractor.optim.convex_networks import (
     sample_relu_arrangements,
     sampled_convex_program,
 )
-from attractor.papers.words import Evidence, cached, claim, first_step, key, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, first_step, key, median, run, seed, seeds, sizes
 from attractor.problem import Minimization
 
 BETA, STEPS, ARRANGEMENTS = 0.1, 9_000, (40, 200)
 SEVERAL, ONE = (2, 3, 8, 6), (2,)  # columns: body mass, blood pressure and two blood values; body mass
 
 
-def _patients(features, count=40):
+def _patients(features, count=40, draw=None):
     """Disease progression from standardized measurements, a constant last."""
     x, y = load_diabetes(return_X_y=True)
-    rows = np.random.default_rng(seed()).choice(len(y), count, replace=False)
+    rows = np.random.default_rng(seed() if draw is None else draw).choice(len(y), count, replace=False)
     x, y = x[rows][:, list(features)], y[rows]
     x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
     return jnp.asarray(np.column_stack([x, np.ones(count)])), jnp.asarray(y)
@@ -93,20 +93,33 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
     return Evidence(abs(float(reached) / bound - 1), at_most=1e-4, note=f"loss {reached:.6f}, bound {bound:.6f}")
 
 
+@cached
+def _linearity(rho, scale):
+    """By draw of patients and arrangements: when the residual is at 1e-8, and R^2 of its log up to there, or 0."""
+    size, draws = sizes(scale, count=ARRANGEMENTS, n=(9, 64)), []
+    for draw in seeds(size["n"]):
+        x, y = _patients(SEVERAL, draw=draw)
+        patterns = sample_relu_arrangements(jr.key(draw), x, 2 * size["count"])[: size["count"]]  # as many for all
+        draws.append((x, y, patterns))
+    solve = jax.jit(jax.vmap(partial(convex_relu_admm, beta=BETA, rho=rho, steps=STEPS)))
+    solution = solve(*map(jnp.stack, zip(*draws, strict=True)))
+    residuals = np.hypot(solution.primal_residual, solution.dual_residual)
+    at = first_step(residuals, 1e-8)
+    straight = [np.corrcoef(np.arange(int(n)), np.log(r[: int(n)]))[0, 1] ** 2 if np.isfinite(n) else 0.0
+                for n, r in zip(at, residuals, strict=True)]  # fmt: skip
+    return at, np.array(straight)
+
+
 @claim(
-    "40 patients, 5 inputs, 40 patterns: ADMM's residual falls to 1e-8, its logarithm linearly with R^2 at least 0.95",
+    "40 patients, 5 inputs, 40 patterns, median draw: ADMM's residual falls to 1e-8, linearly with R^2 at least 0.95",
     source="ours", broken={"penalty 1000 times larger": {"rho": 100.0}},
-)  # fmt: skip
+    reason="half of the draws have not come so far after 9,000 steps, nor after 18,000")  # fmt: skip
 def converges_linearly(rho=0.1, *, scale):
+    """On 9 draws of patients: how fast depends on who is drawn."""
     with jax.enable_x64(True):
-        *_, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], rho, STEPS, convex_relu_admm)
-    residual = np.hypot(solution.primal_residual, solution.dual_residual)
-    at = first_step(residual, 1e-8)
-    if np.isinf(at):
-        return Evidence(0.0, at_least=0.95, note=f"residual {residual[-1]:.1e} after {len(residual)} steps")
-    logs = np.log(residual[: int(at)])
-    value = np.corrcoef(np.arange(len(logs)), logs)[0, 1] ** 2
-    return Evidence(value, at_least=0.95, note=f"1e-8 after {at:.0f} steps")
+        at, straight = _linearity(rho, scale)
+    note = f"1e-8 after {np.min(at):.0f} to {np.max(at):.0f} steps"
+    return Evidence(median(straight), at_least=0.95, note=note)
 
 
 @cached
@@ -124,8 +137,7 @@ def _adam(scale):
 
 @claim(
     "40 patients, 1 input, all patterns: ADMM's loss exceeds the best of 40 Adam runs (width 140, 4 rates) by <= 1e-4",
-    source="ours", broken={"4 arrangements": {"count": 4}},
-)  # fmt: skip
+    source="ours", broken={"4 arrangements": {"count": 4}})  # fmt: skip
 def no_run_of_adam_is_better(count=2_000, *, scale):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, count, 0.1, 5_000)
@@ -136,10 +148,8 @@ def no_run_of_adam_is_better(count=2_000, *, scale):
     return Evidence(loss - float(adam.min()), at_most=1e-4, given=finite, note=note)
 
 
-@claim(
-    "40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
-    source="ours", broken={"8 neurons": {"count": 8}},
-)  # fmt: skip
+@claim("40 patients, 1 input: the sampled program with 1000 neurons has a loss at most 1 % above the optimum",
+       source="ours", broken={"8 neurons": {"count": 8}})  # fmt: skip
 def a_sampled_lasso_comes_close(count=1_000):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, 2_000, 0.1, 5_000)

@@ -12,6 +12,7 @@ print(run(digits_mlp(width=32), method, steps=300, seeds=2).last("test_accuracy"
 """
 
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,10 +21,11 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from attractor.comparison import tune
 from attractor.method import Gradient
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, key, paired_difference, paired_ratio, sizes
+from attractor.papers.words import Evidence, cached, claim, graded, key, paired_difference, paired_ratio, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
@@ -52,10 +54,8 @@ def converges_to_the_exact_penalty(penalized=_penalized):
     return Evidence(float(abs(np.polyfit(np.log(eps), np.log(errors), 1)[0] - 1)), at_most=0.05)
 
 
-@claim(
-    "flooding: a step down and one up are one along the backward difference of eps = learning rate, to 1e-10",
-    source="ours", broken={"forward difference": {"scheme": "forward"}},
-)  # fmt: skip
+@claim("flooding: a step down and one up are one along the backward difference of eps = learning rate, to 1e-10",
+       source="ours", broken={"forward difference": {"scheme": "forward"}})  # fmt: skip
 def flooding_is_a_penalty(scheme="backward"):
     with jax.enable_x64(True):
         x, rate = jr.normal(key(1), (10,), jnp.float64), 1e-3
@@ -127,16 +127,21 @@ def _adam(scheme, stays, learning_rate, gamma):
 
 @cached
 def _accuracy(scheme, stays, scale):
-    """Of a small digits network by seed, the rate and the penalty's weight tuned on other data."""
+    """Of a small digits network, by split of the data: rate and penalty tuned on each, then 6 more runs."""
     space = {"learning_rate": LogUniform(1e-3, 0.03), "gamma": LogUniform(0.01, 1.0)}
-    how = sizes(scale, seeds=(24, 64), budget=(8, 32), steps=400, every=400, metric="test_accuracy")
-    return words.tune(digits_mlp(width=32), (eqx.Partial(_adam, scheme, jnp.asarray(stays)), space), **how).final
+    method, found = (eqx.Partial(_adam, scheme, jnp.asarray(stays)), space), []
+    how: Any = sizes(scale, budget=(8, 32), steps=400, every=400) | graded(digits_mlp(width=32), "accuracy")
+    splits = words.seeds(**sizes(scale, n=(6, 24)))
+    for split, drawn in zip(splits, np.reshape(words.seeds(9 * len(splits), 1), (-1, 9)).tolist(), strict=False):
+        problem = digits_mlp(width=32, seed=split)
+        found.append(tune(problem, method, seeds=drawn[3:], tuning_seeds=drawn[:3], **how).final.mean())
+    return np.array(found)
 
 
 @claim(
     "digits network, both tuned: the test accuracy with a difference of step 0.1 is at least that of the exact penalty",
     source="paper", broken={"never steps back, retuned": {"stays": 1.0}},
-)  # fmt: skip
+    reason="over 6 splits, each tuned anew, no difference: the gain seen before was one tuning's")  # fmt: skip
 def generalizes_better_than_the_exact_penalty(stays=0.0, *, scale):
     ours, exact = _accuracy("forward", stays, scale), _accuracy("exact", 0.0, scale)
     return Evidence(paired_difference(ours, exact), at_least=0.0, note=f"{ours.mean():.4f} against {exact.mean():.4f}")

@@ -39,36 +39,31 @@ def _gamma(link=jax.nn.sigmoid, spread=1e3):
 
 @claim(
     "sigmoid neuron: quasar-convex with gamma of at least 0.01 at 10,000 points up to 3 |solution| from the solution",
-    source="ours", broken={"a link that is not monotone": {"link": jnp.sin}},
-)  # fmt: skip
+    source="ours", broken={"a link that is not monotone": {"link": jnp.sin}})  # fmt: skip
 def is_quasar_convex(link=jax.nn.sigmoid):
     return Evidence(_gamma(link), at_least=0.01)
 
 
-def _carried(shares, gamma, learning_rate):
-    """Momentum whose sum of weights A, and whose distance from x to z, are carried on by so large shares."""
+def _carried(share, gamma, learning_rate):
+    """Momentum whose sum of weights A is carried on by so large a share."""
     whole = quasar_accelerated(learning_rate, gamma)
 
     def update(updates, state, params=None):
-        mirror = jax.tree.map(lambda x, z: (1 - shares[1]) * x + shares[1] * z, state.descent, state.mirror)
-        return whole.update(updates, state._replace(weight=shares[0] * state.weight, mirror=mirror), params)
+        return whole.update(updates, state._replace(weight=share * state.weight), params)
 
     return optax.GradientTransformation(whole.init, update)
 
 
-def _accelerated(shares, gamma):
-    return eqx.Partial(_carried, jnp.asarray(shares), jnp.asarray(gamma))  # one program for all
+def _accelerated(share, gamma):
+    return eqx.Partial(_carried, jnp.asarray(share), jnp.asarray(gamma))  # one program for all
 
 
-WHOLE, WEIGHTS = (1.0, 1.0), {"weights not carried on": {"shares": (0.0, 1.0)}}
-MIRROR = {"z starts at x again in every step": {"shares": (1.0, 0.0)}}
+WEIGHTS = {"weights not carried on": {"share": 0.0}}
 
 
-@claim(
-    "exact gradients, quadratic and neuron, steps 100 to 10,000: gap at most 2 L D² / (gamma k)², gamma as measured",
-    source="scaled", broken=WEIGHTS,
-)  # fmt: skip
-def keeps_its_bound(shares=WHOLE):
+@claim("exact gradients, quadratic and neuron, steps 100 to 10,000: gap at most 2 L D² / (gamma k)², gamma as measured",
+       source="scaled", broken=WEIGHTS)  # fmt: skip
+def keeps_its_bound(share=1.0):
     quadratic, neuron = diagonal_quadratic(50, condition=1e6), imitated_neuron(spread=1e5, batch_size=None, seed=seed())
     rows, worst = np.asarray(neuron.full[0]), {}
     # The neuron's curvature: the largest slope of the sigmoid squared, and its largest bend times the largest error.
@@ -79,7 +74,7 @@ def keeps_its_bound(shares=WHOLE):
     ):
         start = problem.init(jax.random.split(key(), 3)[0])  # as run starts that seed
         how = {"steps": 10_000, "every": 100, "seeds": [seed()], "sweep": {"learning_rate": [float(1 / smoothness)]}}
-        trace = run(problem, _accelerated(shares, gamma), **how)
+        trace = run(problem, _accelerated(share, gamma), **how)
         k, distance = trace.dataset["step"].values[1:], float(jnp.sum((start - problem.solution) ** 2))
         bound = 2 * smoothness * distance / (gamma * k) ** 2
         worst[name] = float((trace["loss"].values[0, 0, 1:] / bound).max())
@@ -107,32 +102,29 @@ def _in_stages(accelerated, learning_rate, period):
     return VarianceReduced(accelerated(learning_rate), period)
 
 
-def _against(shares, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=({},), **how):
+def _against(share, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=({},), least=0, **how):
     """Both tuned; the accelerated method is told the constant that was measured."""
-    ours = _accelerated(shares, min(max(gamma, 0.01), 1.0))
+    ours = _accelerated(share, min(max(gamma, 0.01), 1.0))
     ours = ours if baseline is optax.sgd else eqx.Partial(_in_stages, ours)
     both = (_gradients(problem, m, periods=periods, **how, **sizes(scale, n=(16, 64))) for m in (ours, baseline))
     (a, note), (b, other) = both
     text = f"{np.median(a):.3g} gradients ({note}) against {np.median(b):.3g} ({other}), gamma {gamma:.2g}"
     given = {"the baseline reaches the target": np.isfinite(b).all(), "quasar-convex": gamma > 0}
+    given |= {f"it takes more than {least} gradients": np.median(b) > least} if least else {}
     return Evidence(paired_ratio(a, b), at_most=at_most, given=given, note=text)
 
 
-@claim(
-    "sigmoid neuron: minibatches of 32 reach a loss of 1e-5 with at most 0.8 of tuned SGD's gradients",
-    source="ours", broken=WEIGHTS,
-)  # fmt: skip
-def beats_sgd(shares=WHOLE, *, scale):
-    return _against(shares, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-5, steps=2_000, **NEURON)
+@claim("sigmoid neuron: minibatches of 32 reach a loss of 1e-5 with at most 0.8 of tuned SGD's gradients",
+       source="ours", broken=WEIGHTS)  # fmt: skip
+def beats_sgd(share=1.0, *, scale):
+    return _against(share, imitated_neuron(seed=seed()), _gamma(), scale, target=1e-5, steps=2_000, **NEURON)
 
 
-@claim(
-    "sigmoid neuron: variance-reduced and accelerated, a loss of 1e-6 with at most 0.6 of tuned SVRG's gradients",
-    source="ours", broken=WEIGHTS,
-)  # fmt: skip
-def beats_svrg(shares=WHOLE, *, scale):
+@claim("sigmoid neuron: variance-reduced and accelerated, a loss of 1e-6 with at most 0.6 of tuned SVRG's gradients",
+       source="ours", broken=WEIGHTS)  # fmt: skip
+def beats_svrg(share=1.0, *, scale):
     how = {"at_most": 0.6, "baseline": Svrg, "periods": PERIODS, "target": 1e-6, "steps": 5_000}
-    return _against(shares, imitated_neuron(seed=seed()), _gamma(), scale, **how, **NEURON)
+    return _against(share, imitated_neuron(seed=seed()), _gamma(), scale, **how, **NEURON)
 
 
 @cached
@@ -142,9 +134,8 @@ def _system():
     return problem, float(quasar_convexity_within(loss, problem.solution, 0.1, key(), 1_000))  # pyright: ignore[reportArgumentType]
 
 
-@claim(
-    "linear system of order 4: accelerated minibatches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
-    source="ours", broken=MIRROR,
-)  # fmt: skip
-def learns_a_linear_system(shares=WHOLE, *, scale):
-    return _against(shares, *_system(), scale, target=1e-4, steps=1_500, **SYSTEM)
+@claim("linear system of order 4: accelerated minibatches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
+       source="ours", broken=WEIGHTS)  # fmt: skip
+def learns_a_linear_system(share=1.0, *, scale):
+    """A system that SGD learns within 10 records is no test: there is nothing to accelerate."""
+    return _against(share, *_system(), scale, target=1e-4, steps=1_500, least=1_600, **SYSTEM)

@@ -12,6 +12,8 @@ print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near
 ```
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
+from attractor.comparison import tune
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.stationarity import goldstein_norm
 from attractor.papers import words
@@ -40,14 +43,11 @@ def _relu_net(x):
     return jnp.abs(x[64:] @ hidden - 1.0)
 
 
-@claim(
-    "kinks and a ReLU network: a scaled step's mean progress is the mean slope at its end, within 3 standard errors",
-    source="ours",
-    broken={
-        "no scaling": {"wrapper": optax.with_extra_args_support},
-        "uniform factor": {"wrapper": lambda base: random_scaling(base, lambda key: jr.uniform(key, maxval=2.0))},
-    },
-)
+@claim("kinks and a ReLU network: a scaled step's mean progress is the mean slope at its end, within 3 standard errors",
+       source="ours", broken={
+           "no scaling": {"wrapper": optax.with_extra_args_support},
+           "uniform factor": {"wrapper": lambda base: random_scaling(base, lambda key: jr.uniform(key, maxval=2.0))},
+       })  # fmt: skip
 def the_end_point_measures_the_progress(wrapper=random_scaling, *, scale):
     steps, n = wrapper(optax.identity()), 100_000 if scale == "quick" else 10_000_000
 
@@ -122,8 +122,7 @@ def _measures(schedule, factors, draws, budgets):
 
 @claim(
     "noisy curved nonsmooth valley: Goldstein's measure (radius 0.1) falls with the budget, log-log slope at most -0.2",
-    source="ours", broken=SUMMED,
-)  # fmt: skip
+    source="ours", broken=SUMMED)  # fmt: skip
 def goldstein_measure_falls(schedule=_of_horizon, *, scale):
     budgets = sizes(scale, **BUDGETS)["budgets"]
     measured = _measures(schedule, (0.1,), tuple(seeds(8)), budgets)[0]
@@ -158,18 +157,20 @@ def _scaled(mix, learning_rate):
     )
 
 
-_network = cached(digits_mlp)  # one object, so that its programs are compiled once
-
-
+@cached
 def _accuracy(mix, scale):
-    size, made = sizes(scale, seeds=(16, 64), budget=8, steps=500, every=500), eqx.Partial(_scaled, jnp.asarray(mix))
-    recorded = words.probes(_network(), "test_accuracy", "validation_accuracy")
-    return words.tune(_network(), (made, SPACE), metric="test_accuracy", probes=recorded, **size).final
+    """By split of the data: the rate tuned on each, then 8 more runs."""
+    method, found = (eqx.Partial(_scaled, jnp.asarray(mix)), SPACE), []
+    how: Any = {"budget": 8, "steps": 500, "every": 500} | words.graded(digits_mlp(), "accuracy")
+    splits = seeds(**sizes(scale, n=(6, 24)))
+    for split, drawn in zip(splits, np.reshape(seeds(10 * len(splits), 1), (-1, 10)).tolist(), strict=False):
+        entry = tune(digits_mlp(seed=split), method, seeds=drawn[2:], tuning_seeds=drawn[:2], **how)
+        found.append(entry.final.mean())
+    return np.array(found)
 
 
-@claim(
-    "digits network, both tuned: test accuracy within 1 point of that of momentum SGD without scaling",
-    source="ours", broken={"factor with mean 0": {"mix": (0.0, 1.0, 0.0)}},
-)  # fmt: skip
+@claim("digits network, both tuned: test accuracy within 1 point of that of momentum SGD without scaling",
+       source="ours", broken={"factor with mean 0": {"mix": (0.0, 1.0, 0.0)}},
+       reason="0.4 points below on six splits, [-1.02, 0.18]; on replication 5 from 12 below to 5 above")  # fmt: skip
 def is_as_accurate_as_sgdm(mix=(1.0, 0.0, 0.0), *, scale):
     return Evidence(paired_difference(_accuracy(mix, scale), _accuracy((0.0, 0.0, 1.0), scale)), within=(-0.01, 0.01))

@@ -23,7 +23,7 @@ from attractor.problems.convex import logistic_regression
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.second_order.sketching import SketchedNewton
 
-PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 32, (20, 200)
+PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 24, (20, 200)
 # Accuracy, its tightening, and the share of the predicted decrease that a step needs; "exact" sketches nothing away.
 SETTINGS = {
     "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (0.5, 1.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
@@ -40,7 +40,7 @@ def _program(sketch_size):
     def one(start, tilt, which, accuracy, tightening, armijo):
         losses = [lambda x: jnp.sum(x**4) / 4 + tilt @ x, lambda x: known.loss(x, known.full)]
         problem = on_cut_sphere(lambda x: jax.lax.switch(which, losses, x), 31, seed=cut)
-        method = SketchedNewton(accuracy, tightening, armijo=armijo, most=200, sketch_size=sketch_size)
+        method = SketchedNewton(accuracy, tightening, armijo=armijo, most=2_000, sketch_size=sketch_size)
         x = problem.init(start)
 
         def step(carry, t):
