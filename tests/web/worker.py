@@ -6,7 +6,7 @@ import signal
 import sys
 
 order = json.loads(sys.stdin.readline())
-script = order.get("script", ["result"])
+script = order.get("script") or os.environ.get("SCRIPT", "result").split(",")
 
 
 def tell(event, **data):
