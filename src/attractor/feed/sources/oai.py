@@ -85,7 +85,10 @@ def read(text: str, now: datetime) -> tuple[Told, str, str, str]:
     text, broken, _ = whole_items(tidied(text))
     if broken:  # the token comes last, and without it there is no going on
         raise Unreadable(broken)
-    root = ElementTree.fromstring(text)
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:  # names without their namespace, which the first look lets pass
+        raise Unreadable(str(error)) from error
     if root.tag != f"{OAI}OAI-PMH":
         raise Unreadable(f"expected an answer of an OAI-PMH server, got <{root.tag[:60]}>")
     problem = root.find(f"{OAI}error")
