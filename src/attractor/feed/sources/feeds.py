@@ -56,6 +56,8 @@ def of_feed(found: document.Feed, now: datetime) -> Told:
 def _entry(item: Any, now: datetime) -> Entry:
     contents = [part.get("value") for part in item.get("content", [])]
     address = item.get("link") or item.get("id")
+    if not address:  # a piece of one, with the feed's own title
+        raise ValueError("an item without a link or an id")
     when = item.get("published_parsed")
     return plain.entry(
         item.get("title"),
