@@ -16,7 +16,8 @@ from attractor.feed.sources.page import Page, Source, Told, expect, one_of, read
 KINDS = ("new", "cross", "replace", "replace-cross")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _HEAD = re.compile(
-    r"^(?:\s*<description>)*\s*arXiv:\S+\s+Announce Type:\s*(?P<kind>[\w-]+)\s*(?:Abstract:\s*)?(?P<abstract>.*)$", re.DOTALL | re.IGNORECASE
+    r"^(?:\s*<description>)*\s*arXiv:\S+\s+Announce Type:\s*(?P<kind>[\w-]+)\s*(?:Abstract:\s*)?(?P<abstract>.*)$",
+    re.DOTALL | re.IGNORECASE,
 )
 
 
