@@ -26,7 +26,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: env
 	$(BIN)/attractor check lion-k two-timescale-extragradient-minimax c-rectified-flow
 	$(BIN)/attractor compare digits-mlp adam adahessian muon lion --steps 500 --seeds 8 --budget 8 --report demo.html
-	@echo "The report is demo.html. The catalogue, its claims and what is new, as a page: $(BIN)/attractor serve"
 	@echo "open demo.html; and the page: $(BIN)/attractor serve"
 
 test: env lint
