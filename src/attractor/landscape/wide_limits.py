@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from numpy.typing import ArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from scipy.optimize import brentq
 
 from attractor.checks import in_range
