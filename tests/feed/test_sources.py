@@ -504,7 +504,7 @@ ONE, TWO = (f"<entry><id>https://a.example/{n}</id><title>{n}</title><category t
 
 
 @pytest.mark.parametrize(
-    "text, titles, damaged",
+    ("text", "titles", "damaged"),
     [
         (atom(ONE + TWO), "12", 0),
         (atom(ONE.replace("</title>", "</title><title>3</title>") + TWO), "2", 1),  # two that have run together
