@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from attractor.extras import MissingExtra
 from attractor.names import unknown
 from attractor.papers import ROOMS
 
@@ -31,7 +32,7 @@ def main() -> None:
     """Entry point: bad usage prints one line on standard error and exits with 2; Ctrl-C keeps what is done."""
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
         err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)

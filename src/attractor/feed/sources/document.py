@@ -8,7 +8,7 @@ from html.entities import html5
 from typing import Any
 from xml.parsers import expat
 
-from attractor.feed.extras import needs
+from attractor.extras import needs
 
 ITEMS = ("item", "entry")  # of RSS and of Atom
 ONCE = ("title", "guid", "id")  # what an item has one of
