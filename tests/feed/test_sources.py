@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 import upstream as up
-from upstream import NOW, Clock, Reply, Upstream, papers
+from upstream import NOW, Reply, papers
 
-from attractor.feed.fetch import Fetcher, FetchError
+from attractor.feed.fetch import FetchError
 from attractor.feed.sources import (
     AnyFeed,
     ArxivApi,
@@ -38,18 +38,11 @@ ABSTRACT = "If $a<b$ and $c>d$, then R&D. Second line."
 
 
 @pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def pages(upstream, tmp_path):
+def pages(local_fetcher):
     """All pages of a source of the local server."""
 
     def run(source, state=None, now=NOW, most=10**6):
-        clock = Clock()
-        with Fetcher(source.servers(), tmp_path, allow_private=True, sleep=clock.sleep, clock=clock) as ask:
+        with local_fetcher(source.servers()) as ask:
             found = []
             for page in source.pages(ask, state or {}, now):
                 json.dumps(page.state)

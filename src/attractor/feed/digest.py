@@ -16,7 +16,7 @@ from attractor.feed import addresses, mail
 from attractor.feed.database import alone, transaction
 from attractor.feed.library import Library, Stored
 from attractor.feed.mail import POLICY, Mailer, Settings
-from attractor.feed.runs import Runs, runs_here
+from attractor.feed.runnable import Runs, runs_here
 from attractor.feed.subscribers import Subscriber, address, get, mark_of, subscribers, unsubscribe_token, verify
 from attractor.feed.syndication import clean, shortened
 from attractor.papers import catalogue

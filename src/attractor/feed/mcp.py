@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from attractor.extras import needs
 from attractor.feed.library import Library, Stored
-from attractor.feed.runs import runs_here
+from attractor.feed.runnable import runs_here
 from attractor.papers import check as run_claims
 from attractor.papers import find, rows, written
 
