@@ -3,6 +3,7 @@
 import os
 import pkgutil
 import re
+from functools import cache
 from pathlib import Path
 
 import pages
@@ -24,6 +25,12 @@ def test_every_paper_and_every_room_has_a_page():
     assert set(MADE) == {"papers/index.md", *papers, *(f"papers/{room}/index.md" for room in ROOMS)}
 
 
+@cache
+def filled(path):
+    """A page that is written by hand, with its tables."""
+    return tables.fill(path.read_text(encoding="utf-8"))
+
+
 def prose(text):
     """A page without its code."""
     return re.sub(r"^```.*?^```|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
@@ -37,7 +44,7 @@ def heads(text):
 
 def test_no_link_is_dead():
     site = {str(DOCS / path): text for path, text in MADE.items()}
-    site |= {str(path): tables.fill(path.read_text(encoding="utf-8")) for path in DOCS.rglob("*.md")}
+    site |= {str(path): filled(path) for path in DOCS.rglob("*.md")}
     beside = {str(ROOT / name): (ROOT / name).read_text(encoding="utf-8") for name in BESIDE}
     count = 0
     for path, text in (site | beside).items():
@@ -53,6 +60,12 @@ def test_no_link_is_dead():
         for name in re.findall(r"\]\[(attractor[\w.]*)\]", prose(text)):
             pkgutil.resolve_name(name)
     assert count > 1_000
+
+
+def test_a_row_has_what_its_head_says():
+    for path in DOCS.rglob("*.md"):
+        for lines in re.findall(r"(?:^\|.*\n)+", prose(filled(path)), re.MULTILINE):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines.splitlines()}) == 1, (path, lines[:300])
 
 
 def test_who_names_a_paper_links_to_its_page():
