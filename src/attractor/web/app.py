@@ -72,7 +72,7 @@ class House:
         self.limits = {"subscribe": Limit(5, 3600), "work": Limit(20, 600), "change": Limit(120, 600)}
         self.registry: dict[str, list[dict[str, Any]]] = {"methods": [], "problems": []}
         self.loaded = asyncio.Event()
-        self.stale_known = asyncio.Event()
+        self.warm, self.stale_known = asyncio.Event(), asyncio.Event()
         self.trouble = ""
         self._pages: OrderedDict[tuple, Page] = OrderedDict()
         self._making: dict[tuple, asyncio.Task[Page]] = {}
@@ -107,7 +107,7 @@ class House:
         return found if found is not None and found.stamp == self._stamp() else None
 
     def _stamp(self) -> tuple:
-        return (*self.shelves.stamp(), self.loaded.is_set())
+        return (*self.shelves.stamp(), self.loaded.is_set(), self.warm.is_set())
 
     def render(self, view: views.View, root: str) -> str:
         """A page of a server that stands at ``root``."""
@@ -155,8 +155,9 @@ class House:
         self.loaded.set()
 
     async def find_stale(self) -> None:
-        """What first pages need is read; then every paper's status is found out, in a process of its own."""
+        """What later pages need is read; then every paper's status is found out, in a process of its own."""
         await run_in_threadpool(_warm)
+        self.warm.set()
         told = await self._ask("stale")
         self.shelves.know(told.get("states", {}))
         self.stale_known.set()
@@ -214,12 +215,12 @@ def create(settings: Settings | None = None) -> FastAPI:
     from attractor.web import api, pages
 
     house = House(settings or Settings())
+    _prepare(house)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         house.home.mkdir(parents=True, exist_ok=True)
         house.jobs.load()
-        await run_in_threadpool(_prepare, house)
         tasks = [asyncio.create_task(work) for work in (house.jobs.work(), house.load(), house.find_stale())]
         yield
         for task in tasks:
@@ -243,18 +244,20 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def _prepare(house: House) -> None:
-    """Read the record and the templates, so that nobody waits for it."""
+    """Read the record and the first page's templates: the least that nobody should wait for."""
     house.shelves.now()
-    for name in views.environment().list_templates():
+    for name in ("today.html", "base.html", "_macros.html"):
         views.environment().get_template(name)
 
 
 def _warm() -> None:
-    """Read what the first search needs, and place the papers that the first page shows."""
+    """Place the papers that the first page shows, and read what other pages and the first search need."""
     from attractor.papers.search import search
 
-    search("warm")
     incoming.front()
+    for name in views.environment().list_templates():
+        views.environment().get_template(name)
+    search("warm")
 
 
 async def _failed(house: House, request: Request, error: Exception) -> Response:

@@ -135,7 +135,7 @@ def _number(request: Request, name: str, default: int, high: int) -> int:
 
 
 async def today(house: "House", request: Request) -> Response:
-    return await house.page(request, lambda: views.today(house.shelves.now()))
+    return await house.page(request, lambda: views.today(house.shelves.now(), house.warm.is_set()))
 
 
 async def papers(house: "House", request: Request) -> Response:
@@ -535,15 +535,7 @@ async def run(house: "House", request: Request) -> Response:
 
 
 async def status(house: "House", request: Request) -> Response:
-    def fares() -> dict[str, Any] | None:
-        if not incoming.exists():
-            return None
-        from attractor.feed import sync
-
-        with Library() as library:
-            return sync.status(library)
-
-    found = await run_in_threadpool(fares)
+    found = await run_in_threadpool(incoming.fares, house.settings.public)
     shelf = house.shelves.now()
     stale = None if shelf.states is None else [s for s, state in shelf.states.items() if state == "stale"]
     jobs = [] if house.settings.public else house.jobs.every("check", "compare", "diagnose")[:20]

@@ -56,7 +56,7 @@ const sortable = (table) => {
 // A job's events replace its part of the page.
 const follow = (job) => {
   const source = new EventSource(job.dataset.events);
-  const show = (event) => { job.innerHTML = JSON.parse(event.data); };
+  const show = (event) => { job.innerHTML = JSON.parse(event.data); ready(job); };
   source.addEventListener("update", show);
   source.addEventListener("done", (event) => {
     source.close();
