@@ -234,7 +234,8 @@ def test_static_pages_search_from_a_folder(chromium, tmp_path, monkeypatch):
     few = {slug: catalogue()[slug] for slug in ("gae", "adahessian", "lion-k")}
     monkeypatch.setattr(site, "catalogue", lambda: few)
     site.write(tmp_path)
-    page = chromium.new_page()
+    page, wrong = chromium.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto((tmp_path / "papers.html").as_uri())
     page.get_by_role("searchbox").fill("hessian")
     link = page.locator("#results h2 a").first
@@ -245,4 +246,9 @@ def test_static_pages_search_from_a_folder(chromium, tmp_path, monkeypatch):
     page.get_by_role("searchbox").fill("advantage")
     page.keyboard.press("Enter")
     page.locator("#results h2 a").first.wait_for()
+    page.get_by_role("searchbox").fill("zzzz")
+    page.get_by_text("No paper has these words").wait_for()
+    page.goto((tmp_path / "rooms.html").as_uri())  # has no search
+    page.get_by_role("heading", name="Rooms").wait_for()
     page.close()
+    assert wrong == []

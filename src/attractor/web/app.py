@@ -27,6 +27,7 @@ from attractor.web.catalogue import Shelves
 from attractor.web.safety import LOCAL, PLACE, Guard, Limit, Tokens
 
 KEPT = 1_000  # pages in memory
+SOON = 1.0  # seconds after the start in which somebody may ask for the first page
 API = "/api/"
 
 
@@ -72,7 +73,7 @@ class House:
         self.limits = {"subscribe": Limit(5, 3600), "work": Limit(20, 600), "change": Limit(120, 600)}
         self.registry: dict[str, list[dict[str, Any]]] = {"methods": [], "problems": []}
         self.loaded = asyncio.Event()
-        self.warm, self.stale_known = asyncio.Event(), asyncio.Event()
+        self.shown, self.warm, self.stale_known = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.trouble = ""
         self._pages: OrderedDict[tuple, Page] = OrderedDict()
         self._making: dict[tuple, asyncio.Task[Page]] = {}
@@ -97,6 +98,7 @@ class House:
             made.packed = await run_in_threadpool(gzip.compress, made.body, 6, mtime=0)
             made.etag = f'"{hashlib.sha256(made.body).hexdigest()[:24]}"'
         self._pages[key] = made
+        self.shown.set()
         if len(self._pages) > KEPT:
             self._pages.popitem(last=False)
         return made
@@ -156,6 +158,8 @@ class House:
 
     async def find_stale(self) -> None:
         """What later pages need is read; then every paper's status is found out, in a process of its own."""
+        with contextlib.suppress(TimeoutError):  # who waits for the first page comes before
+            await asyncio.wait_for(self.shown.wait(), SOON)
         await run_in_threadpool(_warm)
         self.warm.set()
         told = await self._ask("stale")
@@ -251,13 +255,14 @@ def _prepare(house: House) -> None:
 
 
 def _warm() -> None:
-    """Place the papers that the first page shows, and read what other pages and the first search need."""
+    """Read what other pages and the first search need, and place the papers that came in."""
     from attractor.papers.search import search
 
-    incoming.front()
     for name in views.environment().list_templates():
         views.environment().get_template(name)
     search("warm")
+    incoming.front()
+    incoming.search("warm")
 
 
 async def _failed(house: House, request: Request, error: Exception) -> Response:
