@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import fsspec
 import numpy as np
 
-if TYPE_CHECKING:  # pandas, pyarrow and DuckDB take a third of a second, and who only asks for `home` waits for none
+if TYPE_CHECKING:  # the feed keeps its files with this module too, and waits for none of them
     import pandas as pd
     import xarray as xr
 
@@ -33,6 +32,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     object store's own upload is atomic.
     """
     if "://" in str(path):
+        import fsspec
+
         with fsspec.open(str(path), "wb") as file:
             write(file)  # pyright: ignore[reportArgumentType]
         return
@@ -86,6 +87,7 @@ def read(path: str | os.PathLike[str], dataset: Callable[..., "xr.Dataset"]) -> 
     Raises:
         ValueError: if the file is not a trace.
     """
+    import fsspec
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -139,6 +141,7 @@ def query(sql: str) -> "pd.DataFrame":
         ```
     """
     import duckdb
+    import fsspec
 
     root = f"{home().rstrip('/')}/traces"
     filesystem, path = fsspec.core.url_to_fs(root)
