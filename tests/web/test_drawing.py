@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from attractor.papers import Verdict
+from attractor.papers.record import Record
 from attractor.web.drawing import Axis, color, curves, margin, skyline, ticks, verdict
 
 V = Verdict(
@@ -49,6 +50,12 @@ def test_nothing_is_drawn_where_nothing_was_measured():
     assert verdict(replace(V, threshold=None), "void") == ""
     assert skyline([]) == ""
     assert curves({}, True, "loss") == ""
+
+
+def test_a_claim_at_its_line_is_seen():
+    near = Record("gae", quick={"c": replace(V, value=0.5, low=0.5, high=0.5)})
+    tip = re.search(r'class="holds" d="M0.5 60.0V([\d.]+)', skyline([near]))
+    assert 55 < float(tip[1]) < 58  # a few of 120 pixels above
 
 
 def test_axis_is_logarithmic_over_decades():

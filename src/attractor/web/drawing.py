@@ -10,6 +10,7 @@ from attractor.papers import Verdict
 from attractor.papers.record import Record
 
 WIDE = 30.0  # ratio of the largest to the smallest number from which on the axis is logarithmic
+LEAST = 0.004  # of a margin, that is drawn for a claim just at its line
 EDGE = 3.0  # percent of the width kept free at either side
 
 
@@ -180,7 +181,8 @@ def skyline(records: Iterable[Record], height: int = 120) -> Markup:
 
     bars: dict[str, list[str]] = {}
     for i, ((value, low, high), outcome) in enumerate(found):
-        bars.setdefault(outcome, []).append(f"M{i + 0.5} {y(0)}V{y(value)}M{i + 0.5} {y(low)}V{y(high)}")
+        seen = math.copysign(max(abs(value), LEAST), value)
+        bars.setdefault(outcome, []).append(f"M{i + 0.5} {y(0)}V{y(seen)}M{i + 0.5} {y(low)}V{y(high)}")
     paths = "".join(f'<path class="{k.replace(" ", "-")}" d="{"".join(d)}"/>' for k, d in bars.items())
     told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items(), key=lambda row: -row[1]))
     return Markup(
