@@ -10,6 +10,7 @@ from web.conftest import client_of, token
 from attractor.papers import ROOMS, catalogue, record
 from attractor.papers.citation import bibtex
 from attractor.papers.rows import steps_to_target
+from attractor.web import app as application
 from attractor.web.app import Settings
 
 PAGES = (
@@ -88,6 +89,18 @@ def test_serving_begins_without_what_takes_long_to_load():
     code = f"import sys, attractor.cli, attractor.web.app as a; a.create(); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_who_asks_before_the_registry_is_read_is_told(client, monkeypatch):
+    house = client.app.state.house
+    monkeypatch.setattr(application, "SOON", 0.0)
+    house.loaded.clear()
+    for path in ("/methods", "/problems", "/problems/rosenbrock", "/compare"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["refresh"]) == (503, "3")
+        assert "asks again by itself" in answer.text
+    house.loaded.set()
+    assert client.get("/methods").status_code == 200
 
 
 def test_unknown_names_are_answered_with_a_suggestion(client):

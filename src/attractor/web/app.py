@@ -27,7 +27,7 @@ from attractor.web.catalogue import Shelves
 from attractor.web.safety import LOCAL, PLACE, Guard, Limit, Tokens
 
 KEPT = 1_000  # pages in memory
-SOON = 1.0  # seconds after the start in which somebody may ask for the first page
+SOON = 1.0  # seconds that the first page is waited for, and a page for the registry
 API = "/api/"
 
 
@@ -155,6 +155,12 @@ class House:
             text = json.dumps({**rows, "version": version})
             await run_in_threadpool(store.write_atomically, kept, lambda file: file.write(text.encode()))
         self.loaded.set()
+
+    async def ready(self) -> bool:
+        """Whether the registry's rows are there; waits for them as long as a reader does without asking why."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.loaded.wait(), SOON)
+        return self.loaded.is_set()
 
     async def find_stale(self) -> None:
         """What later pages need is read; then every paper's status is found out, in a process of its own."""
