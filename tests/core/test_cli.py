@@ -18,6 +18,7 @@ from attractor.cli.compare import load_problem
 from attractor.cli.objects import load_object
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
+from attractor.papers.rows import snippet
 
 check_module = importlib.import_module("attractor.cli.check")
 
@@ -66,6 +67,7 @@ def test_show_tells_claim_verdict_and_usage():
     text = invoke("show", "adahessian").stdout
     for part in ("It claims", "Measured", "Use it", "import"):
         assert part in text
+    assert snippet("adahessian").strip() in text  # whole, however narrow the terminal, so that it can be copied
     data = json.loads(invoke("show", "adahessian", "--json").stdout)
     assert data["verdicts"][0]["claim"]
     assert "No claim of it has run yet" in invoke("show", "wavehax").stdout
