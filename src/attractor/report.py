@@ -17,7 +17,7 @@ from attractor.store import write_atomically
 from attractor.trace import describe
 
 if TYPE_CHECKING:
-    from attractor.comparison import Comparison
+    from attractor.results import Comparison
 
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
