@@ -113,7 +113,8 @@ class Units:
         """What was not given, but follows from what the loop yielded."""
         metric, tuned_on, goal = self._decided
         fresh = [o for name in self.chosen for o in self._of(name, [self.chosen[name]], self.how.seeds)]
-        told = {"metric": metric, "tuned_on": tuned_on, "goal": goal, "steps": _axis(fresh)[-1]}
+        told = {"loop": self.loop.name, "records": self.how.steps, "steps": _axis(fresh)[-1]}
+        told |= {"metric": metric, "tuned_on": tuned_on, "goal": goal}
         return told | {"stop_hopeless": self.stop_hopeless, "jobs": self.jobs}
 
     def why(self) -> str:
