@@ -111,21 +111,22 @@ class MakeOptimizer:
     registered: str | None = None
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        if arguments and _complete(self.factory, self.config):
-            made = self.factory(**self.config)
-            if is_transformation(made) or isinstance(made, Method):
-                return self._in_torch(made, *arguments, **keywords)
+        if arguments and (self.registered or complete(self.factory, self.config)):
+            return self._in_torch(*arguments, **keywords)
         return self.factory(*arguments, **self.config, **keywords)
 
-    def _in_torch(self, made: Any, params: Any, **keywords: Any) -> Any:
+    def _in_torch(self, params: Any, *arguments: Any, **keywords: Any) -> Any:
         from attractor import torch as ours  # PyTorch is an extra
 
-        if self.registered is not None and hasattr(ours, "optimizer"):  # torch's own, where it has one
-            return ours.optimizer(self.registered, params, **self.config, **keywords)
-        return ours.Optimizer(params, made, **keywords)
+        if self.registered and hasattr(ours, "optimizer"):  # PyTorch's own, where it has one
+            return ours.optimizer(self.registered, params, *arguments, **self.config, **keywords)
+        made = self.factory(**self.config)
+        if is_transformation(made) or isinstance(made, Method):
+            return ours.Optimizer(params, made, *arguments, **keywords)
+        return self.factory(params, *arguments, **self.config, **keywords)
 
 
-def _complete(factory: Callable[..., Any], config: Mapping[str, Any]) -> bool:
+def complete(factory: Callable[..., Any], config: Mapping[str, Any]) -> bool:
     """Whether the configuration is all that a factory has to be given."""
     try:
         inspect.signature(factory).bind(**config)
@@ -237,8 +238,8 @@ def _numbers(record: Any) -> dict[str, float]:
     numbers = {}
     for name, value in record.items():
         try:
-            numbers[str(name)] = float(value)
-        except (TypeError, ValueError) as error:
+            numbers[str(name)] = float(value.item() if hasattr(value, "item") else value)
+        except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's of a tensor with several numbers
             raise ValueError(f"train: expected a number for {name!r}, got {value!r} ({error})") from error
     return numbers
 

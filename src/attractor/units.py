@@ -17,7 +17,7 @@ import numpy as np
 from attractor import progress as _progress
 from attractor import registry
 from attractor.backends import spread
-from attractor.loops import Loop, LoopError, MakeOptimizer, Unit, execute, goal_of
+from attractor.loops import Loop, LoopError, MakeOptimizer, Unit, complete, execute, goal_of
 from attractor.method import Method
 from attractor.outcomes import Outcome, keep, kept, path_of, text_of
 from attractor.plan import Candidate, Plan, decisive
@@ -53,7 +53,8 @@ class Units:
             for name, c in found.items()
         }
         for name, makes in self.makes.items():
-            made = makes[0]() if makes[0].registered else None
+            checked = makes[0].registered and complete(makes[0].factory, makes[0].config)
+            made = makes[0]() if checked else None
             if isinstance(made, Method) and not is_transformation(made):
                 raise TypeError(
                     f"methods: {name!r} needs an attractor Problem, which a Loop is not; "
