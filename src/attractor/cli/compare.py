@@ -115,8 +115,13 @@ def _print_comparison(result: Any) -> None:
         for column in columns:
             table.add_column(str(column), justify="left" if column == "tuned" else "right", overflow="fold")
         for name, row in frame[columns].iterrows():
-            table.add_row(str(name), *(_cell(column, value) for column, value in row.items()))
+            # Why runs failed stands below the table, where there is room.
+            short = {c: v.split(":")[0] if c == "diverged" else v for c, v in row.items()}
+            table.add_row(str(name), *(_cell(column, value) for column, value in short.items()))
         out.print(table, end="\n\n")
+    for name, told in frame.get("diverged", {}).items():
+        if ":" in told:
+            out.print(f"{name} failed in {told}", markup=False, highlight=False)
     out.print(f"{sentence(result)}\n", highlight=False)
 
 
