@@ -180,6 +180,8 @@ def _table(comparison: "Comparison") -> str:
 
 
 def _cell(column: Any, value: Any) -> str:
+    if column == "diverged":
+        return html.escape(str(value).split(":")[0])  # why stands below
     if isinstance(value, Interval) and np.isposinf(value.low):
         return "never"
     if isinstance(value, Interval):
