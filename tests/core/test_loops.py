@@ -167,6 +167,10 @@ def test_failures_are_results_with_their_reason():
         )
         assert reasons.get(config) == expected
     assert {r[0].split(":")[0] for r in reasons.values()} == {"sometimes yielded nothing", "ValueError", "loss is nan"}
+    curves = entry.tuning["loss"].values[:, 0]
+    expected = [[math.nan] * 3 if r > 0.8 else [4, 3, math.nan] if r > 0.5 else [4, math.nan, math.nan] for r in rates]
+    expected = [[4, 3, 2] if rate <= 0.3 else row for row, rate in zip(expected, rates, strict=True)]
+    np.testing.assert_array_equal(curves, expected)  # a failed run does not keep its last value
     at = entry.tuning.dataset["diverged_at"].values[:, 0]
     np.testing.assert_array_equal(at, [1 if r > 0.8 else 3 if r > 0.5 else 2 if r > 0.3 else np.nan for r in rates])
 
@@ -326,7 +330,7 @@ def test_hopeless_configurations_are_stopped_while_tuning_and_in_the_same_way_fo
         rate = make_optimizer.config["rate"]
         for step in range(1, 9):
             runs[make_optimizer.name, rate, seed] = step
-            yield {"loss": 1 - rate * step / 10}
+            yield {"loss": 1 - rate * step / 10 + 0.5 * (step == 5)}  # the best so far counts, not the last
 
     methods = dict.fromkeys(("a", "b"), (shrink, RATE))
     found = compare(Loop(loop), methods, seeds=3, budget=8, stop_hopeless=True)
@@ -364,6 +368,7 @@ def test_what_is_kept_is_not_run_again_unless_its_code_or_setting_changed(tmp_pa
     assert ran(metric="loss")[0] == first
     assert ran({"it": (shrink, {"rate": LogUniform(1e-2, 0.9)})})[0] == first
     assert ran({"other": (shrink, RATE)})[0] == first
+    assert ran({"it": (functools.partial(shrink), RATE)})[0] == first
     monkeypatch.setitem(globals(), "CURVATURE", 1.5)  # a constant of the file that the factory's code uses
     assert ran()[0] == first
     damaged = next(iter(sorted(tmp_path.glob("it-*.json"))))
