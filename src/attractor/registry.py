@@ -331,7 +331,7 @@ def space_of(factory: Any) -> dict[str, Dimension]:
         factory = factory.func
     _load()
     for entry in _methods.values():
-        if entry.factory is factory:
+        if inspect.unwrap(entry.factory) is factory or entry.factory is factory:
             return {k: v for k, v in entry.space.items() if k not in fixed}
     parameters = inspect.signature(factory).parameters
     required = {k for k, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD} - fixed

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from attractor.checks import Scalar, in_range
-from attractor.registry import LEARNING_RATE, method
+from attractor.registry import LEARNING_RATE, LogUniform, method
 from attractor.trees import wide_dtype
 
 
@@ -49,7 +49,12 @@ def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule
     return schedule
 
 
-@method("ademamix", {"learning_rate": LEARNING_RATE}, paper="ademamix", bad={"learning_rate": -1.0, "warmup": 0})
+@method(
+    "ademamix",
+    {"learning_rate": LEARNING_RATE, "weight_decay": LogUniform(1e-5, 1e-1)},
+    paper="ademamix",
+    bad={"learning_rate": -1.0, "warmup": 0},
+)
 def ademamix(
     learning_rate: optax.ScalarOrSchedule,
     b1: Scalar = 0.9,

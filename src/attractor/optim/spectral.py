@@ -153,7 +153,7 @@ def _axes(axes: int | Sequence[int], ndim: int) -> list[int]:
 
 @method(
     "muon",
-    {"learning_rate": LogUniform(1e-3, 10.0)},
+    {"learning_rate": LogUniform(1e-3, 10.0), "weight_decay": LogUniform(1e-5, 1e-1)},
     paper="muon-mla-moe",
     bad={"learning_rate": -1.0, "beta": 1.0, "weight_decay": -1.0, "b1": 1.0, "b2": 1.0, "eps": 0.0},
 )
