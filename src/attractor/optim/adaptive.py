@@ -10,7 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from attractor.checks import Scalar, in_range
-from attractor.registry import LEARNING_RATE, LogUniform, method
+from attractor.optim.kept import DECAY
+from attractor.registry import LEARNING_RATE, method
 from attractor.trees import wide_dtype
 
 
@@ -51,7 +52,7 @@ def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule
 
 @method(
     "ademamix",
-    {"learning_rate": LEARNING_RATE, "weight_decay": LogUniform(1e-5, 1e-1)},
+    {"learning_rate": LEARNING_RATE, "weight_decay": DECAY},
     paper="ademamix",
     bad={"learning_rate": -1.0, "warmup": 0},
 )

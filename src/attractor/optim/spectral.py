@@ -13,6 +13,7 @@ from jaxtyping import Array, Inexact, Int, PyTree
 from optax.contrib import MuonDimensionNumbers
 
 from attractor.checks import Scalar, in_range
+from attractor.optim.kept import DECAY
 from attractor.registry import LogUniform, method
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -153,7 +154,7 @@ def _axes(axes: int | Sequence[int], ndim: int) -> list[int]:
 
 @method(
     "muon",
-    {"learning_rate": LogUniform(1e-3, 10.0), "weight_decay": LogUniform(1e-5, 1e-1)},
+    {"learning_rate": LogUniform(1e-3, 10.0), "weight_decay": DECAY},
     paper="muon-mla-moe",
     bad={"learning_rate": -1.0, "beta": 1.0, "weight_decay": -1.0, "b1": 1.0, "b2": 1.0, "eps": 0.0},
 )
