@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attractor.papers import check
     from attractor.probe import Probe
     from attractor.problem import Federated, FixedPoint, Game, Minimization, Problem
-    from attractor.registry import Choice, LogUniform, Uniform
+    from attractor.registry import Choice, LogUniform, Uniform, scheduled
     from attractor.trace import Trace
 
 _WHERE = {
@@ -29,7 +29,7 @@ _WHERE = {
     "attractor.decision": ("Decision",),
     "attractor.diagnosis": ("Monitor", "diagnose", "diagnose_run"),
     "attractor.problem": ("Federated", "FixedPoint", "Game", "Minimization", "Problem"),
-    "attractor.registry": ("Choice", "LogUniform", "Uniform"),
+    "attractor.registry": ("Choice", "LogUniform", "Uniform", "scheduled"),
     "attractor.engine": ("run",),
     "attractor.trace": ("Trace",),
 }
@@ -43,7 +43,7 @@ _PACKAGES = (
 __all__ = [
     "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
     "LogUniform", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
-    "check", "compare", "diagnose", "diagnose_run", "run",
+    "check", "compare", "diagnose", "diagnose_run", "run", "scheduled",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -411,6 +411,7 @@ def _measure(name: str, problem: Problem, factory: Any, space: Space, how: _How)
     """Tune one method, and run its winner on fresh seeds."""
     made = isinstance(factory, Method | optax.GradientTransformation)
     make: Callable[..., Any] = functools.partial(_given, factory) if made else factory
+    make = registry.with_horizon(make, how.run["steps"])
     configs = registry.sample(space, how.budget)
     tuning = run(problem, make, sweep=configs, seeds=how.tuning_seeds, **how.run)
     chosen = _winner(tuning, how)
