@@ -132,3 +132,18 @@ def test_a_factory_without_annotations_is_taken_at_its_word():
     made = scheduled(lambda learning_rate: optax.sgd(learning_rate), "cosine", steps=9)
     assert isinstance(made, Scheduled)
     assert space_of(made)["learning_rate"] == registry.LEARNING_RATE == LogUniform(1e-4, 1.0)
+
+
+def test_a_schedule_drives_a_loop_of_pytorch():
+    torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    from attractor.torch import Optimizer
+
+    x = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+    optimizer = Optimizer([x], scheduled(optax.sgd, "wsd", steps=T)(learning_rate=0.1, decay_share=0.4))
+    for _ in range(T):
+        optimizer.zero_grad()
+        (x - 1).square().sum().backward()
+        optimizer.step()
+    found = float((x - 1).square().sum())
+    expected = losses(find_method("sgd+wsd").factory, learning_rate=0.1, steps=T, decay_share=0.4)[-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -1,5 +1,6 @@
 """Every optimizer that optax keeps is a name, searched over its rate and its decay; ours around them do as they do."""
 
+import functools
 import inspect
 
 import jax
@@ -21,6 +22,7 @@ THEIRS = kept.optimizers(optax) | kept.optimizers(optax.contrib)
 def test_every_optimizer_of_optax_is_a_name_or_has_a_reason_not_to_be():
     """A new one of a new optax is registered by itself; what this sees is one whose reason or place is gone."""
     assert len(THEIRS) >= 45
+    assert {"adamw", "nadam", "nadamw", "polyak_sgd", "schedule_free_sgd", "sophia"} <= set(THEIRS)
     for name in THEIRS.keys() - kept.NOT_NAMED.keys():
         assert name.replace("_", "-") in METHODS, f"{name}: optax has it, and it is neither a name nor in NOT_NAMED"
     assert set(kept.NOT_NAMED) | kept.OURS | set(kept.MENDED) | set(kept.SPACES) <= set(THEIRS)
@@ -38,7 +40,8 @@ def test_what_optax_returns_and_minimizes_is_counted():
     wrappers = {"inner", "transforms", "fast_optimizer", "optimizer", "base_optimizer", "tx"}
     for module in (optax, optax.contrib):
         for name, f in vars(module).items():
-            made = inspect.isfunction(f) and "GradientTransformation" in str(inspect.signature(f).return_annotation)
+            function = inspect.isfunction(f) or isinstance(f, functools.partial)
+            made = function and "GradientTransformation" in str(inspect.signature(f).return_annotation)
             if not made or name.startswith(("_", "scale_by_")) or wrappers & inspect.signature(f).parameters.keys():
                 continue
             assert name in THEIRS or name in pieces, f"{name}: new in optax; is it an optimizer?"

@@ -60,10 +60,10 @@ NOT_NAMED = {
 def optimizers(module: ModuleType) -> dict[str, Callable[..., Any]]:
     """What takes a learning rate in ``optax`` or ``optax.contrib``, by name; not the pieces, ``scale_by_…``."""
     rates = {"learning_rate", "max_learning_rate"}
-    functions = {
-        k: f for k, f in vars(module).items() if inspect.isfunction(f) and not k.startswith(("_", "scale_by_"))
-    }
-    return {k: f for k, f in sorted(functions.items()) if rates & inspect.signature(f).parameters.keys()}
+    # Some, such as nadam, are made of others.
+    made = {k: f for k, f in vars(module).items() if inspect.isfunction(f) or isinstance(f, functools.partial)}
+    whole = {k: f for k, f in sorted(made.items()) if not k.startswith(("_", "scale_by_"))}
+    return {k: f for k, f in whole.items() if rates & inspect.signature(f).parameters.keys()}
 
 
 def _own_buffers(transformation: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
