@@ -258,3 +258,17 @@ def test_a_terminal_of_few_characters_gets_others_replaced():
         [*command, "--json"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
     )
     assert len(json.loads(found.stdout.decode("ascii"))) == 2
+
+
+def test_a_missing_extra_is_said_in_one_line(monkeypatch, capsys):
+    def missing(*arguments):
+        raise ImportError("fastapi is not installed: pip install 'attractor[web]'")
+
+    monkeypatch.setattr(importlib.import_module("attractor.cli.common"), "app", missing)
+    assert failing(monkeypatch, capsys, "serve") == (
+        2, "attractor: fastapi is not installed: pip install 'attractor[web]'\n"
+    )  # fmt: skip
+    monkeypatch.setenv("ATTRACTOR_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["attractor", "serve"])
+    with pytest.raises(ImportError):
+        main()

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from attractor.extras import MissingExtra
 from attractor.names import unknown
 from attractor.papers import ROOMS
 
@@ -37,8 +38,13 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
+            raise
+        err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except ImportError as error:
+        if "pip install 'attractor[" not in str(error) or os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
         err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
