@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attractor.papers import check
     from attractor.probe import Probe
     from attractor.problem import Federated, FixedPoint, Game, Minimization, Problem
-    from attractor.registry import Choice, LogUniform, Uniform
+    from attractor.registry import Choice, LogUniform, Uniform, scheduled
     from attractor.results import Comparison
     from attractor.trace import Trace
 
@@ -32,7 +32,7 @@ _WHERE = {
     "attractor.decision": ("Decision",),
     "attractor.diagnosis": ("Monitor", "diagnose", "diagnose_run"),
     "attractor.problem": ("Federated", "FixedPoint", "Game", "Minimization", "Problem"),
-    "attractor.registry": ("Choice", "LogUniform", "Uniform"),
+    "attractor.registry": ("Choice", "LogUniform", "Uniform", "scheduled"),
     "attractor.results": ("Comparison",),
     "attractor.engine": ("run",),
     "attractor.trace": ("Trace",),
@@ -47,7 +47,7 @@ _PACKAGES = (
 __all__ = [
     "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
     "LogUniform", "Loop", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
-    "check", "compare", "diagnose", "diagnose_run", "run",
+    "check", "compare", "diagnose", "diagnose_run", "run", "scheduled",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

@@ -195,7 +195,7 @@ class _Programs:
 
     def measure(self, name: str) -> Entry:
         """Tune one method, and run its winner on fresh seeds."""
-        make, how = self.found[name].factory, self.how
+        make, how = registry.with_horizon(self.found[name].factory, self._run["steps"]), self.how
         tuning_folder, winner_folder = (self.folder and self.folder / file_name(name) / p for p in ("tuning", "winner"))
         configs = registry.sample(self.found[name].space, how.budget)
         tuning = run(
