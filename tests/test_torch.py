@@ -85,7 +85,7 @@ def test_adam_is_torchs_adam():
 @pytest.mark.parametrize("small", [0, 100, 1_000_000])
 def test_however_tensors_are_passed_the_step_is_the_same(monkeypatch, small):
     """None end to end, some (of 12 names, whose order is not that of their numbers), all; and two dtypes."""
-    monkeypatch.setattr("attractor.torch.SMALL", small)
+    monkeypatch.setattr("attractor.torch.together.SMALL", small)
     generator = torch.Generator().manual_seed(0)
     shapes = [(), (1,), (3, 4), (40, 5), (7,), (2, 3, 2), (101,), (100,), (11, 11), (5,), (6, 2), (4,)]
     starts = [torch.randn(s, generator=generator) for s in shapes]
@@ -108,7 +108,7 @@ def test_however_tensors_are_passed_the_step_is_the_same(monkeypatch, small):
 def test_a_saved_state_continues_bit_for_bit(transformation, monkeypatch):
     # The tests' faster code generator (conftest.py) rounds by where arrays lie; the one that users have does not.
     exact = partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
-    monkeypatch.setattr("attractor.torch.jax.jit", exact)
+    monkeypatch.setattr("attractor.torch.program.jax.jit", exact)
     straight, first, second = network(), network(), network()
     train(straight, Optimizer(straight.parameters(), transformation))
     before = Optimizer(first.parameters(), transformation)
@@ -220,6 +220,10 @@ def test_non_contiguous_and_bfloat16_parameters():
 def test_errors_say_what_is_wrong():
     w = torch.nn.Parameter(torch.ones(2))
     with pytest.raises(TypeError, match="transformation: expected"):
+        Optimizer([w], "adam")
+    with pytest.raises(TypeError, match="transformation: expected"):
+        Optimizer([w], lambda: "adam")
+    with pytest.raises(ValueError, match="learning_rate: adam needs it"):
         Optimizer([w], optax.adam)
     with pytest.raises(ValueError, match="float64"):
         Optimizer([torch.nn.Parameter(torch.ones(2, dtype=torch.float64))], optax.sgd(0.1))
@@ -240,7 +244,7 @@ def test_eval_moves_to_the_averaged_point_and_train_back_to_the_bit():
     train(model, optimizer, BATCHES[:20])
     there = [p.detach().clone() for p in model.parameters()]
     places = [p.data_ptr() for p in model.parameters()]
-    (state,) = (packed.state for packed in optimizer._packed)
+    (state,) = (packed.state for packed in optimizer._programs)
     b1, z = float(state[1].b1), state[1].z
     optimizer.eval()
     optimizer.eval()
