@@ -21,8 +21,11 @@ from typing import Any
 # JAX takes three quarters of a GPU's memory when it starts; here it shares the GPU with PyTorch.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-from attractor.torch.adapter import Optimizer
-from attractor.torch.named import optimizer
+from attractor.extras import needs
+
+with needs("torch"):
+    from attractor.torch.adapter import Optimizer
+    from attractor.torch.named import optimizer
 
 _DIAGNOSIS = {"Monitor": "attractor.diagnosis.torch", "diagnose": "attractor.diagnosis.torch_state"}
 
