@@ -187,6 +187,20 @@ def test_parameters_without_a_gradient_stay():
     assert w[0] < 1
 
 
+def test_a_gradient_that_is_absent_once_is_zero_then():
+    w, v = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = Optimizer([w, v], optax.adam(0.1))
+    x, transformation = jnp.ones(2), optax.adam(0.1)
+    state = transformation.init(x)
+    for gradient in (1.0, None, 2.0):
+        w.grad = torch.ones(2)
+        v.grad = None if gradient is None else torch.full((2,), gradient)
+        optimizer.step()
+        updates, state = transformation.update(jnp.full(2, gradient or 0.0), state)
+        x = x if gradient is None else x + updates
+    np.testing.assert_allclose(v.detach().numpy(), x, atol=1e-6)
+
+
 def test_a_closure_gives_the_loss_and_its_value():
     w = torch.nn.Parameter(torch.full((3,), 2.0))
     optimizer = Optimizer([w], optax.contrib.momo(1.0))  # asks for the value

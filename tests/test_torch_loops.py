@@ -357,6 +357,13 @@ def swapped():
     return optax.stateless(lambda g, _: {**g, "0": g["4"], "4": g["0"]})
 
 
+def late():
+    """The last step's gradients, each of two leaves of one shape by the other's."""
+    return optax.GradientTransformation(
+        lambda p: jax.tree.map(jnp.zeros_like, p), lambda g, last, p=None: (last, {**g, "0": g["4"], "4": g["0"]})
+    )
+
+
 def scaled_by_its_norm():
     return optax.stateless(lambda g, _: jax.tree.map(lambda u: u / (1 + jnp.linalg.norm(u.ravel())), g))
 
@@ -367,6 +374,7 @@ def scaled_by_its_norm():
         optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.1, weight_decay=0.3)),
         optax.adamw(0.1, weight_decay=0.3, mask=lambda p: {k: v.ndim > 1 for k, v in p.items()}),
         optax.chain(swapped(), optax.sgd(0.1, momentum=0.9)),
+        optax.chain(late(), optax.sgd(0.1)),
         optax.chain(scaled_by_its_norm(), optax.adam(0.1)),
         optax.lamb(0.1, weight_decay=0.1),
         optax.MultiSteps(optax.adam(0.1), 2),
@@ -375,7 +383,19 @@ def scaled_by_its_norm():
         optax.chain(optax.zero_nans(), optax.sgd(lambda count: 0.1 / (1 + count))),
         optax.adafactor(0.1, min_dim_size_to_factor=3),
     ],
-    ids=["clip", "mask", "swapped", "norm", "lamb", "multisteps", "partition", "frozen", "schedule", "adafactor"],
+    ids=[
+        "clip",
+        "mask",
+        "swapped",
+        "late",
+        "norm",
+        "lamb",
+        "multisteps",
+        "partition",
+        "frozen",
+        "schedule",
+        "adafactor",
+    ],
 )
 @pytest.mark.parametrize("longest", [30, 1_000])
 def test_what_lies_end_to_end_moves_as_in_the_tree(transformation, longest, monkeypatch):
