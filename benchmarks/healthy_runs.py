@@ -4,8 +4,8 @@
     python benchmarks/healthy_runs.py judge               # the twelve that they may not
     python benchmarks/healthy_runs.py develop --learning  # what each gains, without a monitor
 
-They were written before the rules were changed, each to learn by settings that a practitioner would choose: warm-ups and
-decaying rates, dropout, rare classes, few examples a step, targets with noise, plateaus that end. A run counts as
+They were written before the rules were changed, each to learn by settings that a practitioner would choose: warm-ups
+and decaying rates, dropout, rare classes, few examples a step, targets with noise, plateaus that end. A run counts as
 healthy if it reaches what its `Healthy.target` says, which is checked before any rule looks at it.
 """
 
@@ -36,8 +36,8 @@ TEXT = (
     "with certain unalienable Rights, that among these are Life, Liberty and the pursuit of Happiness. That to secure "
     "these rights, Governments are instituted among Men, deriving their just powers from the consent of the governed, "
     "That whenever any Form of Government becomes destructive of these ends, it is the Right of the People to alter or "
-    "to abolish it, and to institute new Government, laying its foundation on such principles and organizing its powers "
-    "in such form, as to them shall seem most likely to effect their Safety and Happiness. "
+    "to abolish it, and to institute new Government, laying its foundation on such principles and organizing its "
+    "powers in such form, as to them shall seem most likely to effect their Safety and Happiness. "
 ) * 3
 
 
