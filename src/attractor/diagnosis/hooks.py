@@ -1,6 +1,8 @@
 """Looks into a PyTorch model's forward pass: what its nonlinearities put out, and where a number stops being finite."""
 
 import contextlib
+import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,7 +84,7 @@ class Look:
             started = self._clock()
             layer = self._layer(name, output, "Norm" in type(module).__name__)
             if self._ranks and _is_linear(module):
-                layer.rank = effective_rank(output)
+                layer.rank = effective_rank(output, _inputs(module))
             if isinstance(module, _RECURRENT):
                 self._judge(name, output, _BOUNDED["tanh"])
             self.seconds += self._clock() - started
@@ -163,6 +165,39 @@ def _is_linear(module: nn.Module) -> bool:
     return getattr(getattr(module, "weight", None), "ndim", 0) >= 2 and not isinstance(module, nn.Embedding)
 
 
+def _inputs(module: nn.Module) -> int:
+    """How many numbers each output of a linear map is made of: more dimensions it cannot fill."""
+    shape = module.weight.shape  # pyright: ignore[reportAttributeAccessIssue]
+    return math.prod(shape[:1] + shape[2:] if "Transpose" in type(module).__name__ else shape[1:])
+
+
+_PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
+_OF_LOGITS = ("LogSoftmaxBackward0", "BinaryCrossEntropyWithLogitsBackward0", "LogSigmoidBackward0")
+_VIEWS = ("View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "Permute", "Alias",
+          "ToCopy", "T", "Clone", "Neg")  # fmt: skip
+NODES = 200  # of a loss's graph that are walked through
+
+
+def probabilities_as_logits(loss: Tensor) -> str:
+    """A softmax or sigmoid that is fed to a cross-entropy which applies its own, in words; empty where none is.
+
+    It is read off the graph of the loss, which stays after ``backward``, near its end.
+    """
+    nodes, seen = [loss.grad_fn], 0
+    while nodes and seen < NODES:
+        node, seen = nodes.pop(0), seen + 1
+        if node is None:
+            continue
+        nodes += [n for n, _ in node.next_functions]
+        if node.name() in _OF_LOGITS:
+            before = node.next_functions[0][0]
+            while before is not None and re.sub(r"Backward\d*$", "", before.name()) in _VIEWS:
+                before = before.next_functions[0][0]
+            if before is not None and before.name() in _PROBABILITIES:
+                return f"a {_PROBABILITIES[before.name()]} before {node.name().removesuffix('Backward0')}"
+    return ""
+
+
 def as_rows(x: Tensor) -> Tensor:
     """Values by unit, ``(rows, units)``: channels of images are units, else the last axis is."""
     x = x.detach()
@@ -199,12 +234,17 @@ def rms(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def effective_rank(x: Tensor) -> float:
-    """The effective rank of a layer's centered outputs over the largest possible one, on at most `ROWS` rows."""
+def effective_rank(x: Tensor, most: int | None = None) -> float:
+    """The effective rank of a layer's centered outputs over the largest possible one, on at most `ROWS` rows.
+
+    Arguments:
+        x: The outputs.
+        most: Dimensions that they can fill besides; default: all.
+    """
     rows = as_rows(x).float()
     rows = rows[:: max(len(rows) // ROWS, 1)][:ROWS]
     rows = rows / rows.abs().max().clamp(min=1e-30)
-    possible = min(len(rows) - 1, rows.shape[1])
+    possible = min(len(rows) - 1, rows.shape[1], rows.shape[1] if most is None else most)
     if possible < 4 or not bool(torch.isfinite(rows).all()):
         return NAN
     centered = (rows - rows.mean(0)).double()  # for the squares of singular values, which are quicker to have

@@ -31,7 +31,16 @@ from torch import Tensor, nn
 from attractor.checks import in_range
 from attractor.diagnosis.explain import explain
 from attractor.diagnosis.findings import Diagnosis
-from attractor.diagnosis.hooks import Look, first_tensor, lengths, numbers, origin, rms, tensors
+from attractor.diagnosis.hooks import (
+    Look,
+    first_tensor,
+    lengths,
+    numbers,
+    origin,
+    probabilities_as_logits,
+    rms,
+    tensors,
+)
 from attractor.diagnosis.recorder import Recorder
 from attractor.diagnosis.rules import judge
 from attractor.diagnosis.signs import Layer, Signs, median
@@ -99,9 +108,17 @@ class Monitor:
         self._away = False  # whether steps pass unseen
         self._size_cost = 0.0  # seconds of the inputs' size
         self._usual = math.nan  # loss of late
+        self._twice = ""
+        self._classes = 0
+        self._stepped = False  # since the last forward pass, the optimizer did
+        self._cleared: list[bool] = []  # of this step, whether gradients were none or zero before they came
+        self._kept: list[float] = []  # of looks, whether they never were
+        self._watched: Any = None  # the handle of what finds that out
         self._modules: dict[str, list[Tensor]] = {}  # parameters by module, at the look
         self._inputs: tuple[tuple, dict[str, Any]] = (), {}
         self._gradients: tuple[int, list[Tensor], float] | None = None  # of the last look and their square: the noise
+        embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)]
+        self._tables = {id(p) for m in embeddings for p in m.parameters()}
         self._before: dict[Tensor, Tensor] = {}  # the parameters, before the step of a look
         self._pairs: list[float] = []
         self._spread = self._widest = self._level = math.nan
@@ -130,7 +147,7 @@ class Monitor:
             self._step += 1
             self._over(0.0)
             return
-        started = self._recorder.clock()
+        started, seen = self._recorder.clock(), loss if isinstance(loss, Tensor) else None
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(f"loss: expected a single number, got shape {tuple(loss.shape)}; take its mean first")
@@ -138,6 +155,8 @@ class Monitor:
             loss = loss.item() if at_once else loss.detach().clone()
         if not isinstance(loss, Tensor) and not self._away:
             self._watch(loss)
+        if self._looked and seen is not None and not self._twice:
+            self._twice = probabilities_as_logits(seen)
         self._recorder.add(self._step, loss=loss)
         if validation_loss is not None:
             self._recorder.add(self._step, **{"validation loss": float(validation_loss)})
@@ -183,6 +202,10 @@ class Monitor:
         size = median(self._batches)
         numbers = {"batch size": size, "input level": self._level}
         numbers |= {"input spread": self._spread, "widest feature": self._widest}
+        if self._classes:
+            numbers["classes"] = self._classes
+        if self._kept:
+            numbers["kept gradients"] = float(np.mean(self._kept))
         if self._pairs:
             # Of the gradient's square, what two batches have in common; the first half of a run, for at its end there
             # is noise alone.
@@ -193,7 +216,7 @@ class Monitor:
         modules = dict(self._model.named_modules())
         layers = {name: self._layers[name].layer(modules.get(name), trained) for name in ordered}
         notes = [] if self._step else ["no step was counted: call the monitor with the loss, once a step"]
-        return Signs("run", steps, curves, layers, numbers, self._origin, self._operation, notes=notes)
+        return Signs("run", steps, curves, layers, numbers, self._origin, self._operation, self._twice, notes=notes)
 
     def explain(self, step: int | None = None) -> str:
         """In words, what came before the loss of a step.
@@ -210,6 +233,7 @@ class Monitor:
         """Take the hooks off the model and the optimizer."""
         for handle in (*self._optimizer_hooks, *self._model_hooks):
             handle.remove()
+        self._unwatch()
 
     def __enter__(self) -> "Monitor":
         return self
@@ -235,6 +259,7 @@ class Monitor:
             self._own += self._recorder.clock() - started
             return
         self._looked = True
+        self._await_gradients()
         if self.looks % RANKS == 0:
             self._modules = self._by_module()
         self._see_inputs(args, kwargs)
@@ -262,9 +287,35 @@ class Monitor:
             self._own += self._recorder.clock() - started
             return
         look.finished(found)
+        if found is not None and found.ndim > 1:
+            self._classes = found.shape[1]
         for name, layer in look.layers.items():
             self._layers.setdefault(name, _History()).saw(layer, look.asleep.get(name))
         self._took(started - look.seconds)
+
+    def _await_gradients(self) -> None:
+        """Watch whether the last parameter's gradient is cleared between two steps of the optimizer.
+
+        In the usual order it is cleared before or after the forward pass; a part of an accumulated step, and a gradient
+        that another optimizer's loss left behind, are not mistaken for a gradient that stays: it has to be there
+        whenever one comes.
+        """
+        own = [p for p in self._model.parameters() if p.requires_grad and id(p) in _trained(self._optimizer)]
+        self._unwatch()
+        if self._stepped and own:
+            last = own[-1]
+
+            def coming(_: Tensor) -> None:
+                self._cleared.append(last.grad is None or not bool(last.grad.any()))
+
+            self._watched = last.register_hook(coming)
+        self._stepped = False
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._watched.remove()
+            self._kept += [float(not any(self._cleared))] if self._cleared else []
+        self._watched, self._cleared = None, []
 
     def _room(self) -> bool:
         return self._every is not None or self._credit >= 0
@@ -308,21 +359,25 @@ class Monitor:
     @torch.no_grad()
     def _before_step(self) -> None:
         started = self._recorder.clock()
+        self._unwatch()
         given = ((p, p.grad) for p in self._model.parameters() if p.grad is not None)
         grads: dict[Tensor, Tensor] = {p: g.to_dense() if g.is_sparse else g for p, g in given}
         own, last, self._gradients = list(grads.values()), self._gradients, None
         pairs = last[1] if last is not None and last[0] == self._step - 1 and len(own) == len(last[1]) else []
-        common = [torch.sum(a * b, dtype=torch.float32) for a, b in zip(own, pairs, strict=False)]
+        # A row of a table that a batch does not touch says nothing of noise.
+        dense = [i for i, p in enumerate(grads) if id(p) not in self._tables] if pairs else []
+        common = [torch.sum(own[i] * pairs[i], dtype=torch.float32) for i in dense]
         read = numbers([*lengths(own), *common])
         squares = dict(zip(grads, (x**2 for x in read[: len(own)]), strict=True))
         square = sum(squares.values())
-        if last is not None and pairs:
-            both = (square + last[2]) / 2
+        noisy = sum(x**2 for p, x in zip(grads, read, strict=False) if id(p) not in self._tables)
+        if last is not None and dense:
+            both = (noisy + last[2]) / 2
             if both > 0 and math.isfinite(both):
                 self._pairs.append(sum(read[len(own) :]) / both)
         if self._looked:
             self._before = {p: p.detach().clone() for p in self._model.parameters()}
-            self._gradients = self._step, [g.detach().clone() for g in own], square
+            self._gradients = self._step, [g.detach().clone() for g in own], noisy
             for name, mine in self._modules.items():
                 arrived = sum(squares.get(p, 0.0) for p in mine)
                 self._layers.setdefault(name, _History()).gradient(arrived, sum(p.numel() for p in mine))
@@ -330,6 +385,7 @@ class Monitor:
         self._took(started)
 
     def _after_step(self, *_: Any) -> None:
+        self._stepped = True
         if self._before:
             self._see_update()
 

@@ -18,7 +18,9 @@ def _spike(signs: Signs) -> Seen | None:
     ratios = sizes / usual if usual > 0 else np.full(len(loss), NAN)
     oddness = np.maximum(ratios, 1 / np.maximum(ratios, 1e-12))
     odd = oddness > THRESHOLDS["odd batch"]
-    found = [s for s in spikes(loss) if s.returns or odd[s.at]]
+    # Where the loss has become small, one example that is still wrong is a spike of no weight.
+    least = THRESHOLDS["spike level"] * median(loss[:5][np.isfinite(loss[:5])])
+    found = [s for s in spikes(loss) if odd[s.at] or (s.returns and not loss[s.at] < least)]
     if not found and np.isfinite(oddness).any() and np.nanmax(oddness) > 10 * THRESHOLDS["odd batch"]:
         at = int(np.nanargmax(oddness))  # a normalization may hide it from the loss
         sentence = f"The batch of step {int(steps[at])} is odd: inputs of {ratios[at]:.3g} times the usual size."

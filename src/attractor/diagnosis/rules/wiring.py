@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, named, rule, trained
+from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, named, percent, rule, trained
 from attractor.diagnosis.signs import NAN, Signs
 
 # Operations that have no finite value at some finite numbers; sums and products merely overflow.
@@ -65,6 +65,80 @@ def _disconnected(signs: Signs) -> Seen | None:
     if any(d >= 0.999 for d in behind if not math.isnan(d)):
         return None
     return Seen(10.0, 1.0, f"No gradient arrives at {named(cut)} of {len(own)} layers.", cut[-1])
+
+
+@rule(
+    "probabilities taken for logits",
+    explains=("plateau", "step too small", "vanishing gradients", "saturated units", "targets unrelated to inputs",
+              "noisy gradients", "needlessly large batch", "rank collapse"),
+    remedy="take the softmax or sigmoid out of the model: the loss applies its own; probabilities are for predictions",
+)  # fmt: skip
+def _twice(signs: Signs) -> Seen | None:
+    _, loss = signs.curve("loss")
+    finite = loss[np.isfinite(loss)]
+    if not len(finite):
+        return None
+    end, start = float(np.median(finite[-max(len(finite) // 10, 1) :])), float(finite[0])
+    if signs.twice:
+        classes = signs.number("classes")
+        pair = "sigmoid" in signs.twice
+        floor = math.log1p(math.exp(-1)) if pair else _floor(classes)
+        least = "" if math.isnan(floor) else f" The loss cannot fall below {floor:.3g}; it is at {end:.3g}."
+        return Seen(10.0, 1.0, f"A loss that takes logits is given probabilities: {signs.twice}.{least}", "loss")
+    # A curve alone: from the logarithm of a number of classes to what this mistake leaves, and no further.
+    if signs.kind == "state" or len(finite) < 40:
+        return None
+    for classes in range(3, 101):
+        if abs(start - math.log(classes)) < 0.02 and -0.01 < end - _floor(classes) < 0.03 * start:
+            sentence = (
+                f"The loss goes from log {classes} to {end:.3g}, below which it would not fall ({_floor(classes):.3g}"
+            )
+            return Seen(1.1, 1.0, f"{sentence}) if the softmax of {classes} classes were taken for logits.", "loss")
+    return None
+
+
+def _floor(classes: float) -> float:
+    """The least cross-entropy of logits between 0 and 1."""
+    return math.log(math.e + classes - 1) - 1
+
+
+@rule(
+    "gradients never cleared",
+    explains=("step too large", "exploding gradients", "spike", "plateau", "growing weights", "edge of stability",
+              "noisy gradients", "needlessly large batch", "dead units", "saturated units", "overfitting",
+              "rank collapse", "targets unrelated to inputs"),
+    remedy="optimizer.zero_grad() before every backward pass, inside the loop over batches; in JAX, start from zeros "
+    "where gradients are summed",
+)  # fmt: skip
+def _kept(signs: Signs) -> Seen | None:
+    steps, norms = signs.curve("gradient norm")
+    share = signs.number("kept gradients")
+    if share > 0:
+        grown = f" Their norm went from {norms[0]:.3g} to {np.max(norms):.3g}." if len(norms) else ""
+        sentence = (
+            f"In {percent(share)} of the steps looked at, gradients were added to those of the step before.{grown}"
+        )
+        limit = THRESHOLDS["kept"]
+        return Seen(share / max(1 - share, 1e-3), limit / (1 - limit), sentence, "gradients")
+    # Curves alone: a sum of n gradients is between the root of n and n times as long as one of them.
+    if (
+        not math.isnan(share)
+        or signs.kind == "state"
+        or len(norms) < 5
+        or not norms[0] > 0
+        or not np.isfinite(norms).all()
+    ):
+        return None
+    n, ratio = steps - steps[0] + 1, norms / norms[0]
+    top = int(np.argmax(ratio)) + 1
+    if top < 5 or ratio[top - 1] < THRESHOLDS["grown"] or not (steps[0] <= 1 and n[1] < 8):
+        return None
+    if ((ratio[:top] < 0.7 * np.sqrt(n[:top])) | (ratio[:top] > 1.3 * n[:top])).any():
+        return None
+    sentence = (
+        f"Over {n[top - 1]:.0f} steps the gradient's norm grows to {ratio[top - 1]:.3g} times the first, as a sum does."
+    )
+    return Seen(1.2, 1.0, sentence, "gradients")
 
 
 @rule(
