@@ -30,7 +30,7 @@ THRESHOLDS = {
     "noise": 10.0,  # * noise scale over batch size
     "waste": 30.0,  # batch size over noise scale
     "spike": 4.0,  # * loss over the median of the steps before
-    "spike level": 0.1,  # * loss over that of the first steps, for a spike to count
+    "spike level": 0.25,  # * loss over that of the first steps, for a spike to count
     "kept": 0.5,  # steps whose gradients were added to those of the step before
     "grown": 5.0,  # gradient norm over that of the first step, growing with the number of steps
     "odd batch": 3.0,  # size of a batch's inputs over the usual one
