@@ -82,7 +82,7 @@ def keeps_its_bound(share=1.0):
 
 
 @cached
-def _gradients(problem, make, target, rates, samples, batch, n, periods, steps, tuning=2, lanes=16):
+def _gradients(problem, make, target, rates, samples, batch, n, periods, steps, lanes=16):
     """Component gradients until the loss is at the target, one number a seed; rate and period tuned on other seeds."""
     configs = [{"learning_rate": rate, **period} for period in periods for rate in rates]
 
@@ -94,7 +94,7 @@ def _gradients(problem, make, target, rates, samples, batch, n, periods, steps, 
             (1 + ("period" in configs[0])) * batch * first + samples * np.stack(full), nan=np.inf, posinf=np.inf
         )
 
-    best = configs[np.minimum(cost(configs, seeds(tuning, stream=1)), 1e9).mean(1).argmin()]
+    best = configs[np.minimum(cost(configs, seeds(2, stream=1)), 1e9).mean(1).argmin()]
     return cost([best], seeds(n))[0], ", ".join(f"{name} {value:.2g}" for name, value in best.items())
 
 
@@ -126,7 +126,7 @@ def beats_svrg(share=1.0, *, scale):
     return _against(share, imitated_neuron(seed=seed()), _gamma(), scale, **how, **NEURON)
 
 
-LINEAR = {"target": 1e-4, "n": 4, "periods": ({},), "steps": 1_500, "tuning": 1, "lanes": 8, **SYSTEM}
+LINEAR = {"target": 1e-4, "n": 4, "periods": ({},), "steps": 1_500, "lanes": 8, **SYSTEM}
 
 
 @eqx.filter_jit
@@ -152,7 +152,8 @@ def _systems(scale):
 
 
 def _typical(needed):
-    return float(np.exp(np.log(needed).mean()))
+    """The geometric mean; a run that never reaches the target counts as ten times the longest."""
+    return float(np.exp(np.log(np.minimum(needed, 10 * LINEAR["steps"] * LINEAR["batch"])).mean()))
 
 
 @claim("linear systems of order 4: accelerated batches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
