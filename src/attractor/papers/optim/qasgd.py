@@ -157,7 +157,8 @@ def _typical(needed):
 
 
 @claim("linear systems of order 4: accelerated batches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
-       source="ours", broken=WEIGHTS)  # fmt: skip
+       source="ours", broken=WEIGHTS,
+       reason="0.13 to 0.27 on five systems; on the sixth most runs at the tuned rate do not come to 1e-4")  # fmt: skip
 def learns_a_linear_system(share=1.0, *, scale):
     """On several systems, both methods tuned on each, as a replication draws another system and tunes anew."""
     tried = _systems(scale)[: None if share else 3]  # few are enough for a damaged one

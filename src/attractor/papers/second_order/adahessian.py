@@ -119,6 +119,7 @@ UNSMOOTHED = {"no smoothing of the curvature, retuned": {"smoothing": 0.0}}
 @claim(
     "digits network, rate and b1 of both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
     source="paper", broken=UNSMOOTHED,
+    reason="over 6 splits, each tuned anew, no difference: one tuning's gain of half a point was that tuning's",
 )  # fmt: skip
 def is_more_accurate_than_adam(smoothing=0.999, *, scale):
     """On several splits of the data, both tuned anew on each."""
@@ -132,6 +133,7 @@ def is_more_accurate_than_adam(smoothing=0.999, *, scale):
 @claim(
     "digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
     source="ours", broken=UNSMOOTHED,
+    reason="on some splits the best rate is so large that 4 times as much no longer trains, on others it costs nothing",
 )  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, *others = _finals(adahessian, smoothing, FACTORS, scale)[..., -1].T
