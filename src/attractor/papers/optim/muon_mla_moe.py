@@ -150,6 +150,7 @@ def _steps_to_the_loss_of(other, coefficients, scale, at_most):
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.75 of its steps",
     source="ours", broken=NOT_ORTHOGONAL | SIGN,
+    reason="once runs are drawn with the choice of rates in it, 10 do not decide; 20 gave 0.80 [0.60, 0.90]",
 )  # fmt: skip
 def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(ADAMW, coefficients, scale, 0.75)
@@ -158,7 +159,7 @@ def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
     source="paper", broken=NOT_ORTHOGONAL,
-    reason="0.61 of the steps, between 0.53 and 0.69",
+    reason="0.73 of the steps, at least 0.53",
 )  # fmt: skip
 def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(ADAMW, coefficients, scale, 0.52)
@@ -167,6 +168,7 @@ def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
 @claim(
     "the same momentum at Muon's size but not orthogonalized, tuned alike: Muon needs at most 0.9 of its steps",
     source="ours", broken=SIGN,
+    reason="10 runs with the choice of rates in them do not decide; 20 gave 0.80 [0.60, 0.90]",
 )  # fmt: skip
 def gains_by_orthogonality(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(PLAIN, coefficients, scale, 0.9)
@@ -191,7 +193,7 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
 @claim(
     "latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
     source="paper", broken={"losses in place of perplexities": {"perplexity": np.asarray}},
-    reason="0.98: a cache of a third costs half of what Muon gains, and experts do not bring it back at this size",
+    reason="1.02: a cache of a third costs more than Muon gains, and experts do not bring it back at this size",
 )  # fmt: skip
 def gains_with_latents_and_experts(perplexity=np.exp, *, scale):
     n = words.sizes(scale, n=(8, 32))["n"]

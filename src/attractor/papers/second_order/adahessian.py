@@ -133,7 +133,7 @@ def is_more_accurate_than_adam(smoothing=0.999, *, scale):
 @claim(
     "digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
     source="ours", broken=UNSMOOTHED,
-    reason="on some splits the best rate is so large that 4 times as much no longer trains, on others it costs nothing",
+    reason="4 times the rate costs 0.28 on average, with a deviation of 0.33 between splits; a quarter costs 0.015",
 )  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, *others = _finals(adahessian, smoothing, FACTORS, scale)[..., -1].T
