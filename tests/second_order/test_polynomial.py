@@ -92,6 +92,7 @@ def test_directions_without_curvature_are_left_alone():
 
 def test_a_slope_without_curvature_is_left_alone():
     """Curvature that is rounding (it differs between instances) divides no slope: a step there has no end."""
+
     def loss(x, directions):
         return (directions[0] @ x) ** 2 / 2 + directions[1] @ x
 
