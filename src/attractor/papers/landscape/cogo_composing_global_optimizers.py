@@ -28,10 +28,8 @@ def _paired(z, y):
     return tasks.FourierNodes(*(a * b for a, b in zip(z, y, strict=True)))
 
 
-@claim(
-    "random nets of 5 nodes, d = 11: 40 monomial potentials add under + and multiply under *, within 1e-10",
-    source="ours", broken={"node by node": {"times": _paired}},
-)  # fmt: skip
+@claim("random nets of 5 nodes, d = 11: 40 monomial potentials add under + and multiply under *, within 1e-10",
+       source="ours", broken={"node by node": {"times": _paired}})  # fmt: skip
 def potentials_are_homomorphisms(times=tasks.FourierNodes.__mul__):
     rng, apart = np.random.default_rng(seed()), {"+": 0.0, "*": 0.0}
     z, y = (tasks.fourier_nodes(_random(11, 5, rng)) for _ in range(2))
@@ -63,12 +61,10 @@ def _half(d, generator):
     return sum(nodes[1:], nodes[0])
 
 
-@claim(
-    "d = 3, 7, 9 and 23: six nodes for each of (d - 1) / 2 frequencies solve modular addition, loss at most 1e-20",
-    source="paper", deterministic=True,
-    broken={"generator of order 3 alone": {"net": lambda d: _half(d, tasks.ORDER_THREE)},
-            "generator of order 2 alone": {"net": lambda d: _half(d, tasks.ORDER_TWO)}},
-)  # fmt: skip
+@claim("d = 3, 7, 9 and 23: six nodes for each of (d - 1) / 2 frequencies solve modular addition, loss at most 1e-20",
+       source="paper", deterministic=True,
+       broken={"generator of order 3 alone": {"net": lambda d: _half(d, tasks.ORDER_THREE)},
+               "generator of order 2 alone": {"net": lambda d: _half(d, tasks.ORDER_TWO)}})  # fmt: skip
 def composed_networks_are_exact(net=tasks.composed_modular_addition):
     with jax.enable_x64(True):
         losses = {f"d = {d}": float(tasks.modular_addition_loss(net(d).weights())) for d in (3, 7, 9, 23)}
@@ -101,8 +97,7 @@ def _trained(scale):
 @claim(
     "d = 7, 32 nodes, Adam with weight decay, 16 runs: 90 % of frequencies have 4 or 6 nodes that factor within 0.05",
     source="scaled", broken={"no weight decay": {"decay": 1}, "nodes of b in another order": {"shuffle": True}},
-    reason="one in six of those with six nodes does not factor, and more steps do not change it",
-)  # fmt: skip
+    reason="one in six of those with six nodes does not factor, and more steps do not change it")  # fmt: skip
 def trained_networks_are_constructions(decay=0, shuffle=False, *, scale):
     nets, losses = jax.tree.map(np.asarray, _trained(scale))
     rng, shares, orders = np.random.default_rng(seed(1)), [], []

@@ -88,8 +88,7 @@ def _softmax_regression(k=5, dim=50, n=1_000, noise=0.1):
 
 @claim(
     "softmax regression on k = 5 Gaussians: by symmetry the gradient is all but inside the top k eigenvectors (95 %)",
-    source="ours", broken={"the next eigenvectors": {"first": 5}},
-)  # fmt: skip
+    source="ours", broken={"the next eigenvectors": {"first": 5}})  # fmt: skip
 def solvable_model_has_it(first=0):
     gradient, vectors = _softmax_regression()
     return Evidence(float(gradient_subspace_fraction(gradient, vectors[:, first : first + 5])), at_least=0.95)
@@ -112,9 +111,7 @@ def gradient_lies_in_the_top_subspace(space="top", *, scale):
 
 
 @claim("while the loss falls from 1/2 to 1/10 of its start, the top k Hessian eigenvectors hold 70 %, k = 3, 5 and 10",
-       source="ours", broken=BROKEN,
-    reason="they hold 8, 16 and 39 % then",
-)  # fmt: skip
+       source="ours", broken=BROKEN, reason="they hold 8, 16 and 39 % then")  # fmt: skip
 def holds_while_the_loss_falls(space="top", *, scale):
     return _held([3, 5, 10], slice(len(LEVELS)), space, scale)
 

@@ -30,8 +30,7 @@ def _family(n, degree=None):
 
 @claim(
     "rotation-invariant parities, n = 4 to 12 bits: correlations below 1e-12, and their number grows 1.6 times per bit",
-    source="scaled", deterministic=True, broken={"degree at most 2": {"degree": 2}},
-)  # fmt: skip
+    source="scaled", deterministic=True, broken={"degree at most 2": {"degree": 2}})  # fmt: skip
 def family_is_large_and_orthonormal(degree=None):
     families = {n: _family(n, degree) for n in (4, 6, 8, 10, 12)}
     off = max(np.abs(f @ f.T / 2**n - np.eye(len(f))).max() for n, f in families.items())
@@ -59,10 +58,8 @@ def _shares(n, degree, count):
     return np.array(found).T
 
 
-@claim(
-    "invariant networks, n = 4 to 12: the target's share of the gradient's square falls by a factor of 1.6 per bit",
-    source="scaled", broken={"degree at most 2": {"degree": 2}},
-)  # fmt: skip
+@claim("invariant networks, n = 4 to 12: the target's share of the gradient's square falls by a factor of 1.6 per bit",
+       source="scaled", broken={"degree at most 2": {"degree": 2}})  # fmt: skip
 def gradients_lose_sight_of_the_target(degree=None, *, scale):
     count = sizes(scale, networks=(8, 40))["networks"]
     (small, _), (large, bound) = (_shares(n, degree, count) for n in (4, 12))

@@ -29,11 +29,10 @@ def _unequal(d):
     return net._replace(c=2 * net.c)
 
 
-@claim(
-    "p = 5, 7, 11 and 23: cosines with matched phases have the margin sqrt(2/27) / (sqrt(p) (p - 1)), within 1e-9",
-    source="paper", deterministic=True,
-    broken={"the sum's phase has the wrong sign": {"net": _phases_off}, "layers of unequal norm": {"net": _unequal}},
-)  # fmt: skip
+@claim("p = 5, 7, 11 and 23: cosines with matched phases have the margin sqrt(2/27) / (sqrt(p) (p - 1)), within 1e-9",
+       source="paper", deterministic=True,
+       broken={"the sum's phase has the wrong sign": {"net": _phases_off},
+               "layers of unequal norm": {"net": _unequal}})  # fmt: skip
 def cosines_have_the_largest_margin(net=tasks.max_margin_modular_addition):
     with jax.enable_x64(True):
         margins = {p: float(tasks.normalized_margin(net(p))) for p in (5, 7, 11, 23)}
@@ -41,11 +40,9 @@ def cosines_have_the_largest_margin(net=tasks.max_margin_modular_addition):
     return Evidence.of_cases(ratios, within=(-1e-9, 1e-9))
 
 
-@claim(
-    "parity of k = 2, 3 and 4 of 6 bits: 2^(k-1) nodes have the margin k! sqrt(2 (k + 1)^-(k + 1)), within 1e-9",
-    source="paper", deterministic=True,
-    broken={"half of the sign patterns": {"keep": 2}, "equal norm of both layers": {"balance": True}},
-)  # fmt: skip
+@claim("parity of k = 2, 3 and 4 of 6 bits: 2^(k-1) nodes have the margin k! sqrt(2 (k + 1)^-(k + 1)), within 1e-9",
+       source="paper", deterministic=True,
+       broken={"half of the sign patterns": {"keep": 2}, "equal norm of both layers": {"balance": True}})  # fmt: skip
 def parity_has_the_largest_margin(keep=1, balance=False):
     ratios = {}
     for subset in ([1, 4], [0, 2, 5], [0, 1, 3, 4]):

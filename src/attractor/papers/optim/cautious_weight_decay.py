@@ -84,8 +84,7 @@ def _quadratic():
 
 @claim(
     "quadratic, minimizer not 0, decay 0.1, cosine schedule: momentum SGD and AdamW end with a gradient norm <= 1e-4",
-    source="ours", broken=OTHERS,
-)  # fmt: skip
+    source="ours", broken=OTHERS)  # fmt: skip
 def keeps_the_minimizer(decay=CAUTIOUS, *, scale):
     steps = 10_000 if scale == "quick" else 100_000
     ends = {name: _ends(name, decay, _quadratic, steps, 1)[2] for name in DIRECTIONS}
@@ -100,10 +99,8 @@ def _regression():
     return Minimization(lambda x: jnp.mean((rows @ x - targets) ** 2), lambda key: jax.random.normal(key, (60,)))
 
 
-@claim(
-    "overparametrized regression: loss at most 1e-6, at a solution at least 1 % smaller than without decay",
-    source="ours", broken=OTHERS,
-)  # fmt: skip
+@claim("overparametrized regression: loss at most 1e-6, at a solution at least 1 % smaller than without decay",
+       source="ours", broken=OTHERS)  # fmt: skip
 def finds_smaller_solutions(decay=CAUTIOUS, *, scale):
     ratios, given, steps = {}, {}, 3_000 if scale == "quick" else 30_000
     for name in DIRECTIONS:
@@ -134,21 +131,19 @@ def _tuned(name, decay, scale):
     return words.tune(_network(), made, budget=16, **_how(scale))
 
 
-@claim(
-    "digits network, AdamW's decay made cautious, both tuned, cosine decay: test loss not above ordinary decay's",
-    source="scaled", broken={"inverted mask": {"decay": INVERTED}},
-    reason="0.002 higher, by between 0.000 and 0.003: a tie in which each tuning settles on other settings",
-)  # fmt: skip
+@claim("digits network, AdamW's decay made cautious, both tuned, cosine decay: test loss not above ordinary decay's",
+       source="scaled",
+       reason="0.002 higher, by between 0.000 and 0.003: a tie in which each tuning settles on other settings",
+       broken={"inverted mask": {"decay": INVERTED}})  # fmt: skip
 def improves_adamw(decay=CAUTIOUS, *, scale):
     ours, baseline = _tuned("AdamW", decay, scale).final, _tuned("AdamW", ORDINARY, scale).final
     return Evidence(paired_difference(ours, baseline), at_most=0.0)
 
 
-@claim(
-    "digits network, AdamW and Lion as tuned with ordinary decay: made cautious, the test loss is not higher",
-    source="paper", broken={"inverted mask": {"decay": INVERTED}},
-    reason="at a decay chosen for ordinary decay, which regularizes here, decaying fewer weights regularizes less",
-)  # fmt: skip
+@claim("digits network, AdamW and Lion as tuned with ordinary decay: made cautious, the test loss is not higher",
+       source="paper",
+       reason="at a decay chosen for ordinary decay, which regularizes here, decaying fewer weights regularizes less",
+       broken={"inverted mask": {"decay": INVERTED}})  # fmt: skip
 def improves_without_tuning(decay=CAUTIOUS, *, scale):
     differences = {}
     for name in BASES:

@@ -144,21 +144,18 @@ def _tightness(case, n=None):
         return np.nan_to_num(error / np.maximum(np.abs(bounds), 1e-12), nan=np.inf).max(1)
 
 
-@claim(
-    "8 theorems, 14 cases: at steps 1 to 300 the error (noisy: mean + 2 standard errors) is at most the bound",
-    source="paper",
-    broken={"three times the largest step": {"factor": 3.0}, "a factor 2 lost in the bounds": {"share": 0.5}},
-)
+@claim("8 theorems, 14 cases: at steps 1 to 300 the error (noisy: mean + 2 standard errors) is at most the bound",
+       source="paper",
+       broken={"three times the largest step": {"factor": 3.0},
+               "a factor 2 lost in the bounds": {"share": 0.5}})  # fmt: skip
 def stays_below_the_bounds(factor=1.0, share=1.0, *, scale):
     n, at = sizes(scale, n=(40, 256))["n"], FACTORS.index(factor)
     ratios = {case: _tightness(case)[at] for case in EXACT} | {case: _tightness(case, n)[at] for case in NOISY}
     return Evidence.of_cases({case: r / share for case, r in ratios.items()}, at_most=1.0, note="error over bound")
 
 
-@claim(
-    "with four times the largest step, gradient and proximal descent exceed their bounds at least 100 times",
-    source="ours", broken={"the largest step": {"factor": 1.0}}, deterministic=True,
-)  # fmt: skip
+@claim("with four times the largest step, gradient and proximal descent exceed their bounds at least 100 times",
+       source="ours", broken={"the largest step": {"factor": 1.0}}, deterministic=True)  # fmt: skip
 def larger_steps_break_them(factor=4.0):
     ratios = {case: _tightness(case)[FACTORS.index(factor)] for case in ("least squares", "lasso")}
     return Evidence.of_cases(ratios, at_least=100.0, note="error over bound")

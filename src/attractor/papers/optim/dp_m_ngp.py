@@ -34,14 +34,10 @@ def _normalized_after(gradients):
     return g / jnp.maximum(1, jnp.linalg.norm(g))
 
 
-@claim(
-    "logistic loss, one of 569 patients replaced: the averaged normalized gradient moves by at most 2 / n",
-    source="paper",
-    broken={
-        "the mean is normalized": {"average": _normalized_after},
-        "norms up to 2": {"average": partial(normalized_mean, bound=2.0)},
-    },
-)
+@claim("logistic loss, one of 569 patients replaced: the averaged normalized gradient moves by at most 2 / n",
+       source="paper",
+       broken={"the mean is normalized": {"average": _normalized_after},
+               "norms up to 2": {"average": partial(normalized_mean, bound=2.0)}})  # fmt: skip
 def bounds_the_sensitivity(average=normalized_mean, *, scale):
     problem = logistic_regression()
     rows, labels = problem.full
@@ -91,10 +87,8 @@ def _cancer(damage, normalize, scale):
     return entry.final - problem.optimum, entry.trace.last("accuracy").values[0]
 
 
-@claim(
-    "breast cancer, epsilon 1, both tuned: excess risk at most 0.9 of that with noise for the Lipschitz constant",
-    source="ours", broken=EACH,
-)  # fmt: skip
+@claim("breast cancer, epsilon 1, both tuned: excess risk at most 0.9 of that with noise for the Lipschitz constant",
+       source="ours", broken=EACH)  # fmt: skip
 def lowers_the_excess_risk(damage=NONE, *, scale):
     (ours, _), (baseline, _) = _cancer(damage, True, scale), _cancer(NONE, False, scale)
     learns = {"the baseline learns": baseline.mean() < np.log(2) - logistic_regression().optimum}
@@ -102,10 +96,8 @@ def lowers_the_excess_risk(damage=NONE, *, scale):
     return Evidence(paired_ratio(ours, baseline), at_most=0.9, given=learns, note=note)
 
 
-@claim(
-    "breast cancer, epsilon 1, both tuned: more patients are classified rightly than with noise for that constant",
-    source="scaled", broken=EACH,
-)  # fmt: skip
+@claim("breast cancer, epsilon 1, both tuned: more patients are classified rightly than with noise for that constant",
+       source="scaled", broken=EACH)  # fmt: skip
 def raises_the_accuracy(damage=NONE, *, scale):
     (_, ours), (_, baseline) = _cancer(damage, True, scale), _cancer(NONE, False, scale)
     learns, note = {"the baseline learns": baseline.mean() > 0.63}, f"{ours.mean():.3f} against {baseline.mean():.3f}"
@@ -159,19 +151,16 @@ def _falls(hinge, damage, scale):
     return Evidence(log_slope(SIZES, excess), at_most=-0.8, note=note)
 
 
-@claim(
-    "logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="scaled", broken=IGNORES,
-)  # fmt: skip
+@claim("logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
+       source="scaled", broken=IGNORES)  # fmt: skip
 def falls_with_the_sample(damage=NONE, *, scale):
     return _falls(LOGISTIC, damage, scale)
 
 
-@claim(
-    "hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="scaled", broken=IGNORES,
-    reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
-)  # fmt: skip
+@claim("hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
+       source="scaled",
+       reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
+       broken=IGNORES)  # fmt: skip
 def falls_for_hoelder_losses(damage=NONE, *, scale):
     """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
     return _falls(HINGE, damage, scale)

@@ -108,26 +108,20 @@ def _falls(schedules, loss, scale, at_most=-0.45, **how):
 IGNORES = {"steps that ignore the horizon": {"schedules": ("ignores the horizon",)}}
 
 
-@claim(
-    "mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
-    source="ours", broken=IGNORES,
-)  # fmt: skip
+@claim("mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
+       source="ours", broken=IGNORES)  # fmt: skip
 def attains_the_convex_rate(schedules=("constant", "1/sqrt(t)", "linear decay"), *, scale):
     return _falls(schedules, _size, scale)
 
 
-@claim(
-    "mean |x| and an L1 penalty by its proximal map, linear decay: slope of the gap's 95 % quantile at most -0.45",
-    source="scaled", broken=IGNORES,
-)  # fmt: skip
+@claim("mean |x| and an L1 penalty by its proximal map, linear decay: slope of the gap's 95 % quantile at most -0.45",
+       source="scaled", broken=IGNORES)  # fmt: skip
 def attains_it_with_a_penalty(schedules=("linear decay",), *, scale):
     return _falls(schedules, _size, scale, method=_penalized_sgd, gap=_penalized)
 
 
-@claim(
-    "mean |x| on a simplex, mirror descent with entropy, linear decay: slope of that quantile at most -0.45",
-    source="scaled", broken=IGNORES,
-)  # fmt: skip
+@claim("mean |x| on a simplex, mirror descent with entropy, linear decay: slope of that quantile at most -0.45",
+       source="scaled", broken=IGNORES)  # fmt: skip
 def attains_it_in_another_geometry(schedules=("linear decay",), *, scale):
     return _falls(schedules, _on_simplex, scale, method=exponentiated_gradient)
 
@@ -143,10 +137,8 @@ def _tuned(schedule, n):
     return _gaps(schedule, _size, n, horizons=HORIZONS[-1:], rates=(best,))[0, 0]
 
 
-@claim(
-    "mean |x|, T = 2^13, both tuned: the gap's 95 % quantile with linear decay is at most 0.8 times that with none",
-    source="ours", broken={"the line rises": {"schedule": "rising"}},
-)  # fmt: skip
+@claim("mean |x|, T = 2^13, both tuned: the gap's 95 % quantile with linear decay is at most 0.8 times that with none",
+       source="ours", broken={"the line rises": {"schedule": "rising"}})  # fmt: skip
 def decay_beats_constant_steps(schedule="linear decay", *, scale):
     ours, constant = (_tuned(s, sizes(scale, n=(200, 2_000))["n"]) for s in (schedule, "constant"))
     learns = {"constant steps come nearer": float(np.quantile(constant, 0.95)) < 0.1}
@@ -154,18 +146,14 @@ def decay_beats_constant_steps(schedule="linear decay", *, scale):
     return Evidence(bootstrap(_quantiles, ours, constant, draws=500), at_most=0.8, given=learns, note=note)
 
 
-@claim(
-    "half the squared norm, steps 1/t, T = 2^7 to 2^13: the last gap's 95 % quantile has slope at most -0.85",
-    source="ours", broken={"steps 1/sqrt(t)": {"schedules": ("1/sqrt(t)",)}},
-)  # fmt: skip
+@claim("half the squared norm, steps 1/t, T = 2^7 to 2^13: the last gap's 95 % quantile has slope at most -0.85",
+       source="ours", broken={"steps 1/sqrt(t)": {"schedules": ("1/sqrt(t)",)}})  # fmt: skip
 def attains_the_strongly_convex_rate(schedules=("1/t",), *, scale):
     return _falls(schedules, _half_square, scale, at_most=-0.85)
 
 
-@claim(
-    "half the squared norm, steps 1/t, T = 2^9: the gap's 99 % quantile is at most twice its 90 % quantile",
-    source="scaled", broken={"noise of infinite variance": {"heavy": True}},
-)  # fmt: skip
+@claim("half the squared norm, steps 1/t, T = 2^9: the gap's 99 % quantile is at most twice its 90 % quantile",
+       source="scaled", broken={"noise of infinite variance": {"heavy": True}})  # fmt: skip
 def has_light_tails(heavy=False, *, scale):
     """As it is if the gap is linear in the logarithm of the probability to exceed it."""
     # So many rows that hardly a run meets the longest of heavy noise.

@@ -43,10 +43,8 @@ def _kinked(x):
     return jnp.stack([kink + x[1] ** 2, kink + (x[1] - 1) ** 2])
 
 
-@claim(
-    "two losses with a common kink: common descent comes to within 1e-3 of the Pareto set from 4 starts",
-    source="ours", broken={"no gradients from beyond the kink": {"hull": 2}}, deterministic=True,
-)  # fmt: skip
+@claim("two losses with a common kink: common descent comes to within 1e-3 of the Pareto set from 4 starts",
+       source="ours", broken={"no gradients from beyond the kink": {"hull": 2}}, deterministic=True)  # fmt: skip
 def descends_through_kinks(hull=8):
     distances = {}
     with jax.enable_x64(True):
@@ -120,8 +118,7 @@ def _off_the_front(elements, points):
 
 @claim(
     "-y'' + max(0, y) = u: where the 3 solvers end, the shortest convex combination of the gradients is at most 1e-4",
-    source="ours", broken={"adjoint without the kink": {"kinked_adjoint": False}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"adjoint without the kink": {"kinked_adjoint": False}}, deterministic=True)  # fmt: skip
 def points_are_pareto_critical(kinked_adjoint=True, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -137,8 +134,7 @@ def points_are_pareto_critical(kinked_adjoint=True, *, scale):
 
 @claim(
     "-y'' + max(0, y) = u: reference points and common descent meet the weighted sums' front, to 1 % of the tracking",
-    source="ours", broken={"common descent stopped after a step": {"steps": 1}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"common descent stopped after a step": {"steps": 1}}, deterministic=True)  # fmt: skip
 def the_fronts_agree(steps=60, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -150,8 +146,7 @@ def the_fronts_agree(steps=60, *, scale):
 @claim(
     "-y'' + max(0, y) = u: continued from the last point, 13 weighted sums take at most half the gradients from zero",
     source="ours", broken={"from end to end and back": {"order": THERE_AND_BACK}}, deterministic=True,
-    reason="0.81: started at the last point L-BFGS takes nearly as many gradients to the same tolerance",
-)  # fmt: skip
+    reason="0.81: started at the last point L-BFGS takes nearly as many gradients to the same tolerance")  # fmt: skip
 def continuation_is_cheaper(order=ALONG, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -162,8 +157,7 @@ def continuation_is_cheaper(order=ALONG, *, scale):
 
 @claim(
     "-y'' + max(0, y) = u: the weighted sums of a model reduced to 10 modes lie on the front, to 1 % of the tracking",
-    source="ours", broken={"one mode": {"modes": 1}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"one mode": {"modes": 1}}, deterministic=True)  # fmt: skip
 def a_reduced_model_suffices(modes=10, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -172,8 +166,7 @@ def a_reduced_model_suffices(modes=10, *, scale):
 
 @claim(
     "random controls, 1, 3, 7 modes: the residual's dual norm is 1 to 1 + 1/pi^2 times the error's energy norm (1e-3)",
-    source="ours", broken={"no root": {"estimate": lambda *how: residual_estimate(*how) ** 2}},
-)  # fmt: skip
+    source="ours", broken={"no root": {"estimate": lambda *how: residual_estimate(*how) ** 2}})  # fmt: skip
 def the_error_is_estimated(estimate=residual_estimate, *, scale):
     n, draws = sizes(scale, elements=ELEMENTS, draws=(20, 200)).values()
     rng, waves = np.random.default_rng(seed()), np.sin(np.pi * np.outer(np.arange(1, n) / n, np.arange(1, 9)))
@@ -194,10 +187,8 @@ def the_error_is_estimated(estimate=residual_estimate, *, scale):
     return Evidence.of_cases({"least": ratios.min(), "most": ratios.max()}, within=(0.999, 1.001 + np.pi**-2))
 
 
-@claim(
-    "-y'' + max(0, y) = u: losses and gradients of a model with 10 modes take at most 0.8 of the full model's time",
-    source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True,
-)  # fmt: skip
+@claim("-y'' + max(0, y) = u: losses and gradients of a model with 10 modes take at most 0.8 of the full model's time",
+       source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True)  # fmt: skip
 def the_reduced_model_is_cheaper(modes=10, *, scale):
     return _time(modes, sizes(scale, elements=ELEMENTS)["elements"], banded=False)
 

@@ -108,10 +108,8 @@ LOSS = {"steps for the smoothness of the loss": {"plain": True}}
 HALF = {"half of the correction": {"corrected": 0.5}}
 
 
-@claim(
-    "quadratics, mu = 1e-3, delta 0.3 to 0.01: true gradients to a gap of 1e-4 grow as delta^p, p within 0.2 of 1",
-    source="scaled", broken=LOSS,
-)  # fmt: skip
+@claim("quadratics, mu = 1e-3, delta 0.3 to 0.01: true gradients to a gap of 1e-4 grow as delta^p, p within 0.2 of 1",
+       source="scaled", broken=LOSS)  # fmt: skip
 def grows_with_the_difference(plain=False, *, scale):
     calls = _calls(deltas=DELTAS, plain=plain, **sizes(scale, n=(8, 64)))
     note = f"{np.median(calls, 1).tolist()} gradients"
@@ -128,16 +126,13 @@ def _against_descent(ours, at_most, scale, noise=0.0):
 
 @claim(
     "quadratics, delta = 0.01: true gradients to a gap of 1e-4 are at most a tenth of gradient descent's on the loss",
-    source="ours", broken=LOSS,
-)  # fmt: skip
+    source="ours", broken=LOSS)  # fmt: skip
 def saves_true_gradients(plain=False, *, scale):
     return _against_descent(_calls(plain=plain, **sizes(scale, n=(8, 64))), 0.1, scale)
 
 
-@claim(
-    "quadratics, delta = 0.01, noise 3e-4 a coordinate: gradients to a gap of 1e-4 are at most a tenth of descent's",
-    source="scaled", broken=LOSS,
-)  # fmt: skip
+@claim("quadratics, delta = 0.01, noise 3e-4 a coordinate: gradients to a gap of 1e-4 are at most a tenth of descent's",
+       source="scaled", broken=LOSS)  # fmt: skip
 def saves_noisy_gradients(plain=False, *, scale):
     ours = _calls(plain=plain, noise=3e-4, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 0.1, scale, 3e-4)
@@ -145,18 +140,15 @@ def saves_noisy_gradients(plain=False, *, scale):
 
 @claim(
     "quadratics, noise 3e-3, which limits both: gradients to a gap of 1e-4 are at most 1.1 times stochastic descent's",
-    source="scaled", broken=HALF,
-)  # fmt: skip
+    source="scaled", broken=HALF)  # fmt: skip
 def is_no_slower_in_noise(corrected=1.0, *, scale):
     ours = _calls(corrected=corrected, noise=3e-3, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 1.1, scale, 3e-3)
 
 
-@claim(
-    "quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
-    source="ours", broken={"no correction": {"corrected": 0.0}},
-    reason="the matrices drawn do not decide it: 1.8 [1.3, 2.4] times as many",
-)  # fmt: skip
+@claim("quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
+       source="ours", broken={"no correction": {"corrected": 0.0}},
+       reason="the matrices drawn do not decide it: 1.8 [1.3, 2.4] times as many")  # fmt: skip
 def survives_an_unrelated_proxy(corrected=1.0, *, scale):
     ours = _calls(corrected=corrected, deltas=(1.0,), limit=1_500, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 2.0, scale)

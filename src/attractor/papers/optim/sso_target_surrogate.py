@@ -84,10 +84,9 @@ def _excess(scale, factors=(1.0, 2.5, 8.0)):
     return {f: dict(zip(names, map(float, pair), strict=True)) for f, *pair in zip(factors, above, rises, strict=True)}
 
 
-@claim(
-    "logistic loss, eta = 1/L: the surrogate is nowhere below the loss, which never rises in 100 steps, up to 1e-6",
-    source="ours", broken={"eta 8 times too large": {"factor": 8.0}, "eta 2.5 times too large": {"factor": 2.5}},
-)  # fmt: skip
+@claim("logistic loss, eta = 1/L: the surrogate is nowhere below the loss, which never rises in 100 steps, up to 1e-6",
+       source="ours",
+       broken={"eta 8 times too large": {"factor": 8.0}, "eta 2.5 times too large": {"factor": 2.5}})  # fmt: skip
 def majorizes_the_loss(factor=1.0, *, scale):
     return Evidence.of_cases(_excess(scale)[factor], at_most=1e-6)
 

@@ -65,10 +65,8 @@ def is_quadratic_at_zeros_that_are_not_isolated(power=1.0, *, scale):
     return Evidence.of_cases(orders, at_least=1.8)
 
 
-@claim(
-    "double root (order 1/2), power 1: the distance falls by a factor of at most 0.9 in each of the steps 10 to 40",
-    source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}},
-)  # fmt: skip
+@claim("double root (order 1/2), power 1: the distance falls by a factor of at most 0.9 in each of the steps 10 to 40",
+       source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}})  # fmt: skip
 def is_linear_at_double_roots(power=1.0, *, scale):
     distances = _distances("double root", power, scale)
     return Evidence(float((distances[:, 11:] / distances[:, 10:-1]).max()), at_most=0.9)
@@ -109,8 +107,7 @@ STALE, UNDAMPED = {"damping of the start": {"method": Stale}}, {"no damping": {"
 
 @claim(
     "mass-action network, conserved totals: residual at most 1e-10 within 100 steps from at least 90 % of the starts",
-    source="ours", broken=UNDAMPED,
-)  # fmt: skip
+    source="ours", broken=UNDAMPED)  # fmt: skip
 def finds_steady_states(method=ResidualLevenbergMarquardt, *, scale):
     found = np.isfinite(_steps(method, scale))
     return Evidence(proportion(int(found.sum()), found.size), at_least=0.9)
@@ -118,8 +115,7 @@ def finds_steady_states(method=ResidualLevenbergMarquardt, *, scale):
 
 @claim(
     "mass-action network: at most 3 steps lie between a residual of 1e-3 and 1e-10, as squaring needs 2, in every run",
-    source="scaled", broken=STALE,
-)  # fmt: skip
+    source="scaled", broken=STALE)  # fmt: skip
 def is_quadratic_at_steady_states(method=ResidualLevenbergMarquardt, *, scale):
     most = [float((_steps(m, scale) - _steps(m, scale, 1e-3)).max()) for m in (method, FIXED)]
     return Evidence(most[0], at_most=3, note=f"{most[1]:g} with a fixed damping")
@@ -132,17 +128,14 @@ def _against(method, rivals, scale, at_most=1.0):
     return Evidence.of_cases(ratios, at_most=at_most, given=given, note=f"median {np.median(_steps(method, scale)):g}")
 
 
-@claim(
-    "mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
-    source="ours", broken=STALE,
-)  # fmt: skip
+@claim("mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
+       source="ours", broken=STALE)  # fmt: skip
 def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt, *, scale):
     return _against(method, {"a fixed damping": FIXED}, scale, at_most=0.95)
 
 
-@claim(
-    "mass-action network, residual 1e-10, tuned alike: in at most the steps of Fan-Yuan and of Yamashita-Fukushima",
-    source="scaled", broken=UNDAMPED | STALE, reason="1.05 and 1.02 times: a second weight to tune gains nothing here",
-)  # fmt: skip
+@claim("mass-action network, residual 1e-10, tuned alike: in at most the steps of Fan-Yuan and of Yamashita-Fukushima",
+       source="scaled", broken=UNDAMPED | STALE,
+       reason="1.05 and 1.02 times: a second weight to tune gains nothing here")  # fmt: skip
 def is_as_fast_as_powers_of_the_residual(method=ResidualLevenbergMarquardt, *, scale):
     return _against(method, {"Fan-Yuan": FAN, "Yamashita-Fukushima": YAMASHITA}, scale)

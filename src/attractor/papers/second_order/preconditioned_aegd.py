@@ -117,36 +117,31 @@ def _outcomes(method):
         return {name: [np.asarray(r) for r in lane(jnp.asarray(RATES))] for name, lane in lanes.items()}
 
 
-@claim(
-    "3 problems, 13 rates of 1e-3 to 1e3, where A > 0: energy identity to 1e-10 (relative), energy never growing",
-    source="paper", broken={"constant energy": {"method": CONSTANT}, "factor 2 lost": {"method": HALVED}},
-)  # fmt: skip
+@claim("3 problems, 13 rates of 1e-3 to 1e3, where A > 0: energy identity to 1e-10 (relative), energy never growing",
+       source="paper",
+       broken={"constant energy": {"method": CONSTANT}, "factor 2 lost": {"method": HALVED}})  # fmt: skip
 def energy_is_stable_at_any_rate(method=energy_descent):
     return Evidence.of_cases({name: r[0].max() for name, r in _outcomes(method).items()}, at_most=1e-10)
 
 
-@claim(
-    "simplex and normal law, 13 rates of 1e-3 to 1e3: probabilities and deviations stay positive at every rate",
-    source="ours", broken={"plain descent in the metric": {"method": _plain}},
-    reason="the energy bounds a step's length in the metric, not each coordinate: 7 of 13 rates leave the simplex",
-)  # fmt: skip
+@claim("simplex and normal law, 13 rates of 1e-3 to 1e3: probabilities and deviations stay positive at every rate",
+       source="ours",
+       reason="the energy bounds a step's length in the metric, not each coordinate: 7 of 13 rates leave the simplex",
+       broken={"plain descent in the metric": {"method": _plain}})  # fmt: skip
 def iterates_stay_feasible(method=energy_descent):
     inside = {name: float(r[2].mean()) for name, r in _outcomes(method).items() if name != "Rosenbrock"}
     return Evidence(sum(inside.values()) / 2, at_least=1.0, cases=inside)
 
 
-@claim(
-    "Rosenbrock, simplex, normal law: the best of 13 rates ends with a loss at most 1e-6 above the minimum, on each",
-    source="ours", broken={"no preconditioner": {"method": lambda rate, offset, _: energy_descent(rate, offset)}},
-)  # fmt: skip
+@claim("Rosenbrock, simplex, normal law: the best of 13 rates ends with a loss at most 1e-6 above the minimum, on each",
+       source="ours",
+       broken={"no preconditioner": {"method": lambda rate, offset, _: energy_descent(rate, offset)}})  # fmt: skip
 def solves_each_problem(method=energy_descent):
     return Evidence.of_cases({name: np.nanmin(r[1]) for name, r in _outcomes(method).items()}, at_most=1e-6)
 
 
-@claim(
-    "each problem: descent in the same metric diverges at 1/3 of the rates or more where the energy method does not",
-    source="ours", broken={"constant energy": {"method": CONSTANT}},
-)  # fmt: skip
+@claim("each problem: descent in the same metric diverges at 1/3 of the rates or more where the energy method does not",
+       source="ours", broken={"constant energy": {"method": CONSTANT}})  # fmt: skip
 def stays_bounded_where_descent_diverges(method=energy_descent):
     plain, ours = ({name: ~(r[1] <= 1e6) for name, r in _outcomes(m).items()} for m in (_plain, method))
     return Evidence.of_cases({name: float((plain[name] & ~ours[name]).mean()) for name in ours}, at_least=1 / 3)

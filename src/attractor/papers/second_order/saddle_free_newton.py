@@ -75,26 +75,22 @@ def _escape(kind, scale):
     return first_step(_distances(kind, scale), 0.5, rising=True)
 
 
-@claim(
-    "leaves a saddle with downward curvature 1e-4 within 20 steps from every start",
-    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}},
-)  # fmt: skip
+@claim("leaves a saddle with downward curvature 1e-4 within 20 steps from every start", source="ours",
+       broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}})  # fmt: skip
 def escapes_the_saddle(kind=SADDLE_FREE, *, scale):
     return Evidence(float(_escape(kind, scale).max()), at_most=20.0)
 
 
 @claim(
     "at a saddle with downward curvature 1e-4 gradient descent with step 1/L stays for 1,000 steps: all of the starts",
-    source="ours", broken=ESCAPING,
-)  # fmt: skip
+    source="ours", broken=ESCAPING)  # fmt: skip
 def gradient_descent_stays(kind=DESCENT, *, scale):
     return Evidence(float(np.mean(_escape(kind, scale) > 1_000)), at_least=1.0)
 
 
 @claim(
     "at a saddle with downward curvature 1e-4 Newton's method converges to it, to 1e-5 in 20 steps: all of the starts",
-    source="ours", broken=ESCAPING | {"the Hessian left out": {"kind": DESCENT}},
-)  # fmt: skip
+    source="ours", broken=ESCAPING | {"the Hessian left out": {"kind": DESCENT}})  # fmt: skip
 def newton_is_attracted(kind=NEWTON, *, scale):
     return Evidence(float(np.mean(_distances(kind, scale)[:, 20] < 1e-5)), at_least=1.0)
 
@@ -118,8 +114,7 @@ def _trained(kind, scale):
 
 @claim(
     "a small network on digits, 50 steps: train loss at most half that of tuned SGD with momentum and of damped Newton",
-    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}},
-)  # fmt: skip
+    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}})  # fmt: skip
 def trains_lower(kind=SADDLE_FREE, *, scale):
     ours, newton, sgd = (_trained(k, scale) for k in (kind, NEWTON, DESCENT))
 
@@ -167,10 +162,8 @@ def _rank_correlation(x, y):
     return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
 
 
-@claim(
-    "critical points of a small network: loss rises with the share of negative eigenvalues, rank correlation >= 0.7",
-    source="ours", broken={"share of positive eigenvalues": {"sign": -1.0}},
-)  # fmt: skip
+@claim("critical points of a small network: loss rises with the share of negative eigenvalues, rank correlation >= 0.7",
+       source="ours", broken={"share of positive eigenvalues": {"sign": -1.0}})  # fmt: skip
 def loss_rises_with_the_index(sign=1.0, *, scale):
     losses, eigenvalues = _critical_points(scale)
     shares = (sign * eigenvalues < -1e-6).mean(-1)
