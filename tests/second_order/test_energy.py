@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from attractor import Minimization, run
-from attractor.second_order.energy import energy_descent, gaussian_metric, simplex_metric
+from attractor.second_order.energy import (
+    energy_descent,
+    gaussian_divergence,
+    gaussian_metric,
+    rosenbrock_by_fisher,
+    simplex_metric,
+    simplex_mixture,
+)
 
 
 def test_steps_by_hand():
@@ -55,3 +62,26 @@ def test_refuses_bad_hyperparameters():
     for name, value in {"learning_rate": 0.0, "offset": -1.0}.items():
         with pytest.raises(ValueError, match=name):
             energy_descent(**{name: value})
+
+
+MIXTURE = np.random.default_rng(3)
+_, MIXTURE = MIXTURE.standard_normal((8, 5)), MIXTURE.dirichlet(np.ones(5))
+
+
+@pytest.mark.parametrize(
+    ("make", "minimum"),
+    [(rosenbrock_by_fisher, (1, 1)), (lambda: simplex_mixture(3), MIXTURE), (gaussian_divergence, (3, 2))],
+)
+def test_problems_with_a_metric(make, minimum):
+    with jax.enable_x64(True):
+        problem = make()
+        x = jnp.asarray(problem.start)
+        assert (x[jnp.array(problem.positive, int)] > 0).all()
+        g = jax.grad(problem.loss)(x)
+        v = problem.precondition(x, g)
+        direction = jax.jvp(problem.loss, (x,), (-v,))[1]
+        # the steepest descent in the metric: <g, v> = <v, A v>
+        np.testing.assert_allclose(v @ problem.metric(x) @ v, -direction, rtol=1e-8)
+        assert direction < 0
+        least = problem.loss(jnp.asarray(minimum, float))
+    assert float(least) == pytest.approx(0, abs=1e-12)

@@ -42,7 +42,13 @@ from attractor.landscape.deep_linear import (
     mode_strength,
     train_deep_linear,
 )
-from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
+from attractor.landscape.distillation import (
+    batch_normalized_features,
+    distillation_loss,
+    linear_probe,
+    near_teacher,
+    projection_logits,
+)
 from attractor.landscape.dynamical_stability import sgd_second_moment, sgd_stability_threshold
 from attractor.landscape.edge_of_stability import (
     CentralFlow,
@@ -170,4 +176,5 @@ from attractor.landscape.wide_limits import (
     infinite_ntk,
     kernel_recursion,
     linearized_dynamics,
+    recorded_descent,
 )

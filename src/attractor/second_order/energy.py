@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -107,3 +108,61 @@ def energy_descent(
         return steps, EnergyDescentState(state.steps + 1, energy.astype(state.energy.dtype))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+class MetricProblem(NamedTuple):
+    """A loss with the metric to descend in.
+
+    Attributes:
+        loss: With minimum 0.
+        precondition: ``precondition(x, gradient)``, the gradient in the metric.
+        metric: Its matrix ``A(x)``, for directions that the problem allows.
+        start: The first point.
+        positive: Coordinates that have to stay positive.
+    """
+
+    loss: Callable[[Array], Array]
+    precondition: Callable[[Array, Array], Array]
+    metric: Callable[[Array], Array]
+    start: tuple[float, ...]
+    positive: tuple[int, ...] = ()
+
+
+def rosenbrock_by_fisher() -> MetricProblem:
+    """Rosenbrock's function as the squared error of a model with two outputs, and that model's Fisher matrix."""
+
+    def loss(x: Float[Array, " 2"]) -> Float[Array, ""]:
+        return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+    def fisher(x: Float[Array, " 2"]) -> Float[Array, "2 2"]:
+        jacobian = jnp.array([[-20 * x[0], 10.0], [-1.0, 0.0]])
+        return 2 * jacobian.T @ jacobian
+
+    return MetricProblem(loss, lambda x, g: jnp.linalg.solve(fisher(x), g), fisher, (-1.2, 1.0))
+
+
+def simplex_mixture(seed: int = 0) -> MetricProblem:
+    """Least squares over mixtures of five columns, solved exactly by one of them all, by `simplex_metric`.
+
+    Arguments:
+        seed: Of columns and mixture.
+    """
+    rng = np.random.default_rng(seed)
+    columns, solution = rng.standard_normal((8, 5)), rng.dirichlet(np.ones(5))
+
+    def loss(p: Float[Array, " 5"]) -> Float[Array, ""]:
+        return jnp.sum((jnp.asarray(columns) @ (p - jnp.asarray(solution))) ** 2)
+
+    return MetricProblem(loss, simplex_metric, lambda p: jnp.diag(1 / p), (0.2,) * 5, (0, 1, 2, 3, 4))
+
+
+def gaussian_divergence() -> MetricProblem:
+    """The Kullback-Leibler divergence of N(3, 2) from N(mean, deviation), by `gaussian_metric`."""
+
+    def loss(p: Float[Array, " 2"]) -> Float[Array, ""]:
+        return jnp.log(p[1] / 2) + (4 + (p[0] - 3) ** 2) / (2 * p[1] ** 2) - 0.5
+
+    def natural(p: Float[Array, " 2"], g: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        return jnp.stack(gaussian_metric((p[0], p[1]), (g[0], g[1])))
+
+    return MetricProblem(loss, natural, lambda p: jnp.diag(jnp.array([1, 2]) / p[1] ** 2), (0.0, 1.0), (1,))

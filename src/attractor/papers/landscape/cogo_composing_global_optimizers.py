@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import algebraic_tasks as tasks
-from attractor.papers.words import Evidence, cached, claim, mean, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, mean, seed, seeds, sizes
 
 
 def _random(d, nodes, rng):
@@ -80,15 +80,8 @@ def _trained(scale):
     @lambda f: jax.vmap(jax.vmap(f, (None, 0)), (0, None))
     def train(decay, key):
         optimizer = optax.chain(optax.add_decayed_weights(decay), optax.adam(0.01))
-        tables = 0.3 * jr.normal(key, (3, size["nodes"], size["d"]))
-        start = tasks.QuadraticNet(*tables)
-
-        def step(carry, _):
-            net, state = carry
-            updates, state = optimizer.update(jax.grad(tasks.modular_addition_loss)(net), state, net)
-            return (jax.tree.map(jnp.add, net, updates), state), None
-
-        net, _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=size["steps"])[0]
+        start = tasks.QuadraticNet(*(0.3 * jr.normal(key, (3, size["nodes"], size["d"]))))
+        net = descend(optimizer, lambda net, _: jax.grad(tasks.modular_addition_loss)(net), start, size["steps"])
         return net, tasks.modular_addition_loss(net)
 
     return train(jnp.array([5e-5, 0.0]), jnp.stack([jr.key(s) for s in seeds(size["seeds"])]))

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import single_index
-from attractor.papers.words import Evidence, cached, claim, mean, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, mean, seeds, sizes
 
 WIDTH = 32
 
@@ -76,7 +76,6 @@ def _learned(n, degree, scale):
     orbits = [len({tuple(np.roll(bits, i)) for i in range(n)}) for bits in orders]
     targets = jnp.asarray(np.stack(orders)), jnp.sqrt(jnp.asarray(orbits, jnp.float32))
     starts = [jnp.asarray(np.stack(w), jnp.float32) for w in zip(*(_draw(rng, n) for rng in rngs), strict=True)]
-    optimizer = optax.adam(0.01)
 
     def loss(weights, key, target, points):
         x = jr.rademacher(key, (points, n), jnp.float32)
@@ -88,12 +87,8 @@ def _learned(n, degree, scale):
     @jax.jit
     @jax.vmap
     def train(weights, target, key):
-        def step(carry, key):
-            weights, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(weights, key, target, size["batch"]), state)
-            return (jax.tree.map(jnp.add, weights, updates), state), None
-
-        (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), jr.split(key, size["steps"]))
+        slope = lambda weights, key: jax.grad(loss)(weights, key, target, size["batch"])  # noqa: E731
+        weights = descend(optax.adam(0.01), slope, weights, jr.split(key, size["steps"]))
         return 1 - loss(weights, jr.fold_in(key, 1), target, 4_096)
 
     return np.asarray(train(starts, targets, jnp.stack([jr.key(s) for s in seeds(size["seeds"], stream=2)])))

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import algebraic_tasks as tasks
-from attractor.papers.words import Evidence, cached, claim, mean, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, mean, seeds, sizes
 
 
 def _phases_off(d):
@@ -68,13 +68,7 @@ def _trained(p, scale):
     def train(penalty, key):
         optimizer = optax.adam(optax.cosine_decay_schedule(0.02, size["steps"]))
         start = tasks.QuadraticNet(*(0.3 * jr.normal(key, (3, size["nodes"], p))))
-
-        def step(carry, _):
-            net, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(net, penalty), state)
-            return (jax.tree.map(jnp.add, net, updates), state), None
-
-        net, _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=size["steps"])[0]
+        net = descend(optimizer, lambda net, _: jax.grad(loss)(net, penalty), start, size["steps"])
         return net, tasks.normalized_margin(net) / tasks.largest_modular_margin(p)
 
     return jax.tree.map(np.asarray, train(jnp.array([1e-4, 0.0]), jnp.stack([jr.key(s) for s in seeds(size["seeds"])])))

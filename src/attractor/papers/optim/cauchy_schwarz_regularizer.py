@@ -26,7 +26,7 @@ import optax
 
 from attractor.optim import regularizers as reg
 from attractor.optim.common_descent import scalarized
-from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, proportion, seed, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, descend, key, paired_ratio, proportion, seed, sizes, tune
 from attractor.probe import Probe
 from attractor.problems.digits import digits_mlp
 from attractor.registry import Choice
@@ -65,17 +65,6 @@ def vanishes_exactly_on_its_set(on=lambda penalty: penalty, *, scale):
     return Evidence(worst, at_most=1e-10)
 
 
-def _descend(value, z):
-    solver = optax.adam(optax.cosine_decay_schedule(0.3, 500))
-
-    def step(carry, _):
-        z, state = carry
-        updates, state = solver.update(jax.grad(value)(z), state)
-        return (z + updates, state), None
-
-    return jax.lax.scan(step, (z, solver.init(z)), length=500)[0][0]
-
-
 @claim(
     "no spurious stationary points: from each of 100 random starts the binary penalty falls to 1e-6 of its first value",
     source="paper", broken={"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
@@ -98,7 +87,9 @@ def _trials(penalty, keys):
         x = jr.uniform(for_size, minval=0.5, maxval=5.0) * jr.rademacher(for_x, (100,), float)
         matrix = jr.normal(for_matrix, (75, 100))
         value, solution = reg.on_affine_set(penalty, matrix, matrix @ x)
-        found = jax.vmap(partial(_descend, value))(jr.normal(for_start, (4, 25)))
+        adam = optax.adam(optax.cosine_decay_schedule(0.3, 500))
+        ends = jax.vmap(lambda z: descend(adam, lambda z, _: jax.grad(value)(z), z, 500))
+        found = ends(jr.normal(for_start, (4, 25)))
         best = solution(found[jnp.argmin(jax.vmap(value)(found))])
         return jnp.linalg.norm(best - x) / jnp.linalg.norm(x)
 

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from attractor.optim.private import PrivateDescent, normalized_mean
 from attractor.papers.words import Evidence, cached, claim, key, log_slope, mean, paired_ratio, run, seeds, sizes, tune
 from attractor.problem import Minimization
+from attractor.problems import synthetic
 from attractor.problems.convex import logistic_regression
 from attractor.registry import LogUniform
 
@@ -104,45 +105,22 @@ def raises_the_accuracy(damage=NONE, *, scale):
     return Evidence(mean(ours - baseline), at_least=0.0, given=learns, note=note)
 
 
-LOGISTIC, HINGE = 0.0, 1.0  # the share of the hinge
+LOGISTIC, HINGE = 0.0, 1.0  # the share of the hinge to the power 3/2
 
-
-def _phi(hinge, margins):
-    """The hinge's power has a slope that is Hölder continuous with exponent 1/2."""
-    return (1 - hinge) * jax.nn.softplus(-margins) + hinge * jax.nn.relu(1 - margins) ** 1.5
-
-
-def _mean(hinge, x, batch):
-    return jnp.mean(_phi(hinge, batch[1] * (batch[0] @ x)))
-
-
-@jax.jit
-def _risk(x, hinge, held, chances):
-    """The expected loss over labels, on rows held out."""
-    return jnp.mean(chances * _phi(hinge, held @ x) + (1 - chances) * _phi(hinge, -(held @ x)))
-
-
-_slope = jax.jit(jax.grad(_risk))
-
-
-def _population(draw, n):
-    """Rows on the unit sphere, the chances of a label of 1 in a logistic model, and labels."""
-    rng = np.random.default_rng(draw)
-    rows = rng.standard_normal((n, DIM))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    chances = 1 / (1 + np.exp(-3 * rows.sum(1) / DIM**0.5))
-    return jnp.asarray(rows, float), jnp.asarray(chances, float), np.where(rng.random(n) < chances, 1.0, -1.0)
+_risk = jax.jit(synthetic.expected_margin_loss)  # on rows held out
+_slope = jax.jit(jax.grad(synthetic.expected_margin_loss))
 
 
 def _falls(hinge, damage, scale):
     """Slope in n of the excess population risk: a slope per data set, averaged over 4 noises."""
     hinge, excess = jnp.asarray(hinge), []
-    told = hinge, *_population(seeds(1)[0], 20_000)[:2]
+    loss = eqx.Partial(synthetic.mean_margin_loss, hinge)
+    told = hinge, *synthetic.logistic_population(20_000, DIM, seeds(1)[0])[:2]
     least = minimize(_risk, np.ones(DIM), told, jac=lambda *args: np.asarray(_slope(*args), float)).fun
     for draw in seeds(**sizes(scale, n=(8, 64)), stream=1):
-        rows, _, labels = _population(draw, SIZES[-1])
+        rows, _, labels = synthetic.logistic_population(SIZES[-1], DIM, draw)
         for n in SIZES:
-            problem = Minimization(eqx.Partial(_mean, hinge), jnp.zeros(DIM), (rows[:n], labels[:n]))
+            problem = Minimization(loss, jnp.zeros(DIM), (rows[:n], labels[:n]))
             make = eqx.Partial(_private, True, 100, jnp.asarray(damage), 1.0)
             final = run(problem, make, steps=100, every=100, seeds=seeds(4), sweep={"learning_rate": [1.0]}).final[0]
             excess.append(np.mean([max(float(_risk(x, *told)) - least, 1e-12) for x in final]))

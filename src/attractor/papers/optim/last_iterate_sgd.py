@@ -23,31 +23,25 @@ from attractor.linalg.proximal import lasso
 from attractor.optim.proximal import exponentiated_gradient, proximal_sgd
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule
 from attractor.papers.words import Evidence, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
-from attractor.problem import Minimization
+from attractor.problems.noisy import linear_noise
 
 DIM, HORIZONS, RATES = 10, tuple(2**k for k in (7, 9, 11, 13)), (0.2, 0.7, 2.0, 6.0)
 FAR, SIMPLEX = np.full(DIM, DIM**-0.5), np.arange(1, DIM + 1) / 55  # minimizers
 
 
-def _size(x):
-    return jnp.sum(jnp.abs(x - FAR)) / DIM**0.5
+def _mean_distance(center, x):
+    return jnp.sum(jnp.abs(x - center)) / DIM**0.5
+
+
+_size, _on_simplex = partial(_mean_distance, FAR), partial(_mean_distance, SIMPLEX)
 
 
 def _penalized(x):
     return _size(x) + 0.5 * jnp.sum(jnp.abs(x) - FAR) / DIM**0.5
 
 
-def _on_simplex(x):
-    return jnp.sum(jnp.abs(x - SIMPLEX)) / DIM**0.5
-
-
 def _half_square(x):
     return jnp.sum((x - FAR) ** 2) / 2
-
-
-def _noisy(loss, x, noise):
-    """The noise has mean zero over all rows, so that the full loss is the loss itself."""
-    return loss(x) + jnp.mean(noise, 0) @ x
 
 
 # By (rate, steps): a schedule is a number in the sweep, so that one program serves all.
@@ -72,12 +66,8 @@ def _penalized_sgd(schedule):
 
 @cached
 def _problem(loss, gap, rows, heavy):
-    rng = np.random.default_rng(seed())
-    noise = (rng.standard_t(1.2, (rows, DIM)) if heavy else rng.standard_normal((rows, DIM))) / DIM**0.5
     start = np.full(DIM, 0.1) if loss is _on_simplex else np.zeros(DIM)
-    probes = {"gap": lambda problem, x, key: gap(x)}
-    data = jnp.asarray(noise - noise.mean(0), float)
-    return Minimization(partial(_noisy, loss), jnp.asarray(start, float), data, batch_size=1, probes=probes)
+    return linear_noise(loss, start, rows, heavy, seed(), probes={"gap": lambda problem, x, key: gap(x)})
 
 
 @cached

@@ -20,7 +20,8 @@ import numpy as np
 
 from attractor.papers.words import Evidence, cached, claim, run, seeds, sizes
 from attractor.problem import Minimization
-from attractor.problems.digits import digits
+from attractor.problems.digits import averaged_pixels, digits
+from attractor.problems.multimodal import coupled_double_wells
 from attractor.second_order.newton import LazyNewton
 from attractor.trees import norm
 
@@ -61,10 +62,8 @@ def _norms(kind, data, ridge, smoothness, every):
 def _path(kind, every, smoothness=1.0, ridge=1e-4, dim=DIM):
     """Even against odd digits, by logistic regression on ``dim`` averaged pixels: the gradient norms on the way."""
     (images, labels), _ = digits()
-    side = int(dim**0.5)
-    pixels = images.reshape(-1, side, 8 // side, side, 8 // side).mean((2, 4)).reshape(-1, dim)
     with jax.enable_x64(True):
-        data = jnp.asarray(pixels, float), jnp.where(labels % 2 == 0, 1.0, -1.0)
+        data = jnp.asarray(averaged_pixels(images, int(dim**0.5)), float), jnp.where(labels % 2 == 0, 1.0, -1.0)
         count, norms = _norms(kind, data, *(jnp.asarray(v) for v in (ridge, smoothness, every)))
     return np.asarray(norms)[: int(count) + 1]
 
@@ -118,11 +117,6 @@ def ends_superlinearly(method=LazyNewton, renewed=None):
     return Evidence.of_cases({f"m = {m}": p[-1] / p[max(len(p) - 1 - m, 0)] for m, p in paths.items()}, at_most=1e-2)
 
 
-def _double_wells(x, batch=None):
-    """Minima where all |x_i| are 1, saddles where some vanish."""
-    return jnp.sum(0.25 * x**4 - 0.5 * x**2) + 0.05 * jnp.sum(x[1:] * x[:-1])
-
-
 CUBIC = functools.partial(LazyNewton, 10.0, 5, True)
 
 
@@ -130,7 +124,7 @@ CUBIC = functools.partial(LazyNewton, 10.0, 5, True)
        source="ours", broken={"Newton's steps": {"method": functools.partial(LazyNewton, 1e-9, 5, False)}})  # fmt: skip
 def cubic_steps_end_in_minima(method=CUBIC, *, scale):
     fresh = seeds(**sizes(scale, n=(20, 500)))
-    problem = Minimization(_double_wells, lambda key: 1e-2 * jr.normal(key, (10,)))
+    problem = Minimization(coupled_double_wells, lambda key: 1e-2 * jr.normal(key, (10,)))
     lowest = lambda p, x, key: jnp.linalg.eigvalsh(jax.hessian(lambda z: p.loss(z, None))(x))[0]  # noqa: E731
     trace = run(problem, method(), steps=100, every=100, seeds=fresh, probes={"lowest": lowest})
     start, end = trace["lowest"].values[0, :, 0], trace.last("lowest").values

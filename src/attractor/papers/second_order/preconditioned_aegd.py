@@ -21,42 +21,14 @@ import optax
 
 from attractor.papers.words import Evidence, cached, claim, run, seed
 from attractor.problem import Minimization
-from attractor.second_order.energy import EnergyDescentState, energy_descent, gaussian_metric, simplex_metric
+from attractor.second_order import energy as lib
+from attractor.second_order.energy import EnergyDescentState, energy_descent
 
 RATES, OFFSET = np.geomspace(1e-3, 1e3, 13), 1.0
-
-
-def _rosenbrock(x):
-    return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
-
-
-def _fisher(x):
-    """Rosenbrock's function as the squared error of a model with two outputs: its Fisher matrix."""
-    jacobian = jnp.array([[-20 * x[0], 10.0], [-1.0, 0.0]])
-    return 2 * jacobian.T @ jacobian
-
-
-def _mixture(p):
-    """Least squares over mixtures of five columns, solved exactly by one of them all."""
-    rng = np.random.default_rng(seed())
-    columns, solution = rng.standard_normal((8, 5)), rng.dirichlet(np.ones(5))
-    return jnp.sum((jnp.asarray(columns) @ (p - jnp.asarray(solution))) ** 2)
-
-
-def _divergence(p):
-    """Kullback-Leibler divergence of N(3, 2) from N(mean, deviation)."""
-    return jnp.log(p[1] / 2) + (4 + (p[0] - 3) ** 2) / (2 * p[1] ** 2) - 0.5
-
-
-def _gaussian(p, g):
-    return jnp.stack(gaussian_metric((p[0], p[1]), (g[0], g[1])))
-
-
-# Each: the loss (with minimum 0), the preconditioner, the metric A(x), the start, and which coordinates are positive.
 PROBLEMS = {
-    "Rosenbrock": (_rosenbrock, lambda x, g: jnp.linalg.solve(_fisher(x), g), _fisher, (-1.2, 1.0), ()),
-    "simplex": (_mixture, simplex_metric, lambda p: jnp.diag(1 / p), (0.2,) * 5, (0, 1, 2, 3, 4)),
-    "Gaussian": (_divergence, _gaussian, lambda p: jnp.diag(jnp.array([1, 2]) / p[1] ** 2), (0.0, 1.0), (1,)),
+    "Rosenbrock": lib.rosenbrock_by_fisher,
+    "simplex": lambda: lib.simplex_mixture(seed()),
+    "Gaussian": lib.gaussian_divergence,
 }
 
 
@@ -88,7 +60,7 @@ def _plain(learning_rate, offset, precondition):
 
 def _lane(method, name, rate):
     """20,000 steps: the worst violation of the energy's laws where A > 0, final loss, is every x feasible."""
-    loss, precondition, metric, start, positive = PROBLEMS[name]
+    loss, precondition, metric, start, positive = PROBLEMS[name]()
     optimizer = optax.with_extra_args_support(method(rate, OFFSET, precondition))
     x = jnp.asarray(start)
     total = loss(x) + OFFSET  # the first energy, squared
@@ -98,7 +70,7 @@ def _lane(method, name, rate):
         value, gradient = jax.value_and_grad(loss)(x)
         change, state = optimizer.update(gradient, state, x, value=value)
         after = getattr(state, "energy", before)
-        identity = after**2 - before**2 + (after - before) ** 2 + change @ metric(x) @ change / rate
+        identity = after**2 - before**2 + (after - before) ** 2 + change @ metric(x) @ change / rate  # pyright: ignore[reportOperatorIssue]
         violated = jnp.maximum(jnp.abs(identity) / total, after - before)
         wrong = jnp.where(inside, jnp.maximum(wrong, jnp.nan_to_num(violated, nan=jnp.inf)), wrong)
         x = x + change
