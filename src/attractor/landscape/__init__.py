@@ -72,7 +72,15 @@ from attractor.landscape.feature_learning import (
     two_moons,
 )
 from attractor.landscape.kernel_regression import hierarchical_kernels, learning_curve, patch_cosines, sphere_patches
-from attractor.landscape.lazy_training import centered, grokking_gap, linearized, quadratic_test_loss, quadratic_units
+from attractor.landscape.lazy_training import (
+    centered,
+    grokking_gap,
+    linearized,
+    quadratic_teacher,
+    quadratic_test_loss,
+    quadratic_units,
+    quadratic_units_kernel,
+)
 from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
 from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
 from attractor.landscape.matrix_sensing import (

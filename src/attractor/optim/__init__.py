@@ -134,7 +134,15 @@ from attractor.optim.regularizers import (
     ternary_penalty,
 )
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
-from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
+from attractor.optim.sign import (
+    lion_k,
+    lion_lyapunov,
+    scale_by_lion_k,
+    signs,
+    smoothed_absolute_conjugate,
+    smoothed_absolute_sum,
+    unit_vector,
+)
 from attractor.optim.spectral import muon, newton_schulz, scale_by_muon
 from attractor.optim.splitting import Admm, admm, fista
 from attractor.optim.stationarity import (

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.optimize import brentq
 
 from attractor.checks import in_range
 from attractor.objectives import MultiObjective
@@ -131,3 +132,26 @@ def similar_quadratics(
     other, center, noise = (rng.standard_normal(shape) for shape in ((dim, dim), dim, (samples, dim)))
     other = (other + other.T) / np.linalg.norm(other + other.T, 2)
     return basis * np.geomspace(mu, 1.0, dim) @ basis.T, other, center, noise - noise.mean(0)
+
+
+def minimizer_in_ball(
+    matrix: Float[np.ndarray, "d d"], center: Float[np.ndarray, " d"], radius: float = 1.0
+) -> Float[np.ndarray, " d"]:
+    r"""Where $\tfrac12 (x - c)^\top A (x - c)$ is smallest in a ball around 0, by its multiplier.
+
+    Arguments:
+        matrix: A, positive definite.
+        center: c.
+        radius: In (0, inf).
+
+    Raises:
+        ValueError: if ``radius`` is out of range, or if the multiplier is above 100.
+    """
+    in_range("radius", radius, 0.0, open_low=True)
+    if np.linalg.norm(center) <= radius:
+        return center
+
+    def minimizer(multiplier: float) -> np.ndarray:
+        return np.linalg.solve(matrix + multiplier * np.eye(len(matrix)), matrix @ center)
+
+    return minimizer(brentq(lambda m: np.linalg.norm(minimizer(m)) - radius, 0.0, 100.0, xtol=1e-14))

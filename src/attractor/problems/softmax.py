@@ -89,7 +89,7 @@ def softmax_on_gaussians(
 
     Arguments:
         key: Of the examples.
-        classes: k, at most ``dim``.
+        classes: k, from 2 to ``dim``.
         dim: d.
         examples: At least 1.
         noise: Their standard deviation around the mean, in [0, inf).

@@ -139,14 +139,14 @@ def overparametrized_regression(rows: int = 20, unknowns: int = 60, seed: int = 
 
     Arguments:
         rows: At least 1.
-        unknowns: Above ``rows``.
+        unknowns: At least ``rows`` + 1.
         seed: Of the data.
 
     Raises:
         ValueError: for an argument out of range.
     """
     in_range("rows", rows, 1)
-    in_range("unknowns", unknowns, rows, open_low=True)
+    in_range("unknowns", unknowns, rows + 1)
     rng = np.random.default_rng(seed)
     matrix = jnp.asarray(rng.standard_normal((rows, unknowns)), dtype=float)
     targets = matrix @ jnp.asarray(rng.standard_normal(unknowns), dtype=float)

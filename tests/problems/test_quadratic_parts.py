@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attractor.problems import similar_quadratics
+from attractor.problems import minimizer_in_ball, similar_quadratics
 
 
 def test_the_parts():
@@ -22,3 +22,17 @@ def test_the_parts():
 def test_errors_name_the_argument(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         similar_quadratics(**bad)
+
+
+def test_the_minimizer_in_a_ball():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((4, 4))
+    matrix, center = np.eye(4) + root @ root.T, np.array([1.0, -2.0, 0.5, 0.3])
+    x = minimizer_in_ball(matrix, center, 0.7)
+    assert np.linalg.norm(x) == pytest.approx(0.7)
+    pull = matrix @ (center - x)  # along x, outwards
+    np.testing.assert_allclose(pull, x * (pull @ x) / 0.49, atol=1e-9)
+    assert pull @ x > 0
+    np.testing.assert_array_equal(minimizer_in_ball(matrix, center, 3.0), center)
+    with pytest.raises(ValueError, match="radius"):
+        minimizer_in_ball(matrix, center, 0.0)
