@@ -71,6 +71,7 @@ from attractor.landscape.feature_learning import (
     structured_task,
     two_moons,
 )
+from attractor.landscape.forgetting import batch_gain
 from attractor.landscape.kernel_regression import hierarchical_kernels, learning_curve, patch_cosines, sphere_patches
 from attractor.landscape.lazy_training import (
     centered,

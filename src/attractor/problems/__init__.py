@@ -8,6 +8,7 @@ from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
+from attractor.problems.clusters import gaussian_clusters
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
 from attractor.problems.cut_sphere import on_cut_sphere

@@ -1,5 +1,7 @@
 """Convex quadratics with a known spectrum."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -154,4 +156,5 @@ def minimizer_in_ball(
     def minimizer(multiplier: float) -> np.ndarray:
         return np.linalg.solve(matrix + multiplier * np.eye(len(matrix)), matrix @ center)
 
-    return minimizer(brentq(lambda m: np.linalg.norm(minimizer(m)) - radius, 0.0, 100.0, xtol=1e-14))
+    root: Any = brentq(lambda m: np.linalg.norm(minimizer(m)) - radius, 0.0, 100.0, xtol=1e-14)
+    return minimizer(root)

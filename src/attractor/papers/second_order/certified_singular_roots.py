@@ -24,28 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from attractor.papers.words import Evidence, cached, claim, seed
+from attractor.problems.degenerate_systems import MULTIPLICITY, ROOT, multiple_root_system
 from attractor.second_order.deflation import ALPHA, DeflatedSystem, alpha_test, inverse_system, newton_iterates
 
-ROOT = (0.3, -0.2)
-MULTIPLICITY = {"double": 2, "triple": 3}
-PERTURBATIONS = (0.0, 1e-6, 1e-4)
-STEPS = 20
-
-
-def _quadratics(coefficients, x):
-    """In rotated coordinates around the root."""
-    x, y = jnp.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]) @ (x - jnp.array(ROOT))
-    return coefficients @ jnp.stack([jnp.ones(()), x, y, x**2, x * y, y**2])
+PERTURBATIONS, STEPS = (0.0, 1e-6, 1e-4), 20
 
 
 def _system(name, perturbation):
-    """(y - x^2, y + x^2) or (y - x^2, xy + y^2), with random numbers of that norm added to the coefficients."""
-    second = {"double": [0, 0, 1, 1, 0, 0], "triple": [0, 0, 0, 0, 1, 1]}[name]
-    coefficients = np.array([[0, 0, 1, -1, 0, 0], second], float)
-    if perturbation:
-        noise = np.random.default_rng(seed(0)).standard_normal((2, 6))
-        coefficients += perturbation * noise / np.linalg.norm(noise)
-    return eqx.Partial(_quadratics, jnp.asarray(coefficients))
+    return multiple_root_system(name, perturbation, seed(0) if perturbation else 0)
 
 
 def _start():

@@ -14,34 +14,18 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from attractor.comparison import tune
 from attractor.engine import run
-from attractor.objectives import Composite
 from attractor.papers.words import Evidence, cached, claim, first_step, paired_ratio, proportion, seed, seeds, sizes
+from attractor.problems.degenerate_systems import degenerate_zeros
 from attractor.problems.mass_action import mass_action_network
 from attractor.registry import LogUniform
 from attractor.second_order.levenberg_marquardt import LocalModel, ResidualLevenbergMarquardt, damped_step
 from attractor.trees import norm
 
-# Residuals, starts by a uniform number, distance to the zeros. Across the parabola one curvature vanishes.
-EQUATIONS = {
-    "circle": (lambda x: jnp.array([x @ x - 1]), lambda u: 1.02 * jnp.array([jnp.cos(6 * u), jnp.sin(6 * u)]),
-               lambda x: norm(x) - 1),
-    "parabola": (lambda x: jnp.array([x[0] - x[1] ** 2, (x[0] - x[1] ** 2) ** 2 * jnp.exp(x[1])]),
-                 lambda u: jnp.array([u**2 + 0.02, u]), lambda x: x[0] - x[1] ** 2),
-    "double root": (lambda x: jnp.array([(x[0] + x[1]) ** 2, x[0] - x[1]]), lambda u: jnp.array([u, 1.0]), norm),
-}  # fmt: skip
-
-
-@cached
-def _equation(name):
-    """One problem object for each, so that all powers share one compiled program."""
-    residuals, start, distance = EQUATIONS[name]
-    probe = {"distance": lambda problem, x, key: jnp.abs(distance(x))}
-    return Composite.least_squares(residuals, lambda key: start(jr.uniform(key)), probes=probe)
+_equation = cached(degenerate_zeros)  # one problem object for each, so that all powers share one compiled program
 
 
 def _distances(name, power, scale):

@@ -25,9 +25,11 @@ import numpy as np
 import optax
 from scipy.stats import rankdata
 
+from attractor.optim.stationarity import stationary_point
 from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, key, run, seeds, sizes, tune
 from attractor.problem import Minimization
 from attractor.problems.digits import cross_entropy, small_digits
+from attractor.problems.multimodal import quartic_saddle
 from attractor.registry import LogUniform
 from attractor.second_order.saddle_free import SaddleFreeNewton
 
@@ -50,16 +52,7 @@ SADDLE_FREE, NEWTON, DESCENT = range(3)
 ESCAPING = {"a saddle-free step": {"kind": SADDLE_FREE}}
 
 
-@cached
-def _saddle():
-    """Ten dimensions up, with curvatures to 1, and five down, with 1e-4; minima about 1 away from the saddle at 0."""
-    curvature = jnp.concatenate([jnp.geomspace(1e-2, 1.0, 10), jnp.full(5, -1e-4)])
-    distance = {"distance": lambda problem, x, key: jnp.linalg.norm(x)}
-
-    def loss(x, batch=None):
-        return 0.5 * jnp.sum(curvature * x**2) + 0.25e-4 * jnp.sum(x**4)
-
-    return Minimization(loss, lambda key: 1e-2 * jr.normal(key, (15,)), probes=distance)
+_saddle = cached(quartic_saddle)  # one object, so that all kinds run one program
 
 
 @cached
@@ -141,15 +134,8 @@ def _critical_points(scale):
         def train(i, z):
             return jax.lax.fori_loop(0, i * 200 // starts, lambda _, z: z - 0.5 * jax.grad(loss)(z), z)
 
-        def descend(carry, _):
-            z, damping = carry
-            g, h = jax.grad(loss)(z), jax.hessian(loss)(z)
-            new = z - jnp.linalg.solve(h @ h + damping * jnp.eye(z.size), h @ g)
-            better = jnp.linalg.norm(jax.grad(loss)(new)) < jnp.linalg.norm(g)
-            return (jnp.where(better, new, z), jnp.where(better, damping / 3, damping * 4)), None
-
         def end(i, z):
-            z = jax.lax.scan(descend, (train(i, z), 1e-2), length=150)[0][0]
+            z = stationary_point(loss, train(i, z))
             return loss(z), jnp.linalg.norm(jax.grad(loss)(z)), jnp.linalg.eigvalsh(jax.hessian(loss)(z))
 
         ends = jax.jit(jax.vmap(end))(jnp.arange(starts), 0.5 * jr.normal(key(), (starts, 63)))
