@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from attractor.problems import random_mdp
-from attractor.rl import gae, policy_gradient_error
+from attractor.rl import gae
 
 GAMMA, LAM = 0.9, 0.8
 
@@ -73,21 +72,3 @@ def test_refuses_bad_weights(bad):
 def test_refuses_other_shapes():
     with pytest.raises((ValueError, TypeCheckError), match="next_values"):  # in tests the shape checker speaks first
         gae(jnp.ones(3), jnp.ones(3), jnp.ones(4))
-
-
-def test_the_error_of_policy_gradients():
-    mdp, lams = random_mdp(3, states=4, actions=2, gamma=0.8), (0.0, 0.7, 1.0)
-    rollouts = mdp.rollouts(300, 60, 5)
-    right, variance = policy_gradient_error(jax.jit(gae), mdp, mdp.value, rollouts, 0.8, lams)
-    np.testing.assert_allclose(right, 0, atol=1e-6)  # the right values leave no bias
-    bias, other = policy_gradient_error(
-        jax.jit(gae), mdp, mdp.value + np.array([1.0, -1.0, 0.5, 0.0]), rollouts, 0.8, lams
-    )
-    assert bias[2] == pytest.approx(0, abs=1e-6)  # nor do returns
-    assert bias[0] > bias[1] > 0.01
-    states, actions = rollouts
-    residual = mdp.reward[states[0], actions[0]] + 0.8 * mdp.value[states[1]] - mdp.value[states[0]]
-    each = residual[:, None, None] * mdp.score(states[0], actions[0])
-    assert variance[0] == pytest.approx(np.sum(each.var(0)), rel=1e-4)
-    assert variance[0] < variance[2]
-    assert len(other) == 3

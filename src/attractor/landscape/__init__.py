@@ -49,7 +49,7 @@ from attractor.landscape.distillation import (
     near_teacher,
     projection_logits,
 )
-from attractor.landscape.dynamical_stability import sgd_second_moment, sgd_stability_threshold
+from attractor.landscape.dynamical_stability import diagonal_network_sgd, sgd_second_moment, sgd_stability_threshold
 from attractor.landscape.edge_of_stability import (
     CentralFlow,
     CentralState,
@@ -83,12 +83,19 @@ from attractor.landscape.lazy_training import (
     quadratic_units_kernel,
 )
 from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
-from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
+from attractor.landscape.linearization import (
+    Linearized,
+    average_path_length,
+    freeze_linear,
+    nonlinearity_penalty,
+    residual_logits,
+)
 from attractor.landscape.matrix_sensing import (
     kronecker_power,
     normal_operator,
     perturbed_completion,
     sensing_descent,
+    spurious_completion,
     unbalanced_factors,
     weighted_factor_hessian,
     weighted_factor_loss,

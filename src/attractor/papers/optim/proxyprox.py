@@ -25,6 +25,7 @@ import numpy as np
 from attractor.optim.surrogate import ProxyProximal
 from attractor.papers.words import Evidence, cached, claim, first_step, log_slopes, mean, paired_ratio, seeds, sizes
 from attractor.problem import Minimization
+from attractor.problems.quadratics import similar_quadratics
 
 DIM, MU, TARGET = 20, 1e-3, 1e-4
 DELTAS, CLOSEST = (0.3, 0.1, 0.03, 0.01), (0.01,)
@@ -34,15 +35,6 @@ WIDTH, STRETCH = 32, 100  # lanes and steps of the one program
 
 def _quadratic(matrix, x):
     return x @ matrix @ x / 2
-
-
-def _pair(draw):
-    """A quadratic with L = 1, a perturbation of norm 1, the minimizer of the proxy, noise, and a key."""
-    rng = np.random.default_rng(draw)
-    basis, _ = np.linalg.qr(rng.standard_normal((DIM, DIM)))
-    other, center, noise = (rng.standard_normal(shape) for shape in ((DIM, DIM), DIM, (1_000, DIM)))
-    other = (other + other.T) / np.linalg.norm(other + other.T, 2)
-    return basis * np.geomspace(MU, 1.0, DIM) @ basis.T, other, center, noise - noise.mean(0), np.array(draw)
 
 
 @jax.jit
@@ -73,7 +65,8 @@ def _first(lanes, draws, shared, inner_steps, limit):
     found = []
     for group in np.reshape(filled, (-1, WIDTH)):
         lane = [jnp.array(a) for a in zip(*(lanes[i] for i in group), strict=True)]
-        pair = [jnp.stack([jnp.asarray(a) for a in p]) for p in zip(*(_pair(draws[i]) for i in group), strict=True)]
+        pairs = [(*similar_quadratics(draws[i], DIM, MU), np.array(draws[i])) for i in group]
+        pair = [jnp.stack([jnp.asarray(a) for a in p]) for p in zip(*pairs, strict=True)]
         x, calls = jax.vmap(lambda m: jnp.ones(DIM) / jnp.sqrt(_quadratic(m, jnp.ones(DIM))))(pair[0]), np.inf
         for begin in range(0, limit, STRETCH):
             x, gaps = _stretch(x, lane, pair, jnp.array(shared), jnp.array(inner_steps), jnp.array(begin))

@@ -1,15 +1,10 @@
 """Advantage estimation: how much better an action was than what the policy does on average."""
 
-from collections.abc import Callable, Sequence
-
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from attractor.checks import Scalar, in_range
-from attractor.problems.random_mdp import RandomMDP
 
 
 def gae(
@@ -69,41 +64,3 @@ def gae(
 
     _, advantages = lax.scan(backward, jnp.zeros_like(residuals[0]), (residuals, weights), reverse=True)
     return advantages
-
-
-def policy_gradient_error(
-    estimate: Callable[..., Array],
-    mdp: RandomMDP,
-    values: Float[np.ndarray, " s"],
-    rollouts: tuple[Int[np.ndarray, "t1 count"], Int[np.ndarray, "t count"]],
-    gamma: float,
-    lams: Sequence[float],
-) -> tuple[list[float], list[float]]:
-    """Of policy gradients by advantage estimates with some values, for each ``lam``: the exact bias, the variance.
-
-    The gradient is that of the first action of each rollout. `gae` is linear in rewards and values, so that it maps
-    expectations to expectations: the bias is the length of what remains with 300 expected steps.
-
-    Arguments:
-        estimate: ``estimate(rewards, values, next_values, gamma, lam)``, such as `gae`.
-        mdp: The environment, and its policy.
-        values: Of each state, right or wrong.
-        rollouts: States and actions, of `RandomMDP.rollouts`.
-        gamma: Discount factor, in [0, 1).
-        lams: As of `gae`.
-
-    Returns:
-        Bias and one rollout's variance, each one number for each of ``lams``.
-    """
-    (states, actions), expected = rollouts, mdp.visits(300)
-    score = mdp.score(states[0], actions[0])
-
-    def advantages(rewards: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
-        data = [jnp.asarray(a, float) for a in (rewards, values[:-1], values[1:])]
-        return [np.asarray(estimate(*data, gamma, lam)[0]) for lam in lams]  # of the first action
-
-    with jax.enable_x64(True):
-        exact = advantages(expected[:-1] @ mdp.reward.ravel(), expected @ np.repeat(values, mdp.policy.shape[1]))
-    bias = [float(np.linalg.norm(mdp.gradient(a.reshape(mdp.policy.shape) - mdp.advantage))) for a in exact]
-    drawn = advantages(mdp.reward[states[:-1], actions], values[states])
-    return bias, [float((a[:, None, None] * score).var(0).sum()) for a in drawn]
