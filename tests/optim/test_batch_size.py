@@ -11,8 +11,7 @@ import optax
 import pytest
 
 from attractor import Minimization
-from attractor.optim import AdaptiveBatch, adadagrad_norm, adaptive_batch_path, scale_by_adagrad_norm
-from attractor.problems import noisy_wells
+from attractor.optim import AdaptiveBatch, adadagrad_norm, scale_by_adagrad_norm
 
 DATA = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
 
@@ -92,21 +91,3 @@ def test_what_is_measured_around_a_schedule_free_optimizer_is_its_average():
 def test_names_the_bad_argument(bad):
     with pytest.raises(ValueError, match=list(bad)[-1]):
         AdaptiveBatch(optax.sgd(1.0), **bad)
-
-
-def test_the_path_is_that_of_the_steps():
-    task = noisy_wells(dim=4, samples=300, noise=0.5, batch_size=64)
-    method = adadagrad_norm(1.0, initial=2, eta=0.3)
-    squares, batches, drawn = jax.jit(lambda key: adaptive_batch_path(method, task, key, 4, every=2))(jr.key(5))
-    x = task.init(jr.key(5))
-    state = method.init(task, x, jr.key(5))
-    for i, key in enumerate(jr.split(jr.key(5), 4)):
-        slope = jax.grad(task.loss)(x, task.full)
-        assert float(squares[i]) == pytest.approx(float(jnp.sum(slope**2)), rel=1e-3, abs=1e-6)
-        assert (int(batches[i]), int(drawn[i])) == (int(state.batch), int(state.drawn))
-        for one in jr.split(key, 2):
-            x, state = method.step(task, x, state, one)
-    assert int(drawn[-1]) > 0
-    for bad in ({"records": 0}, {"records": 1, "every": 0}):
-        with pytest.raises(ValueError, match=[*bad][-1]):
-            adaptive_batch_path(method, task, jr.key(0), **bad)

@@ -12,7 +12,7 @@ from attractor.optim.adaptive import (
     scale_by_exadam,
 )
 from attractor.optim.averaged_iteration import AveragedIteration, open_loop
-from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm, adaptive_batch_path
+from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,

@@ -1,6 +1,6 @@
 """Batch sizes that grow: more samples a step once noise, and not the gradient, decides where a step goes."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -153,31 +153,3 @@ def adadagrad(
     """
     in_range("learning_rate", learning_rate, 0.0, open_low=True)
     return AdaptiveBatch(optax.adagrad(learning_rate), eta, initial, largest, coordinatewise=True)
-
-
-def adaptive_batch_path(
-    method: AdaptiveBatch, problem: Minimization, key: PRNGKeyArray, records: int, every: int = 1
-) -> tuple[Float[Array, " records"], Int[Array, " records"], Int[Array, " records"]]:
-    """Along a run where a batch of zeros has the exact gradient: its square, the batch, and the samples drawn so far.
-
-    Arguments:
-        method: Of `adadagrad_norm` or `adadagrad`.
-        problem: Such as `attractor.problems.noisy_wells`.
-        key: Of start and batches.
-        records: How often, the start included, at least 1.
-        every: Steps between two records, at least 1.
-
-    Raises:
-        ValueError: for an argument out of range.
-    """
-    in_range("records", records, 1.0)
-    in_range("every", every, 1.0)
-    x = problem.init(key)
-
-    def record(carry: tuple[Array, AdaptiveBatchState], key: PRNGKeyArray) -> tuple[Any, Any]:
-        exact = jax.grad(problem.loss)(carry[0], jnp.zeros((1, len(x))))
-        found = jnp.sum(exact**2), carry[1].batch, carry[1].drawn
-        carry, _ = jax.lax.scan(lambda c, k: (method.step(problem, *c, k), None), carry, jr.split(key, every))
-        return carry, found
-
-    return jax.lax.scan(record, (x, method.init(problem, x, key)), jr.split(key, records))[1]

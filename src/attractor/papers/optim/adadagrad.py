@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.optim.batch_size import adadagrad, adadagrad_norm, adaptive_batch_path
+from attractor.optim.batch_size import adadagrad, adadagrad_norm
 from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, paired_ratio, seed, seeds, sizes
 from attractor.problems.noisy import noisy_wells
 
@@ -33,7 +33,18 @@ SAMPLES = 2**17  # of the comparison at equal samples
 
 @eqx.filter_jit
 def _descend(make, problem, rates, starts, records, every):
-    path = lambda rate, start: adaptive_batch_path(make(rate), problem, jr.key(start), records, every)  # noqa: E731
+    def path(rate, start):
+        method, key = make(rate), jr.key(start)
+        x = problem.init(key)
+
+        def record(carry, key):
+            exact = jax.grad(problem.loss)(carry[0], jnp.zeros((1, len(x))))
+            found = jnp.sum(exact**2), carry[1].batch, carry[1].drawn
+            carry, _ = jax.lax.scan(lambda c, k: (method.step(problem, *c, k), None), carry, jr.split(key, every))
+            return carry, found
+
+        return jax.lax.scan(record, (x, method.init(problem, x, key)), jr.split(key, records))[1]
+
     return jax.vmap(jax.vmap(path, (None, 0)), (0, None))(rates, starts)
 
 
@@ -134,8 +145,11 @@ def _after_samples(make, largest, steps, every, scale):
 
 
 FULL = (functools.partial(_fixed, size=ROWS), None, SAMPLES // ROWS, 1)
-HUNDREDS = (functools.partial(_fixed, size=512), 512, SAMPLES // 512, 4)
-FIXED = {"8": (*SMALL[:2], SAMPLES // 8, 256), "512": HUNDREDS, "all": FULL}
+FIXED = {
+    "8": (*SMALL[:2], SAMPLES // 8, 256),
+    "512": (functools.partial(_fixed, size=512), 512, SAMPLES // 512, 4),
+    "all": FULL,
+}
 
 
 @claim(

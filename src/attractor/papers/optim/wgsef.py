@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.linalg.proximal import group_envelope, prox_group_envelope, prox_group_lasso
+from attractor.linalg.proximal import group_envelope_gap, prox_group_envelope, prox_group_lasso
 from attractor.optim.proximal import proximal_sgd
 from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seed, seeds, sizes
 from attractor.problems.digits import digits_mlp
@@ -55,11 +55,7 @@ def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
         points, strengths = jnp.asarray(rng.standard_normal((n, 8, 3))), jnp.asarray(10 ** rng.uniform(-1, 1, n))
 
         def gap(x, k, strength):
-            z = prox(x, k, strength)
-            dual = (x - z) / strength
-            largest = jnp.sort(jnp.sum(dual**2, 1))[::-1]
-            conjugate = jnp.where(jnp.arange(len(x)) < k, largest, 0).sum() / 2
-            return group_envelope(z, k) + conjugate - jnp.sum(z * dual)
+            return group_envelope_gap(x, prox(x, k, strength), k, strength)
 
         gaps = jax.jit(jax.vmap(gap))(points, 1 + jnp.arange(n) % 7, strengths)
         return Evidence(float(jnp.abs(gaps).max()), at_most=1e-6)
