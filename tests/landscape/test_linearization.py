@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.landscape import average_path_length, freeze_linear, nonlinearity_penalty, residual_logits
+from attractor.landscape import average_path_length, freeze_linear, nonlinearity_penalty
 
 SLOPES = {"a": np.array([0.0, 0.6, 1.0, 1.3]), "b": np.array([[0.995, -0.2]])}
 
@@ -63,16 +63,3 @@ def test_path_lengths_are_those_of_all_paths():
 def test_bad_input_is_refused(bad, call):
     with pytest.raises(ValueError, match=f"^{bad}:"):
         call()
-
-
-def test_the_logits_of_a_residual_network():
-    rng = np.random.default_rng(3)
-    params = [rng.standard_normal(s) for s in ((5, 4), (2, 4, 3), (2, 3), (2, 3, 4), (4, 6))]
-    slopes, x = np.array([[0.0, 0.5, 1.0], [1.0, 0.2, 0.0]]), rng.standard_normal((7, 5))
-    with jax.enable_x64(True):
-        found = residual_logits([jnp.asarray(p) for p in params], jnp.asarray(slopes), jnp.asarray(x))
-    h = x @ params[0]
-    for i in range(2):
-        z = h @ params[1][i] + params[2][i]
-        h = h + np.where(z > 0, z, slopes[i] * z) @ params[3][i]
-    np.testing.assert_allclose(found, h @ params[4], rtol=1e-10)

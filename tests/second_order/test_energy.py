@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from attractor import Minimization, run
 from attractor.second_order.energy import (
+    audit_energy,
     energy_descent,
     gaussian_divergence,
     gaussian_metric,
@@ -85,3 +87,27 @@ def test_problems_with_a_metric(make, minimum):
         assert direction < 0
         least = problem.loss(jnp.asarray(minimum, float))
     assert float(least) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_audit_sees_what_breaks_the_laws():
+    with jax.enable_x64(True):
+        problem = gaussian_divergence()
+        by_energy = lambda rate: energy_descent(rate, 1.0, problem.precondition)  # noqa: E731
+        kept = audit_energy(by_energy(0.3), problem, 0.3, 1.0, 200)
+        plain = optax.stateless(lambda g, x: -0.3 * problem.precondition(x, g))  # counts as a constant energy
+        broken, far = (audit_energy(o, problem, r, 1.0, 40) for o, r in ((plain, 0.3), (by_energy(0.1), 0.2)))
+        x, loss = jnp.asarray(problem.start), jax.jit(jax.value_and_grad(problem.loss))
+        state, optimizer = by_energy(0.3).init(x), by_energy(0.3)
+        for _ in range(200):
+            value, g = loss(x)
+            change, state = optimizer.update(g, state, x, value=value)
+            x = x + change
+        end = problem.loss(x)
+    assert float(kept.violation) < 1e-12
+    assert bool(kept.feasible)
+    np.testing.assert_allclose(kept.loss, end, rtol=1e-9)
+    assert float(broken.violation) > 1e-3
+    assert float(far.violation) > 1e-3  # of another rate than it is told
+    for name in ("rate", "offset", "steps"):
+        with pytest.raises(ValueError, match=name):
+            audit_energy(plain, problem, **({"rate": 0.1, "offset": 1.0, "steps": 3} | {name: -1}))

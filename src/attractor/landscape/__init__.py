@@ -71,7 +71,6 @@ from attractor.landscape.feature_learning import (
     structured_task,
     two_moons,
 )
-from attractor.landscape.forgetting import batch_gain
 from attractor.landscape.kernel_regression import hierarchical_kernels, learning_curve, patch_cosines, sphere_patches
 from attractor.landscape.lazy_training import (
     centered,
@@ -83,13 +82,7 @@ from attractor.landscape.lazy_training import (
     quadratic_units_kernel,
 )
 from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
-from attractor.landscape.linearization import (
-    Linearized,
-    average_path_length,
-    freeze_linear,
-    nonlinearity_penalty,
-    residual_logits,
-)
+from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
 from attractor.landscape.matrix_sensing import (
     kronecker_power,
     normal_operator,

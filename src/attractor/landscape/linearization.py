@@ -89,22 +89,3 @@ def average_path_length(
         raise ValueError("nonlinear: expected at least one layer, got none")
     in_range("skipped", skipped, 0.0, 1.0)
     return jnp.sum((1 - skipped) * jnp.stack([jnp.mean(layer * 1.0) for layer in nonlinear]))
-
-
-def residual_logits(
-    params: Sequence[Float[Array, "..."]], slopes: Float[Array, "blocks units"], x: Float[Array, "n d"]
-) -> Float[Array, "n k"]:
-    r"""Logits of a residual network whose channels have slopes of their own for negative inputs: 1 is linear.
-
-    $x \leftarrow x + \operatorname{leaky}_a(x W + b) V$ in each block, between a linear layer and a readout.
-
-    Arguments:
-        params: The first layer ``(d, width)``; W, b and V of all blocks, stacked; the readout ``(width, k)``.
-        slopes: a, of each block's channels.
-        x: One input per row.
-    """
-    first, weights, biases, back, readout = params
-    x = x @ first
-    for w, b, v, a in zip(weights, biases, back, slopes, strict=True):
-        x = x + jax.nn.leaky_relu(x @ w + b, a) @ v
-    return x @ readout

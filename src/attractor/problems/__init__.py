@@ -28,7 +28,6 @@ from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_qu
 from attractor.problems.multimodal import coupled_double_wells, quartic_saddle, rastrigin
 from attractor.problems.multitask import overlaid_digits
 from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
-from attractor.problems.newton_problems import NEWTON_PROBLEMS
 from attractor.problems.noisy import linear_noise, noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
@@ -60,7 +59,6 @@ from attractor.problems.semilinear import (
 )
 from attractor.problems.sequences import char_lstm, char_mlp, char_transformer, grammar_text, markov_text
 from attractor.problems.softmax import softmax_on_gaussians
-from attractor.problems.spirals import three_spirals
 from attractor.problems.state_space import impulse_response, linear_system
 from attractor.problems.synthetic import (
     expected_margin_loss,

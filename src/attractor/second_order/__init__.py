@@ -18,7 +18,9 @@ from attractor.second_order.deflation import (
 )
 from attractor.second_order.diagonal import adahessian, scale_by_adahessian, spatial_average
 from attractor.second_order.energy import (
+    EnergyAudit,
     MetricProblem,
+    audit_energy,
     energy_descent,
     euclidean,
     gaussian_divergence,

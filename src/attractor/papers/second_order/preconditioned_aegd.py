@@ -58,34 +58,16 @@ def _plain(learning_rate, offset, precondition):
     return optax.stateless(lambda g, x: -learning_rate * precondition(x, g))
 
 
-def _lane(method, name, rate):
-    """20,000 steps: the worst violation of the energy's laws where A > 0, final loss, is every x feasible."""
-    loss, precondition, metric, start, positive = PROBLEMS[name]()
-    optimizer = optax.with_extra_args_support(method(rate, OFFSET, precondition))
-    x = jnp.asarray(start)
-    total = loss(x) + OFFSET  # the first energy, squared
-
-    def step(carry, _):
-        x, state, before, wrong, inside = carry
-        value, gradient = jax.value_and_grad(loss)(x)
-        change, state = optimizer.update(gradient, state, x, value=value)
-        after = getattr(state, "energy", before)
-        identity = after**2 - before**2 + (after - before) ** 2 + change @ metric(x) @ change / rate  # pyright: ignore[reportOperatorIssue]
-        violated = jnp.maximum(jnp.abs(identity) / total, after - before)
-        wrong = jnp.where(inside, jnp.maximum(wrong, jnp.nan_to_num(violated, nan=jnp.inf)), wrong)
-        x = x + change
-        return (x, state, after, wrong, inside & (x[jnp.array(positive, int)] > 0).all()), None
-
-    carry = (x, optimizer.init(x), jnp.sqrt(total), -jnp.inf, True)
-    (x, _, _, wrong, inside), _ = jax.lax.scan(step, carry, length=20_000)
-    return wrong, loss(x), inside
-
-
 @cached
 def _outcomes(method):
-    """By problem, each for 13 rates."""
+    """By problem, each for 13 rates: the worst violation of the energy's laws, final loss, is every x feasible."""
+
+    def lane(name, rate):
+        problem = PROBLEMS[name]()
+        return lib.audit_energy(method(rate, OFFSET, problem.precondition), problem, rate, OFFSET, 20_000)
+
     with jax.enable_x64(True):
-        lanes = {name: jax.jit(jax.vmap(functools.partial(_lane, method, name))) for name in PROBLEMS}
+        lanes = {name: jax.jit(jax.vmap(functools.partial(lane, name))) for name in PROBLEMS}
         return {name: [np.asarray(r) for r in lane(jnp.asarray(RATES))] for name, lane in lanes.items()}
 
 
