@@ -25,11 +25,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-import torch
 from jaxtyping import PRNGKeyArray, PyTree
-from torch import Tensor
 
+from attractor.extras import needs
 from attractor.transformations import as_transformation, averaged, is_transformation, update
+
+with needs("torch"):
+    import torch
+    from torch import Tensor
 
 _DIAGNOSIS = {"Monitor": "attractor.diagnosis.torch", "diagnose": "attractor.diagnosis.torch_state"}
 SMALL = 65_536  # numbers; the copy of fewer costs less than passing one array more

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from core.test_record import verdict
 from typer.testing import CliRunner
 
 from attractor.cli import app, main
+from attractor.cli.common import writable
 from attractor.cli.compare import load_problem
+from attractor.cli.objects import load_object
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
 
@@ -211,3 +214,61 @@ def test_an_object_that_is_no_problem_is_refused(tmp_path):
         load_problem(f"{tmp_path / 'mine.py'}:number")
     with pytest.raises(ValueError, match="has no 'problem'; it has number"):
         load_problem(f"{tmp_path / 'mine.py'}:problem")
+
+
+def test_a_file_is_loaded_by_its_path_whatever_its_name(tmp_path):
+    """``signal`` is a module of Python's own; ``twice`` is two files in two folders."""
+    for folder, number in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        for name in ("signal", "twice"):
+            (tmp_path / folder / f"{name}.py").write_text(f"number = {number}\n")
+    for name in ("signal", "twice"):
+        found = [load_object(f"{tmp_path / folder / name}.py:number", "PROBLEM") for folder in ("a", "b", "a")]
+        assert found == [1, 2, 1]
+    with pytest.raises(ValueError, match=r"PROBLEM: there is no module 'nowhere\.at\.all'"):
+        load_object("nowhere.at.all:x", "PROBLEM")
+    with pytest.raises(ValueError, match=r"PROBLEM: there is no file .*none\.py"):
+        load_object(f"{tmp_path / 'none.py'}:x", "PROBLEM")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [(".", "is a folder"), ("/proc/none/here.html", "cannot write"), ("a.pdf", "ends in .html, got")],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, path, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"--report: .*{words}"):
+        writable(Path(path), "--report", (".html",) if path.endswith("pdf") else ())
+    writable(tmp_path / "new" / "folder" / "page.html", "--report")
+    assert list(tmp_path.iterdir()) == []  # nothing is left by the trial
+
+
+def test_check_says_before_its_work_where_it_cannot_keep_verdicts(monkeypatch):
+    monkeypatch.setenv("ATTRACTOR_HOME", "/proc/none")
+    monkeypatch.setattr(check_module, "check", lambda *a, **k: pytest.fail("it ran"))
+    with pytest.raises(ValueError, match="ATTRACTOR_HOME: cannot write"):
+        invoke("check", "adahessian")
+
+
+def test_a_terminal_of_few_characters_gets_others_replaced():
+    command = [sys.executable, "-m", "attractor", "papers", "optimizer", "--limit", "2"]
+    shown = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True)
+    assert shown.stdout.decode("ascii").count("\n") >= 3
+    found = subprocess.run(
+        [*command, "--json"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
+    )
+    assert len(json.loads(found.stdout.decode("ascii"))) == 2
+
+
+def test_a_missing_extra_is_said_in_one_line(monkeypatch, capsys):
+    def missing(*arguments):
+        raise ImportError("fastapi is not installed: pip install 'attractor[web]'")
+
+    monkeypatch.setattr(importlib.import_module("attractor.cli.common"), "app", missing)
+    assert failing(monkeypatch, capsys, "serve") == (
+        2, "attractor: fastapi is not installed: pip install 'attractor[web]'\n"
+    )  # fmt: skip
+    monkeypatch.setenv("ATTRACTOR_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["attractor", "serve"])
+    with pytest.raises(ImportError):
+        main()

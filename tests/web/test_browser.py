@@ -1,11 +1,16 @@
-"""The pages in Chromium, as a reader has them: search, check, compare, keyboard, phone, dark, without scripts."""
+"""The pages in Chromium, as a reader has them: search, check, compare, mail, keyboard, phone, dark, without scripts."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from outgoing import box, library, linked, mailer
 
+from attractor.feed import Entry, digest, subscribers
 from attractor.papers import record
+
+__all__ = ["box", "library"]
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's package chromium is not installed")
@@ -96,6 +101,49 @@ def test_progress_and_cancel(page, scripted, served, monkeypatch):
     page.locator(".state.cancelled").wait_for()
     assert page.get_by_role("button", name="Cancel").count() == 0
     assert [j.state for j in served.house.jobs.every("compare")] == ["cancelled"]
+
+
+def test_subscribe_to_unsubscribe(page, chromium, served, library, box):
+    page.goto("/subscribe")
+    page.get_by_label("Address").fill("ada@example.org")
+    page.get_by_label("sharp").check()
+    page.get_by_label("How often").select_option("weekly")
+    page.get_by_role("button", name="Subscribe").click()
+    page.get_by_role("heading", name="Look into your mail").wait_for()
+    (asked,) = box.mails
+    link = next(a for a in asked.get_body(("plain",)).get_content().split() if a.startswith("https://"))
+    assert subscribers.subscribers(library) == []
+    page.goto(linked(link))
+    page.get_by_role("button", name="Confirm").click()
+    page.get_by_role("heading", name="Confirmed").wait_for()
+    (ada,) = subscribers.subscribers(library)
+    assert (ada.email, ada.follows, ada.every) == ("ada@example.org", ("sharp",), "weekly")
+
+    bob = subscribers.confirm(library, subscribers.subscribe(library, "bob@example.org", ["sharp"], "weekly"))
+    library.connection.execute("UPDATE subscribers SET since = '2026-01-01T00:00:00+00:00'")
+    now = datetime.now(UTC)
+    sent = digest.send_due(library, mailer(box.settings), now + timedelta(days=8))
+    assert sorted((s.email, s.state, s.papers) for s in sent) == [(ada.email, "sent", 3), (bob.email, "sent", 3)]
+    mail = next(m for m in box.mails[1:] if m["To"] == "ada@example.org")
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    leave = linked(mail["List-Unsubscribe"].strip("<>"))
+
+    page.goto(leave)
+    page.get_by_role("heading", name="Unsubscribe").wait_for()
+    assert len(subscribers.subscribers(library)) == 2  # nobody leaves by looking
+    program = chromium.new_context(base_url=served.url)  # a mail program has no cookie of ours
+    assert program.request.post(leave, form={"List-Unsubscribe": "One-Click"}).ok
+    program.close()
+    assert [s.email for s in subscribers.subscribers(library)] == [bob.email]
+    page.get_by_role("button", name="Unsubscribe").click()  # who clicks there, too, is told the same
+    page.get_by_role("heading", name="Unsubscribed").wait_for()
+
+    library.add([Entry("Sharpness once more", arxiv="2601.00009")], "test", "2026-01-08")
+    later = (now + timedelta(days=10)).isoformat(timespec="seconds")
+    library.connection.execute("UPDATE entries SET added = ? WHERE id = (SELECT max(id) FROM entries)", (later,))
+    box.mails.clear()
+    digest.send_due(library, mailer(box.settings), now + timedelta(days=16))
+    assert [m["To"] for m in box.mails] == [bob.email]
 
 
 def test_everything_works_without_scripts(chromium, served):

@@ -115,8 +115,8 @@ class WideKernels(NamedTuple):
 
 
 def infinite_ntk(
-    inputs: Float[ArrayLike, "n d"],
-    others: Float[ArrayLike, "m d"] | None = None,
+    inputs: Float[Array | np.ndarray, "n d"],
+    others: Float[Array | np.ndarray, "m d"] | None = None,
     *,
     hidden: int = 1,
     activation: Activation = RELU,
@@ -165,7 +165,10 @@ def infinite_ntk(
 
 
 def linearized_dynamics(
-    kernel: Float[ArrayLike, "n n"], start: Float[ArrayLike, " n"], targets: Float[ArrayLike, " n"], times: ArrayLike
+    kernel: Float[Array | np.ndarray, "n n"],
+    start: Float[Array | np.ndarray, " n"],
+    targets: Float[Array | np.ndarray, " n"],
+    times: ArrayLike,
 ) -> Float[np.ndarray, "times n"]:
     r"""Gradient flow of half the squared error in function space, $f_t = y + e^{-t K} (f_0 - y)$.
 

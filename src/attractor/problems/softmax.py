@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from numpy.typing import ArrayLike
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.problem import Minimization

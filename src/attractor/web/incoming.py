@@ -98,6 +98,6 @@ def told(library: Library, found: Iterable[Stored], reasons: Iterable[str] = ())
 
 @lru_cache(maxsize=4096)
 def _runs(stored: Stored) -> tuple[Any, ...]:
-    from attractor.feed.runs import runs_here
+    from attractor.feed.runnable import runs_here
 
     return runs_here(stored)
