@@ -13,7 +13,6 @@ from attractor.optim import (
     convex_adversarial_relu,
     convex_relu_admm,
     recover_relu_network,
-    relu_dual_bound,
     relu_training_loss,
     robust_arrangements,
     sample_relu_arrangements,
@@ -179,16 +178,3 @@ def test_a_pattern_that_tells_overlapping_boxes_apart_admits_no_weights():
             assert best.fun == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="radius"):
         robust_arrangements(jnp.asarray(patterns), jnp.asarray(x), -0.1)
-
-
-def test_the_dual_bound_is_tight_at_a_solution_and_below_the_loss_elsewhere():
-    with jax.enable_x64(True):
-        x, y = jnp.asarray(X), jnp.asarray(Y)
-        patterns = sample_relu_arrangements(jr.key(0), x, 200)
-        weights = convex_relu_admm(x, y, patterns, beta=0.2, rho=0.1, steps=8_000).z[0]
-        least = float(relu_training_loss(recover_relu_network(weights), x, y, 0.2))
-        assert relu_dual_bound(x, y, patterns, weights, 0.2) == pytest.approx(least, rel=1e-4)
-        for w in (jnp.zeros_like(weights), 0.5 * weights, 3 * weights):
-            assert relu_dual_bound(x, y, patterns, w, 0.2) < least
-    with pytest.raises(ValueError, match="beta"):
-        relu_dual_bound(x, y, patterns, weights, 0.0)

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from attractor import run
 from attractor.objectives import Composite
-from attractor.optim import ModelBased, moreau_gradient, subproblem_excess
+from attractor.optim import ModelBased, moreau_gradient
 from attractor.problems import digits_mlp
 
 ROW, X, B, RATE = np.array([1.0, -2.0, 0.5]), np.array([0.7, 0.4, -1.0]), 0.3, 0.05
@@ -133,22 +133,3 @@ def test_moreau_gradient_after_few_steps_by_hand():
 def test_rejects(name, arguments):
     with pytest.raises(ValueError, match=name):
         ModelBased(**arguments)
-
-
-@pytest.mark.parametrize("model", ["prox_linear", "prox_point"])
-def test_the_excess_of_a_step_over_the_least_value_of_its_model(model):
-    class Short(ModelBased):
-        def _minimize(self, problem, unravel, x, batch, rate):
-            return x + 0.5 * (super()._minimize(problem, unravel, x, batch, rate) - x)
-
-    with jax.enable_x64(True):
-        data = jnp.asarray(ROW)[None], jnp.array([B])
-        task = Composite(lambda x, b: (b[0] @ x) ** 2 - b[1], lambda t, b: jnp.mean(jnp.abs(t)), jnp.asarray(X), data)
-        whole, short = (
-            float(subproblem_excess(kind(RATE, model, power=0.0, inner_steps=60), task, jnp.asarray(X), data, RATE))
-            for kind in (ModelBased, Short)
-        )
-    assert whole < 1e-8  # below 0 where it lies between the points of the line
-    assert short > 1e-3
-    with pytest.raises(ValueError, match="rate"):
-        subproblem_excess(ModelBased(RATE, model), task, jnp.asarray(X), data, 0.0)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.optim import averaged_gradients, convert_online_learner, online_to_nonconvex, restarted_descent
+from attractor.optim import averaged_gradients, convert_online_learner, online_to_nonconvex
 
 
 def test_follows_its_formula():
@@ -83,15 +83,3 @@ def test_a_learner_need_not_know_of_extra_arguments():
         update, _ = method.update(g, method.init(x), x, key=jr.key(3), value=jnp.zeros(()))
         moves.append(update)
     np.testing.assert_allclose(moves[0], moves[1], rtol=1e-6)
-
-
-def test_the_learner_is_back_at_zero_after_each_stretch():
-    learner, gradients = restarted_descent(0.5, 3), np.random.default_rng(1).standard_normal((7, 2))
-    played, state, expected = jnp.zeros(2), learner.init(jnp.zeros(2)), np.zeros(2)
-    for t, g in enumerate(gradients):
-        updates, state = learner.update(jnp.asarray(g), state, played)
-        played = optax.apply_updates(played, updates)
-        expected = np.zeros(2) if (t + 1) % 3 == 0 else expected - 0.5 * g
-        np.testing.assert_allclose(played, expected, atol=1e-5)
-    with pytest.raises(ValueError, match="length"):
-        restarted_descent(0.5, 0)

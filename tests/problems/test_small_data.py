@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes
 
-from attractor.problems.diabetes import diabetes_mlp, diabetes_sample
+from attractor.problems.diabetes import diabetes_mlp
 from attractor.problems.digits import averaged_pixels, digits, small_digits
 
 
@@ -28,18 +27,6 @@ def test_diabetes_network_is_measured_on_patients_it_does_not_train_on():
     outputs = problem.inner(start, problem.full)
     np.testing.assert_allclose(problem.loss(start, problem.full), 0.5 * jnp.mean((outputs - y) ** 2), rtol=1e-5)
     assert float(problem.probes["test_loss"](problem, start, jax.random.key(1), None)) > 0
-
-
-def test_a_sample_of_patients_is_standardized():
-    x, y = diabetes_sample((2, 3), 50, seed=3)
-    assert x.shape == (50, 3)
-    np.testing.assert_allclose(np.mean(x, 0), [0, 0, 1], atol=1e-5)
-    np.testing.assert_allclose([*np.std(x, 0), np.std(y)], [1, 1, 0, 1], atol=1e-5)
-    rows = np.random.default_rng(3).choice(442, 50, replace=False)
-    raw = load_diabetes().target[rows]
-    np.testing.assert_allclose(y, (raw - raw.mean()) / raw.std(), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="count"):
-        diabetes_sample((2,), 443)
 
 
 @pytest.mark.parametrize("side", [1, 2, 8])

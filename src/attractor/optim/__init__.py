@@ -29,7 +29,6 @@ from attractor.optim.convex_networks import (
     convex_adversarial_relu,
     convex_relu_admm,
     recover_relu_network,
-    relu_dual_bound,
     relu_training_loss,
     robust_arrangements,
     sample_relu_arrangements,
@@ -65,7 +64,7 @@ from attractor.optim.maximal_loss import (
     soft_maximum,
 )
 from attractor.optim.mirror import hypentropy_descent, least_hypentropy
-from attractor.optim.model_based import ModelBased, subproblem_excess
+from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
     CombinedGradient,
@@ -79,7 +78,7 @@ from attractor.optim.multi_objective import (
     projected_sum,
 )
 from attractor.optim.normalized import normalized_gd, scale_by_norm_power
-from attractor.optim.online import convert_online_learner, online_to_nonconvex, restarted_descent
+from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
 from attractor.optim.phase_field import GinzburgLandau
 from attractor.optim.primal_dual import (

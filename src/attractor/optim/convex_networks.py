@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
-from scipy.optimize import nnls
 
 from attractor.checks import Scalar, in_range
 from attractor.linalg.proximal import group_soft_threshold, soft_threshold
@@ -291,39 +290,3 @@ def convex_adversarial_relu(
     weights = result.z[0]
     local = active.T @ (weights[0] - weights[1])
     return weights, jax.nn.relu(1 - y * jnp.sum(x * local, 1) + jnp.abs(local) @ r)
-
-
-def relu_dual_bound(
-    x: Float[Array, "n d"],
-    y: Float[Array, " n"],
-    patterns: Bool[Array, "p n"],
-    weights: Float[Array, "2 p d"],
-    beta: float,
-) -> float:
-    r"""A lower bound on the minimum of the program that `convex_relu_admm` solves, from a point near it.
-
-    Its dual is $\max_r \langle r, y \rangle - \tfrac12 \lVert r \rVert^2$ over the r with
-    $\max_{\lVert v \rVert \le 1, (2 D_i - I) X v \ge 0} |r^\top D_i X v| \le \beta$ for every pattern; the point's
-    residual is scaled until this holds.
-
-    Arguments:
-        x: One example per row.
-        y: Targets.
-        patterns: The diagonals $D_i$.
-        weights: $(v, w)$, near a solution.
-        beta: Weight decay, in (0, inf).
-
-    Raises:
-        ValueError: if ``beta`` is out of range.
-    """
-    in_range("beta", beta, 0.0, open_low=True)
-    rows, targets, pair = np.asarray(x), np.asarray(y), np.asarray(weights)
-    residual = targets - np.einsum("pn,nd,pd->n", patterns, rows, pair[0] - pair[1])
-    # max of r' D X v over unit v in the cone is the distance of X' D r to the polar cone
-    largest = max(
-        nnls(-((2 * d - 1)[:, None] * rows).T, sign * rows.T @ (d * residual))[1]
-        for d in np.asarray(patterns, float)
-        for sign in (1, -1)
-    )
-    z = min(1, beta / largest) * residual
-    return float(z @ targets - z @ z / 2)

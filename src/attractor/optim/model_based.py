@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from attractor.checks import Scalar, in_range
+from attractor.checks import Scalar
 from attractor.method import Method, hyper
 from attractor.objectives import Composite
 from attractor.registry import LogUniform, method
@@ -139,34 +139,3 @@ class ModelBased(Method):
             return value + jnp.sum((y - x) ** 2) / (2 * rate)
 
         return _descend(model, x, self.inner_steps)
-
-
-def subproblem_excess(
-    solver: ModelBased, problem: Composite, x: Vector, sample: tuple[Array, Array], rate: float
-) -> Float[Array, ""]:
-    """How far a step on one sample of absolute residuals is from minimizing its model plus the proximal term.
-
-    The minimizer lies on the line through ``x`` along the sample's row, no farther than the largest slope lets it: the
-    step's value less the least one at 4,001 points there, which is negative where the step lies between two of them.
-
-    Arguments:
-        solver: Of the prox-linear model, or of the proximal point.
-        problem: With ``|inner|`` for its loss, such as `attractor.problems.robust_phase_retrieval`.
-        x: ``(d,)``.
-        sample: A batch of one: its row, and its value.
-        rate: In (0, inf).
-
-    Raises:
-        ValueError: if ``rate`` is out of range.
-    """
-    in_range("rate", rate, 0.0, open_low=True)
-    moved = solver._minimize(problem, lambda x: x, x, sample, jnp.asarray(rate))
-
-    def value(y: Vector) -> Array:
-        error, change = jax.jvp(lambda x: problem.inner(x, sample), (x,), (y - x,))
-        error = error + change if solver.model == "prox_linear" else problem.inner(y, sample)
-        return jnp.abs(error[0]) + jnp.sum((y - x) ** 2) / (2 * rate)
-
-    reach = 4 * rate * jnp.abs(sample[0][0] @ x) + 1e-12
-    line = jnp.linspace(-reach, reach, 4_001)
-    return value(moved) - jax.vmap(lambda t: value(x + t * sample[0][0]))(line).min()

@@ -101,25 +101,3 @@ def online_to_nonconvex(
     """
     in_range("learning_rate", learning_rate, 0.0, open_low=True)
     return convert_online_learner(optax.sgd(learning_rate), radius)
-
-
-def restarted_descent(rate: Scalar, length: int) -> optax.GradientTransformation:
-    """Online gradient descent that is back at zero every ``length`` steps, which bounds its regret on each stretch.
-
-    A learner for `convert_online_learner`: its parameters are the displacement that it plays.
-
-    Arguments:
-        rate: Step size; a negative one climbs.
-        length: At least 1.
-
-    Raises:
-        ValueError: if ``length`` is out of range.
-    """
-    in_range("length", length, 1)
-
-    def update(gradient: PyTree, count: Array, displacement: PyTree = None) -> tuple[PyTree, Array]:
-        restarts = (count + 1) % length == 0
-        moved = jax.tree.map(lambda g, d: jnp.where(restarts, -d, -rate * g), gradient, displacement)
-        return moved, count + 1
-
-    return optax.GradientTransformation(lambda params: jnp.zeros([], int), update)  # pyright: ignore[reportArgumentType]

@@ -20,7 +20,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.optim.online import OnlineToNonconvexState, convert_online_learner, restarted_descent
+from attractor.optim.online import OnlineToNonconvexState, convert_online_learner
 from attractor.optim.stationarity import averaged_gradients
 from attractor.papers.words import Evidence, cached, claim, key, log_slope, mean, seed, seeds, sizes
 from attractor.problems.kinks import kinked_maximum
@@ -61,6 +61,17 @@ def random_points_measure_the_progress(convert=convert_online_learner, *, scale)
     return Evidence(float(jax.lax.map(error, jr.normal(key(), (4, 2, 10))).max()), at_most=1e-3)
 
 
+def _restarted(rate, length):
+    """Online gradient descent that is back at zero every so many steps, which bounds its regret on each stretch."""
+
+    def update(gradient, count, displacement=None):
+        restarts = (count + 1) % length == 0
+        moved = jax.tree.map(lambda g, d: jnp.where(restarts, -d, -rate * g), gradient, displacement)
+        return moved, count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros([], int), update)  # pyright: ignore[reportArgumentType]
+
+
 @eqx.filter_jit
 def _blocks(rate, radius, blocks, length, problems, draws):
     """Per seed, its own loss and slope at the start, and what is measured per block."""
@@ -69,7 +80,7 @@ def _blocks(rate, radius, blocks, length, problems, draws):
         def loss(x):
             return problem.loss(x, None)
 
-        start, optimizer = problem.init(draw), convert_online_learner(restarted_descent(rate, length), radius)
+        start, optimizer = problem.init(draw), convert_online_learner(_restarted(rate, length), radius)
         found = averaged_gradients(loss, optimizer, start, draw, blocks, length, noise=1.0)
         return loss(start), jnp.linalg.norm(jax.grad(loss)(start)), found
 
