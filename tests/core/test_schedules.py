@@ -89,15 +89,17 @@ def test_compare_gives_its_steps_and_compiles_once_for_all_values():
     traces = []
 
     def descent(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-        traces.append(learning_rate(0))
+        traces.append((learning_rate(0), learning_rate(T)))
         return optax.sgd(learning_rate)
 
     problem = Minimization(lambda x: jnp.sum((x - 1) ** 2), init=jnp.asarray([3.0, -2.0]))
     methods = {"ours": scheduled(descent, "wsd"), "sgd+cosine": "sgd+cosine", "adam": "adam"}
     found = compare(problem, methods, steps=T, seeds=2, budget=8, progress=False)
     assert set(found["ours"].winner) == {"learning_rate", "decay_share"}
-    compiled = [r for r in traces if isinstance(r, jax.core.Tracer)]
+    compiled = [first for first, _ in traces if isinstance(first, jax.core.Tracer)]
     assert len(compiled) <= 4  # tuning, the winner, and the counts of operations; not one for each of 8 values
+    ends = [float(end) for _, end in traces if not isinstance(end, jax.core.Tracer)]
+    assert ends == [0.0] * len(ends) != []  # the line to zero ends where the comparison does
     again = losses(find_method("sgd+cosine").factory, steps=T, **found["sgd+cosine"].winner)
     np.testing.assert_allclose(found["sgd+cosine"].final, again[-1], rtol=1e-5)
 
