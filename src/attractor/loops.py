@@ -96,7 +96,8 @@ class MakeOptimizer:
 
     ``make_optimizer(model.named_parameters())`` is a `torch.optim.Optimizer`; without arguments, a registered name or a
     factory of optax transformations gives the transformation. Any other factory is called as
-    ``factory(*arguments, **config)``, and gives what it gives.
+    ``factory(*arguments, **config)``, and gives what it gives. A method with a schedule (``"adamw+cosine"``) has to
+    know how many steps the optimizer takes: ``make_optimizer(…, steps=n)``, which the others leave aside.
 
     Attributes:
         name: The method's, in the comparison.
@@ -110,7 +111,9 @@ class MakeOptimizer:
     factory: Callable[..., Any]
     registered: str | None = None
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+    def __call__(self, *arguments: Any, steps: int | None = None, **keywords: Any) -> Any:
+        if steps is not None and "steps" in inspect.signature(self.factory).parameters:
+            keywords["steps"] = steps
         if arguments and (self.registered or complete(self.factory, self.config)):
             return self._in_torch(*arguments, **keywords)
         return self.factory(*arguments, **self.config, **keywords)

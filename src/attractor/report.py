@@ -64,6 +64,11 @@ were stopped. A best value at the edge of its range says that the search space w
 """
 
 
+def fragment(comparison: "Comparison") -> str:
+    """The sentence and the table alone, for a notebook."""
+    return f"<p>{html.escape(sentence(comparison))}</p><div style='overflow-x:auto'>{_table(comparison)}</div>"
+
+
 def data(comparison: "Comparison") -> dict[str, Any]:
     """``{settings, table}``, as JSON can hold it: what ``attractor compare --json`` prints."""
     rows = json.loads(str(comparison.table().map(_jsonable).reset_index().to_json(orient="records")))

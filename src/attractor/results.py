@@ -1,5 +1,6 @@
 """What a comparison found: tuned methods, their table, and what may be concluded from it."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -225,6 +226,18 @@ class Comparison:
         sign = 1.0 if self.goal == "min" else -1.0
         costs = tuning_costs(tuning, metric, self.target, sign, self.settings.get("by", "steps"))
         return np.where(np.isfinite(finals), costs, np.inf)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the table as the report has it, under the sentence that sums it up."""
+        from attractor.report import fragment
+
+        return fragment(self)
+
+    def export(self, path: str | os.PathLike[str]) -> str:
+        """Write the table as CSV, Parquet, Markdown or LaTeX, by the file's ending; see `attractor.tables.export`."""
+        from attractor.tables import export
+
+        return export(self.table(), path)
 
     def report(self, path: str) -> str:
         """Write a self-contained HTML page (works offline); returns where."""

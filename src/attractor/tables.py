@@ -42,9 +42,9 @@ def export(table: pd.DataFrame, path: str | os.PathLike[str]) -> str:
     Raises:
         ValueError: for another ending.
     """
-    made = _FORMATS.get(Path(path).suffix.lower())
+    made = FORMATS.get(Path(path).suffix.lower())
     if made is None:
-        raise ValueError(f"path: expected a name that ends in {', '.join(_FORMATS)}, got {path}")
+        raise ValueError(f"path: expected a name that ends in {', '.join(FORMATS)}, got {path}")
     content = made(table)
     write_atomically(path, lambda file: file.write(content))
     return str(path)
@@ -71,7 +71,7 @@ def _latex(table: pd.DataFrame) -> bytes:
     return f"\\begin{{tabular}}{{{align}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n".encode()
 
 
-_FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+FORMATS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".md": _markdown,

@@ -54,7 +54,7 @@ class Units:
         }
         for name, makes in self.makes.items():
             checked = makes[0].registered and complete(makes[0].factory, makes[0].config)
-            made = makes[0]() if checked else None
+            made = makes[0](steps=1) if checked else None
             if isinstance(made, Method) and not is_transformation(made):
                 raise TypeError(
                     f"methods: {name!r} needs an attractor Problem, which a Loop is not; "

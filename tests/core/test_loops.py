@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 from attractor import LogUniform, Loop, compare, outcomes, units
@@ -513,3 +514,35 @@ def test_failures_travel_with_a_saved_trace(tmp_path):
     entry.tuning.save(tmp_path / "t.parquet")
     loaded = type(entry.tuning).load(tmp_path / "t.parquet")
     assert loaded.failures == entry.tuning.failures != []
+
+
+def scheduled_loop(make_optimizer, seed):
+    optimizer = make_optimizer(steps=4)
+    x, state = np.full(2, 1.0 + seed % 3), None
+    state = optimizer.init(x)
+    for _ in range(4):
+        updates, state = optimizer.update(2 * x, state, x)
+        x = x + np.asarray(updates)
+        yield {"loss": float(x @ x)}
+
+
+def test_a_loop_says_how_many_steps_a_schedule_has():
+    found = compare(Loop(scheduled_loop), ["sgd", "sgd+cosine"], seeds=2, budget=2, tuning_seeds=[90], progress=False)
+    rate = found["sgd+cosine"].winner["learning_rate"]
+    x = np.full(2, 1.0)
+    for t in range(4):
+        x = x - rate * (1 + np.cos(np.pi * t / 4)) / 2 * 2 * x
+    np.testing.assert_allclose(found["sgd+cosine"].final[0], x @ x, rtol=1e-5)
+    rate = found["sgd"].winner["learning_rate"]
+    np.testing.assert_allclose(found["sgd"].final[0], 2 * (1 - 2 * rate) ** 8, rtol=1e-5)
+
+
+def test_a_comparison_is_exported_and_shown_in_notebooks(tmp_path):
+    found = compare(Loop(scheduled_loop), ["sgd", "adam"], seeds=3, budget=2, tuning_seeds=[90], progress=False)
+    table = pd.read_csv(found.export(tmp_path / "table.csv")).set_index("method")
+    best = found.ranking[0]
+    assert table.loc[best, "final loss"] == pytest.approx(found[best].final.mean())
+    assert (table["final loss low"] <= table["final loss"]).all()
+    shown = found._repr_html_()
+    assert shown.count("<tr") == 3
+    assert best in shown.partition("<table>")[0]

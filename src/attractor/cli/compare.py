@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows
+from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows, writable
 from attractor.cli.objects import load_object
 from attractor.papers import rows
 
@@ -55,13 +55,20 @@ def compare(
     ] = None,
     stop_hopeless: Annotated[bool, typer.Option(help="Stop a loop's hopeless configurations while tuning.")] = False,
     report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("comparison.html"),
+    table: Annotated[
+        Path | None, typer.Option(help="Also write the table: .csv, .parquet, .md or .tex, intervals included.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tune every method with the same budget, measure the winners on fresh seeds, print a table, write a report."""
     from attractor import comparison, registry
     from attractor.loops import Loop
     from attractor.report import data
+    from attractor.tables import FORMATS
 
+    writable(report, "--report")
+    if table is not None:
+        writable(table, "--table", tuple(FORMATS))
     _use_all_cores()
     built, default = load_problem(problem)
     loop = isinstance(built, Loop)
@@ -81,12 +88,14 @@ def compare(
     how |= {"metric": result.metric, "checkpoint": None}  # to do it again is to do it anew
     flags = [f"--{k.replace('_', '-')}{'' if v is True else f' {v}'}" for k, v in how.items() if v != usual.get(k)]
     result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {' '.join(flags)}"
+    if not as_json:
+        _print_comparison(result)  # before anything is written: what took long is not lost with a full disk
     where = Path(result.report(str(report))).resolve()
+    written = [f"report: {where}"] + ([] if table is None else [f"table: {Path(result.export(table)).resolve()}"])
     if as_json:
         print_json(data(result) | {"report": str(where)})
     else:
-        _print_comparison(result)
-        out.print(f"report: {where}", highlight=False, soft_wrap=True)
+        out.print("\n".join(written), highlight=False, soft_wrap=True)
     if missing:
         err.print(f"stopped before {', '.join(missing)}; the rest is kept")
         raise typer.Exit(130)
