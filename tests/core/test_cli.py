@@ -16,6 +16,7 @@ from attractor.cli import app, main
 from attractor.cli.common import writable
 from attractor.cli.compare import load_problem
 from attractor.cli.objects import load_object
+from attractor.extras import missing
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
 
@@ -261,13 +262,8 @@ def test_a_terminal_of_few_characters_gets_others_replaced():
 
 
 def test_a_missing_extra_is_said_in_one_line(monkeypatch, capsys):
-    def missing(*arguments):
-        raise ImportError("fastapi is not installed: pip install 'attractor[web]'")
-
-    monkeypatch.setattr(importlib.import_module("attractor.cli.common"), "app", missing)
-    assert failing(monkeypatch, capsys, "serve") == (
-        2, "attractor: fastapi is not installed: pip install 'attractor[web]'\n"
-    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert failing(monkeypatch, capsys, "serve") == (2, f"attractor: {missing('uvicorn', 'web')}\n")
     monkeypatch.setenv("ATTRACTOR_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["attractor", "serve"])
     with pytest.raises(ImportError):

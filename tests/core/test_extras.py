@@ -9,7 +9,7 @@ import pytest
 
 import attractor
 from attractor import problems
-from attractor.cli import app, common
+from attractor.cli import app
 from attractor.diagnosis import callbacks
 from attractor.dynamics import chaos_registry
 from attractor.extras import MissingExtra, needs
@@ -53,16 +53,6 @@ def test_a_package_that_lacks_a_name_is_too_old_and_a_fault_of_ours_stays_one():
         exec("from json import nothing_of_the_kind")
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'attractor\.nothing'"), needs("feed"):
         exec("import attractor.nothing")
-
-
-def test_the_command_line_says_it_in_one_line(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.setattr(sys, "argv", ["attractor", "serve"])
-    with pytest.raises(SystemExit) as ended:
-        common.main()
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said == "attractor: uvicorn is not installed, or too old: pip install 'attractor[web]'\n"
 
 
 def test_nobody_says_it_in_words_of_their_own():

@@ -43,11 +43,6 @@ def main() -> None:
             raise
         err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except ImportError as error:
-        if "pip install 'attractor[" not in str(error) or os.environ.get("ATTRACTOR_TRACEBACK"):
-            raise
-        err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
     except KeyboardInterrupt:
         err.print("attractor: interrupted; what was finished is kept")
         sys.exit(130)
