@@ -38,7 +38,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError, MissingExtra) as error:
+    except (ValueError, TypeError, FileNotFoundError, ConnectionError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
         err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
