@@ -46,7 +46,7 @@ def spread(
     Raises:
         ConnectionError: if no cluster answers at the address, within seconds.
         ValueError: if no node is large enough for a unit, or a node has other versions of the package or of JAX.
-        MissingExtra: without Ray (``pip install 'attractor[ray]'``).
+        MissingExtra: without Ray, the extra ``attractor[ray]``.
     """
     with needs("ray"):
         import ray

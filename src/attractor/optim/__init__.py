@@ -2,12 +2,16 @@
 
 import attractor.optim.kept as _kept  # registers what optax keeps
 from attractor.optim.adaptive import (
+    adam_mini,
     adamomentum,
     ademamix,
+    correct_gradients,
     exadam,
     growing_schedule,
     half_life_schedule,
+    mars,
     scale_by_adagrad_norm,
+    scale_by_adam_mini,
     scale_by_adamomentum,
     scale_by_exadam,
 )
@@ -128,7 +132,15 @@ from attractor.optim.regularizers import (
 )
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
 from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
-from attractor.optim.spectral import muon, newton_schulz, scale_by_muon
+from attractor.optim.spectral import (
+    muon,
+    newton_schulz,
+    normuon,
+    scale_by_muon,
+    scale_by_normuon,
+    scale_by_scion,
+    scion,
+)
 from attractor.optim.splitting import Admm, admm, fista
 from attractor.optim.stationarity import averaged_gradients, goldstein_norm, min_norm_in_hull, moreau_gradient
 from attractor.optim.stochastic_approximation import (
@@ -148,4 +160,14 @@ from attractor.optim.weight_decay import (
     cautious_muon,
     cautious_sgdm,
     cautious_weight_decay,
+)
+from attractor.optim.whitening import (
+    fading_schedule,
+    kron,
+    scale_by_kron,
+    scale_by_shampoo,
+    scale_by_soap,
+    shampoo,
+    soap,
+    spectral_norm_bound,
 )
