@@ -10,7 +10,7 @@ PEERS  := torchjd pytorch-optimizer curvlinops-for-pytorch backpack-for-pytorch 
 # Its threads wait for each other in a loop, which multiplies the cost of small decompositions.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: env demo test test-times test-portable test-wheel mutants lint check nightly bench docs clean
+.PHONY: env demo test test-times test-portable test-wheel mutants lint check nightly replicated bench docs clean
 
 env: $(VENV)/.installed
 
@@ -63,6 +63,11 @@ HOURS ?= 4
 nightly: env
 	-$(BIN)/attractor check --all --record --jobs 2 --minutes $$(($(HOURS) * 60))
 	-$(BIN)/attractor check --all --replication next --record --jobs 2 --minutes $$(($(HOURS) * 60))
+
+# The share of what holds, of the claims with seeds, that most of its replications confirm.
+replicated: env
+	@$(BIN)/python -c "from attractor.papers import record; kept, found = record.replicating(record.read_all().values()); \
+	  print(f'{kept} of {found} holding claims are confirmed by most of their replications: {kept / found:.1%}')"
 
 bench: env
 	$(BIN)/python benchmarks/engine.py

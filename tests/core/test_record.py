@@ -94,6 +94,16 @@ def test_round_numbers_that_agree_say_nothing(tmp_path, monkeypatch):
     assert rerun_under_other_code(tmp_path, monkeypatch, verdict(value=1.0), verdict(value=1.0)) == []
 
 
+def test_the_share_that_replicates_is_of_claims_that_hold_and_were_run_again(tmp_path):
+    names = {"kept": "hhf", "lost": "hff", "tied": "hf", "failing": "fhh", "never": ""}
+    for name, runs in names.items():
+        record.write([verdict("fails" if name == "failing" else "holds", name)], tmp_path)
+        outcomes = ({"h": "holds", "f": "inconclusive"}[r] for r in runs)
+        record.write([verdict(outcome, name, replication=i) for i, outcome in enumerate(outcomes, 1)], tmp_path)
+    record.write([verdict(slug="lion-k"), verdict(slug="lion-k", replication=4)], tmp_path)
+    assert record.replicating(record.read_all(tmp_path).values()) == (2, 4)
+
+
 WRITER = """
 import sys
 from pathlib import Path

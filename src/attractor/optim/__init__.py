@@ -27,7 +27,7 @@ from attractor.optim.block_descent import (
     nonnegative_cp,
     wasserstein_cp_dictionary,
 )
-from attractor.optim.common_descent import CommonDescent, common_descent, scalarized
+from attractor.optim.common_descent import CommonDescent, common_descent, largest_front_gap, scalarized
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_adversarial_relu,
@@ -52,7 +52,13 @@ from attractor.optim.functional_teaching import (
     gaussian_kernel,
     iterative_teaching_dimension,
 )
-from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
+from attractor.optim.gradient_penalty import (
+    differentiated_difference,
+    double_backpropagation,
+    flooding,
+    gradient_penalty_sgd,
+    penalize_gradient_norm,
+)
 from attractor.optim.maximal_loss import (
     BallAcceleration,
     BallDescent,
@@ -61,7 +67,7 @@ from attractor.optim.maximal_loss import (
     minimize_in_ball,
     soft_maximum,
 )
-from attractor.optim.mirror import hypentropy_descent
+from attractor.optim.mirror import hypentropy_descent, least_hypentropy
 from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
@@ -131,7 +137,15 @@ from attractor.optim.regularizers import (
     ternary_penalty,
 )
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
-from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
+from attractor.optim.sign import (
+    lion_k,
+    lion_lyapunov,
+    scale_by_lion_k,
+    signs,
+    smoothed_absolute_conjugate,
+    smoothed_absolute_sum,
+    unit_vector,
+)
 from attractor.optim.spectral import (
     muon,
     newton_schulz,
@@ -142,7 +156,13 @@ from attractor.optim.spectral import (
     scion,
 )
 from attractor.optim.splitting import Admm, admm, fista
-from attractor.optim.stationarity import averaged_gradients, goldstein_norm, min_norm_in_hull, moreau_gradient
+from attractor.optim.stationarity import (
+    averaged_gradients,
+    goldstein_norm,
+    min_norm_in_hull,
+    moreau_gradient,
+    stationary_point,
+)
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
     hill_estimator,

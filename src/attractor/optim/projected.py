@@ -20,6 +20,15 @@ def _looks_invariant(
     return jnp.all(jnp.abs(xg) <= bound * jnp.sqrt(xx) * jnp.sqrt(gg))  # true of units without a gradient
 
 
+def _row_sums(a: Weights, b: Weights) -> Float[Array, " rows"]:
+    """Inner products of rows: their eighths are added entry by entry first, which a compiler vectorizes."""
+    products = jnp.real(jnp.conj(a) * b)
+    products = products.astype(jnp.promote_types(products.dtype, jnp.float32))
+    width = products.shape[1] // 8
+    folded = sum((products[:, i * width : (i + 1) * width] for i in range(1, 8)), products[:, :width])
+    return folded.sum(1) + products[:, 8 * width :].sum(1)
+
+
 def _share(xu: Float[Array, "..."], xx: Float[Array, "..."]) -> Float[Array, "..."]:
     return xu / jnp.where(xx > 0, xx, 1)
 
@@ -62,15 +71,15 @@ def project_out_radial(
         if x.ndim < 2:
             return u + weight_decay * x
         rows, dim = x.reshape(len(x), -1), x.size // len(x)
-        # One pass over the leaf: the products of the whole leaf are sums of its channels'.
-        slopes, steps = g.reshape(rows.shape), u.reshape(rows.shape)
+        # The step is kept, or every sum would compute it anew. The products of the leaf are sums of its channels'.
+        slopes, steps = g.reshape(rows.shape), jax.lax.optimization_barrier(u.reshape(rows.shape))
         pairs = (rows, slopes), (rows, rows), (slopes, slopes), (rows, steps)
-        xg, xx, gg, xu = (jnp.sum(jnp.real(jnp.conj(a) * b), 1) for a, b in pairs)
+        xg, xx, gg, xu = (_row_sums(*pair) for pair in pairs)
         channels = (delta > 0) & _looks_invariant(xg, xx, gg, delta / dim**0.5)
         layer = (delta > 0) & _looks_invariant(xg.sum(), xx.sum(), gg.sum(), delta / x.size**0.5)
         radial = jnp.where(channels, _share(xu, xx), jnp.where(layer, _share(xu.sum(), xx.sum()), 0))
         decay = weight_decay * jnp.where(channels | layer, wd_ratio, 1)
-        return u + ((decay - radial).astype(x.dtype)[:, None] * rows).reshape(x.shape)
+        return (steps + (decay - radial).astype(x.dtype)[:, None] * rows).reshape(x.shape)
 
     def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, Any]:
         if params is None:

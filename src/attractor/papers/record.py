@@ -124,6 +124,17 @@ def read_all(root: Path = OFFICIAL) -> dict[str, Record]:
     return {slug: record for slug, record in found.items() if record is not None}
 
 
+def replicating(records: Iterable[Record]) -> tuple[int, int]:
+    """``(kept, all)``: of the claims with seeds that hold and were replicated, those that most replications confirm."""
+    outcomes = [
+        record.outcome(name)
+        for record in records
+        for name, verdict in record.quick.items()
+        if verdict.verdict == "holds" and record.replicated(name)
+    ]
+    return outcomes.count("holds"), len(outcomes)
+
+
 def write(verdicts: Iterable[Verdict], root: Path = OFFICIAL) -> None:
     """Add verdicts to the record; several processes may do so at once.
 

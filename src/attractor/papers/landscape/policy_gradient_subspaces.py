@@ -19,14 +19,14 @@ import numpy as np
 
 from attractor.decision import Decision
 from attractor.landscape.spectrum import gradient_subspace_fraction, subspace_overlap, top_hessian_eigs
-from attractor.papers.words import Evidence, cached, claim, key, mean, paired_difference, run, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, key, mean, paired_difference, run, seeds, sizes
 from attractor.problems.control import GaussianPolicy, pendulum
 from attractor.rl.online.proximal_policy import PPO, clipped_losses, experience
 from attractor.trees import as_vector
 
 K, UPDATES, NETS = 12, (5, 30, 40, 60), ("actor", "critic")  # measured early, in the middle, shortly after, late
 SIZES = np.array([1_218, 1_217])  # numbers of parameters
-BROKEN = {"a random space": {"space": 1}}
+BROKEN = {"eigenvectors read by rows": {"space": 1}}
 
 
 @cached
@@ -70,7 +70,7 @@ def _slopes_and_spaces(points, keys):
 
 @cached
 def _measured(scale):
-    """Arrays (seed, update, actor or critic, top or random, …): shares and spaces; and mean returns (seed, record)."""
+    """Arrays (seed, update, actor or critic, top or misread, …): shares and spaces; and mean returns (seed, record)."""
     n = len(drawn := seeds(**sizes(scale, n=(16, 64))))
     recorded = {"x": lambda problem, x, key: as_vector(x)[0], "return": _problem().probes["return"]}
     how = {"steps": UPDATES[-1], "every": 5, "seeds": drawn, "lanes": n, "probes": recorded}
@@ -78,8 +78,8 @@ def _measured(scale):
     points = trace["x"].values[0][:, np.array(UPDATES) // 5].reshape(n * len(UPDATES), -1)
     found = _slopes_and_spaces(points, jr.split(key(1), len(points)))
     slopes, top = (np.asarray(a).reshape(n, len(UPDATES), *a.shape[1:]) for a in found)
-    random = np.linalg.qr(np.random.default_rng(seed(2)).standard_normal(top.shape))[0]
-    spaces = np.stack([top, random.astype(np.float32)], 3)
+    rows = np.linalg.qr(top.reshape(*top.shape[:3], K, -1).swapaxes(-1, -2))[0]  # as if the array were (K, parameters)
+    spaces = np.stack([top, rows], 3)
     share = jax.jit(jnp.vectorize(gradient_subspace_fraction, signature="(p),(p,k)->()"))
     return np.asarray(share(slopes[..., None, :], spaces)), spaces, trace["return"].values[0]
 
@@ -113,7 +113,7 @@ def critic_has_more_than_the_actor(sign=1, *, scale):
 
 
 def _overlaps(scale, late, space=0, other=0):
-    """Of top spaces at update 30 and spaces later, perhaps of another run or random ones: (actor or critic, seed)."""
+    """Of top spaces at update 30 and spaces later, perhaps of another run or misread ones: (actor or critic, seed)."""
     found = _measured(scale)[1]
     first, later = found[:, 1, :, 0], np.roll(found[:, late, :, space], other, 0)
     return np.asarray(jax.jit(jnp.vectorize(subspace_overlap, signature="(p,k),(p,k)->()"))(first, later)).T

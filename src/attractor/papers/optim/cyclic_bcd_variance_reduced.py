@@ -26,7 +26,8 @@ from attractor.problems.convex import logistic_regression
 from attractor.problems.generalized_linear import sigmoid_loss
 
 L1, BLOCKS, BATCH, SAMPLES, TARGET = 1e-3, 5, 24, 569, 1e-5  # below the square of the penalty's own slope, 31e-6
-EPOCHS, RATES = 900, (0.5, 2.0, 4.0, 8.0)  # the shortest step takes 630 epochs with exact gradients
+# The shortest step takes 630 epochs with exact gradients; in half of these PAGE comes home too rarely to be tuned.
+EPOCHS, RATES = 900, (0.5, 2.0, 4.0, 8.0)
 VARIED = BATCH / (SAMPLES + BATCH)  # the probability of an exact epoch
 # Shares of the last estimate, of a minibatch's gradient now and before, and of the proximal map's move: one program.
 WHOLE = (1.0, 1.0, 1.0, 1.0)
@@ -79,8 +80,12 @@ def _gradients(scale, rate, blocks, probability, shares=WHOLE):
     """Component gradients until the squared mapping is at the target, by seed, at a step or at the best for the median
     of other seeds. Now and then a run is thrown to where the sigmoid is flat, whatever its step, and takes thousands of
     epochs back: those are counted, at ten times the horizon, and hardly touch a median."""
-    draws = tuple(seeds(sizes(scale, n=(16 + 48, 64 + 192))["n"])) if probability < 1 else (0,)
-    tuning, fresh = (draws[: len(draws) // 4], draws[len(draws) // 4 :]) if probability < 1 else (draws, draws)
+    # So many that other runs would choose the same step, or one as good; fewer where a step is given or it is damaged.
+    few = rate or tuple(shares) != WHOLE
+    size = sizes(scale, tuning=(12, 48) if few else (48, 192), fresh=(48, 192) if few else (192, 768))
+    draws = tuple(seeds(size["tuning"] + size["fresh"])) if probability < 1 else (0,)
+    cut = len(draws) * size["tuning"] // (size["tuning"] + size["fresh"])
+    tuning, fresh = (draws[:cut], draws[cut:]) if probability < 1 else (draws, draws)
 
     def epochs(rates, draws):
         at, found = _mappings(blocks, shares, probability, rates, draws)
@@ -96,7 +101,8 @@ def _gradients(scale, rate, blocks, probability, shares=WHOLE):
 def _compare(scale, at_most, ours, theirs, rate=None):
     """The ratio of medians of two (blocks, probability, shares)."""
     (a, _, note), (b, reached, other) = _gradients(scale, rate, *ours), _gradients(scale, rate, *theirs)
-    ratio = float(a[0] / b[0]) if ours[1] == 1 else bootstrap(_medians, *np.broadcast_arrays(a, b))
+    n = min((len(x) for x in (a, b) if len(x) > 1), default=1)
+    ratio = bootstrap(_medians, *(np.broadcast_to(x[:n], n) for x in (a, b))) if n > 1 else float(a[0] / b[0])
     given = {"the baseline's median run reaches the target": reached}
     return Evidence(ratio, at_most=at_most, given=given, note=f"{note} against {other}")
 
@@ -117,7 +123,7 @@ def costs_no_more_than_page(shares=WHOLE, *, scale):
 
 @claim(
     "sigmoid loss with L1, tuned: the median run with variance-reduced blocks takes <= half of exact ones' gradients",
-    source="ours", broken=UNCORRECTED, reason="medians of 48 runs do not decide it")  # fmt: skip
+    source="ours", broken=UNCORRECTED, reason="medians of 192 runs do not always decide it")  # fmt: skip
 def costs_less_than_full_batches(shares=WHOLE, *, scale):
     return _compare(scale, 0.5, (BLOCKS, VARIED, shares), (BLOCKS, 1.0))
 

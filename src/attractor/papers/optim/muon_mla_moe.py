@@ -15,6 +15,7 @@ print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near
 
 import functools
 import itertools
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -24,9 +25,8 @@ import optax
 
 from attractor.nn.attention.latent import LatentAttention
 from attractor.papers import words
-from attractor.papers.words import Evidence, cached, claim, first_step, graded, paired_ratio
+from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, graded
 from attractor.problems.sequences import char_transformer
-from attractor.registry import LogUniform
 
 WIDTH, CONTEXT, LATENT, EXPERTS, STEPS = 16, 16, 10, 4, 300
 SHAPES = ((32, 32), (64, 16), (16, 128), (100, 40))
@@ -106,44 +106,72 @@ def _method(coefficients, learning_rate):
     return optax.GradientTransformation(lambda params: tuple(m.init(params) for m in both), update)
 
 
-def _tuned(coefficients, scale, *blocks):
-    size = words.sizes(scale, seeds=(8, 32), budget=(4, 16), steps=STEPS, every=10)
-    problem, space = _transformer(*blocks), {"learning_rate": LogUniform(1e-3, 0.1)}
-    made = eqx.Partial(_method, jnp.asarray(coefficients)), space
-    return words.tune(problem, made, **graded(problem, "loss"), **size)
+RATES, WHOLE, RECORDS = (0.005, 0.01, 0.02, 0.04), (10, 32), np.arange(0, STEPS + 1, 10)
 
 
-def _steps_to_the_loss_of(other, name, coefficients, scale, at_most):
-    ours, baseline = _tuned(coefficients, scale), _tuned(other, scale)
-    steps = first_step(ours.trace["test_loss"].values[0], baseline.final, ours.trace.dataset["step"].values)
-    given = {f"{name} learns": bool((baseline.final < 0.6 * baseline.trace["test_loss"].values[0, :, 0]).all())}
-    note = f"final test loss {ours.final.mean():.3f} against {baseline.final.mean():.3f}"
-    return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=at_most, given=given, note=note)
+@cached
+def _runs(coefficients, blocks, n):
+    """Validation loss in the end by rate and run, and test loss by rate, run and record."""
+    problem = _transformer(*blocks)
+    made, probes = eqx.Partial(_method, jnp.asarray(coefficients)), graded(problem, "loss")["probes"]
+    how = {"sweep": {"learning_rate": RATES}, "steps": STEPS, "every": 10, "lanes": 8, "probes": probes}
+    trace = words.run(problem, made, seeds=words.seeds(n), **how)
+    return trace["validation_loss"].values[..., -1], trace["test_loss"].values
+
+
+def _mean_curve(found, drawn):
+    """Mean test loss, by drawing and record: a third of the runs chooses the rate, the others count."""
+    (validation, test), drawn = found, np.asarray(drawn, int)
+    tuning, fresh = np.split(drawn, [drawn.shape[1] // 3], axis=1)
+    best = np.nan_to_num(validation[:, tuning].mean(-1), nan=np.inf).argmin(0)
+    return test[best[:, None], fresh].mean(1)
+
+
+def _compared(statistic, ours, other, n, **evidence):
+    """A statistic of two mean curves, bounded over runs that are drawn anew with the choice of rates in it."""
+
+    def both(drawn):
+        return _mean_curve(ours, drawn), _mean_curve(other, drawn)
+
+    first, second = both(np.arange(n)[None])
+    note = f"final test loss {first[0, -1]:.3f} against {second[0, -1]:.3f}"
+    given = {"the baseline learns": second[0, -1] < 0.6 * second[0, 0]}
+    return Evidence(bootstrap(lambda d: statistic(*both(d)), np.arange(n)), given=given, note=note, **evidence)
+
+
+def _steps_to_the_loss_of(other, coefficients, scale, at_most):
+    whole = words.sizes(scale, n=WHOLE)["n"]
+    n = 4 if coefficients[1] > 0 else whole  # few are enough for a damaged one
+    # A loss that is never reached counts as ten times all steps.
+    share = lambda a, b: np.minimum(first_step(a, b[:, -1], RECORDS) / STEPS, 10.0)  # noqa: E731
+    return _compared(share, _runs(coefficients, (), n), _runs(other, (), whole), n, at_most=at_most)
 
 
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.75 of its steps",
     source="ours", broken=NOT_ORTHOGONAL | SIGN,
+    reason="once runs are drawn with the choice of rates in it, 10 do not decide; 20 gave 0.80 [0.60, 0.90]",
 )  # fmt: skip
 def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
-    return _steps_to_the_loss_of(ADAMW, "AdamW", coefficients, scale, 0.75)
+    return _steps_to_the_loss_of(ADAMW, coefficients, scale, 0.75)
 
 
 @claim(
     "character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
     source="paper", broken=NOT_ORTHOGONAL,
-    reason="0.61 of the steps, between 0.53 and 0.69",
+    reason="0.73 of the steps, at least 0.53",
 )  # fmt: skip
 def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
-    return _steps_to_the_loss_of(ADAMW, "AdamW", coefficients, scale, 0.52)
+    return _steps_to_the_loss_of(ADAMW, coefficients, scale, 0.52)
 
 
 @claim(
     "the same momentum at Muon's size but not orthogonalized, tuned alike: Muon needs at most 0.9 of its steps",
     source="ours", broken=SIGN,
+    reason="10 runs with the choice of rates in them do not decide; 20 gave 0.80 [0.60, 0.90]",
 )  # fmt: skip
 def gains_by_orthogonality(coefficients=QUINTIC, *, scale):
-    return _steps_to_the_loss_of(PLAIN, "momentum", coefficients, scale, 0.9)
+    return _steps_to_the_loss_of(PLAIN, coefficients, scale, 0.9)
 
 
 @claim(
@@ -165,10 +193,12 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
 @claim(
     "latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
     source="paper", broken={"losses in place of perplexities": {"perplexity": np.asarray}},
-    reason="0.98: a cache of a third costs half of what Muon gains, and experts do not bring it back at this size",
+    reason="1.02: a cache of a third costs more than Muon gains, and experts do not bring it back at this size",
 )  # fmt: skip
 def gains_with_latents_and_experts(perplexity=np.exp, *, scale):
-    ours = _tuned(QUINTIC, scale, LATENT, EXPERTS).final
-    plain, muon = (_tuned(c, scale).final for c in (ADAMW, QUINTIC))
-    note = f"test losses {ours.mean():.3f}, AdamW {plain.mean():.3f}, Muon alone {muon.mean():.3f}"
-    return Evidence(paired_ratio(perplexity(ours), perplexity(plain)), at_most=0.92, note=note)
+    n = words.sizes(scale, n=(8, 32))["n"]
+    ours = _runs(QUINTIC, (LATENT, EXPERTS), n)
+    plain, muon = (_runs(c, (), words.sizes(scale, n=WHOLE)["n"]) for c in (ADAMW, QUINTIC))
+    ratio = lambda a, b: perplexity(a[:, -1]) / perplexity(b[:, -1])  # noqa: E731
+    found = _compared(ratio, ours, plain, n, at_most=0.92)
+    return replace(found, note=f"{found.note}, Muon alone {_mean_curve(muon, np.arange(n)[None])[0, -1]:.3f}")

@@ -82,12 +82,12 @@ def keeps_its_bound(share=1.0):
 
 
 @cached
-def _gradients(problem, make, target, rates, samples, batch, n, periods, steps):
+def _gradients(problem, make, target, rates, samples, batch, n, periods, steps, lanes=16):
     """Component gradients until the loss is at the target, one number a seed; rate and period tuned on other seeds."""
     configs = [{"learning_rate": rate, **period} for period in periods for rate in rates]
 
     def cost(configs, draws):
-        trace = run(problem, make, sweep=configs, seeds=draws, steps=steps, every=10, lanes=16)
+        trace = run(problem, make, sweep=configs, seeds=draws, steps=steps, every=10, lanes=lanes)
         first = first_step(trace["loss"].values, target, trace.dataset["step"].values)
         full = [np.ceil(f / c["period"]) if "period" in c else 0 * f for f, c in zip(first, configs, strict=True)]
         return np.nan_to_num(
@@ -102,7 +102,7 @@ def _in_stages(accelerated, learning_rate, period):
     return VarianceReduced(accelerated(learning_rate), period)
 
 
-def _against(share, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=({},), least=0, **how):
+def _against(share, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, periods=({},), **how):
     """Both tuned; the accelerated method is told the constant that was measured."""
     ours = _accelerated(share, min(max(gamma, 0.01), 1.0))
     ours = ours if baseline is optax.sgd else eqx.Partial(_in_stages, ours)
@@ -110,7 +110,6 @@ def _against(share, problem, gamma, scale, at_most=0.8, baseline=optax.sgd, peri
     (a, note), (b, other) = both
     text = f"{np.median(a):.3g} gradients ({note}) against {np.median(b):.3g} ({other}), gamma {gamma:.2g}"
     given = {"the baseline reaches the target": np.isfinite(b).all(), "quasar-convex": gamma > 0}
-    given |= {f"it takes more than {least} gradients": np.median(b) > least} if least else {}
     return Evidence(paired_ratio(a, b), at_most=at_most, given=given, note=text)
 
 
@@ -127,15 +126,46 @@ def beats_svrg(share=1.0, *, scale):
     return _against(share, imitated_neuron(seed=seed()), _gamma(), scale, **how, **NEURON)
 
 
+LINEAR = {"target": 1e-4, "n": 4, "periods": ({},), "steps": 1_500, "lanes": 8, **SYSTEM}
+
+
+@eqx.filter_jit
+def _constant(problem, key):
+    loss = partial(problem.loss, batch=problem.full)
+    return quasar_convexity_within(loss, problem.solution, 0.1, key, 1_000)
+
+
 @cached
-def _system():
-    problem = linear_system(length=20, radius=0.5, seed=seed())
-    loss = partial(problem.loss, batch=problem.full)  # pyright: ignore[reportCallIssue]
-    return problem, float(quasar_convexity_within(loss, problem.solution, 0.1, key(), 1_000))  # pyright: ignore[reportArgumentType]
+def _systems(scale):
+    """The first 6 of random systems that are a test, their constants, and what tuned SGD takes: a system that it learns
+    within 10 records leaves nothing to accelerate, and one that it does not learn nothing to compare with."""
+    size, found = sizes(scale, n=(32, 256), kept=(6, 48)), []
+    for draw in seeds(size["n"], stream=2):
+        problem = linear_system(length=20, radius=0.5, seed=draw)
+        soon, _ = _gradients(problem, optax.sgd, **LINEAR | {"steps": 100})
+        needed = soon if np.isfinite(soon).any() else _gradients(problem, optax.sgd, **LINEAR)[0]
+        if needed is not soon and np.isfinite(needed).all():
+            found.append((problem, float(_constant(problem, key(draw))), needed))
+        if len(found) == size["kept"]:
+            break
+    return found
 
 
-@claim("linear system of order 4: accelerated minibatches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
-       source="ours", broken=WEIGHTS)  # fmt: skip
+def _typical(needed):
+    """The geometric mean; a run that never reaches the target counts as ten times the longest."""
+    return float(np.exp(np.log(np.minimum(needed, 10 * LINEAR["steps"] * LINEAR["batch"])).mean()))
+
+
+@claim("linear systems of order 4: accelerated batches of 16 reach a loss of 1e-4 with 0.8 of tuned SGD's gradients",
+       source="ours", broken=WEIGHTS,
+       reason="0.13 to 0.27 on five systems; on the sixth most runs at the tuned rate do not come to 1e-4")  # fmt: skip
 def learns_a_linear_system(share=1.0, *, scale):
-    """A system that SGD learns within 10 records is no test: there is nothing to accelerate."""
-    return _against(share, *_system(), scale, target=1e-4, steps=1_500, least=1_600, **SYSTEM)
+    """On several systems, both methods tuned on each, as a replication draws another system and tunes anew."""
+    tried = _systems(scale)[: None if share else 3]  # few are enough for a damaged one
+    ours = [_gradients(p, _accelerated(share, min(max(gamma, 0.01), 1.0)), **LINEAR)[0] for p, gamma, _ in tried]
+    pairs = [[_typical(needed) for needed in both] for both in zip(ours, (sgd for *_, sgd in tried), strict=True)]
+    note = ", ".join(f"{a:.3g} of {b:.3g}" for a, b in pairs)
+    given = {"5 systems are a test": len(_systems(scale)) >= 5}
+    given |= {"quasar-convex": min((gamma for _, gamma, _ in tried), default=0) > 0}
+    a, b = zip(*pairs, strict=True) if pairs else ((np.nan,), (1.0,))
+    return Evidence(paired_ratio(a, b), at_most=0.8, given=given, note=note)

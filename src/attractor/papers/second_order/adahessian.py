@@ -15,16 +15,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 
 from attractor.engine import flops_per_step
 from attractor.linalg.curvature import hvp
 from attractor.linalg.hutchinson import hutchinson_diagonal, rademacher_like
 from attractor.method import as_method
+from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, graded, key, mean, paired_ratio, run, seeds, sizes, tune
 from attractor.problems.digits import digits_mlp
 from attractor.problems.quadratics import diagonal_quadratic, rotated_quadratic
-from attractor.registry import Choice, LogUniform, Uniform
+from attractor.registry import Choice, LogUniform, Uniform, sample
 from attractor.second_order.diagonal import adahessian
 
 # The network has its own 64 units and 22 epochs, where neither method gains a point in the second half: nearer the long
@@ -92,39 +94,52 @@ def halves_the_steps(power=1.0, *, scale):
     return Evidence(paired_ratio(ours.steps_to_target, adam.steps_to_target), at_most=0.5, given=reached)
 
 
-def _trained(scale, **fixed):
-    """AdaHessian and Adam on the digits network: the same tuning budget for each, then fresh seeds, shared by both."""
-    how = sizes(scale, seeds=(16, 256), budget=(16, 64), steps=STEPS, every=STEPS // 2) | graded(_network(), "accuracy")
-    return _ours(_network(), how, **fixed), tune(_network(), (optax.adam, SEARCHED), **how)
+@cached
+def _finals(make, smoothing, factors, scale):
+    """Test accuracies (split of the data, factor of the tuned rate, half and end of training), mean of 4 runs: rate and
+    b1 are tuned on each split, and its last runs take so many times that rate."""
+    size, found = sizes(scale, n=(6, 24), budget=(16, 64), kept=(3, 8)), []
+    splits = seeds(size["n"])[: None if smoothing else size["kept"]]  # few are enough for a damaged one
+    fixed = {} if make is optax.adam else {"b2": smoothing, "hessian_power": 1.0}
+    configs = [one | fixed for one in sample(SEARCHED, size["budget"])]
+    for split, drawn in zip(splits, np.reshape(seeds(5 * size["n"], 1), (-1, 5)).tolist(), strict=False):
+        network = digits_mlp(seed=split)
+        how = {"steps": STEPS, "every": STEPS // 2, "lanes": 8, "probes": graded(network, "accuracy")["probes"]}
+        tried = run(network, make, sweep=configs, seeds=drawn[:1], **how).last("validation_accuracy").values[:, 0]
+        best = configs[np.nan_to_num(tried, nan=-1.0).argmax()]
+        rates = [best | {"learning_rate": factor * best["learning_rate"]} for factor in factors]
+        found.append(run(network, make, sweep=rates, seeds=drawn[1:], **how)["test_accuracy"].values[..., 1:].mean(1))
+    return np.array(found)
 
 
+FACTORS = (1.0, 1 / 4, 4.0)
 UNSMOOTHED = {"no smoothing of the curvature, retuned": {"smoothing": 0.0}}
 
 
 @claim(
     "digits network, rate and b1 of both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
     source="paper", broken=UNSMOOTHED,
+    reason="over 6 splits, each tuned anew, no difference: one tuning's gain of half a point was that tuning's",
 )  # fmt: skip
 def is_more_accurate_than_adam(smoothing=0.999, *, scale):
-    ours, adam = _trained(scale, b2=smoothing)
-    halves = [100 * entry.trace["test_accuracy"].values[0, :, 1:].mean(0) for entry in (ours, adam)]
+    """On several splits of the data, both tuned anew on each."""
+    ours = _finals(adahessian, smoothing, FACTORS, scale)[:, 0]
+    adam = _finals(optax.adam, 0.999, FACTORS[:1], scale)[: len(ours), 0]
+    halves = zip(100 * ours.mean(0), 100 * adam.mean(0), strict=True)
     note = "after half of the steps and all: " + ", ".join(f"{a:.1f} % and {b:.1f} %" for a, b in halves)
-    return Evidence(mean(ours.final - adam.final), at_least=0.0, note=note)
+    return Evidence(words.paired_difference(ours[:, -1], adam[:, -1]), at_least=0.0, note=note)
 
 
 @claim(
     "digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
     source="ours", broken=UNSMOOTHED,
+    reason="4 times the rate costs 0.28 on average, with a deviation of 0.33 between splits; a quarter costs 0.015",
 )  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
-    tuned, factors = _trained(scale, b2=smoothing)[0], (1 / 4, 4)
-    rates = [{**tuned.winner, "learning_rate": f * tuned.winner["learning_rate"]} for f in factors]
-    drawn, recorded = seeds(**sizes(scale, n=(16, 256))), graded(_network(), "accuracy")["probes"]
-    how = {"steps": STEPS, "every": STEPS // 2, "seeds": drawn, "lanes": len(drawn), "probes": recorded}
-    trace = run(_network(), adahessian, sweep=rates, **how)
-    finals = trace.last("test_accuracy").values
-    drops = {f"{f:g} times": mean(tuned.final - accuracy) for f, accuracy in zip(factors, finals, strict=True)}
-    return Evidence.of_cases(drops, at_most=0.02, given={"it learns, tuned (above 90 %)": tuned.final.mean() > 0.9})
+    tuned, *others = _finals(adahessian, smoothing, FACTORS, scale)[..., -1].T
+    factors = zip(FACTORS[1:], others, strict=True)
+    drops = {f"{factor:g} times": words.paired_difference(tuned, other) for factor, other in factors}
+    return Evidence.of_cases(drops, at_most=0.02, given={"it learns, tuned (above 90 %)": tuned.mean() > 0.9})
 
 
 def _two_products(learning_rate):
