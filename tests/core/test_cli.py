@@ -16,6 +16,7 @@ from attractor.cli import app, main
 from attractor.cli.common import writable
 from attractor.cli.compare import load_problem
 from attractor.cli.objects import load_object
+from attractor.extras import missing
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
 from attractor.papers.rows import snippet
@@ -289,3 +290,12 @@ def test_a_terminal_of_few_characters_gets_others_replaced():
         [*command, "--json"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
     )
     assert len(json.loads(found.stdout.decode("ascii"))) == 2
+
+
+def test_a_missing_extra_is_said_in_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert failing(monkeypatch, capsys, "serve") == (2, f"attractor: {missing('uvicorn', 'web')}\n")
+    monkeypatch.setenv("ATTRACTOR_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["attractor", "serve"])
+    with pytest.raises(ImportError):
+        main()
