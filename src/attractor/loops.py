@@ -121,7 +121,7 @@ class MakeOptimizer:
     def _in_torch(self, params: Any, *arguments: Any, **keywords: Any) -> Any:
         from attractor import torch as ours  # PyTorch is an extra
 
-        if self.registered and hasattr(ours, "optimizer"):  # PyTorch's own, where it has one
+        if self.registered:  # PyTorch's own, where it has one
             return ours.optimizer(self.registered, params, *arguments, **self.config, **keywords)
         made = self.factory(**self.config)
         if is_transformation(made) or isinstance(made, Method):
