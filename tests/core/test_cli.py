@@ -18,6 +18,7 @@ from attractor.cli.compare import load_problem
 from attractor.cli.objects import load_object
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
+from attractor.papers.rows import snippet
 
 check_module = importlib.import_module("attractor.cli.check")
 
@@ -66,6 +67,7 @@ def test_show_tells_claim_verdict_and_usage():
     text = invoke("show", "adahessian").stdout
     for part in ("It claims", "Measured", "Use it", "import"):
         assert part in text
+    assert snippet("adahessian").strip() in text  # whole, however narrow the terminal, so that it can be copied
     data = json.loads(invoke("show", "adahessian", "--json").stdout)
     assert data["verdicts"][0]["claim"]
     assert "No claim of it has run yet" in invoke("show", "wavehax").stdout
@@ -208,6 +210,35 @@ def test_compare_a_problem_of_the_users_own(tmp_path):
     assert "attractor compare" in page.read_text()
 
 
+LOOP = """
+import numpy as np
+import optax
+
+def train(make_optimizer, seed):
+    x, optimizer = np.random.default_rng(seed).random(3), make_optimizer()
+    state = optimizer.init(x)
+    for step in range(5):
+        updates, state = optimizer.update(2 * x, state, x)
+        x = np.asarray(optax.apply_updates(x, updates))
+        yield {"loss": float(x @ x), "score": -float(x @ x)}
+"""
+
+
+def test_compare_a_loop_of_the_users_own_in_two_processes(tmp_path, monkeypatch):
+    """It is called as a module would not be: other processes find it by the file's folder."""
+    (tmp_path / "my_own_loop.py").write_text(LOOP)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    own, page, kept = f"{tmp_path / 'my_own_loop.py'}:train", tmp_path / "r.html", tmp_path / "kept"
+    flags = ["--seeds", "1", "--budget", "1", "--jobs", "2", "--metric", "score", "--checkpoint", str(kept)]
+    result = invoke("compare", own, "sgd", *flags, "--report", str(page))
+    assert result.exit_code == 0
+    assert "final score" in result.stdout
+    assert len(list(kept.glob("sgd-*.json"))) == 3
+    again = invoke("compare", own, "sgd", *flags, "--report", str(page), "--json")
+    assert json.loads(again.stdout)["settings"]["goal"] == "max"
+    assert f"attractor compare {own} sgd --seeds 1 --budget 1 --metric score --jobs 2" in page.read_text()
+
+
 def test_an_object_that_is_no_problem_is_refused(tmp_path):
     (tmp_path / "mine.py").write_text("number = 3\n")
     with pytest.raises(ValueError, match="is a int; expected an attractor"):
@@ -258,17 +289,3 @@ def test_a_terminal_of_few_characters_gets_others_replaced():
         [*command, "--json"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
     )
     assert len(json.loads(found.stdout.decode("ascii"))) == 2
-
-
-def test_a_missing_extra_is_said_in_one_line(monkeypatch, capsys):
-    def missing(*arguments):
-        raise ImportError("fastapi is not installed: pip install 'attractor[web]'")
-
-    monkeypatch.setattr(importlib.import_module("attractor.cli.common"), "app", missing)
-    assert failing(monkeypatch, capsys, "serve") == (
-        2, "attractor: fastapi is not installed: pip install 'attractor[web]'\n"
-    )  # fmt: skip
-    monkeypatch.setenv("ATTRACTOR_TRACEBACK", "1")
-    monkeypatch.setattr(sys, "argv", ["attractor", "serve"])
-    with pytest.raises(ImportError):
-        main()

@@ -38,13 +38,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError, MissingExtra) as error:
+    except (ValueError, TypeError, FileNotFoundError, ConnectionError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
-            raise
-        err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except ImportError as error:
-        if "pip install 'attractor[" not in str(error) or os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
         err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

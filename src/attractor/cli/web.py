@@ -44,13 +44,14 @@ def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # who takes the address from the line below is answered, if a moment later
     except OSError as error:
         raise ValueError(
             f"--port: {host}:{port} cannot be had ({error.strerror}); --port 0 takes a free one"
         ) from error
+    application = create(Settings(hosts=names, public=public, base_url=url.rstrip("/")))
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{listener.getsockname()[1]}{root_path}/", flush=True)
-    application = create(Settings(hosts=names, public=public, base_url=url.rstrip("/")))
     config = uvicorn.Config(
         application, root_path=root_path, proxy_headers=forwarded, forwarded_allow_ips="127.0.0.1", server_header=False,
         log_level="warning", access_log=False, timeout_graceful_shutdown=2, limit_concurrency=1_000,

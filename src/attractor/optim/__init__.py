@@ -2,12 +2,16 @@
 
 import attractor.optim.kept as _kept  # registers what optax keeps
 from attractor.optim.adaptive import (
+    adam_mini,
     adamomentum,
     ademamix,
+    correct_gradients,
     exadam,
     growing_schedule,
     half_life_schedule,
+    mars,
     scale_by_adagrad_norm,
+    scale_by_adam_mini,
     scale_by_adamomentum,
     scale_by_exadam,
 )
@@ -142,7 +146,15 @@ from attractor.optim.sign import (
     smoothed_absolute_sum,
     unit_vector,
 )
-from attractor.optim.spectral import muon, newton_schulz, scale_by_muon
+from attractor.optim.spectral import (
+    muon,
+    newton_schulz,
+    normuon,
+    scale_by_muon,
+    scale_by_normuon,
+    scale_by_scion,
+    scion,
+)
 from attractor.optim.splitting import Admm, admm, fista
 from attractor.optim.stationarity import (
     averaged_gradients,
@@ -168,4 +180,14 @@ from attractor.optim.weight_decay import (
     cautious_muon,
     cautious_sgdm,
     cautious_weight_decay,
+)
+from attractor.optim.whitening import (
+    fading_schedule,
+    kron,
+    scale_by_kron,
+    scale_by_shampoo,
+    scale_by_soap,
+    shampoo,
+    soap,
+    spectral_norm_bound,
 )

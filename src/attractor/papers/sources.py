@@ -23,7 +23,10 @@ PARSING = threading.RLock()  # CPython 3.11 counts the depth of all threads' syn
 # Modules beside the rooms that only some claims use, and that count as the rooms do.
 FOLLOWED = {"attractor.objectives", "attractor.decision", "attractor.trees"}
 # Of the core, what shows and stores results and has no part in them: not even the golden runs need to look at it.
-SHOWN = ("report", "tables", "plots", "progress", "names", "store", "torch", "cli", "backends", "checks", "extras")
+SHOWN = (
+    "report", "tables", "plots", "progress", "names", "store", "torch", "cli", "backends", "cluster", "checks",
+    "extras",
+)  # fmt: skip
 REGISTRATIONS = {"method", "problem", "part"}
 RANGES = {"low", "high", "open_low", "open_high", "choices", "optional"}  # of a hyper-parameter: what is refused
 TOLD = {"note", "reason", "paper", "bad", "room", "example"}  # keywords that say something and change nothing

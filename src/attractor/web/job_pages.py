@@ -23,7 +23,6 @@ HERE = {"check": "papers", "compare": "compare", "diagnose": "diagnose"}  # the 
 
 
 async def compare_form(house: "House", request: Request) -> Response:
-    await house.loaded.wait()
     asked = request.query_params
     problems = [p["name"] for p in house.registry["problems"]]
     chosen = text(asked.get("problem"), "problem") or "digits-mlp"

@@ -2,7 +2,7 @@
 
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from attractor.feed import Library
 from attractor.web import feed_pages, incoming, job_pages, views
 from attractor.web.forms import Handler, answer, number, text
 from attractor.web.safety import FIELD
@@ -23,13 +22,14 @@ ASSETS = {
     "style.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }  # fmt: skip
+AGAIN = "3"  # seconds after which a page that was not ready is asked for again
 
 
 def routes(house: "House") -> list[BaseRoute]:
     """All pages."""
 
-    def get(path: str, handler: Handler, private: bool = False) -> Route:
-        return Route(path, partial(_read, house, handler, private), name=f"GET {path}")
+    def get(path: str, handler: Handler, private: bool = False, registry: bool = False) -> Route:
+        return Route(path, partial(_read, house, handler, private, registry), name=f"GET {path}")
 
     def post(path: str, handler: Handler, limit: str, private: bool = True) -> Route:
         return Route(path, partial(_write, house, handler, limit, private), methods=["POST"], name=f"POST {path}")
@@ -41,12 +41,12 @@ def routes(house: "House") -> list[BaseRoute]:
         get("/papers/{slug}", paper),
         get("/rooms", rooms),
         get("/rooms/{room}", room),
-        get("/methods", methods),
-        get("/problems", problems),
-        get("/problems/{name}", problem),
+        get("/methods", methods, registry=True),
+        get("/problems", problems, registry=True),
+        get("/problems/{name}", problem, registry=True),
         get("/feed/{number:int}", feed_pages.entry),
         get("/search.{kind}", feed_pages.search_feed),
-        get("/compare", job_pages.compare_form),
+        get("/compare", job_pages.compare_form, registry=True),
         get("/diagnose", job_pages.diagnose_form, private=True),
         get("/jobs/{id}", job_pages.job),
         get("/jobs/{id}/events", job_pages.events),
@@ -76,9 +76,16 @@ def routes(house: "House") -> list[BaseRoute]:
     ]
 
 
-async def _read(house: "House", handler: Handler, private: bool, request: Request) -> Response:
+async def _read(house: "House", handler: Handler, private: bool, registry: bool, request: Request) -> Response:
     if private and house.settings.public:
         raise HTTPException(403, "This page is kept from visitors: the server was started with --public.")
+    if registry and not await house.ready():
+        told = (
+            "All methods and problems are being read, as after each change of the code; this page asks again by itself."
+        )
+        response = house.show(request, views.View("told.html", {"here": "", "title": "One moment", "told": told}, 503))
+        response.headers.update({"retry-after": AGAIN, "refresh": AGAIN})
+        return response
     return await answer(handler, house, request)
 
 
@@ -95,7 +102,7 @@ async def _write(house: "House", handler: Handler, limit: str, private: bool, re
 
 
 async def today(house: "House", request: Request) -> Response:
-    return await house.page(request, lambda: views.today(house.shelves.now()))
+    return await house.page(request, lambda: views.today(house.shelves.now(), house.warm.is_set()))
 
 
 async def papers(house: "House", request: Request) -> Response:
@@ -130,19 +137,16 @@ async def room(house: "House", request: Request) -> Response:
 
 
 async def methods(house: "House", request: Request) -> Response:
-    await house.loaded.wait()
     asked = request.query_params
     room, sort, name = (text(asked.get(k), k) for k in ("room", "sort", "problem"))
     return await house.page(request, lambda: views.methods(house.registry["methods"], room, sort or "name", name))
 
 
 async def problems(house: "House", request: Request) -> Response:
-    await house.loaded.wait()
     return await house.page(request, lambda: views.problems(house.registry["problems"]))
 
 
 async def problem(house: "House", request: Request) -> Response:
-    await house.loaded.wait()
     name = request.path_params["name"]
     return await house.page(request, lambda: views.problem(house.registry["problems"], name, house.registry["methods"]))
 
@@ -151,15 +155,7 @@ async def problem(house: "House", request: Request) -> Response:
 
 
 async def status(house: "House", request: Request) -> Response:
-    def fares() -> dict[str, Any] | None:
-        if not incoming.exists():
-            return None
-        from attractor.feed import sync
-
-        with Library() as library:
-            return sync.status(library)
-
-    found = await run_in_threadpool(fares)
+    found = await run_in_threadpool(incoming.fares, house.settings.public)
     shelf = house.shelves.now()
     stale = None if shelf.states is None else [s for s, state in shelf.states.items() if state == "stale"]
     jobs = [] if house.settings.public else house.jobs.every("check", "compare", "diagnose")[:20]
