@@ -10,7 +10,7 @@ PEERS  := torchjd pytorch-optimizer curvlinops-for-pytorch backpack-for-pytorch 
 # Its threads wait for each other in a loop, which multiplies the cost of small decompositions.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: env demo test test-times test-portable mutants lint check nightly replicated bench docs clean
+.PHONY: env demo test test-times test-portable test-wheel mutants lint check nightly replicated bench docs clean
 
 env: $(VENV)/.installed
 
@@ -39,6 +39,10 @@ test-times: env
 # The tests, and the outcomes of a few quick claims, on the instructions of older processors and of this one.
 test-portable: env
 	$(BIN)/python tests/portable.py
+
+# The built wheel in an empty environment without extras, then each extra alone; two minutes.
+test-wheel: env
+	$(BIN)/python tests/wheel.py
 
 # Mistakes planted one at a time into the methods' modules, and which of them no test notices; about 10 s each.
 MUTANTS ?= --seed 0 --number 60 --jobs 2

@@ -27,6 +27,8 @@ class Program:
         batch: Examples a step.
         units: Biases of units that can die.
         differentiated: Whether the loss needs derivatives by the inputs.
+        schedule: Makes what moves the rate after every step.
+        steps: A run's.
     """
 
     model: Any
@@ -37,6 +39,8 @@ class Program:
     batch: int = 64
     units: Callable[[Any], list[Tensor]] = lambda model: []
     differentiated: bool = False
+    schedule: Callable[[torch.optim.Optimizer], Any] | None = None
+    steps: int = STEPS
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Without end, every example once an epoch."""
@@ -59,7 +63,8 @@ class Net(nn.Module):
 
 
 @functools.cache
-def _digits() -> tuple[Tensor, Tensor]:
+def digits() -> tuple[Tensor, Tensor]:
+    """Images as rows, standardized, and their labels."""
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images, dtype=torch.float32)
     return (x - x.mean()) / x.std(), torch.tensor(labels)
@@ -76,12 +81,12 @@ def _regress(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def mlp() -> Program:
     """A perceptron with two hidden layers, on digits."""
     body = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
-    return Program(Net(body, nn.Linear(64, 10)), _digits(), _classify, units=lambda m: [m.body[2].bias])
+    return Program(Net(body, nn.Linear(64, 10)), digits(), _classify, units=lambda m: [m.body[2].bias])
 
 
 def conv() -> Program:
     """A convolutional network with batch normalization, on digits."""
-    x, y = _digits()
+    x, y = digits()
     body = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(),
@@ -105,7 +110,7 @@ class Residual(nn.Module):
 
 def resnet() -> Program:
     """A residual network, on digits, by SGD with momentum."""
-    x, y = _digits()
+    x, y = digits()
     body = nn.Sequential(
         nn.Conv2d(1, 12, 3, padding=1),
         Residual(12),
@@ -131,7 +136,7 @@ class Mean(nn.Module):
 
 def transformer() -> Program:
     """A transformer whose tokens are the rows of digits, by AdamW."""
-    x, y = _digits()
+    x, y = digits()
     layers = [nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True, norm_first=True) for _ in range(2)]
     body = nn.Sequential(nn.Linear(8, 32), *layers, nn.LayerNorm(32), Mean())
     data = x.reshape(-1, 8, 8), y
@@ -167,7 +172,7 @@ def lstm() -> Program:
 
 def autoencoder() -> Program:
     """An autoencoder of digits with a code of 8 numbers."""
-    x, _ = _digits()
+    x, _ = digits()
     body = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8), nn.Linear(8, 64), nn.ReLU())
     return Program(Net(body, nn.Linear(64, 64)), (x, x.clone()), _regress, 2e-3, units=lambda m: [m.body[0].bias])
 
@@ -424,20 +429,23 @@ FAULTS = {
 }
 
 
-def train(program: Program, seed: int, steps: int = STEPS, watch: Callable | None = None) -> list[float]:
+def train(program: Program, seed: int, watch: Callable | None = None) -> list[float]:
     """Train, calling ``watch(model, optimizer)`` once and what it gives with the loss after every step."""
     own = [p for p in program.model.parameters() if p.requires_grad]
     optimizer = program.optimizer(own, lr=program.rate)
+    schedule = program.schedule(optimizer) if program.schedule else None
     report = watch(program.model, optimizer) if watch else None
     losses = []
-    for _, (x, y) in zip(range(steps), program.batches(seed), strict=False):
+    for _, (x, y) in zip(range(program.steps), program.batches(seed), strict=False):
         optimizer.zero_grad()
         loss = program.loss(program.model, x, y)
         loss.backward()
         optimizer.step()
+        if schedule is not None:
+            schedule.step()
         losses.append(float(loss.detach()))
         if report is not None:
             report(loss)
-        if not math.isfinite(losses[-1]) and len(losses) > steps // 2:
+        if not math.isfinite(losses[-1]) and len(losses) > program.steps // 2:
             break
     return losses

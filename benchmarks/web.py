@@ -2,25 +2,34 @@
 
     python benchmarks/web.py                         # 200 readers for 60 s, each asking for the next page at once
     python benchmarks/web.py --seconds 10 --think 1  # a reader looks at a page for a second on average
+    python benchmarks/web.py --seconds 0             # only how long a start and first pages take
 
-Prints, per kind of page, the number of answers, errors, and the median, 99th percentile and longest time in
-milliseconds; before that, how long a page takes when nothing is in memory. Readers take the processors' time too: where
-there are only two, the times are those of server and readers together.
+Prints how long a server takes to say its address, and from then on to answer the first page; how long pages take when
+nothing is in memory; then, per kind of page, the number of answers, errors, and the median, 99th percentile and longest
+time in milliseconds. All with a feed of 60 papers. Readers take the processors' time too: where there are only two, the
+times are those of server and readers together.
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from attractor.feed import Entry, Library
 from attractor.papers import ROOMS, catalogue
+
+SERVE = (sys.executable, "-c", "from attractor.cli import main; main()", "serve", "--port", "0")
+STARTS = 5
 
 QUERIES = (
     "sharpness",
@@ -83,15 +92,37 @@ def processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def cold(url: str) -> dict[str, float]:
-    """Milliseconds of the first request for some pages."""
+def furnish(home: Path) -> None:
+    """A feed, so that the first page has what it has for whoever follows papers."""
+    chosen = list(catalogue().values())[::6][:60]
+    entries = [Entry(f"On {p.title}", f"{p.gist} {p.claim}", arxiv=f"2611.{i:05}") for i, p in enumerate(chosen)]
+    with Library(home / "feed.sqlite") as library:
+        library.add(entries, "daily", day="2026-11-25", votes=list(range(len(entries))))
+
+
+@contextlib.contextmanager
+def serving(home: Path) -> Iterator[tuple[str, int, float]]:
+    """A server: its address, its process, and the seconds until it said the address."""
+    begun = time.perf_counter()
+    environment = {**os.environ, "ATTRACTOR_HOME": str(home)}
+    with subprocess.Popen(SERVE, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        try:
+            yield url, server.pid, time.perf_counter() - begun
+        finally:
+            server.terminate()
+
+
+async def cold(url: str, *paths: str) -> dict[str, float]:
+    """Milliseconds of the first request for some pages, of the first of all with what the server still has to do."""
     host = urlsplit(url).netloc
+    begun, taken = time.perf_counter(), {}
     reader, writer = await asyncio.open_connection(*host.split(":"))
-    taken = {}
-    for path in ("/", "/papers", "/papers/adahessian", "/rooms", "/rooms/optim", "/papers?q=sharpness"):
-        begun = time.perf_counter()
+    for path in paths:
         await ask(reader, writer, host, path)
         taken[path] = 1e3 * (time.perf_counter() - begun)
+        begun = time.perf_counter()
     writer.close()
     return taken
 
@@ -104,22 +135,24 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=0.0, help="Mean seconds between a reader's pages.")
     given = parser.parse_args()
     print(f"{os.cpu_count()} processors, load before: {os.getloadavg()[0]:.1f}")
-    command = [sys.executable, "-c", "from attractor.cli import main; main()", "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        while True:
-            try:
-                first = asyncio.run(cold(url))
-                break
-            except ConnectionError:
-                time.sleep(0.05)
-        print("cold, ms:", ", ".join(f"{path} {ms:.0f}" for path, ms in first.items()))
+    home = Path(tempfile.mkdtemp())
+    furnish(home)
+    starts = []
+    for _ in range(STARTS):
+        with serving(home) as (url, _, waited):
+            starts.append((1e3 * waited, asyncio.run(cold(url, "/"))["/"]))
+    address, first = np.median(starts, axis=0)
+    print(f"start, ms, median of {STARTS}: its address after {address:.0f}, and from then the first page {first:.0f}")
+    with serving(home) as (url, process, _):
+        paths = ("/", "/papers", "/papers/adahessian", "/rooms", "/rooms/optim", "/papers?q=sharpness")
+        times = asyncio.run(cold(url, *paths))
+        print("cold, ms:", ", ".join(f"{path} {ms:.0f}" for path, ms in times.items()))
+        if not given.seconds:
+            return
         asyncio.run(measure(url, 4, 20.0, 0.5))  # stale verdicts are being looked for
-        before, worked = time.process_time(), processor_seconds(server.pid)
+        before, worked = time.process_time(), processor_seconds(process)
         found = asyncio.run(measure(url, given.readers, given.seconds, given.think))
-        own, worked = time.process_time() - before, processor_seconds(server.pid) - worked
-        server.terminate()
+        own, worked = time.process_time() - before, processor_seconds(process) - worked
     errors = sum(status != 200 for _, _, status in found)
     print(f"{given.readers} readers, {given.seconds:g} s: {len(found)} answers, {errors} errors")
     print(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from recorded import plain, status, table
 
-from attractor.diagnosis import RULES, THRESHOLDS, rules
+from attractor.diagnosis import RULES, THRESHOLDS
+from attractor.diagnosis.rules import judging
 from attractor.papers.catalogue import catalogue
 
 PLANTED = Path(__file__).with_name("data") / "planted_faults.md"
@@ -15,7 +16,7 @@ def findings() -> str:
     """A row per finding, causes before what follows from them."""
     rows = []
     for rule in RULES.values():
-        explained = "everything after it" if rule.explains == rules.EVERYTHING else ", ".join(rule.explains)
+        explained = "everything after it" if rule.explains == judging.EVERYTHING else ", ".join(rule.explains)
         rows.append([f"**{plain(rule.name)}**", plain(rule.remedy), plain(explained), _paper(rule.paper)])
     return table(["finding", "what to try", "explains", "paper"], rows)
 
@@ -29,7 +30,7 @@ def _paper(slug: str) -> str:
 
 def thresholds() -> str:
     """A row per threshold: its value, and what its line in the source says of it."""
-    source = Path(rules.__file__).read_text(encoding="utf-8")
+    source = Path(judging.__file__).read_text(encoding="utf-8")
     said = dict(re.findall(r'^    "([^"]+)": [^#\n]+#\s*(.+)$', source, re.MULTILINE))
     rows = []
     for name, value in THRESHOLDS.items():

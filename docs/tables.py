@@ -45,7 +45,7 @@ def optimizers() -> str:
     for name in sorted({m for rows in measured.values() for m in rows}):
         cost = costs.get(name, {})
         rows.append(
-            [f"`{name}`", _number(cost.get("state_bytes_per_parameter")), _number(cost.get("gradients_per_step"))]
+            [_method(name), _number(cost.get("state_bytes_per_parameter")), _number(cost.get("gradients_per_step"))]
             + [_steps(measured[p].get(name)) for p in problems]
         )
     return table(head, rows)
@@ -62,9 +62,16 @@ def fastest(count: int = 6) -> str:
         reached = {m: r["steps"][0] for m, r in known.items() if r.get("reached", 0) == r.get("seeds")}
         gradient = known["sgd"]["flops_per_step"]
         work = {m: steps * known[m]["flops_per_step"] / gradient for m, steps in reached.items()}
-        best = [", ".join(f"`{m}` {v:.0f}" for m, v in _smallest(by, count)) for by in (reached, work)]
+        best = [", ".join(f"{_method(m)} {v:.0f}" for m, v in _smallest(by, count)) for by in (reached, work)]
         rows.append([f"{problem}, {entry.metric} ≤ {entry.target:g}", *best])
     return table(["problem", "fewest steps", "least work, in gradients"], rows)
+
+
+def _method(name: str) -> str:
+    """A method's name, which leads to the page of its paper where it is one of the catalogue's."""
+    entry = registry.methods().get(name)
+    paper = catalogue().get((entry and entry.paper) or "")
+    return f"[`{name}`](papers/{paper.room}/{paper.slug}.md)" if paper else f"`{name}`"
 
 
 def _smallest(values: dict[str, float], count: int) -> list[tuple[str, float]]:
@@ -104,12 +111,10 @@ def _link(slug: str) -> str:
 
 
 def rates() -> str:
-    """A row per theorem and problem: the largest ratio of the measured error to the proven bound."""
+    """A row per problem: the largest ratio of the measured error to the proven bound."""
     [bounds] = [c for c in claims("convergence-handbook-gradient-methods") if c["name"] == "stays-below-the-bounds"]
-    rows = [
-        [*theorem.replace(", on ", ", ").split(", ", 2), f"{case[0]:.3g}"] for theorem, case in bounds["cases"].items()
-    ]
-    return table(["method", "assumption", "problem", "error / bound, at most"], rows)
+    rows = [[plain(problem), f"{case[0]:.3g}"] for problem, case in bounds["cases"].items()]
+    return table(["problem", "error / bound, at most"], rows)
 
 
 def curves(problem: str, *methods: str) -> str:

@@ -1,15 +1,19 @@
 """Shape and type annotations of the whole package are checked at run time in every test."""
 
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the Makefile; before NumPy is imported
 os.environ.setdefault("PJRT_NPROC", "1")  # a core for each worker; before JAX's backend starts
 
 # Compiling is what the tests cost, and this halves it: XLA's earlier code generator for fused loops, one LLVM module a
 # program instead of many, and no optimizations by LLVM. What one sets oneself wins: `tests/portable.py` optimizes.
+# XLA ends the process at a flag that it does not know, so other releases than the pinned ones go without.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+PINNED = version("jax").startswith("0.10.")
 QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
+if PINNED:
+    os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -23,23 +27,35 @@ import functools  # noqa: E402
 import itertools  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from jax._src.interpreters import mlir  # noqa: E402
 
 MAPS = Path("/proc/self/maps")
 TESTS = itertools.count(1)
+FIRST: dict[str, Any] = {}  # by file: the state of its generator before its first test
 
 # JAX makes one for each program, a quarter of what a small one costs to compile; they are made to be shared by threads.
 shared_context = functools.cache(mlir.make_ir_context)
-mlir.make_ir_context = shared_context
+if PINNED:
+    mlir.make_ir_context = shared_context
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
     """Every test keeps its results in a folder of its own."""
     monkeypatch.setenv("ATTRACTOR_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request):
+    """A file's generator gives each of its tests the same numbers, whichever ran before it in this process."""
+    if isinstance(generator := getattr(request.module, "RNG", None), np.random.Generator):
+        first = FIRST.setdefault(request.module.__name__, generator.bit_generator.state)
+        generator.bit_generator.state = first
 
 
 @pytest.fixture(autouse=True)

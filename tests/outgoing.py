@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -64,6 +65,7 @@ class Box:
     at: str = "rcpt"  # or "data"
     seen: list[str] = field(default_factory=list)  # whom each message was for, taken or not
     mails: list = field(default_factory=list)
+    settings: Settings | None = None
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         if self.at == "rcpt":
@@ -129,6 +131,23 @@ def mail_server(box, tmp_path, security="starttls", login=("user", "pass word"),
         )
     finally:
         controller.stop()
+
+
+@pytest.fixture
+def box(library, tmp_path, monkeypatch):
+    """A mail server that takes all, and that the environment leads to."""
+    box = Box()
+    with mail_server(box, tmp_path) as box.settings:
+        for name, value in vars(box.settings).items():
+            monkeypatch.setenv(f"ATTRACTOR_MAIL_{name.upper()}", str(value))
+        yield box
+
+
+def linked(text):
+    """The path and query of a link in a mail."""
+    parts = urlsplit(text)
+    assert parts.netloc == "papers.example.org"
+    return f"{parts.path}?{parts.query}"
 
 
 def mailer(settings, waited=None):

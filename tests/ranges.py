@@ -1,9 +1,10 @@
 """The calls of `in_range` in the sources, read off their syntax, and the ranges that docstrings state."""
 
 import ast
+import inspect
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,3 +90,11 @@ def stated(words: str) -> tuple[Any, ...] | None:
     if found := re.search(r"(\d+) (?:…|to) ", words):
         return float(found[1]), UNKNOWN, False, False
     return (0.0, math.inf, True, False) if re.search(r"[Pp]ositive", words) else None
+
+
+def structure(factory: Callable[..., Any]) -> list[str]:
+    """Which hyper-parameters cannot be traced: of ours what has to be an ``int``, of a library's what is no number."""
+    parameters = inspect.signature(factory).parameters.values()
+    if factory.__module__.startswith("attractor"):
+        return [p.name for p in parameters if p.annotation is int]
+    return [p.name for p in parameters if isinstance(p.default, int | tuple) or inspect.isroutine(p.default)]

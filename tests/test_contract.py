@@ -65,7 +65,7 @@ def rerunnable(function: Callable[..., Any], *arguments: Any) -> Callable[..., A
 
     def evaluate(*arguments: Any) -> Any:
         leaves = [a for a in jax.tree.leaves(arguments) if eqx.is_array(a)]
-        outputs = jaxpr_as_fun(program)(*leaves)
+        outputs = map(jnp.asarray, jaxpr_as_fun(program)(*leaves))  # constants come out as NumPy's
         return eqx.combine(jax.tree.unflatten(tree, outputs), rest)
 
     evaluate.program = program

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from jaxtyping import PyTree
+from ranges import structure
 
 from attractor import Minimization, registry, run
 from attractor.method import kind
@@ -75,8 +76,9 @@ def test_is_a_citizen_of_optax(name: str, subtests: pytest.Subtests):
     with subtests.test("foreign extra arguments"):
         same(*update(transformation, problem, foreign=jnp.ones(3)))
     with subtests.test("optax.inject_hyperparams"):
-        # optax takes a function for a schedule unless it is told otherwise.
+        # optax takes a function for a schedule, and a whole number for a traced one, unless it is told otherwise.
         fixed = [k for k, v in typical(entry).items() if not isinstance(v, float)]
+        fixed += structure(entry.factory)
         same(*update(optax.inject_hyperparams(entry.factory, static_args=fixed)(**typical(entry)), problem))
     with subtests.test("a leaf that is None"):
         same(*update(transformation, with_none()))

@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from ranges import structure
 
 from attractor import Minimization, registry, run
 from attractor.linalg import hvp
@@ -107,8 +108,8 @@ def test_a_label_without_leaves_is_harmless(name):
 @pytest.mark.parametrize("name", OPTAX)
 def test_takes_injected_hyperparameters(name):
     factory, given = registry.find_method(name).factory, arguments(name)
-    # Functions that are no schedules have to be declared, says optax; nothing else has.
-    functions = [k for k, v in given.items() if callable(v)]
+    # Functions that are no schedules have to be declared, says optax, and sizes; nothing else has.
+    functions = [k for k, v in given.items() if callable(v)] + structure(factory)
     injected = optax.inject_hyperparams(factory, static_args=functions)(**given)
     # What is injected is rounded to the parameters' dtype: 1 - b2 in its fifth digit, and with it steps of size 1.
     close(trained(injected, PROBLEM), trained(factory(**given), PROBLEM), atol=4e-6)

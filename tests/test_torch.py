@@ -85,7 +85,7 @@ def test_adam_is_torchs_adam():
 @pytest.mark.parametrize("small", [0, 100, 1_000_000])
 def test_however_tensors_are_passed_the_step_is_the_same(monkeypatch, small):
     """None end to end, some (of 12 names, whose order is not that of their numbers), all; and two dtypes."""
-    monkeypatch.setattr("attractor.torch.SMALL", small)
+    monkeypatch.setattr("attractor.torch.together.SMALL", small)
     generator = torch.Generator().manual_seed(0)
     shapes = [(), (1,), (3, 4), (40, 5), (7,), (2, 3, 2), (101,), (100,), (11, 11), (5,), (6, 2), (4,)]
     starts = [torch.randn(s, generator=generator) for s in shapes]
@@ -108,7 +108,7 @@ def test_however_tensors_are_passed_the_step_is_the_same(monkeypatch, small):
 def test_a_saved_state_continues_bit_for_bit(transformation, monkeypatch):
     # The tests' faster code generator (conftest.py) rounds by where arrays lie; the one that users have does not.
     exact = partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
-    monkeypatch.setattr("attractor.torch.jax.jit", exact)
+    monkeypatch.setattr("attractor.torch.program.jax.jit", exact)
     straight, first, second = network(), network(), network()
     train(straight, Optimizer(straight.parameters(), transformation))
     before = Optimizer(first.parameters(), transformation)
@@ -187,6 +187,20 @@ def test_parameters_without_a_gradient_stay():
     assert w[0] < 1
 
 
+def test_a_gradient_that_is_absent_once_is_zero_then():
+    w, v = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = Optimizer([w, v], optax.adam(0.1))
+    x, transformation = jnp.ones(2), optax.adam(0.1)
+    state = transformation.init(x)
+    for gradient in (1.0, None, 2.0):
+        w.grad = torch.ones(2)
+        v.grad = None if gradient is None else torch.full((2,), gradient)
+        optimizer.step()
+        updates, state = transformation.update(jnp.full(2, gradient or 0.0), state)
+        x = x if gradient is None else x + updates
+    np.testing.assert_allclose(v.detach().numpy(), x, atol=1e-6)
+
+
 def test_a_closure_gives_the_loss_and_its_value():
     w = torch.nn.Parameter(torch.full((3,), 2.0))
     optimizer = Optimizer([w], optax.contrib.momo(1.0))  # asks for the value
@@ -220,6 +234,10 @@ def test_non_contiguous_and_bfloat16_parameters():
 def test_errors_say_what_is_wrong():
     w = torch.nn.Parameter(torch.ones(2))
     with pytest.raises(TypeError, match="transformation: expected"):
+        Optimizer([w], "adam")
+    with pytest.raises(TypeError, match="transformation: expected"):
+        Optimizer([w], lambda: "adam")
+    with pytest.raises(ValueError, match="learning_rate: adam needs it"):
         Optimizer([w], optax.adam)
     with pytest.raises(ValueError, match="float64"):
         Optimizer([torch.nn.Parameter(torch.ones(2, dtype=torch.float64))], optax.sgd(0.1))
@@ -240,7 +258,7 @@ def test_eval_moves_to_the_averaged_point_and_train_back_to_the_bit():
     train(model, optimizer, BATCHES[:20])
     there = [p.detach().clone() for p in model.parameters()]
     places = [p.data_ptr() for p in model.parameters()]
-    (state,) = (packed.state for packed in optimizer._packed)
+    (state,) = (packed.state for packed in optimizer._programs)
     b1, z = float(state[1].b1), state[1].z
     optimizer.eval()
     optimizer.eval()

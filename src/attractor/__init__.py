@@ -8,20 +8,23 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attractor.comparison import Comparison, compare
+    from attractor.comparison import compare
     from attractor.decision import Decision
     from attractor.diagnosis import Monitor, diagnose, diagnose_run
     from attractor.engine import run
+    from attractor.loops import Loop
     from attractor.method import Gradient, Method
     from attractor.objectives import Composite, Constrained, MultiObjective
     from attractor.papers import check
     from attractor.probe import Probe
     from attractor.problem import Federated, FixedPoint, Game, Minimization, Problem
-    from attractor.registry import Choice, LogUniform, Uniform
+    from attractor.registry import Choice, LogUniform, Uniform, scheduled
+    from attractor.results import Comparison
     from attractor.trace import Trace
 
 _WHERE = {
-    "attractor.comparison": ("Comparison", "compare"),
+    "attractor.comparison": ("compare",),
+    "attractor.loops": ("Loop",),
     "attractor.method": ("Gradient", "Method"),
     "attractor.objectives": ("Composite", "Constrained", "MultiObjective"),
     "attractor.papers": ("check",),
@@ -29,7 +32,8 @@ _WHERE = {
     "attractor.decision": ("Decision",),
     "attractor.diagnosis": ("Monitor", "diagnose", "diagnose_run"),
     "attractor.problem": ("Federated", "FixedPoint", "Game", "Minimization", "Problem"),
-    "attractor.registry": ("Choice", "LogUniform", "Uniform"),
+    "attractor.registry": ("Choice", "LogUniform", "Uniform", "scheduled"),
+    "attractor.results": ("Comparison",),
     "attractor.engine": ("run",),
     "attractor.trace": ("Trace",),
 }
@@ -42,8 +46,8 @@ _PACKAGES = (
 
 __all__ = [
     "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
-    "LogUniform", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
-    "check", "compare", "diagnose", "diagnose_run", "run",
+    "LogUniform", "Loop", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
+    "check", "compare", "diagnose", "diagnose_run", "run", "scheduled",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

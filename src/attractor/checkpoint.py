@@ -25,11 +25,13 @@ class State(NamedTuple):
         carry: Iterates and method states, as they were.
         recorded: Probe values so far.
         next_record: The recording to make next.
+        timing: Where the time went so far, as numbers by name.
     """
 
     carry: PyTree
     recorded: dict[str, np.ndarray]
     next_record: int
+    timing: dict[str, Any]
 
 
 class Checkpoint:
@@ -51,10 +53,13 @@ class Checkpoint:
                 digest.update(_bits(leaf).tobytes())
         self.identity = digest.hexdigest()
 
-    def save(self, carry: PyTree, recorded: dict[str, np.ndarray], next_record: int) -> None:
+    def save(
+        self, carry: PyTree, recorded: dict[str, np.ndarray], next_record: int, timing: dict[str, Any] | None = None
+    ) -> None:
         """Replace the file in one atomic step."""
         leaves = [leaf for leaf in jax.tree.leaves(carry) if isinstance(leaf, jax.Array)]
         header = {"identity": self.identity, "next_record": next_record, "recorded": list(recorded)}
+        header["timing"] = timing or {}
         arrays = {f"carry-{i}": _bits(leaf) for i, leaf in enumerate(leaves)}
         arrays |= {f"recorded-{i}": v for i, v in enumerate(recorded.values())}
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -85,7 +90,7 @@ class Checkpoint:
         saved = iter([arrays[f"carry-{i}"] for i in range(sum(isinstance(a, jax.Array) for a in leaves))])
         carry = [_unbits(next(saved), leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
         recorded = {name: arrays[f"recorded-{i}"] for i, name in enumerate(header["recorded"])}
-        return State(jax.tree.unflatten(structure, carry), recorded, header["next_record"])
+        return State(jax.tree.unflatten(structure, carry), recorded, header["next_record"], header.get("timing", {}))
 
 
 def _bits(leaf: Any) -> np.ndarray:

@@ -175,6 +175,7 @@ def _execute(
     call = (jnp.asarray(every), jnp.asarray(steps))
     first = resumed = 0
     recorded: list[dict[str, Any]] = []
+    timing = Timing()
 
     if checkpoint is not None:
         program = _lower(_advance, (setup, jnp.asarray(0), *call, stride), carry).as_text()
@@ -182,16 +183,15 @@ def _execute(
         if (state := checkpoint.load(carry)) is not None:
             carry, recorded = split(state.carry), [state.recorded]
             first = resumed = state.next_record
+            timing = Timing(**state.timing)
             advance(at[min(first, len(at)) - 1])
 
-    timing = Timing()
     pending = None
     while first < len(at):
         begun = time.perf_counter()
         carry, values = _advance((setup, jnp.asarray(first), *call, stride), carry)
         if checkpoint is not None:
             recorded = [_join([*recorded, jax.device_get(values)])]
-            checkpoint.save(carry, recorded[0], min(first + stride, len(at)))
         else:
             recorded.append(values)
             if pending is not None:  # wait for the call before this one: the next is queued while this one computes
@@ -199,6 +199,8 @@ def _execute(
             pending = values
         done = at[min(first + stride, len(at)) - 1] - (at[first - 1] if first else 0)
         timing = timing.add(time.perf_counter() - begun, done, width * job.seeds.shape[-1], compiling=first == resumed)
+        if checkpoint is not None:
+            checkpoint.save(carry, recorded[0], min(first + stride, len(at)), vars(timing))
         advance(done)
         first += stride
     begun = time.perf_counter()

@@ -6,15 +6,17 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import optax
 from scipy.stats import qmc
 
+from attractor.checks import in_range
 from attractor.method import Method, as_method, kind, ranges
 from attractor.names import unknown
+from attractor.schedules import SCHEDULES
 
 # Modules that register methods; imported on first use, so that the core does not depend on the rooms.
 ROOMS = (
@@ -292,10 +294,20 @@ def parts(kind: str | None = None) -> dict[str, PartEntry]:
 
 
 def find_method(name: str) -> MethodEntry:
-    """The method of that name; a `ValueError` with a suggestion when there is none."""
-    if name not in methods():
-        raise unknown("method", name, methods(), "`attractor methods` lists them")
-    return _methods[name]
+    """The method of that name; a `ValueError` with a suggestion when there is none.
+
+    ``adamw+cosine`` is AdamW under a schedule, ``adamw+constant+wsd`` under the better of two: see `scheduled`.
+    """
+    base, *shapes = name.split("+")
+    if base not in methods():
+        raise unknown("method", base, methods(), "`attractor methods` lists them")
+    entry = _methods[base]
+    if not shapes:
+        return entry
+    factory = scheduled(entry.factory, *shapes)
+    return replace(
+        entry, name=name, factory=factory, space=space_of(factory), example={**entry.example, "steps": 1_000}
+    )
 
 
 def find_problem(name: str) -> ProblemEntry:
@@ -314,6 +326,81 @@ def costs() -> dict[str, dict[str, Any]]:
 LEARNING_RATE = LogUniform(1e-4, 1.0)
 
 
+@dataclass(frozen=True)
+class Scheduled:
+    """What `scheduled` makes: ``self(learning_rate=…, steps=…, **others)`` gives the method, its rate a schedule."""
+
+    factory: Callable[..., Any]
+    shapes: tuple[str, ...]
+    steps: int | None = None
+
+    def __call__(
+        self,
+        *,
+        learning_rate: Any,
+        steps: int | None = None,
+        schedule: str | None = None,
+        decay_share: Any = 0.2,
+        **others: Any,
+    ) -> Any:
+        in_range("learning_rate", learning_rate, 0.0)
+        steps = steps or self.steps
+        if steps is None:
+            raise ValueError("steps: a schedule needs how many steps the optimizer takes; say scheduled(…, steps=…)")
+        shape = schedule or self.shapes[0]
+        share = {"decay_share": decay_share} if shape == "wsd" else {}
+        return self.factory(learning_rate=SCHEDULES[shape](learning_rate, steps, **share), **others)
+
+    @property
+    def __name__(self) -> str:
+        return "+".join([getattr(self.factory, "__name__", type(self.factory).__name__), *self.shapes])
+
+    @property
+    def space(self) -> Space:
+        """What is searched beside the factory's own space."""
+        among = {"schedule": Choice(self.shapes)} if len(self.shapes) > 1 else {}
+        return {**among, **({"decay_share": Uniform(0.05, 1.0)} if "wsd" in self.shapes else {})}
+
+
+def scheduled(factory: Callable[..., Any], *shapes: str, steps: int | None = None) -> Scheduled:
+    """A factory whose learning rate follows a schedule, for `compare`; by name, ``"adamw+cosine"``.
+
+    The rate that is searched is the highest one. Under several shapes the choice between them is searched too, a
+    program for each, and under ``wsd`` the share of the steps over which the rate decays.
+
+    Arguments:
+        factory: A registered one, or another, that takes a schedule as its ``learning_rate``.
+        shapes: ``"constant"``, ``"cosine"`` (half a wave down to zero) or ``"wsd"`` (warm-up over a twentieth of the
+            steps, stable, linear decay: `attractor.schedules.warmup_stable_decay_schedule`).
+        steps: How many steps the optimizer takes, at least 1; `None`: those of the comparison.
+
+    Raises:
+        ValueError: for an unknown shape, a ``steps`` out of range, or a factory that takes no schedule.
+
+    !!! example
+        ```python
+        compare(problem, {"adamw": "adamw", "cosine": "adamw+cosine", "mine": scheduled(my_optimizer, "wsd")})
+        ```
+    """
+    if not shapes:
+        raise ValueError(f"shapes: expected at least one of {', '.join(SCHEDULES)}, got none")
+    for shape in shapes:
+        if shape not in SCHEDULES:
+            raise unknown("schedule", shape, SCHEDULES, f"a schedule is one of {', '.join(SCHEDULES)}")
+    if steps is not None:
+        in_range("steps", steps, 1)
+    rate = inspect.signature(factory).parameters.get("learning_rate")
+    if rate is None or not (rate.annotation is rate.empty or "Callable" in str(rate.annotation)):
+        name = getattr(factory, "__name__", factory)
+        raise ValueError(f"factory: {name!r} takes no schedule as its learning_rate; compare it without one")
+    return Scheduled(factory, shapes, steps)
+
+
+def with_horizon(factory: Any, steps: int) -> Any:
+    """The factory, told that so many steps will be taken if it is `scheduled` and does not know it; else as it is."""
+    return replace(factory, steps=steps) if isinstance(factory, Scheduled) and factory.steps is None else factory
+
+
 def space_of(factory: Any) -> dict[str, Dimension]:
     """The search space of a factory: its registered one, less what a `functools.partial` has already fixed.
 
@@ -324,6 +411,8 @@ def space_of(factory: Any) -> dict[str, Dimension]:
     """
     if isinstance(factory, Method | optax.GradientTransformation):
         return {}
+    if isinstance(factory, Scheduled):
+        return {**space_of(factory.factory), **factory.space}
     fixed: set[str] = set()
     while isinstance(factory, functools.partial):
         names = list(inspect.signature(factory.func).parameters)
@@ -331,7 +420,7 @@ def space_of(factory: Any) -> dict[str, Dimension]:
         factory = factory.func
     _load()
     for entry in _methods.values():
-        if entry.factory is factory:
+        if inspect.unwrap(entry.factory) is factory or entry.factory is factory:
             return {k: v for k, v in entry.space.items() if k not in fixed}
     parameters = inspect.signature(factory).parameters
     required = {k for k, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD} - fixed

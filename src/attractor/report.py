@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from attractor.store import write_atomically
 from attractor.trace import describe
 
 if TYPE_CHECKING:
-    from attractor.comparison import Comparison
+    from attractor.results import Comparison, Entry
 
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
@@ -46,13 +47,14 @@ def render(comparison: "Comparison") -> str:
 <p class="lead">{html.escape(sentence(comparison))}</p>
 <div class="scroll">{_table(comparison)}</div>
 <p class="soft">Brackets are 95 % intervals over the fresh seeds; differences and ratios are paired.
-FLOPs are XLA's count for one step, seconds are wall time per step in the compiled program on this machine.</p>
+{_costs(comparison)}</p>
+{_failures(comparison)}
 <h2>Convergence</h2>
 <p class="soft">Median over fresh seeds, band between the quartiles. The menu changes the horizontal axis.</p>
 {divs[0]}
 <h2>Tuning</h2>
-<p class="soft">Every configuration tried. A star marks the one that was measured; crosses diverged.
-A best value at the edge of its range says that the search space was too narrow.</p>
+<p class="soft">Every configuration tried. A star marks the one that was measured; crosses diverged or
+were stopped. A best value at the edge of its range says that the search space was too narrow.</p>
 {"".join(divs[1:]) or '<p class="soft">None of the methods has a hyper-parameter to tune.</p>'}
 <h2>Settings</h2>
 <p class="soft">All it takes to do this again.</p>
@@ -77,19 +79,22 @@ def _jsonable(cell: Any) -> Any:
 def sentence(comparison: "Comparison") -> str:
     """What was found, in words a reader can quote."""
     best, *others = comparison.ranking
-    n, by_steps = comparison.settings["seeds"], comparison.criterion == "steps_to_target"
+    n, criterion = comparison.settings["seeds"], comparison.criterion
+    to_target = criterion != "final"
     entry = comparison[best]
     if not any(np.isfinite(e.final).any() for e in comparison.entries.values()):
         where = comparison.settings.get("not_finite")
         return f"Nothing finite was measured: every run of every method diverged{f'; {where}' if where else ''}."
-    if by_steps:
-        value = f"reaching a {comparison.metric} of {comparison.target:g} in {np.median(entry.steps_to_target):g} steps"
+    if criterion != "final":
+        cost = np.median(comparison.statistic(criterion, best))
+        cost = f"{cost:g} steps" if criterion == "steps_to_target" else f"{cost:.3g} seconds"
+        value = f"reaching a {comparison.metric} of {comparison.target:g} in {cost}"
         value += (
             f" (median; {int(entry.reached.sum())} of {n} runs reach it)" if not entry.reached.all() else " (median)"
         )
     else:
         value = f"at a final {comparison.metric} of {entry.final.mean():.4g}"
-    missed = "" if by_steps or comparison.target is None else f" No method reaches {comparison.target:g}."
+    missed = "" if to_target or comparison.target is None else f" No method reaches {comparison.target:g}."
     if n == 1:
         return f"{best} is ahead, {value}, on one seed, which says nothing about others: take seeds=3 or more.{missed}"
     text = f"{best} is best, {value}, with probability {comparison.probability_best()[best]:.0%}."
@@ -98,15 +103,17 @@ def sentence(comparison: "Comparison") -> str:
         text += f" {' and '.join(close)} cannot be told apart from it with {n} seeds."
     elif others:
         text += " Its lead over every other method is outside the 95 % interval."
-    if by_steps:
-        text += f" Methods were tuned for steps to the target, not for the final {comparison.metric}."
+    if to_target:
+        text += (
+            f" Methods were tuned for {criterion.split('_')[0]} to the target, not for the final {comparison.metric}."
+        )
     return text + missed
 
 
 def _behind(comparison: "Comparison", name: str, best: str) -> bool:
     """Whether the interval of a method's distance from the best excludes none."""
-    if comparison.criterion == "steps_to_target":
-        return comparison.ratio("steps_to_target", name, best).low > 1
+    if comparison.criterion != "final":
+        return comparison.ratio(comparison.criterion, name, best).low > 1
     difference = comparison.difference(name, best)
     return difference.low > 0 if comparison.goal == "min" else difference.high < 0
 
@@ -117,16 +124,39 @@ def reproduce(comparison: "Comparison") -> str:
     if command := s.get("command"):
         return command
     names = ", ".join(repr(n) for n in comparison.entries)
-    return (
-        f"compare(problem, [{names}], steps={s['steps']}, seeds={s['seeds']}, budget={s['budget']}, "
-        f"metric={s['metric']!r}, target={s['target']!r})"
-    )
+    how = f"seeds={s['seeds']}, budget={s['budget']}, metric={s['metric']!r}, target={s['target']!r}"
+    if "loop" not in s:
+        return f"compare(problem, [{names}], steps={s['steps']}, {how})"
+    others = {"steps": s["records"], "by": s["by"], "stop_hopeless": s["stop_hopeless"]}
+    how += "".join(f", {k}={v!r}" for k, v in others.items() if v not in (None, "steps", False))
+    return f"compare(Loop({s['loop']}), [{names}], {how})"
+
+
+def _costs(comparison: "Comparison") -> str:
+    """What costs mean."""
+    if "loop" in comparison.settings:
+        return "Seconds are wall time of each run on this machine, as its loop spent it."
+    return "FLOPs are XLA's count for one step, seconds are wall time per step in the compiled program on this machine."
+
+
+def _failures(comparison: "Comparison") -> str:
+    """Which runs of a `Loop` failed, by method and reason."""
+    rows = []
+    for name, entry in comparison.entries.items():
+        traces = (entry.tuning, entry.trace)
+        runs = sum(t.diverged.size for t in traces)
+        reasons = Counter((f["reason"], f["place"]) for t in traces for f in t.failures)
+        for (reason, place), count in reasons.most_common():
+            told = f"{name}: {count} of {runs} runs: {reason}{f' ({place})' if place else ''}"
+            rows.append(f"<li>{html.escape(told)}</li>")
+    return f"<h2>What failed</h2><p class=soft>Of tuning and fresh runs.</p><ul>{''.join(rows)}</ul>" if rows else ""
 
 
 def _tuned_by(comparison: "Comparison") -> str:
     """What chose the configurations."""
     metric = comparison.settings["tuned_on"]
-    by = f"final {metric}" if comparison.target is None else f"steps to {metric} {comparison.target:g}"
+    unit = comparison.settings.get("by", "steps")
+    by = f"final {metric}" if comparison.target is None else f"{unit} to {metric} {comparison.target:g}"
     return by if metric == comparison.metric else f"{by}, on data that do not grade them"
 
 
@@ -150,6 +180,8 @@ def _table(comparison: "Comparison") -> str:
 
 
 def _cell(column: Any, value: Any) -> str:
+    if column == "diverged":
+        return html.escape(str(value).split(":")[0])  # why stands below
     if isinstance(value, Interval) and np.isposinf(value.low):
         return "never"
     if isinstance(value, Interval):
@@ -166,14 +198,15 @@ def _cell(column: Any, value: Any) -> str:
 def _curves(comparison: "Comparison") -> go.Figure:
     """One set of curves per horizontal axis (steps, FLOPs, seconds), switched by a menu."""
     figure = go.Figure()
-    axes = {"steps": lambda e: 1.0, "FLOPs": lambda e: e.flops_per_step, "seconds": lambda e: e.seconds_per_step}
+    axes = {"steps": _steps, "FLOPs": lambda e: _steps(e) * e.flops_per_step, "seconds": _seconds}
+    if "loop" in comparison.settings:
+        del axes["FLOPs"]
     positive, shown = True, []
-    for axis, unit in axes.items():
+    for axis, values in axes.items():
         for i, (name, entry) in enumerate(comparison.entries.items()):
             curves = entry.trace[comparison.metric].values[0]
             before = len(figure.data)  # pyright: ignore[reportArgumentType]
-            x = entry.trace.dataset["step"].values * unit(entry)
-            add_curve(figure, x, curves, name, i, visible=axis == "steps")
+            add_curve(figure, values(entry), curves, name, i, visible=axis == "steps")
             shown += [axis] * (len(figure.data) - before)  # pyright: ignore[reportArgumentType]
             positive &= bool((curves[np.isfinite(curves)] > 0).all())
     buttons = [
@@ -194,6 +227,16 @@ def _curves(comparison: "Comparison") -> go.Figure:
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.12, "direction": "down"}],
     )  # fmt: skip
     return figure.update_yaxes(type="log" if log else "linear")
+
+
+def _steps(entry: "Entry") -> np.ndarray:
+    return entry.trace.dataset["step"].values
+
+
+def _seconds(entry: "Entry") -> np.ndarray:
+    """Per recorded step, the median over the runs that came so far."""
+    clock = entry.clock
+    return np.asarray([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in clock.T])
 
 
 def _tuning(comparison: "Comparison") -> list[go.Figure]:

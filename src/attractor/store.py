@@ -8,14 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import duckdb
-import fsspec
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the feed keeps its files with this module too, and waits for none of them
+    import pandas as pd
     import xarray as xr
 
     from attractor.trace import Trace
@@ -36,6 +32,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     object store's own upload is atomic.
     """
     if "://" in str(path):
+        import fsspec
+
         with fsspec.open(str(path), "wb") as file:
             write(file)  # pyright: ignore[reportArgumentType]
         return
@@ -58,6 +56,9 @@ def write(trace: "Trace", path: str | os.PathLike[str]) -> None:
 
     A complex recording is its real part under its own name, and its imaginary part under ``name.imag``.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     header = {
         "format": FORMAT,
         "settings": dict(trace.dataset.attrs),
@@ -86,6 +87,10 @@ def read(path: str | os.PathLike[str], dataset: Callable[..., "xr.Dataset"]) -> 
     Raises:
         ValueError: if the file is not a trace.
     """
+    import fsspec
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with fsspec.open(str(path), "rb") as file:
         try:
             table = pq.read_table(file)
@@ -121,7 +126,7 @@ def save(trace: "Trace", name: str) -> str:
     return where
 
 
-def query(sql: str) -> pd.DataFrame:
+def query(sql: str) -> "pd.DataFrame":
     """Run SQL over all saved traces: the view ``traces`` has a row per (file, configuration, seed, step).
 
     Columns are ``filename``, ``config``, ``seed``, ``step``, the hyper-parameters and the metrics of all files
@@ -135,6 +140,9 @@ def query(sql: str) -> pd.DataFrame:
         store.query("select filename, min(loss) from traces group by filename order by 2")
         ```
     """
+    import duckdb
+    import fsspec
+
     root = f"{home().rstrip('/')}/traces"
     filesystem, path = fsspec.core.url_to_fs(root)
     if not filesystem.glob(f"{path}/*.parquet"):

@@ -17,6 +17,8 @@ from attractor.stats import mean as interval_of_mean
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+SECONDS = "wall_seconds"  # a metric of runs that were timed one by one: seconds since the run's start
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -91,6 +93,11 @@ class Trace:
     def diverged(self) -> xr.DataArray:
         """Whether each lane's iterate stopped being finite: bool over ``(config, seed)``."""
         return self.dataset["diverged_at"].notnull()
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """Of a `Loop`, the runs that failed: ``{"config", "seed", "reason", "place"}`` each."""
+        return self.dataset.attrs.get("failures", [])
 
     def configuration(self, config: int) -> dict[str, Any]:
         """The hyper-parameters of one configuration."""

@@ -10,6 +10,7 @@ from attractor.categories import (
     CircuitLearning,
     boolean_difference,
     conjunction,
+    evaluate_gates,
     lut_circuit,
     negation,
     parity,
@@ -161,3 +162,12 @@ def test_an_example_counts_as_wrong_with_a_single_wrong_bit():
     wrong = inputs.at[:3, 1].set(~inputs[:3, 1]).at[0, 2].set(~inputs[0, 2])
     problem = CircuitLearning(lambda theta, x: x, jnp.zeros(1, bool), (inputs, wrong))
     np.testing.assert_allclose(problem.loss(jnp.zeros(1, bool), problem.full), 3 / 8)
+
+
+def test_gates_are_evaluated_layer_by_layer():
+    gates = np.array([[[0, 1, 2], [2, 0, 1]], [[0, 2, 1], [1, 1, 0]], [[1, 0, 2], [2, 2, 0]]])  # kind, left, right
+    for a, b, c in itertools.product([False, True], repeat=3):
+        first = a ^ b, c and a, not b
+        expected = not first[1], first[1] ^ first[2], first[0] and first[0]
+        found = evaluate_gates(jnp.asarray(gates), jnp.array([a, b, c], float))
+        np.testing.assert_array_equal(found > 0, expected)

@@ -289,3 +289,37 @@ def test_a_written_paper_reads_well_and_is_quick(slug):
 def test_every_written_paper_has_an_up_to_date_record_without_errors():
     assert len(WRITTEN) >= 79
     assert {slug: record.status(slug) for slug in WRITTEN if record.status(slug) in ("stale", "missing", "error")} == {}
+
+
+def test_descend_takes_the_steps_of_the_optimizer():
+    adam, target = optax.adam(0.1), {"a": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
+
+    def slope(x, given):
+        return jax.tree.map(lambda a, t: a - t * (1 if given is None else given), x, target)
+
+    x = start = jax.tree.map(jnp.zeros_like, target)
+    for steps in (7, jnp.array([1.0, 0.5, 2.0])):
+        x, state = start, adam.init(start)
+        for given in range(steps) if isinstance(steps, int) else steps:
+            updates, state = adam.update(slope(x, None if isinstance(steps, int) else given), state, x)
+            x = optax.apply_updates(x, updates)
+        found = jax.jit(lambda x, steps=steps: words.descend(adam, slope, x, steps))(start)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(x), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_tune_splits_tunes_on_each_split_with_seeds_of_its_own(monkeypatch):
+    asked = []
+
+    def tune(problem, method, *, seeds, tuning_seeds, **how):
+        asked.append((problem, seeds, tuning_seeds, how))
+        return SimpleNamespace(final=np.array([1.0, 3.0]) + problem)
+
+    monkeypatch.setattr(words.comparison, "tune", tune)
+    found = words.tune_splits(lambda seed: 10 * seed, "sgd", 3, tuning=2, runs=4, budget=8)
+    np.testing.assert_array_equal(found, [2, 12, 22])
+    assert all(how == {"budget": 8} for *_, how in asked)
+    assert [(len(own), len(tuned)) for _, own, tuned, _ in asked] == [(4, 2)] * 3
+    assert len({s for _, own, tuned, _ in asked for s in (*own, *tuned)}) == 18
+    with setting.under(setting.Setting(1)):
+        assert not np.isin(words.tune_splits(lambda seed: seed, "sgd", 3, tuning=2, runs=4), found).any()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from core.test_record import verdict
 from typer.testing import CliRunner
 
 from attractor.cli import app, main
+from attractor.cli.common import writable
 from attractor.cli.compare import load_problem
+from attractor.cli.objects import load_object
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
+from attractor.papers.rows import snippet
 
 check_module = importlib.import_module("attractor.cli.check")
 
@@ -63,6 +67,7 @@ def test_show_tells_claim_verdict_and_usage():
     text = invoke("show", "adahessian").stdout
     for part in ("It claims", "Measured", "Use it", "import"):
         assert part in text
+    assert snippet("adahessian").strip() in text  # whole, however narrow the terminal, so that it can be copied
     data = json.loads(invoke("show", "adahessian", "--json").stdout)
     assert data["verdicts"][0]["claim"]
     assert "No claim of it has run yet" in invoke("show", "wavehax").stdout
@@ -205,9 +210,82 @@ def test_compare_a_problem_of_the_users_own(tmp_path):
     assert "attractor compare" in page.read_text()
 
 
+LOOP = """
+import numpy as np
+import optax
+
+def train(make_optimizer, seed):
+    x, optimizer = np.random.default_rng(seed).random(3), make_optimizer()
+    state = optimizer.init(x)
+    for step in range(5):
+        updates, state = optimizer.update(2 * x, state, x)
+        x = np.asarray(optax.apply_updates(x, updates))
+        yield {"loss": float(x @ x), "score": -float(x @ x)}
+"""
+
+
+def test_compare_a_loop_of_the_users_own_in_two_processes(tmp_path, monkeypatch):
+    """It is called as a module would not be: other processes find it by the file's folder."""
+    (tmp_path / "my_own_loop.py").write_text(LOOP)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    own, page, kept = f"{tmp_path / 'my_own_loop.py'}:train", tmp_path / "r.html", tmp_path / "kept"
+    flags = ["--seeds", "1", "--budget", "1", "--jobs", "2", "--metric", "score", "--checkpoint", str(kept)]
+    result = invoke("compare", own, "sgd", *flags, "--report", str(page))
+    assert result.exit_code == 0
+    assert "final score" in result.stdout
+    assert len(list(kept.glob("sgd-*.json"))) == 3
+    again = invoke("compare", own, "sgd", *flags, "--report", str(page), "--json")
+    assert json.loads(again.stdout)["settings"]["goal"] == "max"
+    assert f"attractor compare {own} sgd --seeds 1 --budget 1 --metric score --jobs 2" in page.read_text()
+
+
 def test_an_object_that_is_no_problem_is_refused(tmp_path):
     (tmp_path / "mine.py").write_text("number = 3\n")
     with pytest.raises(ValueError, match="is a int; expected an attractor"):
         load_problem(f"{tmp_path / 'mine.py'}:number")
     with pytest.raises(ValueError, match="has no 'problem'; it has number"):
         load_problem(f"{tmp_path / 'mine.py'}:problem")
+
+
+def test_a_file_is_loaded_by_its_path_whatever_its_name(tmp_path):
+    """``signal`` is a module of Python's own; ``twice`` is two files in two folders."""
+    for folder, number in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        for name in ("signal", "twice"):
+            (tmp_path / folder / f"{name}.py").write_text(f"number = {number}\n")
+    for name in ("signal", "twice"):
+        found = [load_object(f"{tmp_path / folder / name}.py:number", "PROBLEM") for folder in ("a", "b", "a")]
+        assert found == [1, 2, 1]
+    with pytest.raises(ValueError, match=r"PROBLEM: there is no module 'nowhere\.at\.all'"):
+        load_object("nowhere.at.all:x", "PROBLEM")
+    with pytest.raises(ValueError, match=r"PROBLEM: there is no file .*none\.py"):
+        load_object(f"{tmp_path / 'none.py'}:x", "PROBLEM")
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [(".", "is a folder"), ("/proc/none/here.html", "cannot write"), ("a.pdf", "ends in .html, got")],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, path, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"--report: .*{words}"):
+        writable(Path(path), "--report", (".html",) if path.endswith("pdf") else ())
+    writable(tmp_path / "new" / "folder" / "page.html", "--report")
+    assert list(tmp_path.iterdir()) == []  # nothing is left by the trial
+
+
+def test_check_says_before_its_work_where_it_cannot_keep_verdicts(monkeypatch):
+    monkeypatch.setenv("ATTRACTOR_HOME", "/proc/none")
+    monkeypatch.setattr(check_module, "check", lambda *a, **k: pytest.fail("it ran"))
+    with pytest.raises(ValueError, match="ATTRACTOR_HOME: cannot write"):
+        invoke("check", "adahessian")
+
+
+def test_a_terminal_of_few_characters_gets_others_replaced():
+    command = [sys.executable, "-m", "attractor", "papers", "optimizer", "--limit", "2"]
+    shown = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True)
+    assert shown.stdout.decode("ascii").count("\n") >= 3
+    found = subprocess.run(
+        [*command, "--json"], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, check=True
+    )
+    assert len(json.loads(found.stdout.decode("ascii"))) == 2

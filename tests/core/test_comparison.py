@@ -4,7 +4,12 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +22,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
+from attractor.checkpoint import CheckpointError
 from attractor.comparison import TUNING_SEEDS, Interrupted, tune
 from attractor.report import render, sentence
 
@@ -259,3 +265,52 @@ def test_tune_is_one_method_of_a_comparison(found):
     assert named.tuning.dataset["seed"].values.tolist() == [3]
     with pytest.raises(ValueError, match="tuning_seeds"):
         tune(bowl(), "sgd", steps=5, seeds=3, budget=2, tuning_seeds=[2])
+
+
+KILLED = """
+import json, os, signal, sys
+from core.test_comparison import bowl
+from attractor import compare
+from attractor.progress import heard_by
+
+told = {"sgd": [], "adam": [], "compare": []}
+
+def listen(label, done, total, unit):
+    told[label].append(done)
+    if sys.argv[1] == "die" and label == "adam" and done >= total / 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+how = {"steps": 600, "every": 1, "seeds": 2, "budget": 2, "target": 1e-3}
+with heard_by(listen):
+    found = compare(bowl(), ["sgd", "adam"], **how, checkpoint="kept")
+whole = compare(bowl(), ["sgd", "adam"], **how)
+same = [
+    found[n].winner == whole[n].winner
+    and found[n].tuning.dataset.identical(whole[n].tuning.dataset)
+    and found[n].trace.dataset.identical(whole[n].trace.dataset)
+    for n in ("sgd", "adam")
+]
+print(json.dumps({"told": told, "same": same, "seconds": found["sgd"].seconds_per_step}))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
+def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    how = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}, "timeout": 300, "capture_output": True}
+    killed, again = (
+        subprocess.run([sys.executable, "-c", KILLED, what], check=False, **how) for what in ("die", "go on")
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert again.returncode == 0, again.stderr.decode()
+    result = json.loads(again.stdout)
+    assert result["told"]["sgd"] == [0, 600, 1200, 0, 600]  # two programs of tuning and the winner's, each at once
+    assert 300 <= result["told"]["adam"][1] < 600
+    assert result["same"] == [True, True]
+    assert 0 < result["seconds"] < math.inf  # as measured before it was killed
+
+
+def test_the_folder_of_another_comparison_is_refused(tmp_path):
+    compare(bowl(), ["sgd"], steps=5, seeds=2, budget=2, checkpoint=tmp_path)
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        compare(bowl(), ["sgd"], steps=6, seeds=2, budget=2, checkpoint=tmp_path)

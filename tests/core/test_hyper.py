@@ -118,7 +118,7 @@ def stated(doc):
         low, high = (float(n) if "inf" in n else float(Fraction(n)) for n in (low, high))
         # An infinite end is open in words, and no end at all for `hyper`.
         return low, high, left == "(" and math.isfinite(low), right == ")" and math.isfinite(high)
-    if found := re.search(r"[Aa]t least (\d+)|>= (\d+)", doc):
+    if found := re.search(r"[Aa]t least (\d+)|(?:>=|≥) (\d+)", doc):
         return float(found[1] or found[2]), math.inf, False, False
     if found := re.search(r"> (\d+)", doc):
         return float(found[1]), math.inf, True, False

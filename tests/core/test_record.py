@@ -56,6 +56,44 @@ def test_what_was_made_under_other_code_goes(tmp_path, monkeypatch):
     assert (found.quick, found.full, found.sources) == ({}, {}, "changed again")
 
 
+def rerun_under_other_code(folder, monkeypatch, first, again):
+    """The numbers of the replications that are left."""
+    record.write([first], folder)
+    record.write([verdict(replication=r) for r in (1, 2)], folder)
+    monkeypatch.setattr(record, "fingerprint", lambda module: f"{id(again)}")
+    record.write([again], folder)
+    return list(record.read(SLUG, folder).replications.get("small", {}))
+
+
+TELLING = {"value": 1.23456789, "cases": {"a": [1.23456789, None, 2.0]}}
+DAMAGED = {"name": "damaged", "verdict": "fails", "value": 2.0, "informative": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({}, [1, 2]),
+        ({"day": "2026-12-01", "seconds": 3.0, "note": "said better", "statement": "it is small indeed"}, [1, 2]),
+        ({"value": 1.2345678900000002}, []),
+        ({"low": 0.8}, []),
+        ({"high": 2.0}, []),
+        ({"cases": {"a": [1.23456789, None, 3.0]}}, []),
+        ({"threshold": 1.4}, []),
+        ({"direction": "at least"}, []),
+        ({"given": {"solved": True}}, []),
+        ({"broken": [DAMAGED | {"value": 2.5}]}, []),
+        ({"broken": [DAMAGED | {"name": "other"}]}, []),
+    ],
+)
+def test_replications_stay_where_other_code_gives_the_very_same_numbers(tmp_path, monkeypatch, change, left):
+    first = verdict(**TELLING)
+    assert rerun_under_other_code(tmp_path, monkeypatch, first, verdict(**{**TELLING, **change})) == left
+
+
+def test_round_numbers_that_agree_say_nothing(tmp_path, monkeypatch):
+    assert rerun_under_other_code(tmp_path, monkeypatch, verdict(value=1.0), verdict(value=1.0)) == []
+
+
 def test_the_share_that_replicates_is_of_claims_that_hold_and_were_run_again(tmp_path):
     names = {"kept": "hhf", "lost": "hff", "tied": "hf", "failing": "fhh", "never": ""}
     for name, runs in names.items():

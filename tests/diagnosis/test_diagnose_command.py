@@ -95,15 +95,14 @@ def test_a_function_gives_the_arguments(calls):
     assert calls == [(max, {"w": 1.0}, [2.0], "adam", 0.5, False), (min, 1.0, [3.0], None, None, True)]
 
 
-def test_the_report_is_refused_before_the_work(calls, monkeypatch, tmp_path):
+def test_the_report_is_refused_before_the_work(calls):
     os.mkdir("folder.html")
     with pytest.raises(ValueError, match="is a folder"):
         invoke("my_training.py:state", "--report", "folder.html")
     with pytest.raises(ValueError, match=r"--report: expected a name that ends in \.html"):
         invoke("my_training.py:state", "--report", "out.pdf")
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(ValueError, match="--report: cannot write into"):
-        invoke("my_training.py:state", "--report", str(tmp_path / "out.html"))
+    with pytest.raises(ValueError, match="--report: cannot write"):  # not even root may, here
+        invoke("my_training.py:state", "--report", "/proc/none/out.html")
     assert calls == []
 
 

@@ -92,3 +92,14 @@ def test_steps_do_not_go_back():
     recorder.add(5, loss=1.0)
     with pytest.raises(ValueError, match="step: expected at least 5"):
         recorder.add(4, loss=1.0)
+
+
+def test_what_every_step_takes_puts_the_next_look_off_but_not_one_that_is_due():
+    now = [0.0]
+    recorder = Recorder(budget=0.1, clock=lambda: now[0])
+    recorder.spent(1.0)
+    recorder.delay(0.5)
+    assert (recorder.due(14.9), recorder.due(15.0)) == (False, True)
+    now[0] = 20.0
+    recorder.delay(0.4)
+    assert recorder.due()

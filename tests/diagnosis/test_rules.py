@@ -37,7 +37,7 @@ def run(**changes) -> Signs:
                 setattr(signs.layers[name], field, number)
         elif name == "kind":
             signs.kind = value
-        elif name in ("origin", "operation"):
+        elif name in ("origin", "operation", "twice"):
             setattr(signs, name, value)
         else:
             signs.numbers[name] = value
@@ -59,6 +59,8 @@ PAST = {
     "not finite": {"loss": np.where(STEPS > 70, np.nan, FALLING), "origin": "log in x", "operation": "log"},
     "frozen layer": {"second": {"trained": False}},
     "disconnected layer": {"first": {"reached": False, "gradient": 0.0}},
+    "probabilities taken for logits": {"twice": "a softmax before LogSoftmax", "classes": 10.0},
+    "gradients never cleared": {"kept_gradients": 1.0},
     "badly scaled inputs": {"input_spread": 250.0},
     "exploding gradients": {"last": {"output": 30.0}},
     "vanishing gradients": {"first": {"first_gradient": 1e-5}},
@@ -82,6 +84,7 @@ PAST = {
 BEFORE = {
     "frozen layer": {"second": {"update": 1e-6}},
     "disconnected layer": {"first": {"gradient": 1e-6}},
+    "gradients never cleared": {"kept_gradients": 0.4},
     "badly scaled inputs": {"input_spread": 50.0, "input_level": 9.0},
     "exploding gradients": {"last": {"output": 12.0}},
     "vanishing gradients": {"first": {"first_gradient": 1e-3}},

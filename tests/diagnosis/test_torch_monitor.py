@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="an extra")
 nn = torch.nn
 
+import attractor.diagnosis.torch  # noqa: E402
 from attractor.diagnosis.hooks import effective_rank, origin  # noqa: E402
 from attractor.diagnosis.torch import Monitor, check  # noqa: E402
 
@@ -355,3 +356,66 @@ def test_a_unit_is_dead_if_it_sleeps_through_several_batches():
     layer = monitor.signs().layers["1"]
     assert layer.dead == pytest.approx(1 / 3)
     assert layer.first_dead == pytest.approx(2 / 3)
+
+
+class Clock:
+    """Seconds that pass where a test says so: in steps, and in what a monitor measures."""
+
+    def __init__(self, monkeypatch, **costs: float):
+        self.now = self.own = 0.0
+        for name, seconds in costs.items():
+            monkeypatch.setattr(f"attractor.diagnosis.torch.{name}", self.taking(seconds, name))
+
+    def taking(self, seconds: float, name: str):
+        inner = getattr(attractor.diagnosis.torch, name)
+
+        def outer(*args):
+            self.now, self.own = self.now + seconds, self.own + seconds
+            return inner(*args)
+
+        return outer
+
+    def __call__(self) -> float:
+        return self.now
+
+
+COSTS = {"_size": 4e-5, "first_tensor": 1e-5, "input_signs": 5e-4, "numbers": 1e-4, "lengths": 1e-4}
+
+
+@pytest.mark.parametrize("step", [2e-2, 2e-3, 3e-4, 5e-5])
+def test_it_keeps_its_share_however_short_the_steps_are(step, monkeypatch):
+    clock, model = Clock(monkeypatch, **COSTS), net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    monitor = Monitor(model, optimizer, clock=clock)
+    x, y = batch()
+    for i in range(1000):
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clock.now += step
+        monitor(loss)
+        clock.own *= i > 0  # the first look apart
+    assert clock.own < 0.05 * clock.now + 2e-3  # a look and a loan ahead at most
+    assert clock.own > 0.01 * clock.now
+    assert monitor.looks >= 2
+    losses = monitor.signs().curves["loss"]
+    assert len(losses) == 1000 if step > 2e-3 else len(losses) > 100
+
+
+def test_a_jump_of_the_loss_is_measured_where_there_was_no_time_for_the_size_of_inputs(monkeypatch):
+    clock, model = Clock(monkeypatch, **COSTS | {"_size": 2e-4}), net()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    monitor = Monitor(model, optimizer, clock=clock)
+    for i in range(160):
+        x, y = batch()
+        x, y = (1000 * x, 1000 * y) if i == 150 else (x, y)
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clock.now += 1e-3
+        monitor(loss)
+    sizes = monitor.signs().curves["input size"]
+    assert np.isnan(sizes).mean() > 0.5
+    assert sizes[150] > 100

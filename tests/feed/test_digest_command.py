@@ -6,15 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
-import pytest
 import typer
-from outgoing import Box, library, mail_server
+from outgoing import box, library
 from typer.testing import CliRunner
 
 from attractor.cli import app
 from attractor.feed import mail
 
-__all__ = ["library"]
+__all__ = ["box", "library"]
 
 
 def run(*arguments, code=0):
@@ -24,15 +23,6 @@ def run(*arguments, code=0):
         return str(done.exception)
     assert done.exit_code == code, (done.output, done.exception)
     return done.stdout
-
-
-@pytest.fixture
-def box(library, tmp_path, monkeypatch):
-    box = Box()
-    with mail_server(box, tmp_path) as settings:
-        for name, value in vars(settings).items():
-            monkeypatch.setenv(f"ATTRACTOR_MAIL_{name.upper()}", str(value))
-        yield box
 
 
 def test_a_preview_is_a_page_and_sends_nothing(library, tmp_path):

@@ -18,22 +18,13 @@ from attractor.feed.fetch import Fetcher, FetchError, public
 
 
 @pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        yield upstream
+def ask(upstream, local_fetcher):
+    """A fetcher of the local server, and its clock."""
 
+    def make(hosts=(), **settings):
+        return local_fetcher({upstream.host: 2.0} | dict(hosts), **settings)
 
-@pytest.fixture
-def ask(upstream, tmp_path):
-    """A fetcher of the local server whose clock stands still, and that clock."""
-    clock = Clock()
-
-    def make(home=tmp_path, **settings):
-        hosts = {upstream.host: 2.0} | settings.pop("hosts", {})
-        settings = {"allow_private": True, "sleep": clock.sleep, "clock": clock} | settings
-        return Fetcher(hosts, home, **settings)
-
-    make.clock = clock
+    make.clock = local_fetcher.clock
     return make
 
 

@@ -30,24 +30,16 @@ ALL = (ADAM, MUON, GAMES, VISION, BREAD)
 
 
 @pytest.fixture
-def library(tmp_path):
-    with Library(tmp_path / "feed.sqlite") as library:
-        library.add(ALL, "a", "2026-01-01")
-        yield library
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    with Library(tmp_path_factory.mktemp("feed") / "feed.sqlite") as library:
-        library.add(map(entry_of, catalogue().values()), "catalogue")
-        yield library
+def library(library):
+    library.add(ALL, "a", "2026-01-01")
+    return library
 
 
 @pytest.fixture
-def papers(shared):
+def papers(papers):
     """The catalogue as papers that came in, without an opinion."""
-    shared.connection.execute("DELETE FROM opinions")
-    return shared
+    papers.connection.execute("DELETE FROM opinions")
+    return papers
 
 
 def found(library, kind, query, **more) -> list[str]:

@@ -7,9 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from attractor.cli import app
-from attractor.feed import Library
 from attractor.feed.importing import format_of, import_texts
-from attractor.feed.page_text import read_page
+from attractor.feed.pasted import read_page
 
 # Ours, shaped like a page's: long, with sentences, a link at the end, a title that ends with a question mark.
 PAPERS = [
@@ -121,12 +120,6 @@ CSL = [
      "issued": {"date-parts": [[2020, 6]]}, "URL": "http://arxiv.org/abs/2001.00001", "abstract": "<p>Short.</p>"},
     {"id": "untitled"},
 ]  # fmt: skip
-
-
-@pytest.fixture
-def library(tmp_path):
-    with Library(tmp_path / "feed.sqlite") as library:
-        yield library
 
 
 def test_bibtex(library):

@@ -18,12 +18,6 @@ from attractor.papers.catalogue import catalogue
 ADAHESSIAN = Entry("AdaHessian: An Adaptive Second Order Optimizer", arxiv="2006.00719v2", abstract="Two.")
 
 
-@pytest.fixture
-def library(tmp_path):
-    with Library(tmp_path / "feed.sqlite") as library:
-        yield library
-
-
 def test_an_entry_is_brought_to_one_form():
     entry = Entry(
         " Sharp\n minima ",

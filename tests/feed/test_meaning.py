@@ -42,20 +42,6 @@ from attractor.papers.catalogue import catalogue
 QUERIES = Path(__file__).with_name("judged_queries.tsv")
 
 
-@pytest.fixture(scope="module")
-def papers(tmp_path_factory):
-    """The catalogue as papers that came in."""
-    with Library(tmp_path_factory.mktemp("feed") / "feed.sqlite") as library:
-        library.add(map(entry_of, catalogue().values()), "catalogue")
-        yield library
-
-
-@pytest.fixture
-def library(tmp_path):
-    with Library(tmp_path / "feed.sqlite") as library:
-        yield library
-
-
 def slugs(library, query, limit=10):
     return [stored.slug for stored, _ in meaning.search(library, query, limit)]
 

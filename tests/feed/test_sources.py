@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from xml.etree import ElementTree
 
 import pytest
 import upstream as up
-from upstream import NOW, Clock, Reply, Upstream, papers
+from upstream import NOW, Reply, papers
 
-from attractor.feed.fetch import Fetcher, FetchError
+from attractor.feed.fetch import FetchError
 from attractor.feed.sources import (
     AnyFeed,
     ArxivApi,
@@ -37,18 +38,11 @@ ABSTRACT = "If $a<b$ and $c>d$, then R&D. Second line."
 
 
 @pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def pages(upstream, tmp_path):
+def pages(local_fetcher):
     """All pages of a source of the local server."""
 
     def run(source, state=None, now=NOW, most=10**6):
-        clock = Clock()
-        with Fetcher(source.servers(), tmp_path, allow_private=True, sleep=clock.sleep, clock=clock) as ask:
+        with local_fetcher(source.servers()) as ask:
             found = []
             for page in source.pages(ask, state or {}, now):
                 json.dumps(page.state)
@@ -493,6 +487,48 @@ def test_a_document_type_from_elsewhere_is_not_fetched():
 def test_deep_nesting_is_refused():
     with pytest.raises(Unreadable, match="deep"):
         document.feed("<rss>" * 5000)
+
+
+def atom(items):
+    return f'<feed xmlns="http://www.w3.org/2005/Atom"><id>https://a.example</id><title>The feed</title>{items}</feed>'
+
+
+ONE, TWO = (f"<entry><id>https://a.example/{n}</id><title>{n}</title><category term='cs.LG'/></entry>" for n in "12")
+
+
+@pytest.mark.parametrize(
+    ("text", "titles", "damaged"),
+    [
+        (atom(ONE + TWO), "12", 0),
+        (atom(ONE.replace("</title>", "</title><title>3</title>") + TWO), "2", 1),  # two that have run together
+        (atom(ONE.replace("<category term='cs.LG'/>", "<author><author/></author>") + TWO), "2", 1),
+        (atom(ONE.replace("<category term='cs.LG'/>", "<div><div/></div>") + TWO), "12", 0),
+        (atom("<entry>" + ONE + "</entry>" + TWO), "12", 1),
+        (atom(ONE.replace("<category", f"{TWO}<category")), "2", 1),
+        (atom(ONE + TWO).replace("<id>", "<entry><id>", 1), "12", 0),  # the feed's own title is no item's
+        (atom(ONE + TWO + ONE[:70]).replace("</feed>", ""), "12", 0),
+        (atom(ONE.replace("</entry>", "") + TWO + TWO), "22", 0),
+    ],
+)
+def test_what_is_not_one_item_is_left_out(text, titles, damaged):
+    found = document.feed(text)
+    assert ("".join(item.title for item in found.items), found.damaged) == (titles, damaged)
+    assert found.channel.get("title", "The feed") == "The feed"
+    ElementTree.fromstring(document.whole_items(text)[0])
+
+
+def test_an_item_around_the_feed_is_no_feed():
+    for end in ("</entry>", ""):
+        with pytest.raises(Unreadable, match="neither RSS nor Atom"):
+            document.feed(f"<entry>{atom(ONE)}{end}")
+
+
+def test_a_category_within_a_category_does_not_change_their_order():
+    text = up.rss([HARD, replace(HARD, number="2611.00008")])
+    text = text.replace("</category><category>math.OC</category>", "<category>math.OC</category></category>", 1)
+    told = arxiv_rss.read(document.feed(text), NOW)
+    assert [e.arxiv for e in told.entries] == ["2611.00008"]
+    assert told.unread == ("an item that runs into another, or into itself",)
 
 
 def test_a_body_that_is_a_file_name_or_an_address_is_not_opened(tmp_path):

@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 import upstream as up
 from typer.testing import CliRunner
-from upstream import NOW, Clock, Reply, Upstream, papers
+from upstream import NOW, Clock, Reply, papers
 
 from attractor.cli import app
 from attractor.feed import Library
@@ -23,18 +23,6 @@ from attractor.feed.sources import AnyFeed, ArxivApi, ArxivRss, HuggingFace, Oai
 from attractor.feed.sync import open_fetcher, status, sync
 
 KILLS = int(os.environ.get("ATTRACTOR_KILLS", "6"))
-
-
-@pytest.fixture
-def upstream():
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def library(tmp_path):
-    with Library(tmp_path / "feed.sqlite") as library:
-        yield library
 
 
 @pytest.fixture

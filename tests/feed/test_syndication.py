@@ -15,7 +15,7 @@ from outgoing import ADDED, library
 
 from attractor.feed import Entry
 from attractor.feed.library import Stored
-from attractor.feed.runs import runs_here
+from attractor.feed.runnable import runs_here
 from attractor.feed.syndication import Channel, Item, atom, etag, json_feed, not_modified, shortened, validators
 
 __all__ = ["library"]

@@ -12,6 +12,8 @@ import optax
 import pytest
 import scipy.linalg
 from scipy.optimize import linear_sum_assignment
+from scipy.special import ndtri
+from scipy.stats import qmc
 
 from attractor import run
 from attractor.generative import (
@@ -22,6 +24,7 @@ from attractor.generative import (
     power_cost,
     rectified_flow,
     reflow,
+    sliced_wasserstein_to_normal,
     transport,
     velocity_matching,
 )
@@ -146,3 +149,16 @@ def test_errors():
         transport(lambda x, t: x, x, steps=0)
     with pytest.raises(ValueError, match="rounds"):
         reflow(lambda coupling: lambda x, t: x, (x, x), -1)
+
+
+def test_the_sliced_distance_to_a_normal_distribution():
+    root = np.array([[2.0, 0.5], [0.5, 1.0]])
+    grid = ndtri(qmc.Sobol(2, rng=0).random(2**14))
+    assert sliced_wasserstein_to_normal(grid @ root, root) < 0.02
+    # a shift by s moves the projections by s cos: the distance is s over the root of 2
+    assert sliced_wasserstein_to_normal(grid @ root + [3.0, 0.0], root) == pytest.approx(3 / 2**0.5, rel=0.01)
+    # doubled: the mean over directions of |R u|^2 is half the squared Frobenius norm
+    expected = (np.sum(root**2) / 2) ** 0.5
+    assert sliced_wasserstein_to_normal(2 * grid @ root, root) == pytest.approx(expected, rel=0.02)
+    with pytest.raises(ValueError, match="projections"):
+        sliced_wasserstein_to_normal(grid, root, 0)

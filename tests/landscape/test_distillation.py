@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from attractor.landscape import distillation_loss, linear_probe, near_teacher
+from attractor.landscape.distillation import batch_normalized_features, projection_logits
 
 RNG = np.random.default_rng(0)
 
@@ -69,3 +70,19 @@ def test_the_probe_standardizes_by_the_deviation_of_all_labeled_inputs():
 def test_bad_input_is_refused(bad, call):
     with pytest.raises(ValueError, match=f"^{bad}:"):
         call()
+
+
+def test_features_and_logits_are_those_of_numpy():
+    x, shapes = RNG.standard_normal((6, 5)), ((5, 4), (4, 3), (3, 4), (4, 2), (2, 7))
+    params = [RNG.standard_normal(s) for s in shapes]
+    h = x
+    for w in params[:2]:
+        z = h @ w
+        h = np.maximum(0, (z - z.mean(0)) / np.sqrt(z.var(0) + 1e-5))
+    with jax.enable_x64(True):
+        given = [jnp.asarray(w) for w in params]
+        np.testing.assert_allclose(batch_normalized_features(given[:2], jnp.asarray(x)), h, rtol=1e-10)
+        found = projection_logits(given, jnp.asarray(x))
+        z = np.asarray(jax.nn.gelu(jnp.asarray(h @ params[2]))) @ params[3]
+    directions = params[4] / np.linalg.norm(params[4], axis=0)
+    np.testing.assert_allclose(found, z / np.linalg.norm(z, axis=1, keepdims=True) @ directions, rtol=1e-9)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.landscape import sgd_second_moment, sgd_stability_threshold
+from attractor.landscape import diagonal_network_sgd, sgd_second_moment, sgd_stability_threshold
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.standard_normal((4, 3)) * np.array([1.0, 0.4, 2.0])
@@ -65,3 +65,29 @@ def test_refuses():
         sgd_second_moment(jnp.ones((2, 2)), jnp.eye(2), 0.1, 0)
     with pytest.raises(ValueError, match=r"^batch"):
         sgd_stability_threshold(jnp.ones((2, 2)), 0.5)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_diagonal_network_takes_the_steps_of_sgd(full):
+    key, rate, n, d = jax.random.key(3), 0.01, 4, 5
+    with jax.enable_x64(True):
+        loss, trace, error = jax.jit(lambda k: diagonal_network_sgd(k, rate, full, 30, n, d))(key)
+        keys = jax.random.split(key)
+        inputs = np.asarray(jax.random.normal(keys[0], (n, d)))
+        order = np.asarray(jax.random.randint(keys[1], (30,), 0, n))
+    inputs = inputs * np.sqrt(d) / np.linalg.norm(inputs, axis=1, keepdims=True)
+    truth, u, v = np.array([1.0, 1, 1, 0, 0]), np.full(d, 0.5), np.full(d, 0.5)
+    for i in order:
+        rows = inputs if full else inputs[i : i + 1]
+        pull = rows.T @ (rows @ (u**2 - v**2 - truth)) / len(rows)
+        u, v = u - rate * 2 * u * pull, v + rate * 2 * v * pull
+    off = u**2 - v**2 - truth
+    np.testing.assert_allclose([loss, error], [np.mean((inputs @ off) ** 2) / 2, off @ off], rtol=1e-9)
+    # 2 (u, -v) times the inputs are the rows of the model's Jacobian
+    assert float(trace) == pytest.approx(4 * np.sum(inputs**2 @ (u**2 + v**2)) / n, rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [{"rate": 0.0}, {"steps": 0}, {"examples": 0}, {"dim": 2}])
+def test_the_diagonal_network_names_the_argument(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        diagonal_network_sgd(jax.random.key(0), **({"rate": 0.1, "full": False, "steps": 1} | bad))

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.landscape import centered, grokking_gap, linearized, quadratic_test_loss, quadratic_units
+from attractor.landscape import (
+    centered,
+    grokking_gap,
+    linearized,
+    quadratic_teacher,
+    quadratic_test_loss,
+    quadratic_units,
+    quadratic_units_kernel,
+)
 
 RNG = np.random.default_rng(0)
 START, MOVED = RNG.standard_normal((3, 4)), RNG.standard_normal((3, 4))
@@ -51,3 +59,19 @@ def test_gap_is_the_ratio_of_times():
     np.testing.assert_array_equal(grokking_gap(train, test, steps, 0.25), [9 / 5, np.inf, np.nan])
     with pytest.raises(ValueError, match="fraction"):
         grokking_gap(train, test, steps, 1.0)
+
+
+def test_the_teacher_and_the_kernel_of_the_units():
+    with jax.enable_x64(True):
+        direction, inputs, targets, start = quadratic_teacher(jax.random.key(2), 2_000, 6, 40)
+        assert float(jnp.linalg.norm(direction)) == pytest.approx(6**0.5)
+        np.testing.assert_allclose(targets, np.square(np.asarray(inputs) @ direction) / 2, rtol=1e-9)
+        assert float(jnp.mean(jnp.sum(inputs**2, 1))) == pytest.approx(1, rel=0.05)
+        assert (start.shape, float(start.std())) == ((6, 40), pytest.approx(1, abs=0.1))
+        x = inputs[:5]
+        jacobian = jax.jacobian(lambda w: quadratic_units(w, x, 0.7))(start).reshape(5, -1)
+        scale = float(jacobian[0] @ jacobian[0] / quadratic_units_kernel(x, start, 0.7)[0, 0])
+        np.testing.assert_allclose(scale * quadratic_units_kernel(x, start, 0.7), jacobian @ jacobian.T, rtol=1e-8)
+    for name in ("examples", "dim", "units"):
+        with pytest.raises(ValueError, match=name):
+            quadratic_teacher(jax.random.key(0), **({"examples": 3, "dim": 3, "units": 3} | {name: 0}))

@@ -10,6 +10,7 @@ from attractor.landscape import (
     normal_operator,
     perturbed_completion,
     sensing_descent,
+    spurious_completion,
     unbalanced_factors,
     weighted_factor_hessian,
     weighted_factor_loss,
@@ -104,3 +105,14 @@ EYE = jnp.eye(3)
 def test_refuses(name, call):
     with pytest.raises(ValueError, match=f"^{name}:"):
         call()
+
+
+def test_the_spurious_completion_is_a_minimum_of_a_loss_above_zero():
+    x, weights, target = spurious_completion(5, 0.3)
+    assert float(weighted_factor_loss(x, weights, target)) > 0.3
+    np.testing.assert_allclose(jax.grad(weighted_factor_loss)(x, weights, target), 0, atol=1e-9)
+    assert np.linalg.eigvalsh(weighted_factor_hessian(x, weights, target)).min() > 0.1
+    for a, b in zip((weights, target), perturbed_completion(5, 0.3), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="steps"):
+        spurious_completion(5, 0.3, steps=0)

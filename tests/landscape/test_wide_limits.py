@@ -22,6 +22,7 @@ from attractor.landscape import (
     kernel_recursion,
     linearized_dynamics,
 )
+from attractor.landscape.wide_limits import recorded_descent
 from attractor.linalg import rademacher_like
 
 LEAKY = PiecewiseLinear(1.3, -0.4)
@@ -193,3 +194,23 @@ def test_contractions_are_those_of_dense_derivatives():
     blocks = np.where(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]), hessian, 0)
     wanted = [value**2, slope @ slope, value * slope @ hessian @ slope, value * signs @ blocks @ signs]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_the_recorded_descent_takes_its_steps():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).standard_normal((5, 2)))
+        y, model = jnp.sin(x[:, 0]), WideMLP([2, 6, 1], key=jr.key(1))
+        values, end = recorded_descent(model, x, y, 0.02, 3, 4, scale=0.5)
+
+        def loss(model):
+            return jnp.sum((0.5 * jax.vmap(model)(x)[:, 0] - y) ** 2) / 2
+
+        for record in values:
+            np.testing.assert_allclose(record, 0.5 * jax.vmap(model)(x)[:, 0], rtol=1e-9)
+            for _ in range(4):
+                model = jax.tree.map(lambda p, g: p - 0.02 * g, model, jax.grad(loss)(model))
+    for a, b in zip(jax.tree.leaves(end), jax.tree.leaves(model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)
+    for bad in ((0, 4), (3, 0)):
+        with pytest.raises(ValueError, match="records" if not bad[0] else "steps"):
+            recorded_descent(model, x, y, 0.02, *bad)

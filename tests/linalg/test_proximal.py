@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from attractor.linalg import group_envelope, prox_group_envelope, prox_group_lasso, soft_threshold
+from attractor.linalg import group_envelope, group_envelope_gap, prox_group_envelope, prox_group_lasso, soft_threshold
 
 RNG = np.random.default_rng(0)
 
@@ -69,3 +69,15 @@ def test_errors_name_the_argument():
     }.items():
         with pytest.raises(ValueError, match=name):
             call()
+
+
+def test_the_gap_of_the_envelope_is_zero_at_the_solution_only():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(5).standard_normal((6, 3)))
+        for k, strength in ((1, 0.5), (3, 2.0), (5, 0.1)):
+            z = prox_group_envelope(x, k, strength)
+            assert float(group_envelope_gap(x, z, k, strength)) == pytest.approx(0, abs=1e-9)
+            for moved in (1.02 * z, z.at[0].add(0.05), 0.0 * z):
+                assert float(group_envelope_gap(x, moved, k, strength)) > 1e-6
+    with pytest.raises(ValueError, match="strength"):
+        group_envelope_gap(x, x, 2, 0.0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.optim import common_descent, scalarized
+from attractor.optim import common_descent, largest_front_gap, scalarized
 from attractor.optim.common_descent import _refuting
 
 
@@ -99,3 +99,13 @@ def test_scalarizations_end_where_they_should_and_continuing_is_cheaper():
     assert fewer[1:].sum() < counts[1:].sum()
     with pytest.raises(ValueError, match="steps"):
         scalarized(lambda x, w: losses(x)[0], jnp.zeros(3), [1.0], steps=0)
+
+
+def test_the_gap_to_a_front_is_relative_and_at_an_equal_second_loss():
+    cost = np.geomspace(1e-3, 1.0, 40)[::-1]
+    front = np.stack([cost**-0.5, cost], 1)  # a straight line in logarithms, where a monotone cubic is near
+    points = np.array([[1.02 * 0.2**-0.5, 0.2], [0.95 * 0.01**-0.5, 0.01]])
+    assert largest_front_gap(front, front[3:9]) == pytest.approx(0, abs=1e-12)
+    assert largest_front_gap(front, points[:1]) == pytest.approx(0.02, abs=1e-3)
+    assert largest_front_gap(front, points) == pytest.approx(0.05, abs=1e-3)
+    assert np.isnan(largest_front_gap(front, np.array([[1.0, 2.0]])))

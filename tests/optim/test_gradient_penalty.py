@@ -8,7 +8,13 @@ import optax
 import pytest
 
 from attractor import Minimization, run
-from attractor.optim import flooding, gradient_penalty_sgd, penalize_gradient_norm
+from attractor.optim import (
+    differentiated_difference,
+    double_backpropagation,
+    flooding,
+    gradient_penalty_sgd,
+    penalize_gradient_norm,
+)
 
 
 def loss(x):
@@ -58,3 +64,23 @@ def test_what_is_missing_is_named():
     ):
         with pytest.raises(ValueError, match=name):
             piece.update(g, piece.init(g), g)
+
+
+def test_the_penalized_gradient_in_two_ways():
+    def penalized(x):
+        return loss(x) + 0.15 * sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(x)))
+
+    with jax.enable_x64(True):
+        x, gamma, h = start(), 0.3, 1e-4
+        exact = jax.grad(penalized)(x)
+        twice = double_backpropagation(loss, x, gamma)
+        # f(x + h g) - f(x - h g) is 2 h |g|^2 up to h^3: the penalty with its factor 1/2 left out
+        through = differentiated_difference(loss, x, gamma / 2, h)
+        for e, a, b in zip(*map(jax.tree.leaves, (exact, twice, through)), strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-12)
+            np.testing.assert_allclose(b, e, rtol=1e-4)
+    for name in ("gamma", "step"):
+        with pytest.raises(ValueError, match=name):
+            differentiated_difference(loss, x, **{name: -1.0})
+    with pytest.raises(ValueError, match="gamma"):
+        double_backpropagation(loss, x, -1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.optim import hypentropy_descent
+from attractor.optim import hypentropy_descent, least_hypentropy
 
 RNG = np.random.default_rng(0)
 
@@ -32,3 +32,14 @@ def test_it_needs_the_parameters():
     made = hypentropy_descent(0.1)
     with pytest.raises(ValueError, match=r"^params:"):
         made.update(jnp.ones(2), made.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-2, 1.0])
+def test_the_least_solution_has_no_better_neighbor(scale):
+    rows, values = RNG.standard_normal((3, 7)), RNG.standard_normal(3)
+    x = least_hypentropy(rows, values, scale)
+    np.testing.assert_allclose(rows @ x, values, atol=1e-9)
+    slope = np.arcsinh(x / scale) if scale else x  # of the entropy: orthogonal to the null space
+    np.testing.assert_allclose(np.linalg.svd(rows)[2][3:] @ slope, 0, atol=1e-8)
+    with pytest.raises(ValueError, match="scale"):
+        least_hypentropy(rows, values, -1.0)

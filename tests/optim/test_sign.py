@@ -6,7 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.optim import lion_k, lion_lyapunov, signs, unit_vector
+from attractor.optim import (
+    lion_k,
+    lion_lyapunov,
+    signs,
+    smoothed_absolute_conjugate,
+    smoothed_absolute_sum,
+    unit_vector,
+)
 
 
 def path_of(optimizer, x, steps=10):
@@ -67,3 +74,16 @@ def test_lyapunov_names_the_bad_argument(bad):
     good = {"alpha": 1.0, "gamma": 1.0, "epsilon": 0.5, "weight_decay": 1.0}
     with pytest.raises(ValueError, match=next(iter(bad))):
         lion_lyapunov(jnp.asarray(0.0), jnp.ones(2), jnp.ones(2), jnp.sum, jnp.sum, **{**good, **bad})
+
+
+def test_the_smooth_sum_and_its_conjugate():
+    with jax.enable_x64(True):
+        z, s = jnp.array([0.3, -2.0, 0.0]), 0.2
+        slope = jax.grad(smoothed_absolute_sum)(z, s)
+        assert float(smoothed_absolute_sum(z, s)) == pytest.approx(float(np.sum(np.sqrt(np.square(z) + 0.04))))
+        # Fenchel and Young: with the slope the two add up to the product, and no other point has less
+        assert float(smoothed_absolute_conjugate(slope, s)) == pytest.approx(
+            float(slope @ z - smoothed_absolute_sum(z, s)), rel=1e-9
+        )
+        other = jnp.array([0.5, -0.9, 0.1])
+        assert float(smoothed_absolute_conjugate(other, s) + smoothed_absolute_sum(z, s)) > float(other @ z)

@@ -37,7 +37,7 @@ def test_a_paper_that_came_in_has_a_claim_that_runs(project, monkeypatch):
     assert "wrote src/attractor/papers/optim/sharp_valleys.py" in told.stdout
     checked = run(project, monkeypatch, "attractor", "check", "sharp-valleys", "--json")
     (verdict,) = json.loads(checked.stdout)
-    assert (verdict["claim"], verdict["verdict"]) == ("needs-no-more-steps-than-adam", "fails"), checked.stdout
+    assert (verdict["claim"], verdict["verdict"]) == ("halves-the-steps", "holds"), checked.stdout
     assert [b["verdict"] for b in verdict["broken"]] == ["fails"]
     tested = run(project, monkeypatch, "pytest", "-q", "tests/papers/optim/test_sharp_valleys.py")
     assert tested.returncode == 0, tested.stdout

@@ -1,16 +1,22 @@
 """The documentation's generated pages: one for every paper and every room, and true to the record."""
 
+import os
+import pkgutil
 import re
+from functools import cache
 from pathlib import Path
 
 import pages
 import pytest
 import recorded
+import tables
 
 from attractor.papers import ROOMS, catalogue, record
 
 MADE = pages.pages()
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+BESIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 WRITTEN = {p.slug: MADE[f"papers/{p.room}/{p.slug}.md"] for p in catalogue().values()}
 
 
@@ -19,11 +25,56 @@ def test_every_paper_and_every_room_has_a_page():
     assert set(MADE) == {"papers/index.md", *papers, *(f"papers/{room}/index.md" for room in ROOMS)}
 
 
-def test_links_between_pages_lead_somewhere():
-    for path, text in MADE.items():
-        for target in re.findall(r"\]\(([^):]+\.md)\)", text):
-            found = (DOCS / path).parent.joinpath(target).resolve().relative_to(DOCS)
-            assert str(found) in MADE or (DOCS / found).is_file(), (path, target)
+@cache
+def filled(path):
+    """A page that is written by hand, with its tables."""
+    return tables.fill(path.read_text(encoding="utf-8"))
+
+
+def prose(text):
+    """A page without its code."""
+    return re.sub(r"^```.*?^```|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def heads(text):
+    """The anchors of a page's headings."""
+    found = re.findall(r"^#+ +(.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", head).strip().lower()) for head in found}
+
+
+def test_no_link_is_dead():
+    site = {str(DOCS / path): text for path, text in MADE.items()}
+    site |= {str(path): filled(path) for path in DOCS.rglob("*.md")}
+    beside = {str(ROOT / name): (ROOT / name).read_text(encoding="utf-8") for name in BESIDE}
+    count = 0
+    for path, text in (site | beside).items():
+        for target, anchor in re.findall(r"\]\((?!\w+:)([^()\s#]*)#?([^()\s]*)\)", prose(text)):
+            found = os.path.normpath(Path(path).parent / target) if target else path
+            # Of files that are no pages, the site takes those below docs/.
+            assert found in site or (Path(found).is_file() and (path in beside or DOCS in Path(found).parents)), (
+                path,
+                target,
+            )
+            assert not anchor or anchor in heads((site | beside)[found]), (path, target, anchor)
+            count += 1
+        for name in re.findall(r"\]\[(attractor[\w.]*)\]", prose(text)):
+            pkgutil.resolve_name(name)
+    assert count > 1_000
+
+
+def test_a_row_has_what_its_head_says():
+    for path in DOCS.rglob("*.md"):
+        for lines in re.findall(r"(?:^\|.*\n)+", prose(filled(path)), re.MULTILINE):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines.splitlines()}) == 1, (path, lines[:300])
+
+
+def test_who_names_a_paper_links_to_its_page():
+    pages = [path for path in DOCS.rglob("*.md") if path.parent.name not in ("data", "upstream")]
+    for path in pages:
+        text = re.sub(r"\{\{.*?\}\}", "", prose(path.read_text(encoding="utf-8")))
+        for slug in set(re.findall(r"`([\w-]+)`", text)) & set(catalogue()) - {"config"}:  # an axis of traces, too
+            page = DOCS / "papers" / catalogue()[slug].room / f"{slug}.md"
+            assert f"[`{slug}`]({os.path.relpath(page, path.parent)})" in text, (path, slug)
 
 
 def test_a_room_lists_each_of_its_papers_once_with_its_count():

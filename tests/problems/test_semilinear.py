@@ -8,10 +8,12 @@ from scipy.optimize import root
 
 from attractor.problems import (
     banded_newton,
+    losses_without_kink,
     negative_laplacian,
     residual_estimate,
     semilinear_control,
     semismooth_newton,
+    snapshot_modes,
 )
 
 ELEMENTS = 12
@@ -85,3 +87,30 @@ def test_the_residual_is_measured_in_the_dual_norm():
     residual = _right() - matrix @ state - np.maximum(state, 0)
     expected = np.sqrt(residual @ np.linalg.solve(matrix, residual))
     assert float(residual_estimate(jnp.asarray(state), jnp.asarray(_right()))) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_losses_without_a_kink_are_right_and_their_gradient_is_not():
+    x = np.random.default_rng(0).standard_normal(ELEMENTS - 1) * 3
+    losses = semilinear_control(ELEMENTS).losses
+    both = (lambda x: jnp.stack(losses(x, None))), losses_without_kink
+    right, wrong = (np.asarray(jax.jacobian(f)(jnp.asarray(x))) for f in both)
+    np.testing.assert_allclose(losses_without_kink(jnp.asarray(x)), losses(jnp.asarray(x), None), rtol=1e-9)
+    np.testing.assert_allclose(wrong[1], right[1], rtol=1e-9)
+    state = np.linalg.inv(negative_laplacian(ELEMENTS)) * ELEMENTS**0.5  # of the linear equation
+    y = np.asarray(banded_newton(jnp.asarray(x * ELEMENTS**0.5)))
+    off = y - np.sin(2 * np.pi * np.arange(1, ELEMENTS) / ELEMENTS)
+    np.testing.assert_allclose(wrong[0], 2 * off @ state / ELEMENTS, rtol=1e-8)
+    assert np.abs(wrong[0] - right[0]).max() > 1e-5
+
+
+def test_the_modes_of_snapshots_span_them():
+    controls = np.random.default_rng(1).standard_normal((3, ELEMENTS - 1))
+    modes = snapshot_modes(controls)
+    states = np.stack([banded_newton(jnp.asarray(u * ELEMENTS**0.5)) for u in controls])
+    assert modes.shape == (ELEMENTS - 1, 6)
+    np.testing.assert_allclose(modes.T @ modes, np.eye(6), atol=1e-10)
+    for u in (*controls, *states):
+        np.testing.assert_allclose(modes @ (modes.T @ u), u, atol=1e-8)
+    # the first mode explains more of the normed snapshots than any one of these does
+    normed = np.concatenate([controls, states]) / np.linalg.norm(np.concatenate([controls, states]), axis=1)[:, None]
+    assert np.sum((normed @ modes[:, 0]) ** 2) >= np.sum((normed @ normed.T) ** 2, 0).max() - 1e-9

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from attractor.problems.diabetes import diabetes_mlp
-from attractor.problems.digits import digits, small_digits
+from attractor.problems.digits import averaged_pixels, digits, small_digits
 
 
 def test_small_digits_are_means_of_2_by_2_pixels():
@@ -26,3 +27,14 @@ def test_diabetes_network_is_measured_on_patients_it_does_not_train_on():
     outputs = problem.inner(start, problem.full)
     np.testing.assert_allclose(problem.loss(start, problem.full), 0.5 * jnp.mean((outputs - y) ** 2), rtol=1e-5)
     assert float(problem.probes["test_loss"](problem, start, jax.random.key(1), None)) > 0
+
+
+@pytest.mark.parametrize("side", [1, 2, 8])
+def test_pixels_are_averaged_over_blocks(side):
+    images = np.random.default_rng(0).random((3, 64))
+    found, wide = averaged_pixels(images, side), 8 // side
+    assert found.shape == (3, side**2)
+    block = images[1].reshape(8, 8)[:wide, (side - 1) * wide :]
+    assert found[1, side - 1] == pytest.approx(block.mean())
+    with pytest.raises(ValueError, match="side"):
+        averaged_pixels(images, 3)

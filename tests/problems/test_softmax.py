@@ -2,9 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
+import pytest
 
-from attractor.problems.softmax import soft_maximum, soft_maximum_gauss_newton, softmax_fisher, softmax_regression
+from attractor.problems.softmax import (
+    soft_maximum,
+    soft_maximum_gauss_newton,
+    softmax_fisher,
+    softmax_on_gaussians,
+    softmax_regression,
+)
 
 
 def test_softmax_regression_and_its_fisher_matrix():
@@ -33,3 +41,17 @@ def test_soft_maximum_lacks_one_term_of_rank_one():
         gradient, hessian = jax.grad(problem.loss)(start, data), jax.hessian(problem.loss)(start, data)
         found = soft_maximum_gauss_newton(problem, start, data)
         np.testing.assert_allclose(found - jnp.outer(gradient, gradient), hessian, rtol=1e-8, atol=1e-12)
+
+
+def test_softmax_on_gaussians():
+    with jax.enable_x64(True):
+        loss = softmax_on_gaussians(jr.key(0), classes=3, dim=6, examples=90, noise=0.0)
+        weight = jnp.asarray(np.random.default_rng(0).standard_normal((6, 3)))
+        logits = np.asarray(weight)[:3]  # without noise an example is the mean of its class, a unit vector
+        expected = np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits))
+        assert float(loss(weight)) == pytest.approx(expected, rel=1e-10)
+        noisy = softmax_on_gaussians(jr.key(0), classes=3, dim=6, examples=90, noise=0.5)
+        assert abs(float(noisy(weight)) - expected) > 1e-3
+    for bad in ({"classes": 7, "dim": 6}, {"noise": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            softmax_on_gaussians(jr.key(0), **bad)

@@ -38,6 +38,7 @@ def quick(monkeypatch, own_home):
 
     async def find_stale(house):
         house.shelves.know({slug: record.standing(found) for slug, found in house.shelves.now().official.items()})
+        house.warm.set()
         house.stale_known.set()
 
     monkeypatch.setattr(application.House, "load", load)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from attractor.papers import Verdict
-from attractor.web.drawing import Axis, curves, margin, skyline, verdict
+from attractor.papers.record import Record
+from attractor.web.drawing import Axis, color, curves, margin, skyline, ticks, verdict
 
 V = Verdict(
     slug="gae", claim="c", statement="s", source="ours", verdict="holds", value=0.3, low=0.2, high=0.4, threshold=0.5,
@@ -51,6 +52,12 @@ def test_nothing_is_drawn_where_nothing_was_measured():
     assert curves({}, True, "loss") == ""
 
 
+def test_a_claim_at_its_line_is_seen():
+    near = Record("gae", quick={"c": replace(V, value=0.5, low=0.5, high=0.5)})
+    tip = re.search(r'class="holds" d="M0.5 60.0V([\d.]+)', skyline([near]))
+    assert 55 < float(tip[1]) < 58  # a few of 120 pixels above
+
+
 def test_axis_is_logarithmic_over_decades():
     axis = Axis([1e-8, 1.0])
     assert axis.log
@@ -63,3 +70,25 @@ def test_margin_is_positive_where_a_claim_holds():
     assert margin(replace(V, direction="at least"))[0] == pytest.approx(-0.4)
     assert margin(replace(V, threshold=[0.2, 0.6], direction="within"))[0] == pytest.approx(0.5)
     assert margin(replace(V, value=None)) is None
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0.0, 300.0) == [0, 100, 200, 300]
+    assert ticks(-1.0, 1.0) == pytest.approx([-1, -0.5, 0, 0.5, 1])
+    assert ticks(0.0013, 108.0, log=True) == pytest.approx([0.01, 0.1, 1, 10, 100])
+    assert ticks(1e-12, 1.0, log=True) == pytest.approx([1e-12, 1e-9, 1e-6, 1e-3, 1])
+    assert ticks(3.1, 4.2, log=True) == pytest.approx([3.5, 4.0])  # less than a decade: as if it were not
+    assert ticks(2.0, 2.0) == [2.0]
+
+
+def test_curves_have_a_scale_and_more_than_eight_can_be_told_apart():
+    named = {
+        f"run {i}": [(x, 10.0 ** (1 - x) + i, 10.0 ** (1 - x) + i, 20.0 + i) for x in (0.0, 1.0)] for i in range(9)
+    }
+    svg = curves(named, log=False, title="loss")
+    scale = [(float(y), float(told)) for y, told in re.findall(r'y="([\d.]+)" dy=.*?>([\d.]+)</text>', svg)]
+    assert [told for _, told in scale] == [10, 20]
+    assert scale[0][0] > scale[1][0]  # more is higher
+    assert re.findall(r'class="tick" x="[\d.]+%" y="297" text-anchor="\w+">([\d.]+)<', svg) == ["0", "0.5", "1"]
+    assert color(8) == "c0 dashed"
+    assert len(set(re.findall(r'class="curve ([\w ]+)"', svg))) == 9

@@ -1,16 +1,18 @@
 """The feed on the page: new papers with what runs, follows, feeds, and the way from subscribing to leaving."""
 
 import json
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import feedparser
 import pytest
 from typer.testing import CliRunner
-from web.conftest import token
+from web.conftest import client_of, token
 
 from attractor.cli import app as commands
-from attractor.feed import Entry, Library, addresses, digest, follows, mail, subscribers
+from attractor.feed import Entry, Library, addresses, digest, follows, mail, subscribers, sync
 from attractor.feed.placement import place
+from attractor.web.app import Settings
 
 HOSTILE = '"><script>alert(1)</script> & {{ 7 * 7 }} <img src=x onerror=alert(1)>'
 ENTRIES = (
@@ -40,6 +42,53 @@ def test_today_shows_what_runs_for_what_is_new(client):
     assert "Runs here" in text
     assert 'href="/papers/adahessian"' in text
     assert "3 of 6 hold" in text
+
+
+def test_today_does_not_wait_for_what_runs(client):
+    """Placing papers takes a moment after a start: the page comes without, and its sections ask again."""
+    warm = client.app.state.house.warm
+    warm.clear()
+    text = client.get("/").text
+    assert "40 votes" in text
+    assert "Runs here" not in text
+    assert text.count('hx-get="/" hx-trigger="load delay:500ms"') == 2
+    warm.set()
+    text = client.get("/").text
+    assert "Runs here" in text
+    assert "hx-get" not in text
+
+
+def test_new_papers_that_trend_stand_once(client):
+    text = client.get("/").text
+    assert text.count("Sharpness stops growing when steps are noisy") == 1
+    with Library() as library:
+        library.connection.execute("DELETE FROM entries WHERE title LIKE 'Two %'")
+        library.connection.commit()
+    text = client.get("/").text
+    assert text.count("Sharpness stops growing when steps are noisy") == 2  # rather twice than an empty list
+
+
+def test_strangers_learn_no_address_and_no_path(feed, tmp_path, monkeypatch):
+    late = mail.Overdue("ada@example.org", "2026-11-25", "2026-11-25T07:00:00+00:00", "refused", "no such user")
+    monkeypatch.setattr(sync, "overdue", lambda library, now: [late])
+    with client_of() as client:
+        assert "ada@example.org" in client.get("/status").text
+        assert client.get("/api/v1/feed/status").json()["overdue"]
+    with client_of(Settings(public=True)) as client:
+        for path in ("/status", "/api/v1/feed/status"):
+            text = client.get(path).text
+            assert "ada@example.org" not in text
+            assert str(tmp_path) not in text
+            assert "2 things need its owner&#39;s attention" in text.replace("'", "&#39;")
+
+
+def test_formulas_in_titles_and_abstracts_are_set(client):
+    with Library() as library:
+        library.add([Entry(r"An $\ell_2$ bound", r"We show $\|x\| \le 1$.", arxiv="2611.00777")], "daily")
+    number = re.search(r'href="/feed/(\d+)">An <math', client.get("/").text)[1]
+    text = client.get(f"/feed/{number}").text
+    assert text.count("<math") == 2
+    assert "attractor draft 2611.00777" in text
 
 
 def test_text_from_feeds_stays_text(client):

@@ -1,12 +1,16 @@
 """Pages answer, hold what they should, and are made again when what they show has changed."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from web.conftest import client_of, token
 
 from attractor.papers import ROOMS, catalogue, record
 from attractor.papers.citation import bibtex
+from attractor.papers.rows import steps_to_target
+from attractor.web import app as application
 from attractor.web.app import Settings
 
 PAGES = (
@@ -70,6 +74,33 @@ def test_methods_are_sorted_with_the_unmeasured_last(client):
     names = re.findall(r'<tr id="([\w-]+)">', client.get("/methods?sort=state").text)
     assert names == ["sgd", "lion", "adam"]
     assert client.get("/methods?sort=beauty").status_code == 404
+
+
+def test_problems_name_who_needs_the_fewest_steps(client):
+    text = client.get("/problems").text
+    rows = steps_to_target()["rosenbrock"]
+    fewest = min(row["steps"][0] for row in rows.values() if row.get("steps", [None])[0] is not None)
+    best = re.search(r'/problems/rosenbrock".*?<li><strong>([\w-]+)</strong> ([\d,]+)</li>', text, re.DOTALL)
+    assert (rows[best[1]]["steps"][0], best[2]) == (fewest, f"{fewest:,.0f}")
+
+
+def test_serving_begins_without_what_takes_long_to_load():
+    heavy = "{'jax', 'pandas', 'pyarrow', 'duckdb', 'scipy', 'sklearn'}"
+    code = f"import sys, attractor.cli, attractor.web.app as a; a.create(); print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_who_asks_before_the_registry_is_read_is_told(client, monkeypatch):
+    house = client.app.state.house
+    monkeypatch.setattr(application, "SOON", 0.0)
+    house.loaded.clear()
+    for path in ("/methods", "/problems", "/problems/rosenbrock", "/compare"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["refresh"]) == (503, "3")
+        assert "asks again by itself" in answer.text
+    house.loaded.set()
+    assert client.get("/methods").status_code == 200
 
 
 def test_unknown_names_are_answered_with_a_suggestion(client):

@@ -1,33 +1,16 @@
 """From a question to a mail and out again, through the page and a mail server."""
 
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 import feedparser
 import pytest
-from outgoing import Box, library, mail_server, mailer
+from outgoing import box, library, linked, mailer
 from web.conftest import client_of, token
 
 from attractor.feed.digest import send_due
 from attractor.feed.subscribers import subscribers
 
-__all__ = ["library"]
-
-
-@pytest.fixture
-def box(library, tmp_path, monkeypatch):
-    box = Box()
-    with mail_server(box, tmp_path) as box.settings:
-        for name, value in vars(box.settings).items():
-            monkeypatch.setenv(f"ATTRACTOR_MAIL_{name.upper()}", str(value))
-        yield box
-
-
-def linked(text):
-    """The path and query of a link in a mail."""
-    parts = urlsplit(text)
-    assert parts.netloc == "papers.example.org"
-    return f"{parts.path}?{parts.query}"
+__all__ = ["box", "library"]
 
 
 def test_subscribe_confirm_read_leave(client, library, box):

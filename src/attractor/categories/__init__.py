@@ -6,6 +6,7 @@ from attractor.categories.boolean import (
     boolean_difference,
     conjunction,
     error_rate,
+    evaluate_gates,
     lut_circuit,
     modulo2,
     negation,

@@ -7,7 +7,7 @@ at any depth.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -243,3 +243,21 @@ def _as_floats(bits: PyTree) -> PyTree:
 
 def _bits(circuit: Circuit, theta: PyTree, x: Array) -> Bool[Array, "..."]:
     return circuit(_as_floats(theta), _as_floats(x)) > 0
+
+
+def evaluate_gates(gates: Iterable[Array], x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """A circuit of layers of gates, each with two inputs from the layer before: what comes out of the last one.
+
+    Arguments:
+        gates: Per layer and gate its kind (0: exclusive or, 1: and, 2: not, of the first input) and the places of its
+            inputs, whole numbers ``(layers, n)``.
+        x: Bits as floating-point numbers.
+    """
+
+    def layer(x: Array, gates: tuple[Array, ...]) -> tuple[Array, None]:
+        kind, left, right = gates
+        a, b = x[left], x[right]
+        gate = jnp.where(kind == 1, conjunction(a, b), negation(a))
+        return jnp.where(kind == 0, xor(a, b), gate), None
+
+    return lax.scan(layer, x, tuple(gates))[0]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json
+from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, writable
 from attractor.cli.papers import print_verdict
 from attractor.names import unknown
 from attractor.papers import OUTCOMES, Verdict, catalogue, check, find, module_of, record, rows, written
@@ -22,7 +22,11 @@ from attractor.papers.record import Record
 from attractor.papers.sources import ROOT, Sources
 
 
-@app.command(name="check", epilog="Examples: attractor check fno gae   ·   attractor check --room optim --jobs 2")
+@app.command(
+    name="check",
+    epilog="Examples: attractor check fno gae   ·   attractor check --room optim --jobs 2   ·   "
+    "attractor check --all --backend ray --address head:6379",
+)
 def check_command(
     slugs: Annotated[list[str] | None, typer.Argument(help="Papers to check.")] = None,
     claim: Annotated[list[str] | None, typer.Option(help="Only this claim of the paper; may be repeated.")] = None,
@@ -41,13 +45,17 @@ def check_command(
     ),
     minutes: Annotated[float | None, typer.Option(help="Begin no further paper after so many minutes.", min=0)] = None,
     jobs: Annotated[int, typer.Option(help="Papers at a time.", min=1)] = 1,
+    backend: Annotated[str, typer.Option(help="local, or ray: a paper a core of a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="host:port of a running cluster; default: this machine's cores.")
+    ] = None,
     save: Annotated[bool, typer.Option("--record", help="Write the project's own record, beside the claims.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run papers' claims, and the broken variants that must fail. Exit code 1 if a claim falls short."""
     # OpenBLAS' threads wait for each other in a loop, which multiplies the cost of small decompositions.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if jobs > 1 and (os.cpu_count() or 1) <= jobs:  # a core for each process
+    if backend == "ray" or (jobs > 1 and (os.cpu_count() or 1) <= jobs):  # a core for each process
         os.environ["PJRT_NPROC"] = "1"
     if scale not in ("quick", "full"):
         raise ValueError(f"--scale: expected quick or full, got {scale!r}")
@@ -58,6 +66,7 @@ def check_command(
         err.print(f"no claim has been written yet for {', '.join(missing)}; see CONTRIBUTING.md to add one")
     chosen = [s for s in chosen if s not in missing]
     target = record.OFFICIAL if save else record.local()
+    writable(target / "verdict.json", "--record" if save else "ATTRACTOR_HOME")
     before = {slug: record.read(slug) or Record(slug) for slug in chosen}
     if replication not in (None, "0") and save:
         outdated = [s for s in chosen if record.status(s, before[s]) in ("stale", "missing")]
@@ -66,7 +75,8 @@ def check_command(
     units = [(slug, _number(replication, before[slug])) for slug in chosen]
     verdicts: list[Verdict] = []
     how = {"scale": scale, "names": claim, "more_seeds": more_seeds}
-    for found in _run(units, how, jobs, minutes):
+    where = {"jobs": jobs, "backend": backend, "address": address}
+    for found in _run(units, how, where, minutes):
         record.write(found, target)  # paper by paper, so that an interruption loses nothing
         verdicts += found
         if not as_json:
@@ -161,15 +171,15 @@ def _known_claims(names: list[str] | None, slugs: list[str]) -> None:
 
 
 def _run(
-    units: list[tuple[str, int]], how: dict[str, Any], jobs: int, minutes: float | None
+    units: list[tuple[str, int]], how: dict[str, Any], where: dict[str, Any], minutes: float | None
 ) -> Iterator[list[Verdict]]:
-    """Yield each paper's verdicts as they come, with a bar; several processes when ``jobs`` > 1."""
+    """Yield each paper's verdicts as they come, with a bar; `spread` says where they may run."""
     from attractor.backends import spread
     from attractor.progress import task
 
     until = None if minutes is None else time.time() + 60 * minutes
     with task("checking claims", len(units), "paper") as advance:
-        for _, found in spread(partial(_unit, how, until), units, jobs):
+        for _, found in spread(partial(_unit, how, until), units, **where):
             yield found
             advance(1)
 

@@ -1,14 +1,18 @@
 """What all commands share: the application, how errors end it, how things are printed."""
 
+import io
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from attractor.extras import MissingExtra
 from attractor.names import unknown
 from attractor.papers import ROOMS
 
@@ -29,9 +33,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 def main() -> None:
     """Entry point: bad usage prints one line on standard error and exits with 2; Ctrl-C keeps what is done."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows few characters shows others as "?"
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, FileNotFoundError, ConnectionError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
         err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -41,9 +48,38 @@ def main() -> None:
         sys.exit(130)
 
 
+def writable(path: Path, option: str, endings: tuple[str, ...] = ()) -> None:
+    """Refuse a file that could not be written, before the work rather than after it.
+
+    Arguments:
+        path: Where it would go; folders that are missing would be made.
+        option: What names it, for the error.
+        endings: Those that it may have; default: any.
+
+    Raises:
+        ValueError: if there is a folder of this name, or one above it cannot be written into.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise ValueError(f"{option}: expected a name that ends in {', '.join(endings)}, got {path}")
+    if path.is_dir():
+        raise ValueError(f"{option}: {path} is a folder; name a file")
+    folder = path.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:  # permissions say little: to root, on a disk that is read-only, in /proc
+        tempfile.TemporaryFile(dir=folder).close()
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        raise ValueError(
+            f"{option}: cannot write {path} ({error.strerror}); name one in a folder of your own"
+        ) from error
+
+
 def print_json(data: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(data, ensure_ascii=plain, allow_nan=False))
 
 
 def known_rooms(rooms: list[str]) -> None:

@@ -1,7 +1,9 @@
 """Commands over the registry: ``compare``, ``problems`` and ``methods``."""
 
+import inspect
 import math
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,55 +15,72 @@ from attractor.cli.objects import load_object
 from attractor.papers import rows
 
 if TYPE_CHECKING:
+    from attractor.loops import Loop
     from attractor.problem import Problem
     from attractor.registry import ProblemEntry
 
 
 @app.command(
     epilog="Examples: attractor compare digits-mlp adam adahessian muon lion --seeds 8   ·   "
-    "attractor compare my_problem.py:problem adam lion --target 0.1"
+    "attractor compare my_problem.py:problem adam lion --target 0.1   ·   "
+    "attractor compare train.py:train adamw muon lion --seeds 5 --budget 8 --jobs 2 --checkpoint runs/first"
 )
 def compare(
-    problem: Annotated[str, typer.Argument(help="A registered name, or module:object or file.py:object of your own.")],
+    problem: Annotated[
+        str,
+        typer.Argument(
+            help="A registered name, or module:object or file.py:object of your own: a problem, or a training loop "
+            "train(make_optimizer, seed) that yields dicts of numbers."
+        ),
+    ],
     methods: Annotated[list[str], typer.Argument(help="Registered methods; `attractor methods` lists them.")],
-    steps: Annotated[int | None, typer.Option(help="Iterations per run; default: the problem's own.", min=1)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Iterations per run; default: the problem's own, all of a loop's.", min=1)
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Fresh seeds for the final measurement.", min=1)] = 8,
     budget: Annotated[int, typer.Option(help="Configurations each method may try.", min=1)] = 16,
     metric: Annotated[str | None, typer.Option(help="Which measurement decides; default: the problem's own.")] = None,
     target: Annotated[
         float | None, typer.Option(help="A value of the metric to reach; default: the problem's own.")
     ] = None,
+    goal: Annotated[
+        str | None, typer.Option(help="min or max; default: the measurement's own, by its name for a loop.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Of a loop with a target: tune and rank by steps or by seconds to it.")
+    ] = "steps",
+    jobs: Annotated[int, typer.Option(help="Processes for a loop's runs.", min=1)] = 1,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A folder that keeps what is done; the same command goes on from it.")
+    ] = None,
+    stop_hopeless: Annotated[bool, typer.Option(help="Stop a loop's hopeless configurations while tuning.")] = False,
     report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("comparison.html"),
     as_json: AsJson = False,
 ) -> None:
     """Tune every method with the same budget, measure the winners on fresh seeds, print a table, write a report."""
     from attractor import comparison, registry
+    from attractor.loops import Loop
     from attractor.report import data
 
     _use_all_cores()
     built, default = load_problem(problem)
+    loop = isinstance(built, Loop)
     if target is None and metric in (None, default.metric):
         target = default.target
-    steps, metric = steps or default.steps, metric or default.metric
+    steps, metric = steps or (None if loop else default.steps), metric or default.metric
     for name in methods:
         registry.find_method(name)
+    how: dict[str, Any] = {"steps": steps, "seeds": seeds, "budget": budget, "metric": metric, "target": target}
+    how |= {"goal": goal, "by": by, "jobs": jobs, "stop_hopeless": stop_hopeless, "checkpoint": checkpoint}
     missing: list[str] = []
     try:
-        result = comparison.compare(
-            built,
-            methods,
-            steps=steps,
-            seeds=seeds,
-            budget=budget,
-            metric=metric,
-            target=target,
-            label=problem,
-        )
+        result = comparison.compare(built, methods, label=problem, **how)
     except comparison.Interrupted as stop:
         result, missing = stop.comparison, stop.missing
-    options = {"steps": steps, "seeds": seeds, "budget": budget, "metric": result.metric}
-    flags = " ".join(f"--{k} {v}" for k, v in options.items()) + (f" --target {target:g}" if target is not None else "")
-    result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {flags}"
+    usual = {"goal": None, "by": "steps", "jobs": 1, "stop_hopeless": False, "steps": None, "target": None}
+    how |= {"metric": result.metric, "checkpoint": None}  # to do it again is to do it anew
+    flags = [f"--{k.replace('_', '-')}{'' if v is True else f' {v}'}" for k, v in how.items() if v != usual.get(k)]
+    result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {' '.join(flags)}"
     where = Path(result.report(str(report))).resolve()
     if as_json:
         print_json(data(result) | {"report": str(where)})
@@ -89,15 +108,20 @@ def _print_comparison(result: Any) -> None:
     from attractor.report import sentence
 
     frame = result.table()
-    costs = [c for c in frame.columns if c.split()[0] in ("flops", "seconds", "MFLOP", "ms", "tuned")]
+    costs = [c for c in frame.columns[1:] if c.split()[0] in ("flops", "seconds", "MFLOP", "ms", "tuned")]
     for columns in (frame.columns.drop(costs), costs):  # two tables, as one would not fit into 80 columns
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("method", style="bold", no_wrap=True)
         for column in columns:
             table.add_column(str(column), justify="left" if column == "tuned" else "right", overflow="fold")
         for name, row in frame[columns].iterrows():
-            table.add_row(str(name), *(_cell(column, value) for column, value in row.items()))
+            # Why runs failed stands below the table, where there is room.
+            short = {c: v.split(":")[0] if c == "diverged" else v for c, v in row.items()}
+            table.add_row(str(name), *(_cell(column, value) for column, value in short.items()))
         out.print(table, end="\n\n")
+    for name, told in frame.get("diverged", {}).items():
+        if ":" in told:
+            out.print(f"{name} failed in {told}", markup=False, highlight=False)
     out.print(f"{sentence(result)}\n", highlight=False)
 
 
@@ -111,24 +135,31 @@ def _cell(column: Any, value: Any) -> str:
     return str(value)
 
 
-def load_problem(name: str) -> "tuple[Problem, ProblemEntry]":
-    """A problem, and its defaults for `compare`, from a registered name, ``module:object`` or ``file.py:object``.
+def load_problem(name: str) -> "tuple[Problem | Loop, ProblemEntry]":
+    """A problem or loop, and its defaults for `compare`: a registered name, ``module:object`` or ``file.py:object``.
 
     Raises:
-        ValueError: if the name is unknown, or the object is missing or no problem.
+        ValueError: if the name is unknown, or the object is missing or neither.
     """
     from attractor import registry
+    from attractor.loops import Loop
     from attractor.problem import Problem
 
     if ":" not in name:
         entry = registry.find_problem(name)
         return entry.factory(), entry
     found = load_object(name, "PROBLEM")
-    found = found() if callable(found) and not isinstance(found, Problem) else found
-    if not isinstance(found, Problem):
+    if inspect.isgeneratorfunction(found):
+        found = Loop(found)
+    elif callable(found) and not isinstance(found, Problem):
+        found = found()
+    if not isinstance(found, Problem | Loop):
         raise ValueError(
-            f"PROBLEM: {name} is a {type(found).__name__}; expected an attractor.Problem or a function making one"
+            f"PROBLEM: {name} is a {type(found).__name__}; expected an attractor.Problem, a function making one, or a "
+            "training loop: a generator function train(make_optimizer, seed)"
         )
+    if isinstance(found, Loop) and (file := name.rpartition(":")[0]).endswith(".py"):
+        sys.path.insert(0, str(Path(file).parent.resolve()))  # where other processes look for it as well
     return found, registry.ProblemEntry(name, type(found))
 
 

@@ -1,13 +1,12 @@
 """The command that looks at a training: ``diagnose``."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attractor.cli.common import AsJson, app, out, print_json
+from attractor.cli.common import AsJson, app, out, print_json, writable
 from attractor.cli.objects import load_object
 from attractor.names import unknown
 
@@ -60,7 +59,7 @@ def diagnose_command(
     if (target is None) == (not log):
         raise ValueError("expected either MODULE:FUNCTION or --log FILE; see attractor diagnose --help")
     if report is not None:
-        _writable(report)
+        writable(report, "--report", (".html", ".htm", ".json"))
     diagnosis = _of_function(target, confirm, column) if target is not None else _of_log(log or [], column, confirm)
     where = None if report is None else Path(diagnosis.save(str(report))).resolve()
     if as_json:
@@ -132,16 +131,3 @@ def _arguments(given: Any, target: str, needed: tuple[str, ...], accepted: inspe
 
 def _names(given: dict) -> str:
     return ", ".join(map(str, given)) or "nothing"
-
-
-def _writable(path: Path) -> None:
-    """Refuse a report that could not be written, before the work rather than after it."""
-    if path.suffix.lower() not in (".html", ".htm", ".json"):
-        raise ValueError(f"--report: expected a name that ends in .html or .json, got {path}")
-    if path.is_dir():
-        raise ValueError(f"--report: {path} is a folder; name a file")
-    folder = path.resolve().parent
-    while not folder.exists():  # what is missing is made
-        folder = folder.parent
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise ValueError(f"--report: cannot write into {folder}")

@@ -89,7 +89,7 @@ def show(slug: Annotated[str, typer.Argument(help="The paper's slug.")], as_json
         from rich.syntax import Syntax
 
         out.print("\n[bold]Use it[/]")
-        out.print(Syntax(snippet, "python", background_color="default"))
+        out.print(Syntax("", "python", background_color="default").highlight(snippet.rstrip()), soft_wrap=True)
     return None
 
 

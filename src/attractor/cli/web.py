@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from attractor.cli.common import app, out
-
-MISSING = "the page needs packages that are not installed: pip install 'attractor[web]'"
+from attractor.extras import needs
 
 
 @app.command(epilog="Example: attractor serve --port 8000   ·   behind a proxy: attractor serve --root-path /attractor "
@@ -31,12 +30,10 @@ def serve(
     url: Annotated[str, typer.Option(help="The page's address in feeds; default: as it was asked for.")] = "",
 ) -> None:
     """Serve the page: what is new, what runs, what was measured, comparisons."""
-    try:
+    with needs("web"):
         import uvicorn
 
         from attractor.web.app import Settings, create
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{MISSING} ({error.name})") from error
     if root_path and (not root_path.startswith("/") or root_path.endswith("/")):
         raise ValueError(f"--root-path: expected a path such as /attractor, got {root_path!r}")
     if url and not url.startswith(("http://", "https://")):
@@ -47,13 +44,14 @@ def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # who takes the address from the line below is answered, if a moment later
     except OSError as error:
         raise ValueError(
             f"--port: {host}:{port} cannot be had ({error.strerror}); --port 0 takes a free one"
         ) from error
+    application = create(Settings(hosts=names, public=public, base_url=url.rstrip("/")))
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{listener.getsockname()[1]}{root_path}/", flush=True)
-    application = create(Settings(hosts=names, public=public, base_url=url.rstrip("/")))
     config = uvicorn.Config(
         application, root_path=root_path, proxy_headers=forwarded, forwarded_allow_ips="127.0.0.1", server_header=False,
         log_level="warning", access_log=False, timeout_graceful_shutdown=2, limit_concurrency=1_000,
@@ -66,10 +64,8 @@ def site(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
 ) -> None:
     """Write the page as static files, with search in the browser, for any host."""
-    try:
+    with needs("web"):
         from attractor.web import site as static
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{MISSING} ({error.name})") from error
     from attractor.progress import task
 
     with task("writing pages", static.count(), "page") as advance:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from attractor.checks import in_range
 from attractor.diagnosis.columns import curve_of
 from attractor.diagnosis.findings import Diagnosis
+from attractor.extras import missing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -260,4 +261,4 @@ def _first_of(packages: list[str], name: str, extra: str) -> type:
         except ModuleNotFoundError as error:
             if error.name not in (package, package.partition(".")[0]):
                 raise
-    raise ImportError(f"{' or '.join(packages)} is not installed: pip install 'attractor[{extra}]'")
+    raise missing(" or ".join(packages), extra)

@@ -1,8 +1,10 @@
 """Looks into a PyTorch model's forward pass: what its nonlinearities put out, and where a number stops being finite."""
 
 import contextlib
+import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +33,8 @@ class Look:
     """One forward pass, watched: enter it before the model is called and leave it after.
 
     Modules and nonlinearities fill `layers` as they run, in their order; what a module does inside, such as
-    ``F.relu``, is named after it.
+    ``F.relu``, is named after it. Their numbers are there once it has `finished`: all are read at once, ranks apart, so
+    that an accelerator is waited for once.
 
     Arguments:
         model: Whose pass it is.
@@ -48,6 +51,7 @@ class Look:
         self._model, self._clock, self._ranks = model, clock, ranks
         self._stack: list[str] = []
         self._handles: list[Any] = []
+        self._unread: list[tuple[Layer, str, Tensor, float]] = []  # where a number goes, and by what it is multiplied
         self._mode = _Nonlinearities(self)
 
     def __enter__(self) -> "Look":
@@ -78,14 +82,21 @@ class Look:
             if output is None or name in self.layers or not any(True for _ in module.parameters(recurse=False)):
                 return
             started = self._clock()
-            layer = self.layers[name] = Layer(output=rms(output), normalized="Norm" in type(module).__name__)
+            layer = self._layer(name, output, "Norm" in type(module).__name__)
             if self._ranks and _is_linear(module):
-                layer.rank = effective_rank(output)
+                layer.rank = effective_rank(output, _inputs(module))
             if isinstance(module, _RECURRENT):
                 self._judge(name, output, _BOUNDED["tanh"])
             self.seconds += self._clock() - started
 
         return hook
+
+    def _layer(self, name: str, output: Tensor, normalized: bool = False) -> Layer:
+        layer = self.layers[name] = Layer(normalized=normalized)
+        if output.numel():
+            norm = torch.linalg.vector_norm(output.detach(), dtype=torch.float32)
+            self._unread.append((layer, "output", norm, output.numel() ** -0.5))
+        return layer
 
     def saw(self, kind: str, output: Tensor) -> None:
         """A nonlinearity ran."""
@@ -94,7 +105,7 @@ class Look:
         name = inside or kind
         if name in self.layers:  # a function beside parameters, or one of several in a module
             name = next(n for i in range(1, 1000) if (n := f"{inside}.{kind}{i if i > 1 else ''}") not in self.layers)
-        self.layers[name] = Layer(output=rms(output))
+        self._layer(name, output)
         self._judge(name, output, _BOUNDED.get(kind))
         self.last, self.last_name = output, name
         self.seconds += self._clock() - started
@@ -110,13 +121,21 @@ class Look:
         same = (high - low) <= 1e-6 * size
         if ends is not None:  # a gate that is shut lets a little through still
             same |= size <= 1e-3
-        self.asleep[name], layer.dead = same, float(same.float().mean())
+        self.asleep[name] = same
+        self._unread.append((layer, "dead", same.float().mean(), 1.0))
         if ends is not None:
             margin = 0.01 * (ends[1] - ends[0])
-            layer.saturated = float(((units <= ends[0] + margin) | (units >= ends[1] - margin)).float().mean())
+            at_end = (units <= ends[0] + margin) | (units >= ends[1] - margin)
+            self._unread.append((layer, "saturated", at_end.float().mean(), 1.0))
 
     def finished(self, output: Tensor | None) -> None:
-        """The model's own output: a nonlinearity that gives it is not judged, for it may well be at an end."""
+        """Read what was measured. A nonlinearity that gives the model's own output is not judged: it may well be at an
+        end.
+        """
+        read = numbers([x for _, _, x, _ in self._unread])
+        for (layer, name, _, factor), value in zip(self._unread, read, strict=True):
+            setattr(layer, name, factor * value)
+        self._unread.clear()
         if output is not None and self.last is output:
             self.layers[self.last_name].saturated = self.layers[self.last_name].dead = NAN
             self.asleep.pop(self.last_name, None)
@@ -146,12 +165,62 @@ def _is_linear(module: nn.Module) -> bool:
     return getattr(getattr(module, "weight", None), "ndim", 0) >= 2 and not isinstance(module, nn.Embedding)
 
 
+def _inputs(module: nn.Module) -> int:
+    """How many numbers each output of a linear map is made of: more dimensions it cannot fill."""
+    shape = module.weight.shape  # pyright: ignore[reportAttributeAccessIssue]
+    return math.prod(shape[:1] + shape[2:] if "Transpose" in type(module).__name__ else shape[1:])
+
+
+_PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}
+_OF_LOGITS = ("LogSoftmaxBackward0", "BinaryCrossEntropyWithLogitsBackward0", "LogSigmoidBackward0")
+_VIEWS = ("View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Transpose", "Permute", "Alias",
+          "ToCopy", "T", "Clone", "Neg")  # fmt: skip
+NODES = 200  # of a loss's graph that are walked through
+
+
+def probabilities_as_logits(loss: Tensor) -> str:
+    """A softmax or sigmoid that is fed to a cross-entropy which applies its own, in words; empty where none is.
+
+    It is read off the graph of the loss, which stays after ``backward``, near its end.
+    """
+    nodes, seen = [loss.grad_fn], 0
+    while nodes and seen < NODES:
+        node, seen = nodes.pop(0), seen + 1
+        if node is None:
+            continue
+        nodes += [n for n, _ in node.next_functions]
+        if node.name() in _OF_LOGITS:
+            before = node.next_functions[0][0]
+            while before is not None and re.sub(r"Backward\d*$", "", before.name()) in _VIEWS:
+                before = before.next_functions[0][0]
+            if before is not None and before.name() in _PROBABILITIES:
+                return f"a {_PROBABILITIES[before.name()]} before {node.name().removesuffix('Backward0')}"
+    return ""
+
+
 def as_rows(x: Tensor) -> Tensor:
     """Values by unit, ``(rows, units)``: channels of images are units, else the last axis is."""
     x = x.detach()
     if x.ndim < 2:
         return x.reshape(-1, 1)
     return (x.movedim(1, -1) if x.ndim >= 4 else x).flatten(0, -2)
+
+
+@torch.no_grad()
+def numbers(scalars: Sequence[Tensor]) -> list[float]:
+    """Tensors of one number each as floats, all at once: so an accelerator is waited for once."""
+    if len({x.device for x in scalars}) > 1:
+        return [x.item() for x in scalars]
+    return torch.stack([x.detach().reshape(()).float() for x in scalars]).tolist() if scalars else []
+
+
+@torch.no_grad()
+def lengths(arrays: Sequence[Tensor]) -> list[Tensor]:
+    """The root of the sum of squares of each of them, where it is."""
+    same = len({(x.dtype, x.device) for x in arrays}) == 1 and arrays[0].dtype is torch.float32
+    if same:  # a few kernels for all
+        return list(torch._foreach_norm([x.detach() for x in arrays]))
+    return [torch.linalg.vector_norm(x.detach(), dtype=torch.float32) for x in arrays]
 
 
 def length(x: Tensor) -> float:
@@ -165,12 +234,17 @@ def rms(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def effective_rank(x: Tensor) -> float:
-    """The effective rank of a layer's centered outputs over the largest possible one, on at most `ROWS` rows."""
+def effective_rank(x: Tensor, most: int | None = None) -> float:
+    """The effective rank of a layer's centered outputs over the largest possible one, on at most `ROWS` rows.
+
+    Arguments:
+        x: The outputs.
+        most: Dimensions that they can fill besides; default: all.
+    """
     rows = as_rows(x).float()
     rows = rows[:: max(len(rows) // ROWS, 1)][:ROWS]
     rows = rows / rows.abs().max().clamp(min=1e-30)
-    possible = min(len(rows) - 1, rows.shape[1])
+    possible = min(len(rows) - 1, rows.shape[1], rows.shape[1] if most is None else most)
     if possible < 4 or not bool(torch.isfinite(rows).all()):
         return NAN
     centered = (rows - rows.mean(0)).double()  # for the squares of singular values, which are quicker to have

@@ -85,6 +85,15 @@ class Recorder:
         now = self.clock() if now is None else now
         self._next = max(now if self._next is None else self._next, now) + seconds / self.budget
 
+    def delay(self, seconds: float) -> None:
+        """Say what was taken besides looks: the next is put off by ``1 / budget`` times as long, if it is not yet due.
+
+        Arguments:
+            seconds: Taken.
+        """
+        if self._next is not None:
+            self._next += seconds / self.budget
+
     def add(self, step: int, **values: Any) -> None:
         """Record values; those of a step that is there already join them.
 

@@ -67,9 +67,12 @@ class Signs:
             ``input spread`` (largest over median scale of the features), ``widest feature`` (its number in an example
             laid flat), ``input level`` (root mean square of all
             inputs), ``conflict`` (least cosine between gradients of several losses), ``suspect labels`` (share of
-            examples), ``seeds`` (how many runs), ``seed spread`` (their relative standard deviation at the end).
+            examples), ``seeds`` (how many runs), ``seed spread`` (their relative standard deviation at the end),
+            ``classes`` (how many numbers an example has in the output), ``kept gradients`` (share of the steps looked
+            at whose gradients were added to those of the step before).
         origin: Where a number stopped being finite first, in words; empty: nowhere.
         operation: The operation that made it so of finite numbers, such as ``log``; empty: not known.
+        twice: Where probabilities are given to a loss that takes logits, in words; empty: nowhere.
         culprits: Examples or batches by name that a finding may point to.
         notes: What could not be looked at, and why.
         runs: Of a log with several runs, each of them.
@@ -82,6 +85,7 @@ class Signs:
     numbers: dict[str, float] = field(default_factory=dict)
     origin: str = ""
     operation: str = ""
+    twice: str = ""
     culprits: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: dict[str, "Signs"] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from attractor.checks import in_range
+from attractor.extras import missing
 from attractor.registry import part, unknown
 
 Field = Callable[[Float[Array, "*batch d"]], Float[Array, "*batch d"]]
@@ -86,7 +87,7 @@ def chaos_registry() -> dict[str, ChaoticSystem]:
             from dysts import flows
             from dysts.base import DynSys
         except ImportError as error:
-            raise ImportError("chaos_registry: dysts is missing; pip install 'attractor[dynamics]'") from error
+            raise missing("dysts", "dynamics") from error
         found = {}
         for name, kind in sorted(inspect.getmembers(flows, inspect.isclass)):
             if kind.__module__ != flows.__name__ or not issubclass(kind, DynSys) or kind.rhs is not DynSys.rhs:

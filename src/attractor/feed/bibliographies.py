@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attractor.extras import needs
 from attractor.feed.entry import ARXIV, Entry
-from attractor.feed.extras import needs
 from attractor.papers.catalogue import catalogue
 
 # An entry, or `None`; its date as it stands; what to show of it if it cannot be read, and why it cannot.

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from attractor.extras import needs
 from attractor.feed import addresses, mail
 from attractor.feed.database import alone, transaction
 from attractor.feed.library import Library, Stored
 from attractor.feed.mail import POLICY, Mailer, Settings
-from attractor.feed.runs import Runs, runs_here
+from attractor.feed.runnable import Runs, runs_here
 from attractor.feed.subscribers import Subscriber, address, get, mark_of, subscribers, unsubscribe_token, verify
 from attractor.feed.syndication import clean, shortened
 from attractor.papers import catalogue
@@ -181,10 +182,8 @@ def _day(instant: str, zone: str) -> str:
 
 @cache
 def _templates() -> Any:
-    try:
+    with needs("feed"):
         import jinja2
-    except ImportError as error:
-        raise ImportError("digests need jinja2, an optional extra: pip install 'attractor[feed]'") from error
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html"], default=False),
@@ -204,10 +203,8 @@ def _templates() -> Any:
 
 
 def _html(name: str, known: dict[str, Any]) -> str:
-    try:
+    with needs("feed"):
         import css_inline
-    except ImportError as error:
-        raise ImportError("digests need css-inline, an optional extra: pip install 'attractor[feed]'") from error
     inliner = css_inline.CSSInliner(keep_at_rules=True, load_remote_stylesheets=False)
     return inliner.inline(_templates().get_template(name).render(known))
 

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from attractor import __version__
-from attractor.feed.extras import needs
+from attractor.extras import needs
 
 with needs("feed"):
     import httpcore

@@ -9,7 +9,7 @@ from attractor.feed.bibliographies import Read, read_bibtex, read_csl, read_numb
 from attractor.feed.database import transaction
 from attractor.feed.entry import ARXIV
 from attractor.feed.library import Library
-from attractor.feed.page_text import read_page
+from attractor.feed.pasted import read_page
 from attractor.names import unknown
 
 FORMATS = {

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from attractor.extras import needs
 from attractor.feed.library import Library, Stored
-from attractor.feed.runs import runs_here
+from attractor.feed.runnable import runs_here
 from attractor.papers import check as run_claims
 from attractor.papers import find, rows, written
 
@@ -17,14 +18,12 @@ def server() -> "MCPServer[Any]":
     """The server, with tools ``search``, ``show``, ``check`` and ``feed``; ``server().run()`` serves stdin and stdout.
 
     Raises:
-        ImportError: without the package ``mcp``.
+        ImportError: without the package ``mcp``, version 2.
     """
-    try:
+    with needs("mcp"):
         from mcp.server import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
         from mcp.types import ToolAnnotations
-    except ImportError as error:
-        raise ImportError("the MCP server needs mcp 2, an optional extra: pip install 'attractor[mcp]'") from error
     made: MCPServer[Any] = MCPServer(
         "attractor",
         log_level="WARNING",

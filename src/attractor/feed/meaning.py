@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from attractor import progress
+from attractor.extras import missing
 from attractor.feed.database import transaction
 from attractor.feed.entry import Entry
 from attractor.feed.library import Library, Stored
@@ -168,9 +169,7 @@ def has_usearch() -> bool:
     try:
         importlib.import_module("usearch.index")
     except ImportError:
-        warnings.warn(
-            f"more than {EXACT} papers are searched faster with `pip install 'attractor[vectors]'`", stacklevel=3
-        )
+        warnings.warn(f"more than {EXACT} papers take long to search: {missing('usearch', 'vectors')}", stacklevel=3)
         return False
     return True
 

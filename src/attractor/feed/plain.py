@@ -8,8 +8,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from attractor.extras import needs
 from attractor.feed.entry import ARXIV, DOI, Entry
-from attractor.feed.extras import needs
 
 TITLE, ABSTRACT, NAME, LINK = 1_000, 50_000, 200, 2_000  # characters that are taken at most
 AUTHORS, CATEGORIES = 5_000, 50

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from attractor.extras import needs
 from attractor.feed.database import alone
 from attractor.feed.library import Library
 from attractor.feed.mail import Mailer, StoppedError
@@ -42,14 +43,10 @@ def run(
         ValueError: if a daemon runs for this feed already.
         ImportError: without APScheduler.
     """
-    try:
+    with needs("feed"):
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.schedulers.background import BackgroundScheduler
         from apscheduler.triggers.interval import IntervalTrigger
-    except ImportError as error:
-        raise ImportError(
-            "the daemon needs APScheduler, an optional extra: pip install 'attractor[feed]', or use cron"
-        ) from error
     stop = threading.Event()
 
     def wait(seconds: float) -> None:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from attractor.feed import addresses
 from attractor.feed.library import Stored
-from attractor.feed.runs import Runs
+from attractor.feed.runnable import Runs
 
 ATOM = "http://www.w3.org/2005/Atom"
 ATOM_TYPE = "application/atom+xml; charset=utf-8"
@@ -55,7 +55,7 @@ class Item:
     Attributes:
         stored: The paper.
         reason: Why it is there, in words; ``""`` where that is plain.
-        runs: What runs here, see `attractor.feed.runs.runs_here`.
+        runs: What runs here, see `attractor.feed.runnable.runs_here`.
     """
 
     stored: Stored

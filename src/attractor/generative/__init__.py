@@ -1,5 +1,6 @@
 """Diffusion, flows and transport between distributions."""
 
+from attractor.generative.distances import sliced_wasserstein_to_normal
 from attractor.generative.rectified_flow import (
     Cost,
     TimeMLP,

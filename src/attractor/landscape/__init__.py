@@ -42,8 +42,14 @@ from attractor.landscape.deep_linear import (
     mode_strength,
     train_deep_linear,
 )
-from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
-from attractor.landscape.dynamical_stability import sgd_second_moment, sgd_stability_threshold
+from attractor.landscape.distillation import (
+    batch_normalized_features,
+    distillation_loss,
+    linear_probe,
+    near_teacher,
+    projection_logits,
+)
+from attractor.landscape.dynamical_stability import diagonal_network_sgd, sgd_second_moment, sgd_stability_threshold
 from attractor.landscape.edge_of_stability import (
     CentralFlow,
     CentralState,
@@ -66,7 +72,15 @@ from attractor.landscape.feature_learning import (
     two_moons,
 )
 from attractor.landscape.kernel_regression import hierarchical_kernels, learning_curve, patch_cosines, sphere_patches
-from attractor.landscape.lazy_training import centered, grokking_gap, linearized, quadratic_test_loss, quadratic_units
+from attractor.landscape.lazy_training import (
+    centered,
+    grokking_gap,
+    linearized,
+    quadratic_teacher,
+    quadratic_test_loss,
+    quadratic_units,
+    quadratic_units_kernel,
+)
 from attractor.landscape.linear_attention import LinearTransformer, in_context_regression
 from attractor.landscape.linearization import Linearized, average_path_length, freeze_linear, nonlinearity_penalty
 from attractor.landscape.matrix_sensing import (
@@ -74,6 +88,7 @@ from attractor.landscape.matrix_sensing import (
     normal_operator,
     perturbed_completion,
     sensing_descent,
+    spurious_completion,
     unbalanced_factors,
     weighted_factor_hessian,
     weighted_factor_loss,
@@ -170,4 +185,5 @@ from attractor.landscape.wide_limits import (
     infinite_ntk,
     kernel_recursion,
     linearized_dynamics,
+    recorded_descent,
 )

@@ -1,5 +1,7 @@
 """Students of teachers that know nothing: how near they start, what they minimize, what a linear probe finds."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,35 @@ def distillation_loss(
     p = jax.nn.log_softmax(jax.lax.stop_gradient(teacher) / temperature)
     q = jax.nn.log_softmax(student / temperature)
     return jnp.mean(jnp.sum(jnp.exp(p) * (p - q), 1))
+
+
+def batch_normalized_features(weights: Sequence[Float[Array, "..."]], x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    r"""What a multilayer perceptron makes of a batch: each layer is $\operatorname{ReLU}(\operatorname{norm}(x W))$.
+
+    The norm subtracts a unit's mean over the batch and divides by $\sqrt{\operatorname{var} + 10^{-5}}$.
+
+    Arguments:
+        weights: W of each layer, ``(inputs, units)``.
+        x: One input per row.
+    """
+    for w in weights:
+        x = x @ w
+        x = jax.nn.relu((x - x.mean(0)) / jnp.sqrt(x.var(0) + 1e-5))
+    return x
+
+
+def projection_logits(params: Sequence[Float[Array, "..."]], x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    """Logits of an encoder with a head as in DINO: a layer, a bottleneck of length one, and directions of length one.
+
+    Arguments:
+        params: Weights of the encoder's layers, then the head's three: of its layer (with GELU), into the bottleneck
+            and of the directions, one a column.
+        x: One input per row.
+    """
+    *encoder, layer, bottleneck, directions = params
+    z = jax.nn.gelu(batch_normalized_features(encoder, x) @ layer) @ bottleneck
+    z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    return z @ (directions / jnp.linalg.norm(directions, axis=0))
 
 
 def linear_probe(

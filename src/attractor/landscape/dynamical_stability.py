@@ -1,7 +1,8 @@
 """Which minima stochastic gradient descent can stay at: its linear dynamics around one that fits every example."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import Scalar, in_range
 
@@ -68,3 +69,44 @@ def sgd_stability_threshold(jacobian: Float[Array, "n p"], batch: Scalar = 1.0) 
     drift = (values[:, None] + values).ravel()
     root = jnp.where(jnp.outer(used, used).ravel(), 1 / jnp.sqrt(jnp.where(drift > 0, drift, 1)), 0)
     return 1 / jnp.linalg.eigvalsh(root[:, None] * applied * root)[-1]
+
+
+def diagonal_network_sgd(
+    key: PRNGKeyArray, rate: Scalar, full: Scalar, steps: int, examples: int = 20, dim: int = 60
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    r"""SGD, one example a step, on a diagonal network $u^2 - v^2$ whose target has three entries of 1.
+
+    Inputs are normal, scaled to length $\sqrt d$; all weights start at 0.5.
+
+    Arguments:
+        key: Of inputs and order.
+        rate: Step size, in (0, inf).
+        full: Whether each step takes all examples instead.
+        steps: At least 1.
+        examples: At least 1.
+        dim: d, at least 3.
+
+    Returns:
+        The loss at the end, the trace of the Hessian of an interpolating network there, and the squared error.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("rate", rate, 0.0, open_low=True)
+    in_range("steps", steps, 1)
+    in_range("examples", examples, 1)
+    in_range("dim", dim, 3)
+    keys, truth = jax.random.split(key), jnp.zeros(dim).at[:3].set(1.0)
+    inputs = jax.random.normal(keys[0], (examples, dim))
+    inputs *= jnp.sqrt(dim) / jnp.linalg.norm(inputs, axis=1, keepdims=True)
+
+    def loss(w: Array, rows: Array) -> Array:
+        return jnp.mean((rows @ (w[0] ** 2 - w[1] ** 2 - truth)) ** 2) / 2
+
+    def step(w: Array, i: Array) -> tuple[Array, None]:
+        rows = jnp.where(full, inputs, inputs[i])  # as often the same one
+        return w - rate * jax.grad(loss)(w, rows), None
+
+    w, _ = jax.lax.scan(step, jnp.full((2, dim), 0.5), jax.random.randint(keys[1], (steps,), 0, examples))
+    trace = 4 / examples * jnp.sum(inputs**2 @ (w**2).sum(0))
+    return loss(w, inputs), trace, jnp.sum((w[0] ** 2 - w[1] ** 2 - truth) ** 2)

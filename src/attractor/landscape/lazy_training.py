@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
-from numpy.typing import ArrayLike
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
 
@@ -127,3 +126,45 @@ def grokking_gap(
 
     with np.errstate(invalid="ignore"):
         return fallen(test) / fallen(train)
+
+
+def quadratic_teacher(
+    key: PRNGKeyArray, examples: int, dim: int, units: int
+) -> tuple[Float[Array, " d"], Float[Array, "n d"], Float[Array, " n"], Float[Array, "d units"]]:
+    r"""A regression for `quadratic_units`: the direction of the teacher, inputs, targets, and weights to start from.
+
+    The direction c is $\sqrt d$ long, inputs are normal with mean square norm 1, the target of x is
+    $\tfrac12 \langle c, x \rangle^2$, and the weights are standard normal.
+
+    Arguments:
+        key: Of all of them.
+        examples: n, at least 1.
+        dim: d, at least 1.
+        units: At least 1.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("examples", examples, 1)
+    in_range("dim", dim, 1)
+    in_range("units", units, 1)
+    keys = jax.random.split(key, 3)
+    direction = jax.random.normal(keys[0], (dim,))
+    direction *= dim**0.5 / jnp.linalg.norm(direction)
+    inputs = jax.random.normal(keys[1], (examples, dim)) / dim**0.5
+    return direction, inputs, 0.5 * (inputs @ direction) ** 2, jax.random.normal(keys[2], (dim, units))
+
+
+def quadratic_units_kernel(inputs: Any, start: Any, curvature: Any) -> Any:
+    r"""The tangent kernel of `quadratic_units`, times their number and the dimension: of JAX or NumPy arrays.
+
+    $$ K_{ij} = \langle x_i, x_j \rangle \sum_u (1 + \kappa \langle w_u, x_i \rangle)
+        (1 + \kappa \langle w_u, x_j \rangle) $$
+
+    Arguments:
+        inputs: x, ``(n, d)``.
+        start: The weights w, ``(d, units)``.
+        curvature: κ.
+    """
+    slopes = 1 + curvature * inputs @ start
+    return (inputs @ inputs.T) * (slopes @ slopes.T)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from attractor.checks import Scalar, in_range
@@ -180,3 +181,35 @@ def kronecker_power(a: Float[Array, "..."], order: int) -> Float[Array, "..."]:
     """
     in_range("order", order, 1)
     return reduce(jnp.kron, [a] * order)
+
+
+def spurious_completion(
+    n: int, eps: float, steps: int = 2_000
+) -> tuple[Float[Array, " n"], Float[Array, "n n"], Float[Array, "n n"]]:
+    """Of the minima of `perturbed_completion` that descent finds from the corners of a cube, that of the largest loss.
+
+    It starts at all points of -0.9 and 1.1, and ends with five of Newton's steps; for double precision.
+
+    Arguments:
+        n: Variables, at least 3; there are 2^n corners.
+        eps: As of `perturbed_completion`.
+        steps: Of descent, of size 0.1, at least 1.
+
+    Returns:
+        The point; the weights and the target of the problem.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("steps", steps, 1)
+    weights, target = perturbed_completion(n, eps)
+    x = np.stack(np.meshgrid(*[[-0.9, 1.1]] * n), -1).reshape(-1, n)
+    w, m = np.asarray(weights), np.asarray(target)
+    for _ in range(steps):
+        x = x - 0.1 * np.einsum("ij,bij,bj->bi", w, x[:, :, None] * x[:, None] - m, x)
+    point = jnp.asarray(x[np.argmax([float(weighted_factor_loss(p, weights, target)) for p in jnp.asarray(x)])])
+    slope = jax.jit(jax.grad(weighted_factor_loss))
+    step = jax.jit(lambda x, w, m: x - jnp.linalg.solve(weighted_factor_hessian(x, w, m), slope(x, w, m)))
+    for _ in range(5):
+        point = step(point, weights, target)
+    return point, weights, target

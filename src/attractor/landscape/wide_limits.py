@@ -115,8 +115,8 @@ class WideKernels(NamedTuple):
 
 
 def infinite_ntk(
-    inputs: Float[ArrayLike, "n d"],
-    others: Float[ArrayLike, "m d"] | None = None,
+    inputs: Float[Array | np.ndarray, "n d"],
+    others: Float[Array | np.ndarray, "m d"] | None = None,
     *,
     hidden: int = 1,
     activation: Activation = RELU,
@@ -165,7 +165,10 @@ def infinite_ntk(
 
 
 def linearized_dynamics(
-    kernel: Float[ArrayLike, "n n"], start: Float[ArrayLike, " n"], targets: Float[ArrayLike, " n"], times: ArrayLike
+    kernel: Float[Array | np.ndarray, "n n"],
+    start: Float[Array | np.ndarray, " n"],
+    targets: Float[Array | np.ndarray, " n"],
+    times: ArrayLike,
 ) -> Float[np.ndarray, "times n"]:
     r"""Gradient flow of half the squared error in function space, $f_t = y + e^{-t K} (f_0 - y)$.
 
@@ -444,3 +447,46 @@ def derivative_contractions(
         value * inner(gradient, curvature(gradient)),
         value * sum(block, start=jnp.zeros_like(value)),
     )
+
+
+def recorded_descent(
+    model: PyTree,
+    inputs: Float[Array, "n d"],
+    targets: Float[Array, " n"],
+    rate: float | Float[Array, ""],
+    records: int,
+    steps: int,
+    scale: float | Float[Array, ""] = 1.0,
+) -> tuple[Float[Array, "records n"], PyTree]:
+    r"""Gradient descent on half the squared error of ``scale`` times a model of one output.
+
+    Arguments:
+        model: A callable pytree of arrays, such as a `WideMLP`.
+        inputs: One example per row.
+        targets: Of each.
+        rate: Step size, in (0, inf).
+        records: How often the outputs are recorded, the first time at the start, at least 1.
+        steps: From one record to the next, and after the last one.
+        scale: Of the outputs.
+
+    Returns:
+        The outputs at each record, and the model at the end.
+
+    Raises:
+        ValueError: for too few records or steps.
+    """
+    in_range("records", records, 1)
+    in_range("steps", steps, 1)
+
+    def outputs(model: PyTree) -> Array:
+        return scale * jax.vmap(model)(inputs)[:, 0]
+
+    def step(model: PyTree, _: None) -> tuple[PyTree, None]:
+        slope = jax.grad(lambda m: 0.5 * jnp.sum((outputs(m) - targets) ** 2))(model)
+        return jax.tree.map(lambda p, g: p - rate * g, model, slope), None
+
+    def record(model: PyTree, _: None) -> tuple[PyTree, Array]:
+        return jax.lax.scan(step, model, length=steps)[0], outputs(model)
+
+    end, values = jax.lax.scan(record, model, length=records)
+    return values, end

@@ -22,6 +22,7 @@ from attractor.linalg.lanczos import (
 )
 from attractor.linalg.proximal import (
     group_envelope,
+    group_envelope_gap,
     group_soft_threshold,
     lasso,
     prox_group_envelope,

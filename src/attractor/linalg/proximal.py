@@ -147,3 +147,24 @@ def _shares(norms: Float[Array, " m"], k: Scalar, strength: Any, weights: Array 
     s = jnp.where(part.any() & (left > 0), (cost * size) @ part / jnp.where(left > 0, left, 1), s)
     suffices = cost @ (norms > 0) <= k
     return jnp.where(suffices, 1.0 * (norms > 0), jnp.clip(raw(s), 0, 1))
+
+
+def group_envelope_gap(x: Groups, z: Groups, k: Scalar, strength: Scalar) -> Float[Array, ""]:
+    """The duality gap of `prox_group_envelope`'s problem at ``z``: 0 at its solution, and above it elsewhere.
+
+    The conjugate of the envelope is half the sum of the k largest squared norms of groups.
+
+    Arguments:
+        x: The point ``(m, d)``, one group per row.
+        z: What is taken for its proximal map.
+        k: As of `group_envelope`.
+        strength: In (0, inf).
+
+    Raises:
+        ValueError: if ``strength`` is out of range.
+    """
+    in_range("strength", strength, 0.0, open_low=True)
+    dual = (x - z) / strength
+    largest = jnp.sort(jnp.sum(dual**2, 1))[::-1]
+    conjugate = jnp.where(jnp.arange(len(x)) < k, largest, 0).sum() / 2
+    return group_envelope(z, k) + conjugate - jnp.sum(z * dual)

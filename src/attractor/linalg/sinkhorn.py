@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
-from jaxtyping import Float
-from numpy.typing import ArrayLike
+from jaxtyping import ArrayLike, Float
 from scipy.sparse.linalg import cg
 from scipy.special import logsumexp
 

@@ -2,12 +2,16 @@
 
 import attractor.optim.kept as _kept  # registers what optax keeps
 from attractor.optim.adaptive import (
+    adam_mini,
     adamomentum,
     ademamix,
+    correct_gradients,
     exadam,
     growing_schedule,
     half_life_schedule,
+    mars,
     scale_by_adagrad_norm,
+    scale_by_adam_mini,
     scale_by_adamomentum,
     scale_by_exadam,
 )
@@ -23,7 +27,7 @@ from attractor.optim.block_descent import (
     nonnegative_cp,
     wasserstein_cp_dictionary,
 )
-from attractor.optim.common_descent import CommonDescent, common_descent, scalarized
+from attractor.optim.common_descent import CommonDescent, common_descent, largest_front_gap, scalarized
 from attractor.optim.convex_networks import (
     ReluNetwork,
     convex_adversarial_relu,
@@ -48,7 +52,13 @@ from attractor.optim.functional_teaching import (
     gaussian_kernel,
     iterative_teaching_dimension,
 )
-from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
+from attractor.optim.gradient_penalty import (
+    differentiated_difference,
+    double_backpropagation,
+    flooding,
+    gradient_penalty_sgd,
+    penalize_gradient_norm,
+)
 from attractor.optim.maximal_loss import (
     BallAcceleration,
     BallDescent,
@@ -57,7 +67,7 @@ from attractor.optim.maximal_loss import (
     minimize_in_ball,
     soft_maximum,
 )
-from attractor.optim.mirror import hypentropy_descent
+from attractor.optim.mirror import hypentropy_descent, least_hypentropy
 from attractor.optim.model_based import ModelBased
 from attractor.optim.momentum import heavy_ball, nesterov, triple_momentum, two_step_momentum
 from attractor.optim.multi_objective import (
@@ -127,10 +137,32 @@ from attractor.optim.regularizers import (
     ternary_penalty,
 )
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule, uba_schedule
-from attractor.optim.sign import lion_k, lion_lyapunov, scale_by_lion_k, signs, unit_vector
-from attractor.optim.spectral import muon, newton_schulz, scale_by_muon
+from attractor.optim.sign import (
+    lion_k,
+    lion_lyapunov,
+    scale_by_lion_k,
+    signs,
+    smoothed_absolute_conjugate,
+    smoothed_absolute_sum,
+    unit_vector,
+)
+from attractor.optim.spectral import (
+    muon,
+    newton_schulz,
+    normuon,
+    scale_by_muon,
+    scale_by_normuon,
+    scale_by_scion,
+    scion,
+)
 from attractor.optim.splitting import Admm, admm, fista
-from attractor.optim.stationarity import averaged_gradients, goldstein_norm, min_norm_in_hull, moreau_gradient
+from attractor.optim.stationarity import (
+    averaged_gradients,
+    goldstein_norm,
+    min_norm_in_hull,
+    moreau_gradient,
+    stationary_point,
+)
 from attractor.optim.stochastic_approximation import (
     averaged_covariance,
     hill_estimator,
@@ -148,4 +180,14 @@ from attractor.optim.weight_decay import (
     cautious_muon,
     cautious_sgdm,
     cautious_weight_decay,
+)
+from attractor.optim.whitening import (
+    fading_schedule,
+    kron,
+    scale_by_kron,
+    scale_by_shampoo,
+    scale_by_soap,
+    shampoo,
+    soap,
+    spectral_norm_bound,
 )

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from attractor.checks import Scalar, in_range
+from attractor.optim.kept import DECAY
 from attractor.registry import LEARNING_RATE, method
 from attractor.trees import wide_dtype
 
@@ -49,7 +50,12 @@ def half_life_schedule(start: Scalar, end: Scalar, steps: int) -> optax.Schedule
     return schedule
 
 
-@method("ademamix", {"learning_rate": LEARNING_RATE}, paper="ademamix", bad={"learning_rate": -1.0, "warmup": 0})
+@method(
+    "ademamix",
+    {"learning_rate": LEARNING_RATE, "weight_decay": DECAY},
+    paper="ademamix",
+    bad={"learning_rate": -1.0, "warmup": 0},
+)
 def ademamix(
     learning_rate: optax.ScalarOrSchedule,
     b1: Scalar = 0.9,
@@ -297,3 +303,171 @@ def scale_by_adagrad_norm(initial: Scalar = 0.0) -> optax.GradientTransformation
         return jax.tree.map(lambda g: (g / root).astype(g.dtype), updates), ScaleByAdagradNormState(total)
 
     return optax.GradientTransformation(init, update)
+
+
+class CorrectGradientsState(NamedTuple):
+    """State of `correct_gradients`."""
+
+    last: PyTree  # the previous gradients, like the parameters
+
+
+def correct_gradients(gamma: Scalar = 0.025, b1: Scalar = 0.95) -> optax.GradientTransformation:
+    r"""Gradients with a share of their last change added, no longer than 1: variance reduction ahead of a mean.
+
+    $$ c_t = g_t + \gamma \frac{\beta_1}{1 - \beta_1} (g_t - g_{t-1}), \qquad u_t = c_t / \max(1, \lVert c_t \rVert) $$
+
+    with the norm of each leaf by itself, and $g_0 = 0$. This is MARS-approx: $g_{t-1}$ is the gradient that the last
+    step had, on its own minibatch; the exact one would be taken anew on this one. Chain it with any method that
+    averages with the decay $\beta_1$.
+
+    Arguments:
+        gamma: $\gamma$, in [0, inf).
+        b1: $\beta_1$ of the mean that comes after it, in [0, 1).
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: MARS: Unleashing the Power of Variance Reduction for Training Large Models (arXiv 2411.10438).
+    """
+    in_range("gamma", gamma, 0.0)
+    in_range("b1", b1, 0.0, 1.0, open_high=True)
+
+    def init(params: PyTree) -> CorrectGradientsState:
+        return CorrectGradientsState(optax.tree.zeros_like(params))
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, CorrectGradientsState]:
+        def corrected(g: Array, last: Array) -> Array:
+            c = g + gamma * b1 / (1 - b1) * (g - last)
+            return (c / jnp.maximum(jnp.linalg.norm(c), 1)).astype(g.dtype)
+
+        return jax.tree.map(corrected, updates, state.last), CorrectGradientsState(updates)
+
+    return optax.GradientTransformation(init, update)
+
+
+@method(
+    "mars",
+    {"learning_rate": LEARNING_RATE, "weight_decay": DECAY},
+    bad={"learning_rate": -1.0, "b1": 1.0, "b2": 1.0, "gamma": -1.0, "weight_decay": -1.0, "eps": 0.0},
+)
+def mars(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Scalar = 0.95,
+    b2: Scalar = 0.99,
+    gamma: Scalar = 0.025,
+    weight_decay: Scalar = 0.0,
+    mask: PyTree | Callable[[PyTree], PyTree] | None = None,
+    *,
+    eps: Scalar = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """MARS-AdamW: AdamW on gradients with a share of their last change added, `correct_gradients`.
+
+    All leaves are treated alike; the authors' program gives those with fewer than two axes to AdamW by default.
+
+    Arguments:
+        learning_rate: In [0, inf), or a schedule.
+        b1: Decay of the mean, in [0, 1).
+        b2: Decay of the mean square, in [0, 1).
+        gamma: As in `correct_gradients`, in [0, inf).
+        weight_decay: Times the learning rate and the weights, in [0, inf).
+        mask: Which leaves are decayed: a pytree of bools, or a function of the parameters that gives one; `None`: all.
+        eps: Added to the denominator, in (0, inf).
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: MARS: Unleashing the Power of Variance Reduction for Training Large Models (arXiv 2411.10438).
+    """
+    in_range("learning_rate", learning_rate, 0.0)
+    in_range("weight_decay", weight_decay, 0.0)
+    _check(b1, b2, eps)
+    correction = correct_gradients(gamma, b1)
+    return optax.chain(correction, optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask))
+
+
+def scale_by_adam_mini(
+    b1: Scalar = 0.9, b2: Scalar = 0.999, eps: Scalar = 1e-8, *, blocks: str = "rows"
+) -> optax.GradientTransformation:
+    r"""Adam with one mean square for a block of parameters: half of Adam's state.
+
+    $$ v_b \leftarrow \beta_2 v_b + (1 - \beta_2)\, \frac{1}{|b|} \lVert g_b \rVert^2 $$
+
+    A block is a row of a matrix, all that goes into one output where it is laid out (out, in), and a whole vector; or
+    every leaf as a whole. Those are the authors' blocks for all but biases (Adam's, there), queries and keys (a head).
+    `pytorch_optimizer.AdamMini` takes whole leaves for what its names do not say to be embeddings, queries or keys.
+
+    Arguments:
+        b1: Decay of the mean, in [0, 1).
+        b2: Decay of the mean square, in [0, 1).
+        eps: Added to the denominator, in (0, inf).
+        blocks: "rows", "columns" for what is laid out (in, out), or "leaves".
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: Adam-mini: Use Fewer Learning Rates To Gain More (arXiv 2406.16793).
+    """
+    _check(b1, b2, eps)
+    kept = {"rows": 0, "columns": -1, "leaves": None}
+    if blocks not in kept:
+        raise ValueError(f"blocks: expected one of {', '.join(kept)}, got {blocks!r}")
+
+    def mean(x: Array) -> Array:
+        alone = kept[blocks] if x.ndim > 1 else None
+        return jnp.mean(x, [i for i in range(x.ndim) if alone is None or i != alone % x.ndim], keepdims=True)
+
+    def init(params: PyTree) -> MomentsState:
+        nu = jax.tree.map(lambda x: jnp.zeros_like(mean(x), jnp.finfo(x.dtype).dtype), params)
+        return MomentsState(jnp.zeros((), jnp.int32), optax.tree.zeros_like(params), nu)
+
+    def update(updates: PyTree, state: Any, params: PyTree = None) -> tuple[PyTree, MomentsState]:
+        steps = jnp.asarray(optax.safe_increment(state.steps))
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = jax.tree.map(lambda g, v: (b2 * v + (1 - b2) * mean(jnp.abs(g) ** 2)).astype(v.dtype), updates, state.nu)
+
+        def direction(m: Array, v: Array) -> Array:
+            return (m / (1 - b1**steps) / (jnp.sqrt(v / (1 - b2**steps)) + eps)).astype(m.dtype)
+
+        return jax.tree.map(direction, mu, nu), MomentsState(steps, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+@method(
+    "adam-mini",
+    {"learning_rate": LEARNING_RATE, "weight_decay": DECAY},
+    bad={"learning_rate": -1.0, "b1": 1.0, "b2": 1.0, "weight_decay": -1.0, "eps": 0.0, "blocks": "heads"},
+)
+def adam_mini(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    weight_decay: Scalar = 0.0,
+    mask: PyTree | Callable[[PyTree], PyTree] | None = None,
+    *,
+    eps: Scalar = 1e-8,
+    blocks: str = "rows",
+) -> optax.GradientTransformationExtraArgs:
+    """Adam-mini, with decoupled weight decay: `scale_by_adam_mini`, decay, learning rate.
+
+    Arguments:
+        learning_rate: In [0, inf), or a schedule.
+        b1: As in `scale_by_adam_mini`, in [0, 1).
+        b2: As in `scale_by_adam_mini`, in [0, 1).
+        weight_decay: Times the learning rate and the weights, in [0, inf).
+        mask: Which leaves are decayed: a pytree of bools, or a function of the parameters that gives one; `None`: all.
+        eps: As in `scale_by_adam_mini`, in (0, inf).
+        blocks: As in `scale_by_adam_mini`.
+
+    Raises:
+        ValueError: for a hyper-parameter out of range.
+
+    Paper: Adam-mini: Use Fewer Learning Rates To Gain More (arXiv 2406.16793).
+    """
+    in_range("learning_rate", learning_rate, 0.0)
+    in_range("weight_decay", weight_decay, 0.0)
+    return optax.chain(
+        scale_by_adam_mini(b1, b2, eps, blocks=blocks),
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.scale_by_learning_rate(learning_rate),
+    )

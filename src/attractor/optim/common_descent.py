@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
-from numpy.typing import ArrayLike
+from jaxtyping import Array, ArrayLike, Float, Int
+from scipy.interpolate import PchipInterpolator
 from scipy.optimize import minimize
 
 from attractor.checks import in_range
@@ -146,3 +146,17 @@ def scalarized(
         counts.append(found.nfev)
         start = found.x if continued else start
     return np.stack(points), np.array(counts)
+
+
+def largest_front_gap(front: Float[np.ndarray, "n 2"], points: Float[np.ndarray, "m 2"]) -> float:
+    """How far points are from a front of two losses: the largest relative difference of the first at an equal second.
+
+    Between its points the front is a monotone cubic in the logarithm of the second loss; NaN beyond its ends.
+
+    Arguments:
+        front: Losses of points of the front, by falling second one, which is positive.
+        points: Losses of others.
+    """
+    (tracking, cost), (ours, theirs) = front.T, points.T
+    curve = PchipInterpolator(np.log(cost[::-1]), tracking[::-1], extrapolate=False)
+    return float(np.max(np.abs(ours / curve(np.log(theirs)) - 1)))

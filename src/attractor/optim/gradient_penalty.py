@@ -1,11 +1,12 @@
 """Penalties on the gradient's norm without differentiating twice, and flooding, which does it in disguise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.gradients import grad
@@ -104,3 +105,45 @@ def gradient_penalty_sgd(
     if not callable(learning_rate):
         in_range("learning_rate", learning_rate, 0.0)
     return optax.chain(penalize_gradient_norm(gamma, eps, scheme), optax.sgd(learning_rate))
+
+
+def double_backpropagation(loss: Callable[[PyTree], Array], x: PyTree, gamma: Scalar = 0.1) -> PyTree:
+    r"""The exact gradient of $f + \tfrac\gamma2 \lVert \nabla f \rVert^2$, by reverse mode twice.
+
+    Arguments:
+        loss: f, a scalar function of ``x``.
+        x: A pytree of floating-point arrays.
+        gamma: In [0, inf).
+
+    Raises:
+        ValueError: if ``gamma`` is out of range.
+    """
+    in_range("gamma", gamma, 0.0)
+    square = lambda x: sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(x)))  # noqa: E731
+    return jax.grad(lambda x: loss(x) + 0.5 * gamma * square(x))(x)
+
+
+def differentiated_difference(
+    loss: Callable[[PyTree], Array], x: PyTree, gamma: Scalar = 0.1, step: Scalar = 0.01
+) -> PyTree:
+    r"""The gradient of f plus $\gamma$ times a central difference along the gradient, its ends included.
+
+    Where `penalize_gradient_norm` holds the places of its difference fixed, this differentiates through them.
+
+    Arguments:
+        loss: f, a scalar function of ``x``.
+        x: A pytree of floating-point arrays.
+        gamma: In [0, inf).
+        step: Of the difference, in (0, inf).
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("gamma", gamma, 0.0)
+    in_range("step", step, 0.0, open_low=True)
+
+    def penalized(x: PyTree) -> Array:
+        ahead, behind = (jax.tree.map(lambda a, g, h=h: a + h * g, x, jax.grad(loss)(x)) for h in (step, -step))
+        return loss(x) + gamma / (2 * step) * (loss(ahead) - loss(behind))
+
+    return jax.grad(penalized)(x)

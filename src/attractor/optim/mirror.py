@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree
+from scipy.optimize import root
 
 from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, method
@@ -57,3 +59,25 @@ def hypentropy_descent(learning_rate: optax.ScalarOrSchedule, scale: Scalar = 1e
         return jax.tree.map(move, updates, params), state + 1
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
+def least_hypentropy(rows: np.ndarray, values: np.ndarray, scale: float) -> np.ndarray:
+    r"""Of a system's solutions the one of least hyperbolic entropy, at which `hypentropy_descent` from 0 ends.
+
+    $x = s \sinh(A^\top \lambda)$ with the multipliers for which $A x = b$, by Newton's method; for a scale of 0 the
+    solution of least 2-norm, at which gradient descent ends.
+
+    Arguments:
+        rows: A, ``(m, n)``, of full rank with m < n.
+        values: b, ``(m,)``.
+        scale: s, in [0, inf).
+
+    Raises:
+        ValueError: if ``scale`` is out of range.
+    """
+    in_range("scale", scale, 0.0)
+    if not scale:
+        return np.linalg.pinv(rows) @ values
+    near = np.linalg.lstsq(rows.T, np.arcsinh(np.linalg.pinv(rows) @ values / scale), rcond=None)[0]
+    dual = root(lambda dual: rows @ (scale * np.sinh(rows.T @ dual)) - values, near, tol=1e-12).x
+    return scale * np.sinh(rows.T @ dual)

@@ -151,3 +151,23 @@ def lion_lyapunov(
     gap = constraint + convex(m) - weight_decay * jnp.vdot(m, x)  # never negative, by Fenchel and Young
     share = (1 - epsilon * gamma) / (1 + epsilon * weight_decay)
     return alpha * value + gamma / weight_decay * constraint + share * gap
+
+
+def smoothed_absolute_sum(z: Float[Array, " d"], smoothing: float = 0.1) -> Float[Array, ""]:
+    r"""$\sum_i \sqrt{z_i^2 + s^2}$, a smooth K for `lion_k`: the sum of absolute values with rounded corners.
+
+    Arguments:
+        z: Any point.
+        smoothing: s, in (0, inf).
+    """
+    return jnp.sum(jnp.sqrt(z**2 + smoothing**2))
+
+
+def smoothed_absolute_conjugate(z: Float[Array, " d"], smoothing: float = 0.1) -> Float[Array, ""]:
+    r"""The conjugate of `smoothed_absolute_sum`, $-s \sum_i \sqrt{1 - z_i^2}$, for $|z_i| \le 1$.
+
+    Arguments:
+        z: In the unit box.
+        smoothing: s, in (0, inf).
+    """
+    return -smoothing * jnp.sum(jnp.sqrt(1 - z**2))

@@ -139,7 +139,8 @@ def write(verdicts: Iterable[Verdict], root: Path = OFFICIAL) -> None:
     """Add verdicts to the record; several processes may do so at once.
 
     The quick verdicts of replication 0 replace the paper's (a claim that is gone goes, unless only some were run).
-    What was made under other code is dropped, but for verdicts in full, which say so.
+    What was made under other code is dropped, but for verdicts in full, which say so, and for the replications of a
+    claim whose numbers under the new code are the very same: it was written differently, and is the same experiment.
     """
     by_slug: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -154,8 +155,10 @@ def _merged(record: Record, found: list[Verdict]) -> Record:
     first = {v.claim: v for v in found if v.scale == "quick" and v.replication == 0}
     if first:
         same = now == record.sources
+        kept = {n for n in record.quick if n in first and (same or _same_experiment(record.quick[n], first[n]))}
+        kept |= set(record.quick) - set(first) if same else set()
         record.quick = {**record.quick, **first} if same else first
-        record.replications = {n: r for n, r in record.replications.items() if n in record.quick} if same else {}
+        record.replications = {n: r for n, r in record.replications.items() if n in kept}
         record.full = {n: f for n, f in record.full.items() if n in record.quick}
         record.sources, record.machine, record.versions = now, machine(), versions()
     elif record.quick and now != record.sources:
@@ -166,6 +169,24 @@ def _merged(record: Record, found: list[Verdict]) -> Record:
         elif verdict.replication:
             record.replications.setdefault(verdict.claim, {})[verdict.replication] = verdict
     return record
+
+
+def _same_experiment(old: Verdict, new: Verdict) -> bool:
+    """Whether two runs on the same seeds, under different code, agree to the last digit.
+
+    Where every number is a round one, such as a share of 1, agreement says nothing: many experiments would have it.
+    """
+
+    def measured(verdict: Verdict) -> tuple[Any, ...]:
+        bounds = [verdict.value, verdict.low, verdict.high]
+        return bounds, verdict.cases, [(b["name"], b["verdict"], b["value"]) for b in verdict.broken]
+
+    def asked(verdict: Verdict) -> tuple[Any, ...]:
+        return verdict.verdict, verdict.threshold, verdict.direction, verdict.given, verdict.deterministic
+
+    numbers = [old.value, old.low, old.high, *(n for case in old.cases.values() for n in case)]
+    telling = any(n is not None and round(n, 6) != n for n in numbers)
+    return telling and measured(old) == measured(new) and asked(old) == asked(new)
 
 
 def _save(record: Record, file: Path) -> None:

@@ -23,7 +23,10 @@ PARSING = threading.RLock()  # CPython 3.11 counts the depth of all threads' syn
 # Modules beside the rooms that only some claims use, and that count as the rooms do.
 FOLLOWED = {"attractor.objectives", "attractor.decision", "attractor.trees"}
 # Of the core, what shows and stores results and has no part in them: not even the golden runs need to look at it.
-SHOWN = ("report", "plots", "progress", "names", "store", "torch", "cli", "backends", "checks")
+SHOWN = (
+    "report", "tables", "plots", "progress", "names", "store", "torch", "cli", "backends", "cluster", "checks",
+    "extras",
+)  # fmt: skip
 REGISTRATIONS = {"method", "problem", "part"}
 RANGES = {"low", "high", "open_low", "open_high", "choices", "optional"}  # of a hyper-parameter: what is refused
 TOLD = {"note", "reason", "paper", "bad", "room", "example"}  # keywords that say something and change nothing
@@ -88,7 +91,7 @@ def core_code(root: Path = ROOT) -> str:
     files += [root / "papers" / f"{name}.py" for name in ("evidence", "setting", "words", "golden")]
     digest = hashlib.sha256()
     for path in files:
-        code = ast.dump(meaning(path.read_text(encoding="utf-8"))) if path.exists() else ""
+        code = _syntax(meaning(path.read_text(encoding="utf-8"))) if path.exists() else ""
         digest.update(f"{path.stem}\n{code}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -103,6 +106,21 @@ def meaning(text: str) -> ast.Module:
         for alias in node.names
     }
     return ast.fix_missing_locations(_Strip(checks).visit(tree))
+
+
+def _syntax(node: object) -> str:
+    """A syntax tree as text: what `ast.dump` of Python 3.11 gives, whose own text changes with Python's releases."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_syntax, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    # What may be left out is: but a constant's value may well be None.
+    named = {name: getattr(node, name) for name in node._fields}
+    if not named.get("type_params"):
+        named.pop("type_params", None)
+    constant = isinstance(node, ast.Constant)
+    said = [f"{n}={_syntax(v)}" for n, v in named.items() if v is not None or (constant and n == "value")]
+    return f"{type(node).__name__}({', '.join(said)})"
 
 
 class _Strip(ast.NodeTransformer):
@@ -184,7 +202,7 @@ class Sources:
         digest = hashlib.sha256(core.encode())
         for name, index in sorted(self._reached(module)):
             if (name, index) not in self._dumped:
-                self._dumped[name, index] = f"{name}\n{ast.dump(self._body(name)[index])}\n".encode()
+                self._dumped[name, index] = f"{name}\n{_syntax(self._body(name)[index])}\n".encode()
             digest.update(self._dumped[name, index])
         return digest.hexdigest()[:16]
 

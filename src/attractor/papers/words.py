@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.random as jr
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+import optax
+from jaxtyping import Float, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from attractor import comparison
@@ -31,9 +32,9 @@ from attractor.stats import (
 )
 
 __all__ = [
-    "Entry", "Evidence", "Interval", "Scale", "bootstrap", "cached", "claim", "first_step", "graded", "key",
-    "log_slope", "log_slopes", "mean", "median", "paired_difference", "paired_ratio", "probes", "proportion",
-    "ratio_of_means", "run", "seconds", "seed", "seeds", "sizes", "tune", "worst",
+    "Entry", "Evidence", "Interval", "Scale", "bootstrap", "cached", "claim", "descend", "first_step", "graded",
+    "key", "log_slope", "log_slopes", "mean", "median", "paired_difference", "paired_ratio", "probes", "proportion",
+    "ratio_of_means", "run", "seconds", "seed", "seeds", "sizes", "tune", "tune_splits", "worst",
 ]  # fmt: skip
 
 TRIES = 4  # configurations per searched hyper-parameter, at least
@@ -94,6 +95,27 @@ def _tune(problem: Problem, method: Any, space: Space | None, n: int, budget: in
     return comparison.tune(problem, what, seeds=seeds(n), budget=budget, tuning_seeds=tuning, **how)
 
 
+def tune_splits(
+    problem: Callable[..., Problem], method: Any, n: int, *, tuning: int, runs: int, **how: Any
+) -> Float[np.ndarray, " n"]:
+    """The mean final metric on each of ``n`` splits of the data, tuned anew on every one of them.
+
+    Arguments:
+        problem: ``problem(seed=…)`` with another split for another seed.
+        method: As in `tune`.
+        n: Splits.
+        tuning: Seeds to tune on, of each split's own.
+        runs: Others that are run then and averaged.
+        **how: As in `attractor.comparison.tune`.
+    """
+    splits = seeds(n)
+    drawn = np.reshape(seeds((tuning + runs) * len(splits), 1), (-1, tuning + runs)).tolist()
+    return np.array([
+        comparison.tune(problem(seed=split), method, seeds=own[tuning:], tuning_seeds=own[:tuning], **how).final.mean()
+        for split, own in zip(splits, drawn, strict=False)
+    ])  # fmt: skip
+
+
 def probes(problem: Problem, *names: str) -> dict[str, Probe]:
     """Some of a problem's own probes, by name."""
     return {name: problem.probes[name] for name in names}
@@ -105,6 +127,27 @@ def graded(problem: Problem, measure: str) -> dict[str, Any]:
     ``tune(digits_mlp(), optax.adam, **graded(digits_mlp(), "accuracy"))``
     """
     return {"metric": f"test_{measure}", "probes": probes(problem, f"test_{measure}", f"validation_{measure}")}
+
+
+def descend(
+    optimizer: optax.GradientTransformation, slope: Callable[[Any, Any], Any], x: PyTree, steps: int | PyTree
+) -> PyTree:
+    """Where an optax optimizer ends: the loop of an experiment that has no `Problem`, inside a compiled program.
+
+    Arguments:
+        optimizer: What makes steps of gradients.
+        slope: The gradient, ``slope(x, given)``.
+        x: The start, a pytree of arrays.
+        steps: How many, each given `None`; or what they are given, such as a key each, along the first axis.
+    """
+
+    def step(carry: tuple[PyTree, PyTree], given: Any) -> tuple[tuple[PyTree, PyTree], None]:
+        x, state = carry
+        updates, state = optimizer.update(slope(x, given), state, x)
+        return (optax.apply_updates(x, updates), state), None
+
+    each, length = (None, steps) if isinstance(steps, int) else (steps, None)
+    return jax.lax.scan(step, (x, optimizer.init(x)), each, length)[0][0]
 
 
 def first_step(

@@ -4,40 +4,73 @@ from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
 from attractor.problems.bilinear import bilinear_game
+from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
+from attractor.problems.clusters import gaussian_clusters
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
-from attractor.problems.digits import digits, digits_logistic, digits_mlp
+from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
+from attractor.problems.diagonal_network import diagonal_network
+from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
-from attractor.problems.kinks import kinked_maximum
+from attractor.problems.graphs import digits_graph
+from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
-from attractor.problems.multimodal import rastrigin
+from attractor.problems.multimodal import coupled_double_wells, quartic_saddle, rastrigin
 from attractor.problems.multitask import overlaid_digits
 from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
-from attractor.problems.noisy import noisy_wells
+from attractor.problems.noisy import linear_noise, noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
-from attractor.problems.quadratics import bilevel_quadratic, diagonal_quadratic, rotated_quadratic
+from attractor.problems.quadratics import (
+    bilevel_quadratic,
+    diagonal_quadratic,
+    minimizer_in_ball,
+    rotated_quadratic,
+    similar_quadratics,
+)
 from attractor.problems.random_mdp import RandomMDP, random_mdp
+from attractor.problems.rate_cases import (
+    RateCase,
+    absolute_deviations,
+    interpolating_least_squares,
+    penalized_least_squares,
+    wave_in_a_bowl,
+)
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import (
     banded_newton,
+    losses_without_kink,
     negative_laplacian,
     residual_estimate,
     semilinear_control,
     semismooth_newton,
+    snapshot_modes,
 )
 from attractor.problems.sequences import char_lstm, char_mlp, char_transformer, grammar_text, markov_text
+from attractor.problems.softmax import softmax_on_gaussians
 from attractor.problems.state_space import impulse_response, linear_system
+from attractor.problems.synthetic import (
+    expected_margin_loss,
+    linear_scores,
+    logistic_of_scores,
+    logistic_population,
+    margin_loss,
+    mean_margin_loss,
+    noisy_logistic,
+    overparametrized_regression,
+    quadratic_from_zero,
+    sparse_system,
+)
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
 from attractor.problems.tomography import (
     ellipse_phantoms,

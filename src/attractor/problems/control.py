@@ -14,6 +14,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from attractor.decision import Categorical, Decision, Gaussian
+from attractor.extras import missing
 from attractor.registry import problem
 
 
@@ -162,7 +163,7 @@ def _from_gymnasium(kind: type, name: str) -> tuple[Any, int]:
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{name} needs gymnasium, an optional extra: pip install 'attractor[rl]'") from error
+        raise missing("gymnasium", "rl") from error
     theirs = gymnasium.make(name)
     constants = {f.name: float(getattr(theirs.unwrapped, f.name)) for f in dataclasses.fields(kind)}
     return kind(**constants), gymnasium.spec(name).max_episode_steps or 0

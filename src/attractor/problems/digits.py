@@ -102,3 +102,15 @@ def _accuracy(static: Any, params: Any, batch: Batch) -> Float[Array, ""]:
     images, labels = batch
     logits = jax.vmap(eqx.combine(params, static))(images)
     return jnp.mean(logits.argmax(-1) == labels)
+
+
+def averaged_pixels(images: Float[np.ndarray, "n 64"], side: int) -> Float[np.ndarray, "n pixels"]:
+    """Images of 8 x 8 pixels as means over square blocks, ``side`` of them in a row: 1, 2, 4 or 8.
+
+    Raises:
+        ValueError: for another ``side``.
+    """
+    if side not in (1, 2, 4, 8):
+        raise ValueError(f"side: expected 1, 2, 4 or 8, got {side}")
+    blocks = images.reshape(-1, side, 8 // side, side, 8 // side)
+    return blocks.mean((2, 4)).reshape(-1, side * side)

@@ -44,3 +44,28 @@ def _largest(
     t = rows @ x + shifts
     half = len(t) // 2
     return jnp.max(jnp.concatenate([jnp.abs(jnp.sin(3 * t[:half])), jax.nn.relu(t[half:])]))
+
+
+def kinked_waves(x: Float[Array, " d"]) -> Float[Array, ""]:
+    r"""$\sum_i |\sin 3 x_i| - 0.3 |x_i - 1|$: kinks that point up and kinks that point down."""
+    return jnp.sum(jnp.abs(jnp.sin(3 * x)) - 0.3 * jnp.abs(x - 1))
+
+
+def relu_misfit(x: Float[Array, " 80"]) -> Float[Array, ""]:
+    """How far a network of 16 ReLU units is from 1 on one example of 4 inputs; ``x`` are its 80 weights in turn."""
+    hidden = jax.nn.relu(x[:64].reshape(16, 4) @ jnp.array([1.0, -0.5, 0.3, 2.0]))
+    return jnp.abs(x[64:] @ hidden - 1.0)
+
+
+def kinked_valley(x: Float[Array, " 2"], noise: Float[Array, "n 2"]) -> Float[Array, ""]:
+    r"""A curved valley of kinks with its minimum, another kink, at (1, 1); noise tilts it.
+
+    $$ f(x) = |x_1 - x_2^2| + \tfrac12 |x_2 - 1| + \operatorname{mean}_i \langle \xi_i, x \rangle $$
+    """
+    return jnp.abs(x[0] - x[1] ** 2) + 0.5 * jnp.abs(x[1] - 1) + jnp.mean(noise @ x)
+
+
+def kinked_parabolas(x: Float[Array, " 2"]) -> Float[Array, " 2"]:
+    r"""Two losses with a common kink, $10 |x_1| + x_2^2$ and $10 |x_1| + (x_2 - 1)^2$: optimal on {0} x [0, 1]."""
+    kink = 10 * jnp.abs(x[0])
+    return jnp.stack([kink + x[1] ** 2, kink + (x[1] - 1) ** 2])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from attractor.checks import in_range
 from attractor.problem import Minimization
 from attractor.registry import problem
 
@@ -39,3 +40,36 @@ def _rastrigin(x: Float[Array, " d"]) -> Float[Array, ""]:
 
 def _in_cube(dim: int, radius: float, key: PRNGKeyArray) -> Float[Array, " d"]:
     return jr.uniform(key, (dim,), minval=-radius, maxval=radius)
+
+
+def quartic_saddle(up: int = 10, down: int = 5, slope: float = 1e-4) -> Minimization:
+    r"""A flat saddle at 0 between minima about 1 away from it; starts are normal, 0.01 large; records the ``distance``.
+
+    $$ f(x) = \tfrac12 \sum_i h_i x_i^2 + \tfrac{s}{4} \sum_i x_i^4 $$
+
+    with h from 0.01 to 1 in some dimensions, and -s in the others.
+
+    Arguments:
+        up: Dimensions of positive curvature, at least 1.
+        down: Dimensions of negative curvature, at least 1.
+        slope: s, in (0, inf).
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("up", up, 1)
+    in_range("down", down, 1)
+    in_range("slope", slope, 0.0, open_low=True)
+    curvature = jnp.concatenate([jnp.geomspace(1e-2, 1.0, up), jnp.full(down, -slope)])
+    distance = {"distance": lambda problem, x, key: jnp.linalg.norm(x)}
+
+    def loss(x: Float[Array, " d"], batch: None = None) -> Float[Array, ""]:
+        return 0.5 * jnp.sum(curvature * x**2) + 0.25 * slope * jnp.sum(x**4)
+
+    return Minimization(loss, lambda key: 1e-2 * jr.normal(key, (up + down,)), probes=distance)
+
+
+def coupled_double_wells(x: Float[Array, " d"], batch: None = None) -> Float[Array, ""]:
+    r"""$\sum_i x_i^4 / 4 - x_i^2 / 2 + 0.05 \sum_i x_i x_{i+1}$: minima where all $|x_i|$ are near 1, saddles where
+    some vanish."""
+    return jnp.sum(0.25 * x**4 - 0.5 * x**2) + 0.05 * jnp.sum(x[1:] * x[:-1])

@@ -1,10 +1,14 @@
 """Sums whose samples differ by a noise that is known."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
 
 from attractor.checks import in_range
 from attractor.problem import Minimization
@@ -54,3 +58,39 @@ def _wells(depths: Float[Array, " d"], x: Float[Array, " d"], batch: Float[Array
 
 def _normal(dim: int, key: PRNGKeyArray) -> Float[Array, " d"]:
     return jr.normal(key, (dim,))
+
+
+def linear_noise(
+    loss: Callable[[Float[Array, " d"]], Float[Array, ""]],
+    start: ArrayLike,
+    rows: int = 4_096,
+    heavy: bool = False,
+    seed: int = 0,
+    probes: Mapping[str, Any] | None = None,
+) -> Minimization:
+    r"""A loss whose samples are tilted, one sample a step: $f(x) + \langle \xi_i, x \rangle$.
+
+    The $\xi_i$ have mean zero over all rows, so that the full loss is the loss itself.
+
+    Arguments:
+        loss: f.
+        start: ``(d,)``.
+        rows: Samples, at least 2.
+        heavy: Whether the noise is Student's with 1.2 degrees of freedom, of infinite variance, and not normal; over
+            the root of d.
+        seed: Of the noise.
+        probes: Of the problem, by name.
+
+    Raises:
+        ValueError: for too few rows.
+    """
+    in_range("rows", rows, 2)
+    rng, d = np.random.default_rng(seed), len(np.asarray(start))
+    noise = (rng.standard_t(1.2, (rows, d)) if heavy else rng.standard_normal((rows, d))) / d**0.5
+    data = jnp.asarray(noise - noise.mean(0), float)
+    tilted = eqx.Partial(_tilted, loss)
+    return Minimization(tilted, jnp.asarray(start, float), data, batch_size=1, probes=dict(probes or {}))
+
+
+def _tilted(loss: Callable[[Array], Array], x: Float[Array, " d"], noise: Float[Array, "n d"]) -> Float[Array, ""]:
+    return loss(x) + jnp.mean(noise, 0) @ x

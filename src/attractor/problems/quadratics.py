@@ -1,10 +1,13 @@
 """Convex quadratics with a known spectrum."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.optimize import brentq
 
 from attractor.checks import in_range
 from attractor.objectives import MultiObjective
@@ -104,3 +107,54 @@ def _value(
 
 def _start(solution: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " d"]:
     return solution + jr.normal(key, solution.shape)
+
+
+def similar_quadratics(
+    seed: int = 0, dim: int = 20, mu: float = 1e-3, samples: int = 1_000
+) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, "d d"], Float[np.ndarray, " d"], Float[np.ndarray, "n d"]]:
+    """The parts of a quadratic and of a proxy for it: the proxy's matrix is the first plus a multiple of the second.
+
+    Arguments:
+        seed: Of all of them.
+        dim: Variables, at least 2.
+        mu: The smallest eigenvalue of the first matrix, in (0, 1]; the largest is 1.
+        samples: Of the noise, at least 2.
+
+    Returns:
+        The matrix, a symmetric one of norm 1, the proxy's minimizer (normal), and samples of noise with mean zero.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("dim", dim, 2)
+    in_range("mu", mu, 0.0, 1.0, open_low=True)
+    in_range("samples", samples, 2)
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
+    other, center, noise = (rng.standard_normal(shape) for shape in ((dim, dim), dim, (samples, dim)))
+    other = (other + other.T) / np.linalg.norm(other + other.T, 2)
+    return basis * np.geomspace(mu, 1.0, dim) @ basis.T, other, center, noise - noise.mean(0)
+
+
+def minimizer_in_ball(
+    matrix: Float[np.ndarray, "d d"], center: Float[np.ndarray, " d"], radius: float = 1.0
+) -> Float[np.ndarray, " d"]:
+    r"""Where $\tfrac12 (x - c)^\top A (x - c)$ is smallest in a ball around 0, by its multiplier.
+
+    Arguments:
+        matrix: A, positive definite.
+        center: c.
+        radius: In (0, inf).
+
+    Raises:
+        ValueError: if ``radius`` is out of range, or if the multiplier is above 100.
+    """
+    in_range("radius", radius, 0.0, open_low=True)
+    if np.linalg.norm(center) <= radius:
+        return center
+
+    def minimizer(multiplier: float) -> np.ndarray:
+        return np.linalg.solve(matrix + multiplier * np.eye(len(matrix)), matrix @ center)
+
+    root: Any = brentq(lambda m: np.linalg.norm(minimizer(m)) - radius, 0.0, 100.0, xtol=1e-14)
+    return minimizer(root)

@@ -150,3 +150,29 @@ def semilinear_control(
         return jnp.sum((state - wanted) ** 2) / elements, jnp.sum(x**2)
 
     return MultiObjective(losses, jnp.zeros(elements - 1), names=("tracking", "cost"), weights=(1.0, 1e-3))
+
+
+def losses_without_kink(x: Nodes) -> Float[Array, " 2"]:
+    """The losses of `semilinear_control` with a wrong gradient: the derivative of the state is that of $-y'' = u$.
+
+    Arguments:
+        x: The control.
+    """
+    elements = len(x) + 1
+    right = x * elements**0.5
+    linear = jnp.linalg.solve(negative_laplacian(elements), right)
+    state = jax.lax.stop_gradient(banded_newton(right) - linear) + linear
+    wanted = jnp.sin(2 * jnp.pi * jnp.arange(1, elements) / elements)
+    return jnp.stack([jnp.sum((state - wanted) ** 2) / elements, jnp.sum(x**2)])
+
+
+def snapshot_modes(controls: Float[np.ndarray, "n nodes"]) -> Float[np.ndarray, "nodes modes"]:
+    """Principal directions of some controls and of their states, all of them at length 1: a basis for a reduced model.
+
+    Arguments:
+        controls: One per row.
+    """
+    right = jnp.asarray(controls) * (controls.shape[1] + 1) ** 0.5
+    states = np.asarray(jax.jit(jax.vmap(banded_newton))(right))
+    snapshots = [a.T / np.linalg.norm(a, axis=1) for a in (controls, states)]
+    return np.linalg.svd(np.concatenate(snapshots, axis=1), full_matrices=False)[0]

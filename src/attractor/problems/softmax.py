@@ -1,11 +1,14 @@
 """Softmax regression and the soft maximum, with the matrices that stand in for their Hessians."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int
-from numpy.typing import ArrayLike
+import optax
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from attractor.checks import in_range
 from attractor.problem import Minimization
@@ -76,3 +79,32 @@ def _cross_entropy(l2: Array, w: Float[Array, " p"], batch: Batch) -> Float[Arra
 def _soft_maximum(w: Float[Array, " d"], batch: tuple[Array, Array]) -> Float[Array, ""]:
     slopes, offsets = batch
     return jax.nn.logsumexp(slopes @ w + offsets)
+
+
+def softmax_on_gaussians(
+    key: PRNGKeyArray, classes: int = 5, dim: int = 50, examples: int = 1_000, noise: float = 0.1
+) -> Callable[[Float[Array, "d k"]], Float[Array, ""]]:
+    """The loss of softmax regression on Gaussians with orthogonal means of length one, all classes as often.
+
+    Arguments:
+        key: Of the examples.
+        classes: k, from 2 to ``dim``.
+        dim: d.
+        examples: At least 1.
+        noise: Their standard deviation around the mean, in [0, inf).
+
+    Returns:
+        ``loss(weight)``.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+    in_range("classes", classes, 2, dim)
+    in_range("noise", noise, 0.0)
+    labels = jnp.arange(examples) % classes
+    inputs = jnp.eye(dim)[labels] + noise * jr.normal(key, (examples, dim))
+
+    def loss(weight: Float[Array, "d k"]) -> Float[Array, ""]:
+        return optax.softmax_cross_entropy_with_integer_labels(inputs @ weight, labels).mean()
+
+    return loss

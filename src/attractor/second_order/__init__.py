@@ -17,7 +17,18 @@ from attractor.second_order.deflation import (
     newton_iterates,
 )
 from attractor.second_order.diagonal import adahessian, scale_by_adahessian, spatial_average
-from attractor.second_order.energy import energy_descent, euclidean, gaussian_metric, simplex_metric
+from attractor.second_order.energy import (
+    EnergyAudit,
+    MetricProblem,
+    audit_energy,
+    energy_descent,
+    euclidean,
+    gaussian_divergence,
+    gaussian_metric,
+    rosenbrock_by_fisher,
+    simplex_metric,
+    simplex_mixture,
+)
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
 from attractor.second_order.input_gain import TwoStageTraining, gained, subspace_gauss_newton, whitening
 from attractor.second_order.kronecker import (

@@ -154,12 +154,9 @@ async def list_follows() -> Rows:
 
 
 @router.get("/feed/status", tags=["feed"])
-async def feed_status() -> Row:
+async def feed_status(house: House) -> Row:
     """How the sources fare: `attractor feed status --json`; `{"ok": null}` where there is no feed."""
-
-    from attractor.feed import sync
-
-    return await run_in_threadpool(_feed, sync.status, {"ok": None})
+    return await run_in_threadpool(incoming.fares, house.settings.public) or {"ok": None}
 
 
 @router.get("/jobs", tags=["work"])

@@ -27,6 +27,7 @@ from attractor.web.catalogue import Shelves
 from attractor.web.safety import LOCAL, PLACE, Guard, Limit, Tokens
 
 KEPT = 1_000  # pages in memory
+SOON = 1.0  # seconds that the first page is waited for, and a page for the registry
 API = "/api/"
 
 
@@ -72,7 +73,7 @@ class House:
         self.limits = {"subscribe": Limit(5, 3600), "work": Limit(20, 600), "change": Limit(120, 600)}
         self.registry: dict[str, list[dict[str, Any]]] = {"methods": [], "problems": []}
         self.loaded = asyncio.Event()
-        self.stale_known = asyncio.Event()
+        self.shown, self.warm, self.stale_known = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.trouble = ""
         self._pages: OrderedDict[tuple, Page] = OrderedDict()
         self._making: dict[tuple, asyncio.Task[Page]] = {}
@@ -97,6 +98,7 @@ class House:
             made.packed = await run_in_threadpool(gzip.compress, made.body, 6, mtime=0)
             made.etag = f'"{hashlib.sha256(made.body).hexdigest()[:24]}"'
         self._pages[key] = made
+        self.shown.set()
         if len(self._pages) > KEPT:
             self._pages.popitem(last=False)
         return made
@@ -107,7 +109,7 @@ class House:
         return found if found is not None and found.stamp == self._stamp() else None
 
     def _stamp(self) -> tuple:
-        return (*self.shelves.stamp(), self.loaded.is_set())
+        return (*self.shelves.stamp(), self.loaded.is_set(), self.warm.is_set())
 
     def render(self, view: views.View, root: str) -> str:
         """A page of a server that stands at ``root``."""
@@ -154,9 +156,18 @@ class House:
             await run_in_threadpool(store.write_atomically, kept, lambda file: file.write(text.encode()))
         self.loaded.set()
 
+    async def ready(self) -> bool:
+        """Whether the registry's rows are there; waits for them as long as a reader does without asking why."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.loaded.wait(), SOON)
+        return self.loaded.is_set()
+
     async def find_stale(self) -> None:
-        """What first pages need is read; then every paper's status is found out, in a process of its own."""
+        """What later pages need is read; then every paper's status is found out, in a process of its own."""
+        with contextlib.suppress(TimeoutError):  # who waits for the first page comes before
+            await asyncio.wait_for(self.shown.wait(), SOON)
         await run_in_threadpool(_warm)
+        self.warm.set()
         told = await self._ask("stale")
         self.shelves.know(told.get("states", {}))
         self.stale_known.set()
@@ -214,12 +225,12 @@ def create(settings: Settings | None = None) -> FastAPI:
     from attractor.web import api, pages
 
     house = House(settings or Settings())
+    _prepare(house)
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         house.home.mkdir(parents=True, exist_ok=True)
         house.jobs.load()
-        await run_in_threadpool(_prepare, house)
         tasks = [asyncio.create_task(work) for work in (house.jobs.work(), house.load(), house.find_stale())]
         yield
         for task in tasks:
@@ -243,18 +254,21 @@ def create(settings: Settings | None = None) -> FastAPI:
 
 
 def _prepare(house: House) -> None:
-    """Read the record and the templates, so that nobody waits for it."""
+    """Read the record and the first page's templates: the least that nobody should wait for."""
     house.shelves.now()
-    for name in views.environment().list_templates():
+    for name in ("today.html", "base.html", "_macros.html"):
         views.environment().get_template(name)
 
 
 def _warm() -> None:
-    """Read what the first search needs, and place the papers that the first page shows."""
+    """Read what other pages and the first search need, and place the papers that came in."""
     from attractor.papers.search import search
 
+    for name in views.environment().list_templates():
+        views.environment().get_template(name)
     search("warm")
     incoming.front()
+    incoming.search("warm")
 
 
 async def _failed(house: House, request: Request, error: Exception) -> Response:

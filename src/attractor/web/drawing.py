@@ -10,6 +10,7 @@ from attractor.papers import Verdict
 from attractor.papers.record import Record
 
 WIDE = 30.0  # ratio of the largest to the smallest number from which on the axis is logarithmic
+LEAST = 0.004  # of a margin, that is drawn for a claim just at its line
 EDGE = 3.0  # percent of the width kept free at either side
 
 
@@ -180,7 +181,8 @@ def skyline(records: Iterable[Record], height: int = 120) -> Markup:
 
     bars: dict[str, list[str]] = {}
     for i, ((value, low, high), outcome) in enumerate(found):
-        bars.setdefault(outcome, []).append(f"M{i + 0.5} {y(0)}V{y(value)}M{i + 0.5} {y(low)}V{y(high)}")
+        seen = math.copysign(max(abs(value), LEAST), value)
+        bars.setdefault(outcome, []).append(f"M{i + 0.5} {y(0)}V{y(seen)}M{i + 0.5} {y(low)}V{y(high)}")
     paths = "".join(f'<path class="{k.replace(" ", "-")}" d="{"".join(d)}"/>' for k, d in bars.items())
     told = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items(), key=lambda row: -row[1]))
     return Markup(
@@ -207,8 +209,22 @@ def range_bar(values: Sequence[float | None], shortest: float, longest: float) -
     )
 
 
+def ticks(low: float, high: float, log: bool = False, most: int = 5) -> list[float]:
+    """Round numbers from ``low`` to ``high``, about ``most`` of them; powers of ten for ``log`` where there are two."""
+    if log:
+        first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+        if last > first:
+            return [10.0**k for k in range(first, last + 1, -(-(last - first) // (most - 1)))]
+    rough = (high - low) / (most - 1)
+    if not rough > 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
 def curves(
-    named: Mapping[str, Sequence[tuple[float, float, float, float]]], log: bool, title: str, height: int = 260
+    named: Mapping[str, Sequence[tuple[float, float, float, float]]], log: bool, title: str, height: int = 280
 ) -> Markup:
     """Curves with bands: per name, points (x, low, middle, high); ``log`` counts where all are positive."""
     points = [p for curve in named.values() for p in curve if all(map(math.isfinite, p))]
@@ -216,31 +232,39 @@ def curves(
         return Markup("")
     log = log and min(p[1] for p in points) > 0
     at = math.log10 if log else float
-    xs, lows, highs = (
-        [p[0] for p in points],
-        [at(p[1]) for p in points],
-        [at(p[3]) for p in points],
-    )
-    left, width, bottom, tall = min(xs), (max(xs) - min(xs)) or 1.0, min(lows), (max(highs) - min(lows)) or 1.0
+    left, right = min(p[0] for p in points), max(p[0] for p in points)
+    low, high = min(p[1] for p in points), max(p[3] for p in points)
+    width, tall = (right - left) or 1.0, (at(high) - at(low)) or 1.0
+
+    def down(value: float) -> float:
+        return height * (0.03 + 0.94 * (1 - (at(value) - at(low)) / tall))
 
     def place(x: float, value: float) -> str:
-        return (
-            f"{1000 * (x - left) / width:.1f} {height * (1 - (at(value) - bottom) / tall) * 0.94 + height * 0.03:.1f}"
-        )
+        return f"{1000 * (x - left) / width:.1f} {down(value):.1f}"
 
-    parts = []
+    scale, lines, drawn = [], [], []
+    for value in ticks(low, high, log):
+        y = f"{down(value):.1f}"
+        scale.append(f'<text class="tick" x="100%" y="{y}" dy=".35em" text-anchor="end">{number(value)}</text>')
+        lines.append(f'<line class="axis" x1="0" x2="100%" y1="{y}" y2="{y}"/>')
+    steps = [_label(100 * (x - left) / width, height + 17, f"{x:,.6g}", "tick") for x in ticks(left, right)]
     for i, curve in enumerate(named.values()):
         seen = [p for p in curve if all(map(math.isfinite, p))]
         if len(seen) < 2:
             continue
         band = "L".join([place(p[0], p[3]) for p in seen] + [place(p[0], p[1]) for p in reversed(seen)])
         line = "L".join(place(p[0], p[2]) for p in seen)
-        parts.append(f'<path class="band c{i % 8}" d="M{band}Z"/><path class="curve c{i % 8}" d="M{line}"/>')
-    ends = [min(p[1] for p in points), max(p[3] for p in points)]
-    return Markup(
-        f'<figure class="curves"><div class="ends"><span>{number(ends[1])}</span><span>{number(ends[0])}</span></div>'
-        f'<svg role="img" aria-label="{escape(title)}" width="100%" height="{height}" viewBox="0 0 1000 {height}" '
-        f'preserveAspectRatio="none">{"".join(parts)}</svg>'
-        f"<figcaption>{escape(title)}{', logarithmic' if log else ''}, steps {number(min(xs))} to {number(max(xs))}"
-        "</figcaption></figure>"
+        kind = color(i)
+        drawn.append(f'<path class="band {kind}" d="M{band}Z"/><path class="curve {kind}" d="M{line}"/>')
+    title, inner = escape(title), f'width="100%" height="{height}" viewBox="0 0 1000 {height}"'
+    return Markup(  # all text in it went through escape or is a number
+        f'<figure class="curves"><svg class="scale" aria-hidden="true" height="{height}">{"".join(scale)}</svg>'
+        f'<svg role="img" aria-label="{title}" width="100%" height="{height + 24}">{"".join(lines)}'
+        f'<svg {inner} preserveAspectRatio="none">{"".join(drawn)}</svg>{"".join(steps)}</svg>'
+        f"<figcaption>{title}{', logarithmic' if log else ''}, over steps</figcaption></figure>"
     )
+
+
+def color(i: int) -> str:
+    """The class of a curve, the same in its key; from the ninth on they are dashed."""
+    return f"c{i % 8}" + (" dashed" if i >= 8 else "")

@@ -40,18 +40,43 @@ def exists() -> bool:
     return False
 
 
-def front() -> dict[str, list[News]]:
-    """The newest papers, and of the last week those that most people liked; both empty without a feed."""
+def front(placed: bool = True) -> dict[str, list[News]]:
+    """The newest papers, and of the last week those that most people liked; both empty without a feed.
+
+    Arguments:
+        placed: Whether to say what runs for each, for which the catalogue's papers are placed first.
+    """
     if not exists():
         return {"new": [], "trending": []}
     with Library() as library:
-        new = library.select(order=f"added DESC, id DESC LIMIT {NEW}")
+        new = library.select(order=f"added DESC, id DESC LIMIT {NEW + TRENDING}")
         liked = (
             f"id IN (SELECT entry FROM sightings WHERE votes > 0 AND day >= {RECENT})",
             f"(SELECT max(votes) FROM sightings WHERE entry = id) DESC, id DESC LIMIT {TRENDING}",
         )
         trending = library.select(liked[0], order=liked[1])
-        return {"new": told(library, new), "trending": told(library, trending)}
+        new = [s for s in new if s not in trending][:NEW] or new
+        return {"new": told(library, new, placed=placed), "trending": told(library, trending, placed=placed)}
+
+
+def fares(public: bool) -> dict[str, Any] | None:
+    """How the sources fare, as `attractor.feed.sync.status` tells it; `None` without a feed.
+
+    Arguments:
+        public: For strangers: neither subscribers' addresses nor anything of this machine.
+    """
+    if not exists():
+        return None
+    from attractor.feed import sync
+
+    with Library() as library:
+        found = sync.status(library)
+    if public:
+        sources = [{**source, "message": ""} for source in found["sources"]]
+        many = len(found["problems"])
+        wrong = [f"{many} {'thing needs' if many == 1 else 'things need'} its owner's attention."] if many else []
+        found |= {"sources": sources, "overdue": [], "problems": wrong}
+    return found
 
 
 def search(query: str) -> list[News]:
@@ -76,7 +101,7 @@ def get(number: int) -> News | None:
             return None
 
 
-def told(library: Library, found: Iterable[Stored], reasons: Iterable[str] = ()) -> list[News]:
+def told(library: Library, found: Iterable[Stored], reasons: Iterable[str] = (), placed: bool = True) -> list[News]:
     """Papers with what runs, votes and opinions; ``reasons`` in the same order, where there are any."""
     found, why = list(found), list(reasons)
     marks = ",".join("?" * len(found))
@@ -92,12 +117,13 @@ def told(library: Library, found: Iterable[Stored], reasons: Iterable[str] = ())
         for row in library.connection.execute(f"SELECT entry, opinion FROM opinions WHERE entry IN ({marks})", numbers)
     )
     return [
-        News(s, _runs(s), votes.get(s.id), why[i] if why else "", opinions.get(s.id, 0)) for i, s in enumerate(found)
+        News(s, _runs(s) if placed else (), votes.get(s.id), why[i] if why else "", opinions.get(s.id, 0))
+        for i, s in enumerate(found)
     ]
 
 
 @lru_cache(maxsize=4096)
 def _runs(stored: Stored) -> tuple[Any, ...]:
-    from attractor.feed.runs import runs_here
+    from attractor.feed.runnable import runs_here
 
     return runs_here(stored)

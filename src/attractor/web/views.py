@@ -13,8 +13,10 @@ from attractor.papers.citation import bibtex
 from attractor.papers.record import STATUSES, summary
 from attractor.web import drawing, incoming
 from attractor.web.catalogue import GLYPHS, WINGS, Shelf, ordered
+from attractor.web.prose import prose
 
 PAGE = 60  # papers on one page of a list
+ASIDE = ("flops to target", "seconds to target", "MFLOP per step", "ms per step", "tuned")  # of a comparison
 SHOWN = 4  # papers measured lately, on the first page
 
 Links = Callable[[str], str]
@@ -27,9 +29,11 @@ def environment() -> Environment:
         loader=PackageLoader("attractor.web"), autoescape=select_autoescape(default=True), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    env.filters |= {"prose": prose, "thousands": "{:,.0f}".format}
     env.globals |= {
         "glyphs": GLYPHS, "rooms": ROOMS, "draw": drawing.verdict, "skyline": drawing.skyline,
-        "range_bar": drawing.range_bar, "number": drawing.number, "needed": drawing.threshold, "summary": summary,
+        "range_bar": drawing.range_bar, "color": drawing.color, "aside": ASIDE, "number": drawing.number,
+        "needed": drawing.threshold, "summary": summary,
     }  # fmt: skip
     return env
 
@@ -47,14 +51,14 @@ class View:
         return environment().get_template(self.template).render(href=links, **{**self.data, **more})
 
 
-def today(shelf: Shelf) -> View:
-    """New and trending papers, and what was measured lately."""
+def today(shelf: Shelf, placed: bool = True) -> View:
+    """New and trending papers, and what was measured lately; ``placed``: with what runs for each."""
     latest = shelf.latest
     return View(
         "today.html",
         {
             "here": "today", "shelf": shelf, "latest": latest[:SHOWN], "papers": len(catalogue()),
-            "tried": len(latest), "feed": incoming.front(),
+            "tried": len(latest), "feed": incoming.front(placed), "placed": placed,
         },
     )  # fmt: skip
 
@@ -144,9 +148,9 @@ def methods(found: list[dict[str, Any]], room: str = "", sort: str = "name", pro
 
 def problems(found: list[dict[str, Any]]) -> View:
     """The problems on which methods are compared."""
-    measured = rows.steps_to_target()
-    counts = {name: len(found) for name, found in measured.items()}
-    return View("problems.html", {"here": "problems", "listed": found, "counts": counts})
+    measured = {name: _fastest(rows) for name, rows in rows.steps_to_target().items()}
+    listed = sorted(found, key=lambda p: (p["name"] not in measured, p["name"]))
+    return View("problems.html", {"here": "problems", "listed": listed, "measured": measured})
 
 
 def problem(found: list[dict[str, Any]], name: str, methods: list[dict[str, Any]]) -> View:
@@ -158,10 +162,15 @@ def problem(found: list[dict[str, Any]], name: str, methods: list[dict[str, Any]
     known = {p["name"]: p for p in found}
     if name not in known:
         raise unknown("problem", name, known)
-    measured = [{"name": m, **row, "steps": _steps(row)} for m, row in rows.steps_to_target().get(name, {}).items()]
-    measured.sort(key=lambda m: (m["steps"][0] is None, m["steps"][0] or 0.0))
+    measured = _fastest(rows.steps_to_target().get(name, {}))
     data = {"p": known[name], "measured": measured, "names": {m["name"] for m in methods}, "ends": _ends(measured)}
     return View("problem.html", {**data, "here": "problems"})
+
+
+def _fastest(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was measured of methods on a problem, the fewest steps first."""
+    found = [{"name": name, **row, "steps": _steps(row)} for name, row in measured.items()]
+    return sorted(found, key=lambda m: (m["steps"][0] is None, m["steps"][0] or 0.0))
 
 
 def _steps(row: Mapping[str, Any] | None) -> list[float | None]:

@@ -36,7 +36,7 @@ def check(order: dict[str, Any], folder: Path, tell: Tell) -> None:
 def compare(order: dict[str, Any], folder: Path, tell: Tell) -> None:
     """Compare registered methods on a registered problem; interrupted, what was measured is kept."""
     from attractor import comparison, registry
-    from attractor.report import data
+    from attractor.report import data, sentence
 
     entry = registry.find_problem(order["problem"])
     how = {k: order[k] for k in ("seeds", "budget")}
@@ -51,7 +51,7 @@ def compare(order: dict[str, Any], folder: Path, tell: Tell) -> None:
     flags = f"--steps {steps} --seeds {order['seeds']} --budget {order['budget']}"
     made.settings["command"] = f"attractor compare {entry.name} {' '.join(order['methods'])} {flags}"
     made.report(str(folder / REPORT))
-    tell("result", **data(made), missing=missing)
+    tell("result", **data(made), missing=missing, sentence=sentence(made))
 
 
 def diagnose(order: dict[str, Any], folder: Path, tell: Tell) -> None:

@@ -135,8 +135,9 @@ def _turns(
     eqn: JaxprEqn, inputs: Sequence[Any], tags: Sequence[Any], rule: Rule, blocks: tuple[str, ...], caller: Any
 ) -> tuple[list[Any], list[Any]]:
     """A scan, one turn after the other; a stacked output has the first tag that one of its turns had."""
-    p = eqn.params
-    fixed, carried, length = p["num_consts"], p["num_carry"], p["length"]
+    p = eqn.params  # from JAX 0.11 on the counts are lengths of trees
+    fixed, carried = map(len, p["ft_in"].unpack()[:2]) if "ft_in" in p else (p["num_consts"], p["num_carry"])
+    length = p["length"]
     constants, carry, rows = inputs[:fixed], list(inputs[fixed : fixed + carried]), inputs[fixed + carried :]
     tags_c, tags_y = list(tags[fixed : fixed + carried]), [None] * (len(eqn.outvars) - carried)
     stacked: list[Any] = [[None] * length for _ in tags_y]

@@ -20,6 +20,7 @@ from attractor.diagnosis.state.batches import examples, input_signs, parts, susp
 from attractor.diagnosis.state.layers import groups, layer_names, squares
 from attractor.diagnosis.state.optimizers import as_optimizer
 from attractor.diagnosis.state.origin import origin
+from attractor.diagnosis.state.outputs import probabilities_as_logits
 from attractor.diagnosis.state.sharpness import sharpness_signs
 from attractor.diagnosis.state.trials import try_remedies
 from attractor.landscape import gradient_noise_scale
@@ -98,6 +99,7 @@ def diagnose(
             return judge(signs)
         _fill(signs, _try(signs, "activations", lambda: observe(of_arrays, arrays, taken)) or {})
         advance(2)
+        signs.twice = _try(signs, "outputs", lambda: probabilities_as_logits(of_arrays, arrays, taken[0])) or ""
         _noise(signs, of_arrays, arrays, taken, gradients)
         advance(1)
         if each:

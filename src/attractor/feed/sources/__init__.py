@@ -2,12 +2,12 @@
 
 from attractor.feed.sources.arxiv_api import ArxivApi
 from attractor.feed.sources.arxiv_rss import ArxivRss
+from attractor.feed.sources.base import Page, Source, Told
 from attractor.feed.sources.document import Unreadable
 from attractor.feed.sources.feeds import AnyFeed
 from attractor.feed.sources.folder import Folder
 from attractor.feed.sources.huggingface import HuggingFace
 from attractor.feed.sources.oai import Oai
-from attractor.feed.sources.page import Page, Source, Told
 
 KINDS: dict[str, type[Source]] = {kind.kind: kind for kind in (ArxivRss, ArxivApi, Oai, HuggingFace, AnyFeed, Folder)}
 

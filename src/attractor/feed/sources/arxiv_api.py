@@ -14,7 +14,7 @@ from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources import document
-from attractor.feed.sources.page import Page, Source, Told, expect, read_items, subjects
+from attractor.feed.sources.base import Page, Source, Told, expect, read_items, subjects
 
 SLICE, MOST = 2_000, 30_000  # papers a request and a query, by arXiv's rules
 EMPTY = 3  # times that a slice is asked for which comes back empty, as arXiv's sometimes do

@@ -11,7 +11,7 @@ from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources import document
-from attractor.feed.sources.page import Page, Source, Told, expect, one_of, read_items, subjects
+from attractor.feed.sources.base import Page, Source, Told, expect, one_of, read_items, subjects
 
 KINDS = ("new", "cross", "replace", "replace-cross")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

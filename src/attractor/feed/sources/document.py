@@ -8,7 +8,7 @@ from html.entities import html5
 from typing import Any
 from xml.parsers import expat
 
-from attractor.feed.extras import needs
+from attractor.extras import needs
 
 ITEMS = ("item", "entry")  # of RSS and of Atom
 ONCE = ("title", "guid", "id")  # what an item has one of
@@ -34,14 +34,14 @@ class Feed:
         items: Its items, likewise.
         broken: Why it could not be read to its end, or ``""``.
         skip_days: The weekdays on which there is nothing, as it says.
-        doubled: How many items are left out that have two titles or two ids: two items that have run together.
+        damaged: How many items are left out since they are not one item (see `whole_items`).
     """
 
     channel: Any
     items: list[Any]
     broken: str
     skip_days: tuple[str, ...] = ()
-    doubled: int = 0
+    damaged: int = 0
 
 
 def decoded(body: bytes, charset: str | None = None) -> str:
@@ -83,7 +83,7 @@ def feed(text: str) -> Feed:
     """
     with needs("feed"):
         import feedparser
-    text, broken, doubled = whole_items(tidied(text))
+    text, broken, damaged = whole_items(tidied(text))
     # A stream, since of a string feedparser asks whether it names a file. Markup is taken out later, from whatever
     # field it is in; feedparser would take the `<` of mathematics for it.
     try:
@@ -94,7 +94,7 @@ def feed(text: str) -> Feed:
         raise Unreadable("neither RSS nor Atom")
     skipped = re.search(r"<skipDays>(.{0,1000}?)</skipDays>", text, re.DOTALL)  # of which feedparser keeps the last
     days = re.findall(r"<day>\s*(\w+)\s*</day>", skipped[1]) if skipped else []
-    return Feed(told.feed, list(told.entries), broken, tuple(days), doubled)
+    return Feed(told.feed, list(told.entries), broken, tuple(days), damaged)
 
 
 def tidied(text: str) -> str:
@@ -111,26 +111,55 @@ def tidied(text: str) -> str:
     return re.sub(r"&(?!#?\w+;)", "&amp;", re.sub(r"&(#?\w+);", entity, text))
 
 
+@dataclass
+class _Open:
+    """An item whose end is still to come.
+
+    Attributes:
+        begins: Where its own begins, or goes on after an item inside it.
+        depth: How many elements are around it.
+        inside: The names of what is in it.
+        damaged: Whether it is seen already that it is not one item.
+    """
+
+    begins: int
+    depth: int
+    inside: list[str]
+    damaged: bool = False
+
+
 def whole_items(text: str) -> tuple[str, str, int]:
     """XML up to the end of the last item before its first fault, closed properly; what the fault is, or ``""``.
 
-    Items that have two titles or two ids are left out; how many they are comes last.
+    Items are left out that have two titles or two ids, or an element within one of the same name; of an item that holds
+    others, only those stay. How many are left out comes last.
 
     Raises:
-        Unreadable: if it declares entities or nests too deeply.
+        Unreadable: if it declares entities, nests too deeply, or is an item and no feed.
     """
     parser = expat.ParserCreate("utf-8")
     stack: list[str] = []
-    begun: list[tuple[int, int, list[str]]] = []  # items that are open: where they begin, how deep, what is in them
-    ends: list[tuple[int, list[str]]] = []
-    doubled: list[tuple[int, int]] = []
+    begun: list[_Open] = []
+    ends: list[tuple[int, list[str]]] = []  # of items: where, and what is open around all items there
+    cuts: list[tuple[int, int]] = []
+    left_out: list[int] = []  # where those items end
     data = text.encode()
 
     def start(name: str, attributes: object) -> None:
-        if begun and len(stack) == begun[-1][1] + 1:
-            begun[-1][2].append(name)
+        at = parser.CurrentByteIndex
+        if begun:
+            around = begun[-1]
+            if len(stack) == around.depth + 1:
+                around.inside.append(name)
+            elif name == stack[around.depth + 1] and not name.endswith("div"):  # HTML's may be
+                around.damaged = True
         if name in ITEMS:
-            begun.append((parser.CurrentByteIndex, len(stack), []))
+            if not stack:
+                raise Unreadable("neither RSS nor Atom")
+            if begun:
+                cuts.append((begun[-1].begins, at))
+                begun[-1].damaged = True
+            begun.append(_Open(at, len(stack), []))
         stack.append(name)
         if len(stack) > DEEPEST:
             raise Unreadable(f"elements nest more than {DEEPEST} deep")
@@ -138,21 +167,25 @@ def whole_items(text: str) -> tuple[str, str, int]:
     def end(name: str) -> None:
         stack.pop()
         at = parser.CurrentByteIndex
-        if data[at : at + 2] == b"</":  # else the element is empty, and this is where it begins
+        closed = data[at : at + 2] == b"</"  # else the element is empty, and this is where it begins
+        if closed:
             at = data.index(b">", at) + 1
-            if name in ITEMS or not stack:
-                ends.append((at, stack[::-1]))
         if name in ITEMS:
-            begins, _, inside = begun.pop()
-            if any(inside.count(only) > 1 for only in ONCE):
-                doubled.append((begins, at))
+            item = begun.pop()
+            if item.damaged or any(item.inside.count(only) > 1 for only in ONCE):
+                cuts.append((item.begins, at))
+                left_out.append(at)
+            if begun:
+                begun[-1].begins = at
+        if closed and (name in ITEMS or not stack):
+            ends.append((at, stack[: begun[0].depth] if begun else stack[:]))
 
     def declared(*_: object) -> int:
         raise Unreadable("it declares entities of its own, which is refused")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.EntityDeclHandler = parser.UnparsedEntityDeclHandler = parser.ExternalEntityRefHandler = declared
-    fault = ""
+    fault, at = "", len(data)
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
@@ -160,11 +193,11 @@ def whole_items(text: str) -> tuple[str, str, int]:
         if not ends:
             raise Unreadable(fault) from error
         at, names = ends[-1]
-        data = data[:at] + "".join(f"</{name}>" for name in names).encode()
-    doubled = [span for span in doubled if span[1] <= len(data)]
-    for begins, ends_at in reversed(doubled):
-        data = data[:begins] + data[ends_at:]
-    return data.decode(), fault, len(doubled)
+        data = data[:at] + "".join(f"</{name}>" for name in reversed(names)).encode()
+    for begins, ends_at in reversed(cuts):
+        if ends_at <= at:
+            data = data[:begins] + data[ends_at:]
+    return data.decode(), fault, sum(ends_at <= at for ends_at in left_out)
 
 
 def json_value(text: str) -> Any:

@@ -9,7 +9,7 @@ from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher
 from attractor.feed.sources import arxiv_rss, document
-from attractor.feed.sources.page import Page, Source, Told, expect, fields, listed, read_each, read_items
+from attractor.feed.sources.base import Page, Source, Told, expect, fields, listed, read_each, read_items
 
 DOI_FIELDS = ("prism_doi", "dc_identifier", "arxiv_doi")
 

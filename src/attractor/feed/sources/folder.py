@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from attractor.feed.fetch import Fetcher
 from attractor.feed.importing import format_of, read_text
 from attractor.feed.sources import arxiv_api, feeds, huggingface, oai
+from attractor.feed.sources.base import Page, Source, Told, expect, fields
 from attractor.feed.sources.document import Unreadable, decoded, feed, json_value
-from attractor.feed.sources.page import Page, Source, Told, expect, fields
 
 SUFFIXES = (".xml", ".rss", ".atom", ".json", ".bib", ".ris", ".txt")
 LARGEST = 32 * 2**20  # bytes of a file

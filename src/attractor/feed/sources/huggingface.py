@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from attractor.feed import plain
 from attractor.feed.entry import Entry
 from attractor.feed.fetch import Fetcher, FetchError
+from attractor.feed.sources.base import Page, Source, Told, expect, fields, listed, read_each
 from attractor.feed.sources.document import Unreadable, decoded, json_value
-from attractor.feed.sources.page import Page, Source, Told, expect, fields, listed, read_each
 
 LIST, LISTS = 100, 10  # papers a request, requests a day
 AGAIN = 2  # days before the last that are asked again: votes go on

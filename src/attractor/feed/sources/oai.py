@@ -6,12 +6,12 @@ from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from attractor.extras import needs
 from attractor.feed import plain
 from attractor.feed.entry import Entry
-from attractor.feed.extras import needs
 from attractor.feed.fetch import Fetcher
+from attractor.feed.sources.base import Page, Source, Told, expect, read_each
 from attractor.feed.sources.document import Unreadable, decoded, tidied, whole_items
-from attractor.feed.sources.page import Page, Source, Told, expect, read_each
 
 OAI, ARXIV = "{http://www.openarchives.org/OAI/2.0/}", "{http://arxiv.org/OAI/arXiv/}"
 

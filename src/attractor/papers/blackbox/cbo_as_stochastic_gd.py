@@ -23,10 +23,8 @@ UPHILL = {"weights grow with the value": {"consensus": lambda x, f, alpha: conse
 EQUAL = {"equal weights": {"consensus": lambda x, f, alpha: consensus_point(x, 0 * f, alpha)}}
 
 
-@claim(
-    "the consensus of a cloud N(x, s²) moves by s² ∇ log E exp(-α f(x + sξ)), within 3 standard errors at 4 points",
-    source="ours", broken=UPHILL | EQUAL,
-)  # fmt: skip
+@claim("the consensus of a cloud N(x, s²) moves by s² ∇ log E exp(-α f(x + sξ)), within 3 standard errors at 4 points",
+       source="ours", broken=UPHILL | EQUAL)  # fmt: skip
 def moves_along_a_smoothed_gradient(consensus=consensus_point, *, scale):
     particles, repeats = (100_000 if scale == "full" else 10_000), 64
     f, alpha, s = rastrigin().loss, 0.3, 0.2
@@ -50,10 +48,8 @@ def moves_along_a_smoothed_gradient(consensus=consensus_point, *, scale):
     return Evidence.of_cases({f"point {i + 1}": worst for i, worst in enumerate(z)}, at_most=3.0)
 
 
-@claim(
-    "many particles, α s² = τ, α = 1000: the consensus x' makes the implicit step x' - x = -τ f'(x') up to 2 %",
-    source="scaled", broken=UPHILL | EQUAL,
-)  # fmt: skip
+@claim("many particles, α s² = τ, α = 1000: the consensus x' makes the implicit step x' - x = -τ f'(x') up to 2 %",
+       source="scaled", broken=UPHILL | EQUAL)  # fmt: skip
 def makes_the_proximal_step(consensus=consensus_point):
     tau, alpha = 0.01, 1_000.0
     with jax.enable_x64(True):
@@ -92,18 +88,15 @@ NOISE = {"noise": [1.4]}
 FOUND = {"consensus-based": {"method": ConsensusBasedOptimization, "sweep": NOISE}}
 
 
-@claim(
-    "consensus-based optimization finds the global minimum of the 2-D Rastrigin function in at least 90 % of runs",
-    source="ours", broken={"no noise": {"sweep": {"noise": [0.0]}}, "equal weights": {"sweep": {"alpha": [1e-9]}}},
-)  # fmt: skip
+@claim("consensus-based optimization finds the global minimum of the 2-D Rastrigin function in at least 90 % of runs",
+       source="ours",
+       broken={"no noise": {"sweep": {"noise": [0.0]}}, "equal weights": {"sweep": {"alpha": [1e-9]}}})  # fmt: skip
 def finds_the_global_minimum(method=ConsensusBasedOptimization, sweep=NOISE, *, scale):
     return Evidence(_success_rate(method, sweep, scale), at_least=0.9)
 
 
-@claim(
-    "2-D Rastrigin, same starts: gradient descent with the best of 48 step sizes finds the minimum in at most 20 %",
-    source="ours", broken=FOUND | {"started in the global valley": {"radius": 0.4}},
-)  # fmt: skip
+@claim("2-D Rastrigin, same starts: gradient descent with the best of 48 step sizes finds the minimum in at most 20 %",
+       source="ours", broken=FOUND | {"started in the global valley": {"radius": 0.4}})  # fmt: skip
 def gradient_descent_gets_stuck(method=optax.sgd, sweep=RATES, radius=5.12, *, scale):
     return Evidence(_success_rate(method, sweep, scale, radius), at_most=0.2)
 

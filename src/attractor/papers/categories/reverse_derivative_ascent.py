@@ -17,23 +17,18 @@ print("error rate", trace["loss"].values.ravel(), "parameters", trace.final.asty
 """
 
 import functools
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.flatten_util import ravel_pytree
-from sklearn.datasets import load_iris
-from sklearn.feature_selection import chi2
-from sklearn.model_selection import train_test_split
 
 from attractor.categories import boolean
 from attractor.categories.boolean import CircuitLearning, reverse_derivative, reverse_derivative_ascent
 from attractor.papers.words import Evidence, claim, mean, run, seed, seeds, sizes
 from attractor.probe import Probe
-from attractor.problems.digits import digits
+from attractor.problems.binary_features import binary_digits, binary_iris
 
 
 def shuffled(circuit):
@@ -56,18 +51,6 @@ def unselective(circuit):
     return reverse
 
 
-def _evaluate(gates, x):
-    """A random circuit: layers of gates, each with a kind and the places of its two inputs in the layer before."""
-
-    def layer(x, gates):
-        kind, left, right = gates
-        a, b = x[left], x[right]
-        gate = jnp.where(kind == 1, boolean.conjunction(a, b), boolean.negation(a))
-        return jnp.where(kind == 0, boolean.xor(a, b), gate), None
-
-    return lax.scan(layer, x, tuple(gates))[0]
-
-
 BROKEN = {"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse": unselective}}
 
 
@@ -76,7 +59,7 @@ BROKEN = {"bits shuffled": {"reverse": shuffled}, "every bit flipped": {"reverse
                "brute-force difference": {"reverse": boolean.boolean_difference}})  # fmt: skip
 def chain_rule(reverse=reverse_derivative, *, scale):
     def breaks_rule(gates, x, change):
-        f, g = (functools.partial(_evaluate, half) for half in (gates[:, :3], gates[:, 3:]))
+        f, g = (functools.partial(boolean.evaluate_gates, half) for half in (gates[:, :3], gates[:, 3:]))
         middle = f(x.astype(jnp.float32)) > 0
         (whole,) = reverse(lambda bits: g(f(bits)))(x, change)
         (parts,) = reverse(f)(x, *reverse(g)(middle, change))
@@ -99,33 +82,11 @@ def learns_in_one_pass(reverse=reverse_derivative, *, scale):
     return Evidence(max(run(table, method, steps=1).last("loss").item() for table in tables), at_most=0.0)
 
 
-def _iris(split):
-    """Four bits, as in the paper: is the feature in the upper half of its range?"""
-    iris: Any = load_iris()
-    train, test, *labels = _split(iris.data, iris.target, 0.5, split)
-    middle = (train.min(0) + train.max(0)) / 2
-    return train > middle, test > middle, *labels
-
-
-def _digits(split):
-    """Ten bits: the pixels, black or white, that depend most on the digit."""
-    images, labels = (np.concatenate(parts) for parts in zip(*digits(), strict=True))
-    train, test, *labels = _split(images > 0.5, labels, 0.2, split)
-    dependence = np.nan_to_num(chi2(train, labels[0])[0])  # a pixel that is never on has none
-    pixels = np.argsort(dependence)[-10:]
-    return train[:, pixels], test[:, pixels], *labels
-
-
-def _split(inputs, labels, held_out, split) -> Any:
-    labels = labels[:, None] == np.arange(labels.max() + 1)
-    return train_test_split(inputs, labels, test_size=held_out, stratify=labels, random_state=split)
-
-
 @claim("on held-out Iris and handwritten digits a table learned in one pass beats the majority class by 30 points",
        source="ours", broken=BROKEN)  # fmt: skip
 def learns_from_data(reverse=reverse_derivative, *, scale):
     gains = {}
-    for name, load in {"Iris": _iris, "digits": _digits}.items():
+    for name, load in {"Iris": binary_iris, "digits": binary_digits}.items():
         gain = []
         for split in seeds(**sizes(scale, n=(10, 100))):
             inputs, test_inputs, labels, test_labels = load(split)

@@ -40,8 +40,7 @@ def _method(shares, learning_rate):
 
 @claim(
     "whatever is compressed (here to the top 10 %), x - lr · mean error does plain SGD steps, to 1e-6 over 50 of them",
-    source="paper", broken={"the error is forgotten": {"shares": EF21}},
-)  # fmt: skip
+    source="paper", broken={"the error is forgotten": {"shares": EF21}})  # fmt: skip
 def corrected_point_does_plain_steps(shares=CONTROLLED):
     problem, rate = federated_digits(batch_size=8), 0.1
     made = _method(shares, rate)
@@ -62,19 +61,14 @@ def corrected_point_does_plain_steps(shares=CONTROLLED):
 @claim(
     "|gradient| at most 1e-8 after 750 full-gradient steps, top 10 % sent by 20 clients holding digits sorted by label",
     source="ours", deterministic=True,
-    broken={
-        "classical error compensation": {"shares": COMPENSATION},
-        "feedback not controlled (1 instead of 0.1)": {"shares": UNCONTROLLED},
-    },
-)  # fmt: skip
+    broken={"classical error compensation": {"shares": COMPENSATION},
+            "feedback not controlled (1 instead of 0.1)": {"shares": UNCONTROLLED}})  # fmt: skip
 def converges_linearly_on_heterogeneous_clients(shares=CONTROLLED):
     return Evidence(_full_gradient_run(shares), at_most=1e-8)
 
 
-@claim(
-    "classical error compensation stalls where EControl does not: after 750 steps of equal size |gradient| >= 1e-4",
-    source="ours", deterministic=True, broken={"controlled": {"shares": CONTROLLED}},
-)  # fmt: skip
+@claim("classical error compensation stalls where EControl does not: after 750 steps of equal size |gradient| >= 1e-4",
+       source="ours", deterministic=True, broken={"controlled": {"shares": CONTROLLED}})  # fmt: skip
 def error_compensation_stalls(shares=COMPENSATION):
     return Evidence(_full_gradient_run(shares), at_least=1e-4)
 
@@ -91,18 +85,15 @@ def _full_gradient_run(shares):
         return float(_run(federated_digits(), shares, 0.3, steps=750, every=750)[0, -1])
 
 
-@claim(
-    "under gradient noise, 10 times the clients leave at most 0.4 times the squared gradient norm",
-    source="ours", broken=FORGETS,
-)  # fmt: skip
+@claim("under gradient noise, 10 times the clients leave at most 0.4 times the squared gradient norm",
+       source="ours", broken=FORGETS)  # fmt: skip
 def more_clients_average_the_noise(shares=CONTROLLED, *, scale):
     return Evidence(paired_ratio(_noise_floor(shares, 20, scale), _noise_floor(shares, 2, scale)), at_most=0.4)
 
 
 @claim(
     "under gradient noise, EControl leaves at most 0.9 times EF21-SGD's squared gradient norm: equal steps, 20 clients",
-    source="ours", broken=FORGETS,
-)  # fmt: skip
+    source="ours", broken=FORGETS)  # fmt: skip
 def less_noise_than_when_the_error_is_forgotten(shares=CONTROLLED, *, scale):
     return Evidence(paired_ratio(_noise_floor(shares, 20, scale), _noise_floor(EF21, 20, scale)), at_most=0.9)
 

@@ -39,14 +39,10 @@ def _unrestricted(payoff, x, y, tolerance):
     return jnp.linalg.eigvalsh(f_yy)[-1], jnp.linalg.eigvalsh(schur)[0]
 
 
-@claim(
-    "local minimax point of -x²/10 + xy, one step size for all timescales 1 … 100: spectral radius at most 0.9999",
-    source="ours", deterministic=True,
-    broken={
-        "no extrapolation (descent-ascent)": {"method": GradientDescentAscent},
-        "extrapolates backward": {"method": _Backward},
-    },
-)  # fmt: skip
+@claim("local minimax point of -x²/10 + xy, one step size for all timescales 1 … 100: spectral radius at most 0.9999",
+       source="ours", deterministic=True,
+       broken={"no extrapolation (descent-ascent)": {"method": GradientDescentAscent},
+               "extrapolates backward": {"method": _Backward}})  # fmt: skip
 def converges_where_the_maximizer_has_no_curvature(method=TwoTimescaleExtragradient, *, scale):
     timescales = np.geomspace(1, 100, 1_000 if scale == "full" else 50)
     steps = np.geomspace(1e-3, 0.9 / np.linalg.norm([[-0.2, 1.0], [-1.0, 0.0]], 2), 40)
@@ -60,21 +56,18 @@ def converges_where_the_maximizer_has_no_curvature(method=TwoTimescaleExtragradi
     return Evidence(radius.min(), at_most=0.9999, note=f"at step {steps[radius.argmin()]:.2g}, best of 40 below 1/L")
 
 
-@claim(
-    "timescale 1e4, step 0.9/L, random quadratics: 0 attracting points violate the second-order necessary condition",
-    source="paper",
-    broken={"one timescale": {"timescale": 1.0}, "Schur complement not restricted": {"curvatures": _unrestricted}},
-)  # fmt: skip
+@claim("timescale 1e4, step 0.9/L, random quadratics: 0 attracting points violate the second-order necessary condition",
+       source="paper",
+       broken={"one timescale": {"timescale": 1.0},
+               "Schur complement not restricted": {"curvatures": _unrestricted}})  # fmt: skip
 def settles_only_where_the_necessary_condition_holds(timescale=1e4, curvatures=local_minimax_curvatures, *, scale):
     attracts, minimax = _random_quadratics(TwoTimescaleExtragradient, timescale, curvatures, scale)
     note = f"{attracts.sum()} attracting among {attracts.size} clear cases"
     return Evidence(int((attracts & ~minimax).sum()), at_most=0, given={"some attract": attracts.any()}, note=note)
 
 
-@claim(
-    "timescale 1e4, step 0.9/L, quadratics with singular f_yy: at least 90 % of the local minimax points attract",
-    source="ours", broken={"no extrapolation (descent-ascent)": {"method": GradientDescentAscent}},
-)  # fmt: skip
+@claim("timescale 1e4, step 0.9/L, quadratics with singular f_yy: at least 90 % of the local minimax points attract",
+       source="ours", broken={"no extrapolation (descent-ascent)": {"method": GradientDescentAscent}})  # fmt: skip
 def attracted_to_local_minimax_points(method=TwoTimescaleExtragradient, *, scale):
     attracts, minimax = _random_quadratics(method, 1e4, local_minimax_curvatures, scale)
     return Evidence(proportion(int((attracts & minimax).sum()), int(minimax.sum())), at_least=0.9)

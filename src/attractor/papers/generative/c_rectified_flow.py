@@ -127,18 +127,9 @@ def map_is_optimal(kind="potential", *, scale):
     return Evidence(bootstrap(lambda e, s: (e.mean(-1) / s.mean(-1)) ** 0.5, *squares), at_most=0.1)
 
 
-def _sliced_wasserstein(points, projections=64):
-    """Sliced W2 between points and N(0, STRETCH²), whose projections have known quantiles."""
-    angle = np.arange(projections) * np.pi / projections
-    directions = np.stack([np.cos(angle), np.sin(angle)])
-    quantiles = ndtri((np.arange(len(points)) + 0.5) / len(points))
-    target = quantiles[:, None] * np.linalg.norm(STRETCH @ directions, axis=0)
-    return float(((np.sort(points @ directions, axis=0) - target) ** 2).mean() ** 0.5)
-
-
 @claim("every round keeps the marginals: sliced Wasserstein-2 distance from the target at most 0.05", source="ours",
        broken={"a single Euler step": {"solve": partial(transport, steps=1, solver=diffrax.Euler())}})  # fmt: skip
 def marginals_are_kept(solve=transport, *, scale):
     _, ends = _rounds("potential", scale, solve)
-    distances = {f"round {i}": _sliced_wasserstein(end) for i, end in enumerate(ends, 1)}
+    distances = {f"round {i}": generative.sliced_wasserstein_to_normal(end, STRETCH) for i, end in enumerate(ends, 1)}
     return Evidence.of_cases(distances, at_most=0.05)

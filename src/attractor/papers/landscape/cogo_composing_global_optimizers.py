@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import algebraic_tasks as tasks
-from attractor.papers.words import Evidence, cached, claim, mean, seed, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, mean, seed, seeds, sizes
 
 
 def _random(d, nodes, rng):
@@ -28,10 +28,8 @@ def _paired(z, y):
     return tasks.FourierNodes(*(a * b for a, b in zip(z, y, strict=True)))
 
 
-@claim(
-    "random nets of 5 nodes, d = 11: 40 monomial potentials add under + and multiply under *, within 1e-10",
-    source="ours", broken={"node by node": {"times": _paired}},
-)  # fmt: skip
+@claim("random nets of 5 nodes, d = 11: 40 monomial potentials add under + and multiply under *, within 1e-10",
+       source="ours", broken={"node by node": {"times": _paired}})  # fmt: skip
 def potentials_are_homomorphisms(times=tasks.FourierNodes.__mul__):
     rng, apart = np.random.default_rng(seed()), {"+": 0.0, "*": 0.0}
     z, y = (tasks.fourier_nodes(_random(11, 5, rng)) for _ in range(2))
@@ -63,12 +61,10 @@ def _half(d, generator):
     return sum(nodes[1:], nodes[0])
 
 
-@claim(
-    "d = 3, 7, 9 and 23: six nodes for each of (d - 1) / 2 frequencies solve modular addition, loss at most 1e-20",
-    source="paper", deterministic=True,
-    broken={"generator of order 3 alone": {"net": lambda d: _half(d, tasks.ORDER_THREE)},
-            "generator of order 2 alone": {"net": lambda d: _half(d, tasks.ORDER_TWO)}},
-)  # fmt: skip
+@claim("d = 3, 7, 9 and 23: six nodes for each of (d - 1) / 2 frequencies solve modular addition, loss at most 1e-20",
+       source="paper", deterministic=True,
+       broken={"generator of order 3 alone": {"net": lambda d: _half(d, tasks.ORDER_THREE)},
+               "generator of order 2 alone": {"net": lambda d: _half(d, tasks.ORDER_TWO)}})  # fmt: skip
 def composed_networks_are_exact(net=tasks.composed_modular_addition):
     with jax.enable_x64(True):
         losses = {f"d = {d}": float(tasks.modular_addition_loss(net(d).weights())) for d in (3, 7, 9, 23)}
@@ -84,15 +80,8 @@ def _trained(scale):
     @lambda f: jax.vmap(jax.vmap(f, (None, 0)), (0, None))
     def train(decay, key):
         optimizer = optax.chain(optax.add_decayed_weights(decay), optax.adam(0.01))
-        tables = 0.3 * jr.normal(key, (3, size["nodes"], size["d"]))
-        start = tasks.QuadraticNet(*tables)
-
-        def step(carry, _):
-            net, state = carry
-            updates, state = optimizer.update(jax.grad(tasks.modular_addition_loss)(net), state, net)
-            return (jax.tree.map(jnp.add, net, updates), state), None
-
-        net, _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=size["steps"])[0]
+        start = tasks.QuadraticNet(*(0.3 * jr.normal(key, (3, size["nodes"], size["d"]))))
+        net = descend(optimizer, lambda net, _: jax.grad(tasks.modular_addition_loss)(net), start, size["steps"])
         return net, tasks.modular_addition_loss(net)
 
     return train(jnp.array([5e-5, 0.0]), jnp.stack([jr.key(s) for s in seeds(size["seeds"])]))
@@ -101,8 +90,7 @@ def _trained(scale):
 @claim(
     "d = 7, 32 nodes, Adam with weight decay, 16 runs: 90 % of frequencies have 4 or 6 nodes that factor within 0.05",
     source="scaled", broken={"no weight decay": {"decay": 1}, "nodes of b in another order": {"shuffle": True}},
-    reason="one in six of those with six nodes does not factor, and more steps do not change it",
-)  # fmt: skip
+    reason="one in six of those with six nodes does not factor, and more steps do not change it")  # fmt: skip
 def trained_networks_are_constructions(decay=0, shuffle=False, *, scale):
     nets, losses = jax.tree.map(np.asarray, _trained(scale))
     rng, shares, orders = np.random.default_rng(seed(1)), [], []

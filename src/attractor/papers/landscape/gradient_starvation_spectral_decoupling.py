@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import feature_learning as lib
-from attractor.papers.words import Evidence, cached, claim, paired_difference, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, paired_difference, seeds, sizes
 
 STRENGTHS, OVERLAP = np.linspace(1.2, 8.0, 18), 0.3  # of the strong feature, where the weak one has 1
 DECAY, LOGITS, NONE = (0.0, 1e-4, 1e-3, 1e-2, 3e-2), (3e-3, 1e-2, 3e-2, 0.1, 0.3), (0.0,) * 5  # to choose from
@@ -77,17 +77,13 @@ def _trained(seed, kind, decay, strength, spread):
     """Accuracy on fresh data, and the same under the shift."""
     of_model, *of_data = jr.split(jr.key(seed), 4)
     params, static = eqx.partition(eqx.nn.MLP(3, "scalar", 64, 1, key=of_model), eqx.is_array)
-    (inputs, labels), adam = _data(of_data[0], kind, 0.0), optax.adam(0.01)
+    inputs, labels = _data(of_data[0], kind, 0.0)
 
     def loss(params):
         f = jax.vmap(eqx.combine(params, static))(inputs)
         return _loss(f, labels, sum(jnp.sum(p**2) for p in jax.tree.leaves(params)), decay, strength, spread)
 
-    def step(carry, _):
-        updates, state = adam.update(jax.grad(loss)(carry[0]), carry[1])
-        return (optax.apply_updates(carry[0], updates), state), None
-
-    params = jax.lax.scan(step, (params, adam.init(params)), None, 1_000)[0][0]
+    params = descend(optax.adam(0.01), lambda params, _: jax.grad(loss)(params), params, 1_000)
     trained, tests = eqx.combine(params, static), [_data(of_data[1 + i], kind, float(i)) for i in range(2)]
     return jnp.stack([jnp.mean(y * jax.vmap(trained)(x) > 0) for x, y in tests])  # pyright: ignore[reportArgumentType]
 

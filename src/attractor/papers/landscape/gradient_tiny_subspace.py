@@ -28,6 +28,7 @@ from attractor.landscape.spectrum import gradient_subspace_fraction, subspace_ov
 from attractor.papers.words import Evidence, cached, claim, first_step, key, mean, run, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import cross_entropy, digits
+from attractor.problems.softmax import softmax_on_gaussians
 
 LEVELS = (0.5, 0.25, 0.1)  # of the loss at the start
 LATER = (0.25, 0.5, 1.0)  # of the steps: a warm-up of 500, the middle and the end of the quick run
@@ -72,14 +73,9 @@ def _measured(classes, scale):
 
 
 @cached
-def _softmax_regression(k=5, dim=50, n=1_000, noise=0.1):
+def _softmax_regression(k=5, dim=50):
     """On Gaussians with orthogonal means of length one, after 50 steps: the gradient, and the top 2k eigenvectors."""
-    labels = jnp.arange(n) % k
-    inputs = jnp.eye(dim)[labels] + noise * jr.normal(key(), (n, dim))
-
-    def loss(weight):
-        return optax.softmax_cross_entropy_with_integer_labels(inputs @ weight, labels).mean()
-
+    loss = softmax_on_gaussians(key(), k, dim)
     # As noise vanishes, gradient and Hessian are sums over classes c of (p_c - e_c) m_c' and of
     # (diag p_c - p_c p_c') x m_c m_c', and p_c - e_c is by symmetry an eigenvector of diag p_c - p_c p_c'.
     weight = jax.lax.fori_loop(0, 50, lambda _, w: w - jax.grad(loss)(w), jnp.zeros((dim, k)))
@@ -88,8 +84,7 @@ def _softmax_regression(k=5, dim=50, n=1_000, noise=0.1):
 
 @claim(
     "softmax regression on k = 5 Gaussians: by symmetry the gradient is all but inside the top k eigenvectors (95 %)",
-    source="ours", broken={"the next eigenvectors": {"first": 5}},
-)  # fmt: skip
+    source="ours", broken={"the next eigenvectors": {"first": 5}})  # fmt: skip
 def solvable_model_has_it(first=0):
     gradient, vectors = _softmax_regression()
     return Evidence(float(gradient_subspace_fraction(gradient, vectors[:, first : first + 5])), at_least=0.95)
@@ -112,16 +107,14 @@ def gradient_lies_in_the_top_subspace(space="top", *, scale):
 
 
 @claim("while the loss falls from 1/2 to 1/10 of its start, the top k Hessian eigenvectors hold 70 %, k = 3, 5 and 10",
-       source="ours", broken=BROKEN,
-    reason="they hold 8, 16 and 39 % then",
-)  # fmt: skip
+       source="ours", broken=BROKEN, reason="they hold 8, 16 and 39 % then")  # fmt: skip
 def holds_while_the_loss_falls(space="top", *, scale):
     return _held([3, 5, 10], slice(len(LEVELS)), space, scale)
 
 
 @claim("from step 500 on, the top k Hessian eigenvectors hold 70 % of the gradient's square, k = 3 and 5 digits",
        source="ours", broken=BROKEN,
-       reason="few classes are separated within 100 steps (loss below 0.1 for three); what gradient is left wanders"
+       reason="few classes are separated within 100 steps (loss below 0.1 for three); what gradient is left wanders",
 )  # fmt: skip
 def holds_for_fewer_classes(space="top", *, scale):
     return _held([3, 5], slice(len(LEVELS), None), space, scale)

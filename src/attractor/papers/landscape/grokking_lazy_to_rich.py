@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from attractor.landscape import lazy_training as lib
 from attractor.landscape.lazy_training import centered, grokking_gap, quadratic_test_loss, quadratic_units
 from attractor.landscape.tangent_kernel import kernel_alignment
 from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seeds, sizes
@@ -27,16 +28,7 @@ RATE = 0.3  # times units * dim / scale^2
 FRACTION = 0.2  # of the loss at the start: train and test are compared at the times when they reach it
 SCALES = (0.5, 1.0, 2.0)
 CONFIGS = ((0.5, 0.5), (1.0, 0.5), (2.0, 0.5), (20.0, 0.5), (2.0, 1.0), (1.0, 1.0))  # output scale, curvature of units
-
-
-@partial(jax.jit, static_argnums=1)
-def _drawn(key, examples):
-    """Direction, inputs, targets and weights."""
-    keys = jr.split(key, 3)
-    direction = jr.normal(keys[0], (DIM,))
-    direction *= DIM**0.5 / jnp.linalg.norm(direction)
-    inputs = jr.normal(keys[1], (examples, DIM)) / DIM**0.5
-    return direction, inputs, 0.5 * (inputs @ direction) ** 2, jr.normal(keys[2], (DIM, UNITS))
+_drawn = jax.jit(partial(lib.quadratic_teacher, dim=DIM, units=UNITS), static_argnums=1)  # of a key, so many examples
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -57,8 +49,7 @@ def _curves(examples, steps, keys, configs):
 
         test = partial(quadratic_test_loss, start=start, direction=direction, scale=scale, curvature=curvature)
         rate = RATE * UNITS * DIM / scale**2
-        slopes, gram = 1 + curvature * inputs @ start, inputs @ inputs.T
-        kernel = gram * (slopes @ slopes.T)
+        kernel = lib.quadratic_units_kernel(inputs, start, curvature)
         return jax.lax.scan(step, start, length=steps)[1].T, kernel_alignment(kernel, jnp.outer(targets, targets))
 
     return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(keys, configs)
@@ -108,16 +99,14 @@ def scale_delays_generalization(effective=(0, 1, 2), *, scale):
        reason="it grows 1.7 times; from 0.5 to 1 by no more than 1.3")  # fmt: skip
 def fourfold_scale_triples_the_gap(effective=(0, 2), *, scale):
     gaps = _runs(scale)[1][:, effective]
-    return Evidence(
-        paired_ratio(gaps[:, 1], gaps[:, 0]), at_least=3.0, given={"all generalize": np.isfinite(gaps).all()}
-    )
+    given = {"all generalize": np.isfinite(gaps).all()}
+    return Evidence(paired_ratio(gaps[:, 1], gaps[:, 0]), at_least=3.0, given=given)
 
 
 def _kernel_regression(seed):
     """The share of the first test loss at which the linearized network, curvature 0.5, ends."""
     _, inputs, targets, start = (np.asarray(part, float) for part in _drawn(jr.key(seed), EXAMPLES + MORE))
-    slopes = 1 + 0.5 * inputs @ start
-    kernel = (inputs @ inputs.T) * (slopes @ slopes.T)
+    kernel = lib.quadratic_units_kernel(inputs, start, 0.5)
     predicted = kernel[EXAMPLES:, :EXAMPLES] @ np.linalg.solve(kernel[:EXAMPLES, :EXAMPLES], targets[:EXAMPLES])
     return np.mean((predicted - targets[EXAMPLES:]) ** 2) / np.mean(targets[EXAMPLES:] ** 2)
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import single_index
-from attractor.papers.words import Evidence, cached, claim, mean, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, mean, seeds, sizes
 
 WIDTH = 32
 
@@ -30,8 +30,7 @@ def _family(n, degree=None):
 
 @claim(
     "rotation-invariant parities, n = 4 to 12 bits: correlations below 1e-12, and their number grows 1.6 times per bit",
-    source="scaled", deterministic=True, broken={"degree at most 2": {"degree": 2}},
-)  # fmt: skip
+    source="scaled", deterministic=True, broken={"degree at most 2": {"degree": 2}})  # fmt: skip
 def family_is_large_and_orthonormal(degree=None):
     families = {n: _family(n, degree) for n in (4, 6, 8, 10, 12)}
     off = max(np.abs(f @ f.T / 2**n - np.eye(len(f))).max() for n, f in families.items())
@@ -59,10 +58,8 @@ def _shares(n, degree, count):
     return np.array(found).T
 
 
-@claim(
-    "invariant networks, n = 4 to 12: the target's share of the gradient's square falls by a factor of 1.6 per bit",
-    source="scaled", broken={"degree at most 2": {"degree": 2}},
-)  # fmt: skip
+@claim("invariant networks, n = 4 to 12: the target's share of the gradient's square falls by a factor of 1.6 per bit",
+       source="scaled", broken={"degree at most 2": {"degree": 2}})  # fmt: skip
 def gradients_lose_sight_of_the_target(degree=None, *, scale):
     count = sizes(scale, networks=(8, 40))["networks"]
     (small, _), (large, bound) = (_shares(n, degree, count) for n in (4, 12))
@@ -79,7 +76,6 @@ def _learned(n, degree, scale):
     orbits = [len({tuple(np.roll(bits, i)) for i in range(n)}) for bits in orders]
     targets = jnp.asarray(np.stack(orders)), jnp.sqrt(jnp.asarray(orbits, jnp.float32))
     starts = [jnp.asarray(np.stack(w), jnp.float32) for w in zip(*(_draw(rng, n) for rng in rngs), strict=True)]
-    optimizer = optax.adam(0.01)
 
     def loss(weights, key, target, points):
         x = jr.rademacher(key, (points, n), jnp.float32)
@@ -91,12 +87,8 @@ def _learned(n, degree, scale):
     @jax.jit
     @jax.vmap
     def train(weights, target, key):
-        def step(carry, key):
-            weights, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(weights, key, target, size["batch"]), state)
-            return (jax.tree.map(jnp.add, weights, updates), state), None
-
-        (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), jr.split(key, size["steps"]))
+        slope = lambda weights, key: jax.grad(loss)(weights, key, target, size["batch"])  # noqa: E731
+        weights = descend(optax.adam(0.01), slope, weights, jr.split(key, size["steps"]))
         return 1 - loss(weights, jr.fold_in(key, 1), target, 4_096)
 
     return np.asarray(train(starts, targets, jnp.stack([jr.key(s) for s in seeds(size["seeds"], stream=2)])))

@@ -20,6 +20,7 @@ import numpy as np
 from attractor.landscape.paths import linear_barrier
 from attractor.landscape.spectrum import count_outliers, hessian_spectrum
 from attractor.papers.words import Evidence, cached, claim, mean, seeds, sizes
+from attractor.problems.clusters import gaussian_clusters
 
 DIM, MOST, N, CLASSES, WIDTHS = 10, 8, 160, (3, 5, 8), (16, 32)  # inputs, outputs, examples
 
@@ -27,13 +28,6 @@ DIM, MOST, N, CLASSES, WIDTHS = 10, 8, 160, (3, 5, 8), (16, 32)  # inputs, outpu
 def _start(draw, width):
     rng = np.random.default_rng([draw, 1])
     return rng.standard_normal((DIM, width)) / DIM**0.5, rng.standard_normal((width, MOST)) / width**0.5
-
-
-def _data(draw, classes):  # clusters with orthogonal means and deviations of 0.2, labels, and which outputs are cut off
-    rng, labels = np.random.default_rng([draw, 2]), np.arange(N) % classes
-    means = 3 * np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
-    cut = np.where(np.arange(MOST) < classes, 0.0, -1e9)
-    return means[labels] + 0.2 * rng.standard_normal((N, DIM)), np.eye(MOST)[labels], cut
 
 
 def _stack(function, *lanes):
@@ -68,7 +62,7 @@ def _spectra(width, scale):  # losses, and spectra without the outputs that are 
     size = sizes(scale, seeds=(4, 16), steps=(600, 5_000))
     grid = np.meshgrid(CLASSES, seeds(size["seeds"]), indexing="ij")
     classes, draws = (a.ravel() for a in grid)
-    data, start = _stack(_data, draws, classes), _stack(partial(_start, width=width), draws)
+    data, start = _stack(gaussian_clusters, draws, classes), _stack(partial(_start, width=width), draws)
     params, losses = _trained(start, data, draws, size["steps"])
     spectrum = jax.jit(lambda lanes: jax.lax.map(lambda p: hessian_spectrum(lambda x: _loss(x, *p[1]), p[0]), lanes))
     values, kept = np.asarray(spectrum((params, data))), np.empty(losses.shape, object)
@@ -102,7 +96,7 @@ def _barriers(scale):
     """By where batches of 8 started, the barrier from their end to that of full batches, in first losses."""
     size = sizes(scale, seeds=(8, 32), steps=(600, 5_000))
     draws = np.array(seeds(size["seeds"]))
-    data = _stack(_data, draws, np.full(len(draws), 5))
+    data = _stack(gaussian_clusters, draws, np.full(len(draws), 5))
     start, other = (_stack(partial(_start, width=32), d) for d in (draws, draws + 5_000))
     full = _trained(start, data, None, size["steps"])[0]
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from attractor.landscape.paths import intrinsic_dimension, random_subspace
-from attractor.papers.words import Evidence, bootstrap, cached, claim, mean, seeds, sizes
+from attractor.papers.words import Evidence, bootstrap, cached, claim, descend, mean, seeds, sizes
 from attractor.problems.digits import digits
 
 WIDTHS, DIMENSIONS = (16, 48, 144), (32, 48, 64, 96, 128, 192)
@@ -62,16 +62,11 @@ def _accuracies(number, width, train, test, coordinates):
             w, b, v, c = jnp.split(params, np.cumsum([16 * MOST, MOST, 10 * MOST]))
             return jax.nn.relu(images @ w.reshape(16, MOST) + b) @ v.reshape(MOST, 10) + c
 
-        def loss(moves, x, labels):
+        def loss(moves, key):
+            x, labels = (a[jr.randint(key, (BATCH,), 0, len(train[1]))] for a in train)
             return optax.softmax_cross_entropy_with_integer_labels(logits(moves, x), labels).mean()
 
-        def step(carry, key):
-            at = jr.randint(key, (BATCH,), 0, len(train[1]))
-            updates, state = adam.update(jax.grad(loss)(carry[0], *(a[at] for a in train)), carry[1])
-            return (optax.apply_updates(carry[0], updates), state), None
-
-        begin = jnp.zeros(TRIED), jnp.zeros(used.size)
-        (moves, _), _ = jax.lax.scan(step, (begin, adam.init(begin)), jr.split(keys[2], STEPS))
+        moves = descend(adam, jax.grad(loss), (jnp.zeros(TRIED), jnp.zeros(used.size)), jr.split(keys[2], STEPS))
         return jnp.stack([jnp.mean(logits(moves, x).argmax(-1) == y) for x, y in (train, test)])
 
     return jax.vmap(one)(jnp.array([0, *DIMENSIONS]))

@@ -17,16 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from attractor.landscape import extreme_eigenvalues
-from attractor.landscape.matrix_sensing import (
-    kronecker_power,
-    perturbed_completion,
-    weighted_factor_hessian,
-    weighted_factor_loss,
-)
+from attractor.landscape import matrix_sensing as lib
+from attractor.landscape.matrix_sensing import kronecker_power, weighted_factor_hessian, weighted_factor_loss
 from attractor.papers.words import Evidence, cached, claim, mean, seeds
 
 SLOPE = jax.jit(jax.grad(weighted_factor_loss))
-NEWTON = jax.jit(lambda x, w, m: x - jnp.linalg.solve(weighted_factor_hessian(x, w, m), SLOPE(x, w, m)))
 LOWEST = jax.jit(lambda x, w, m: jnp.linalg.eigvalsh(weighted_factor_hessian(x, w, m))[0])
 
 
@@ -34,15 +29,7 @@ LOWEST = jax.jit(lambda x, w, m: jnp.linalg.eigvalsh(weighted_factor_hessian(x, 
 def _spurious(n, eps):
     """The minimum with the largest loss that descent finds from the corners of the cube; weights and target."""
     with jax.enable_x64(True):
-        weights, target = perturbed_completion(n, eps)
-        x = np.stack(np.meshgrid(*[[-0.9, 1.1]] * n), -1).reshape(-1, n)
-        w, m = np.asarray(weights), np.asarray(target)
-        for _ in range(2_000):
-            x = x - 0.1 * np.einsum("ij,bij,bj->bi", w, x[:, :, None] * x[:, None] - m, x)
-        x = jnp.asarray(x[np.argmax([float(weighted_factor_loss(p, weights, target)) for p in jnp.asarray(x)])])
-        for _ in range(5):
-            x = NEWTON(x, weights, target)
-        return x, weights, target
+        return lib.spurious_completion(n, eps)
 
 
 def _lifted(parts, order):

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from attractor.landscape import algebraic_tasks as tasks
-from attractor.papers.words import Evidence, cached, claim, mean, seeds, sizes
+from attractor.papers.words import Evidence, cached, claim, descend, mean, seeds, sizes
 
 
 def _phases_off(d):
@@ -29,11 +29,10 @@ def _unequal(d):
     return net._replace(c=2 * net.c)
 
 
-@claim(
-    "p = 5, 7, 11 and 23: cosines with matched phases have the margin sqrt(2/27) / (sqrt(p) (p - 1)), within 1e-9",
-    source="paper", deterministic=True,
-    broken={"the sum's phase has the wrong sign": {"net": _phases_off}, "layers of unequal norm": {"net": _unequal}},
-)  # fmt: skip
+@claim("p = 5, 7, 11 and 23: cosines with matched phases have the margin sqrt(2/27) / (sqrt(p) (p - 1)), within 1e-9",
+       source="paper", deterministic=True,
+       broken={"the sum's phase has the wrong sign": {"net": _phases_off},
+               "layers of unequal norm": {"net": _unequal}})  # fmt: skip
 def cosines_have_the_largest_margin(net=tasks.max_margin_modular_addition):
     with jax.enable_x64(True):
         margins = {p: float(tasks.normalized_margin(net(p))) for p in (5, 7, 11, 23)}
@@ -41,11 +40,9 @@ def cosines_have_the_largest_margin(net=tasks.max_margin_modular_addition):
     return Evidence.of_cases(ratios, within=(-1e-9, 1e-9))
 
 
-@claim(
-    "parity of k = 2, 3 and 4 of 6 bits: 2^(k-1) nodes have the margin k! sqrt(2 (k + 1)^-(k + 1)), within 1e-9",
-    source="paper", deterministic=True,
-    broken={"half of the sign patterns": {"keep": 2}, "equal norm of both layers": {"balance": True}},
-)  # fmt: skip
+@claim("parity of k = 2, 3 and 4 of 6 bits: 2^(k-1) nodes have the margin k! sqrt(2 (k + 1)^-(k + 1)), within 1e-9",
+       source="paper", deterministic=True,
+       broken={"half of the sign patterns": {"keep": 2}, "equal norm of both layers": {"balance": True}})  # fmt: skip
 def parity_has_the_largest_margin(keep=1, balance=False):
     ratios = {}
     for subset in ([1, 4], [0, 2, 5], [0, 1, 3, 4]):
@@ -71,13 +68,7 @@ def _trained(p, scale):
     def train(penalty, key):
         optimizer = optax.adam(optax.cosine_decay_schedule(0.02, size["steps"]))
         start = tasks.QuadraticNet(*(0.3 * jr.normal(key, (3, size["nodes"], p))))
-
-        def step(carry, _):
-            net, state = carry
-            updates, state = optimizer.update(jax.grad(loss)(net, penalty), state)
-            return (jax.tree.map(jnp.add, net, updates), state), None
-
-        net, _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=size["steps"])[0]
+        net = descend(optimizer, lambda net, _: jax.grad(loss)(net, penalty), start, size["steps"])
         return net, tasks.normalized_margin(net) / tasks.largest_modular_margin(p)
 
     return jax.tree.map(np.asarray, train(jnp.array([1e-4, 0.0]), jnp.stack([jr.key(s) for s in seeds(size["seeds"])])))

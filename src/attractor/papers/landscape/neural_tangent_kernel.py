@@ -20,7 +20,7 @@ import jax.random as jr
 import numpy as np
 
 from attractor.landscape.tangent_kernel import tangent_kernel
-from attractor.landscape.wide_limits import RELU, WideMLP, infinite_ntk, linearized_dynamics
+from attractor.landscape.wide_limits import RELU, WideMLP, infinite_ntk, linearized_dynamics, recorded_descent
 from attractor.papers.words import Evidence, cached, claim, log_slope, mean, seeds, sizes
 
 ANGLES = 2.4 * np.arange(20)  # spread over the circle without symmetry
@@ -65,18 +65,7 @@ def _both_trained(width, n):
     def one(scale, seed):
         model = WideMLP([2, width, 1], **SCALING, key=jr.key(seed))
         rate = _unit() / STEPS / scale**2
-
-        def outputs(model):
-            return scale * jax.vmap(model)(inputs)[:, 0]
-
-        def step(model, _):
-            slope = jax.grad(lambda m: 0.5 * jnp.sum((outputs(m) - targets) ** 2))(model)
-            return jax.tree.map(lambda p, g: p - rate * g, model, slope), None
-
-        def record(model, _):
-            return jax.lax.scan(step, model, length=STEPS)[0], outputs(model)
-
-        end, values = jax.lax.scan(record, model, length=RECORDS)
+        values, end = recorded_descent(model, inputs, targets, rate, RECORDS, STEPS, scale)
         return values, _kernel(model, inputs, scale), _kernel(end, inputs, scale)
 
     scales = jnp.array([1.0, width**-0.5])

@@ -11,41 +11,24 @@ print(run(problem, hypentropy_descent(0.1, 1e-3), steps=500).last("loss"))
 ```
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.typing import ArrayLike
-from scipy.optimize import root
 
-from attractor.optim.mirror import hypentropy_descent
+from attractor.optim.mirror import hypentropy_descent, least_hypentropy
 from attractor.optim.sign import unit_vector
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    first_step,
-    paired_difference,
-    paired_ratio,
-    run,
-    seeds,
-    sizes,
-)
+from attractor.papers import words
+from attractor.papers.words import Evidence, cached, claim, descend, paired_difference, paired_ratio, run, seeds, sizes
 from attractor.problems.digits import digits_mlp
+from attractor.problems.synthetic import sparse_system
 
-N, D, SPARSE, STEPS = 40, 200, 5, 20_000
-
-
-def _system(number):
-    """More unknowns than equations, and a sparse solution."""
-    rng = np.random.default_rng(number)
-    truth = np.zeros(D)
-    truth[rng.choice(D, SPARSE, replace=False)] = rng.choice([-1.0, 1.0], SPARSE) * rng.uniform(0.5, 1.5, SPARSE)
-    rows = rng.standard_normal((N, D))
-    return rows, rows @ truth, truth
-
-
+N, D, STEPS = 40, 200, 20_000
+_system = partial(sparse_system, N, D, 5)
 FADING = optax.linear_schedule(0.01, 0.0, STEPS)
 UNIT = optax.chain(optax.stateless(lambda g, _: unit_vector(g)), optax.scale_by_learning_rate(FADING))
 METHODS = {
@@ -64,29 +47,11 @@ def _solutions(name, numbers, scale: ArrayLike = 1e-3, start=0.0):
         @jax.jit
         @jax.vmap
         def solve(rows, values, scale, x):
-            made = method(scale)
-
-            def step(carry, _):
-                x, state = carry
-                updates, state = made.update(rows.T @ (rows @ x - values) / N, state, x)
-                return (optax.apply_updates(x, updates), state), None
-
-            x = jax.lax.scan(step, (x, made.init(x)), None, STEPS)[0][0]
+            x = descend(method(scale), lambda x, _: rows.T @ (rows @ x - values) / N, x, STEPS)
             return x, jnp.mean((rows @ x - values) ** 2)
 
         begun = start * np.random.default_rng(0).standard_normal((len(numbers), D))
         return tuple(map(np.asarray, solve(rows, values, scale, begun)))
-
-
-def _least(number, scale):
-    """The solution of least hyperbolic entropy, by Newton on the dual; of least 2-norm where the scale is 0."""
-    rows, values, _ = _system(number)
-    if not scale:
-        return np.linalg.pinv(rows) @ values
-
-    near = np.linalg.lstsq(rows.T, np.arcsinh(np.linalg.pinv(rows) @ values / scale), rcond=None)[0]
-    dual = root(lambda dual: rows @ (scale * np.sinh(rows.T @ dual)) - values, near, tol=1e-12).x
-    return scale * np.sinh(rows.T @ dual)
 
 
 @claim("40 equations, 200 unknowns: descent ends at the least 2-norm, mirror descent at the least entropy, up to 1e-4",
@@ -97,7 +62,7 @@ def each_minimizes_its_potential(start=0.0, factor=1.0):
     mirror = _solutions("mirror", (0,) * 4, factor * np.array(scales), start)[0]
     descent = _solutions("descent", (0,) * 4, start=start)[0][0]
     for name, found, scale in [("descent", descent, 0.0), *zip(map(str, scales), mirror, scales, strict=True)]:
-        least = _least(0, scale)
+        least = least_hypentropy(*_system(0)[:2], scale)
         cases[name] = float(np.linalg.norm(found - least) / np.linalg.norm(least))
     return Evidence.of_cases(cases, at_most=1e-4)
 
@@ -149,7 +114,7 @@ def _best(arm, n, **fixed):
 
     def accuracies(configs, seeds):
         trace = run(problem, MAKERS[arm], sweep=configs, seeds=seeds, **how)
-        at = first_step(trace["loss"].values, 0.05)
+        at = words.first_step(trace["loss"].values, 0.05)
         last = np.where(np.isfinite(at), at, 0).astype(int)[..., None]
         return np.where(np.isfinite(at), np.take_along_axis(trace["pruned"].values, last, 2)[..., 0], np.nan)
 

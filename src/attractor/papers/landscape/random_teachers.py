@@ -16,8 +16,8 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.landscape.distillation import distillation_loss, linear_probe, near_teacher
-from attractor.papers.words import Evidence, cached, claim, mean, paired_difference, seeds, sizes
+from attractor.landscape import distillation as lib
+from attractor.papers.words import Evidence, cached, claim, descend, mean, paired_difference, seeds, sizes
 from attractor.problems.digits import digits
 
 WIDTH, BOTTLENECK, OUTPUTS, STEPS, BATCH, TEMPERATURE, NEAR = 64, 32, 64, 800, 64, 0.1, 0.01
@@ -28,23 +28,6 @@ def _drawn(key):
     return [(2 / s[0]) ** 0.5 * jr.normal(k, s) for k, s in zip(jr.split(key, len(SHAPES)), SHAPES, strict=True)]
 
 
-def _normalized(x):
-    return (x - x.mean(0)) / jnp.sqrt(x.var(0) + 1e-5)
-
-
-def _features(params, x):
-    for w in params[:2]:
-        x = jax.nn.relu(_normalized(x @ w))
-    return x
-
-
-def _logits(params, x):
-    """A head as in DINO: a layer, a bottleneck of length one, and directions of length one."""
-    z = jax.nn.gelu(_features(params, x) @ params[2]) @ params[3]
-    z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
-    return z @ (params[4] / jnp.linalg.norm(params[4], axis=0))
-
-
 @jax.jit
 def _distilled(numbers, locality, inputs, images):
     """For every seed features of the teacher and of the student after training on the inputs, the losses before and
@@ -53,19 +36,18 @@ def _distilled(numbers, locality, inputs, images):
     def one(number):
         of_teacher, of_student, of_batches = jr.split(jr.key(number), 3)
         teacher = _drawn(of_teacher)
-        student, adam = near_teacher(teacher, _drawn(of_student), locality), optax.adam(1e-3)
+        student = lib.near_teacher(teacher, _drawn(of_student), locality)
 
         def loss(params, x):
-            return distillation_loss(_logits(params, x), _logits(teacher, x), TEMPERATURE)
+            return lib.distillation_loss(*(lib.projection_logits(p, x) for p in (params, teacher)), TEMPERATURE)  # pyright: ignore[reportCallIssue]
 
-        def step(carry, key):
-            x = inputs[jr.randint(key, (BATCH,), 0, len(inputs))]
-            updates, state = adam.update(jax.grad(loss)(carry[0], x), carry[1])
-            return (optax.apply_updates(carry[0], updates), state), None
+        def slope(params, key):
+            return jax.grad(loss)(params, inputs[jr.randint(key, (BATCH,), 0, len(inputs))])
 
-        trained = jax.lax.scan(step, (student, adam.init(student)), jr.split(of_batches, STEPS))[0][0]
+        trained = descend(optax.adam(1e-3), slope, student, jr.split(of_batches, STEPS))
         losses = jnp.stack([loss(student, inputs), loss(trained, inputs)])
-        return _features(teacher, images), _features(trained, images), losses, teacher[:2], trained[:2]  # pyright: ignore[reportIndexIssue]
+        encoders = teacher[:2], trained[:2]  # pyright: ignore[reportIndexIssue]
+        return *(lib.batch_normalized_features(e, images) for e in encoders), losses, *encoders
 
     return jax.vmap(one)(numbers)
 
@@ -86,7 +68,7 @@ def _probed(n, locality=NEAR, inputs="images"):
         order = np.random.default_rng(number).permutation(len(classes))
         known = np.concatenate([order[classes[order] == c][:10] for c in range(10)])
         rest = np.setdiff1d(order, known)
-        probes = [linear_probe(f[i][known], classes[known], f[i][rest], classes[rest]) for f in features]
+        probes = [lib.linear_probe(f[i][known], classes[known], f[i][rest], classes[rest]) for f in features]
         found.append([*probes, *losses[i]])
     return np.array(found)
 
@@ -131,23 +113,19 @@ def _supervised(numbers, encoders, keep, at_random):
     (train, labels), (test, truth) = jax.tree.map(jnp.asarray, digits())
 
     def one(number, encoder):
-        keys, adam = jr.split(jr.key(number), 3), optax.adam(1e-3)
+        keys = jr.split(jr.key(number), 3)
         ranked = [jnp.where(at_random, jr.uniform(k, w.shape), jnp.abs(w)) for k, w in zip(keys, encoder, strict=False)]
         masks = [a >= jnp.quantile(a, 1 - keep) for a in ranked]
 
         def logits(params, x):
-            return _features([w * m for w, m in zip(params, masks, strict=False)], x) @ params[2]
+            return lib.batch_normalized_features([w * m for w, m in zip(params, masks, strict=False)], x) @ params[2]
 
-        def loss(params, at):
+        def loss(params, key):
+            at = jr.randint(key, (BATCH,), 0, len(labels))
             return optax.softmax_cross_entropy_with_integer_labels(logits(params, train[at]), labels[at]).mean()
 
-        def step(carry, key):
-            slope = jax.grad(loss)(carry[0], jr.randint(key, (BATCH,), 0, len(labels)))
-            updates, state = adam.update(slope, carry[1])
-            return (optax.apply_updates(carry[0], updates), state), None
-
         params = [*encoder, jnp.zeros((WIDTH, 10))]
-        params = jax.lax.scan(step, (params, adam.init(params)), jr.split(keys[2], STEPS))[0][0]
+        params = descend(optax.adam(1e-3), jax.grad(loss), params, jr.split(keys[2], STEPS))
         return jnp.mean(logits(params, test).argmax(-1) == truth)
 
     return jax.vmap(one)(numbers, encoders)

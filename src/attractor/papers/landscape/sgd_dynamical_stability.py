@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.landscape.dynamical_stability import sgd_stability_threshold
+from attractor.landscape.dynamical_stability import diagonal_network_sgd, sgd_stability_threshold
 from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seed, seeds, sizes
 
 SIZES, _threshold = ((20, 5), (100, 20), (15, 30)), jax.jit(sgd_stability_threshold)
@@ -77,20 +77,10 @@ RATES = (0.012, 0.016, 0.024, 0.028)
 
 
 @partial(jax.jit, static_argnames="steps")
-def _networks(draws, full, steps, n=20, d=60):
+def _networks(draws, full, steps):
     def one(rate, draw):
-        keys, truth = jr.split(jr.key(draw)), jnp.zeros(d).at[:3].set(1.0)
-        inputs = jr.normal(keys[0], (n, d))
-        inputs *= jnp.sqrt(d) / jnp.linalg.norm(inputs, axis=1, keepdims=True)
-        loss = lambda w, rows: jnp.mean((rows @ (w[0] ** 2 - w[1] ** 2 - truth)) ** 2) / 2  # noqa: E731
-
-        def step(w, i):
-            rows = jnp.where(full, inputs, inputs[i])  # n times the same one
-            return w - rate * jax.grad(loss)(w, rows), None
-
-        w, _ = jax.lax.scan(step, jnp.full((2, d), 0.5), jr.randint(keys[1], (steps,), 0, n))
-        trace = 4 / n * jnp.sum(inputs**2 @ (w**2).sum(0))
-        return loss(w, inputs), rate / 2 * trace, jnp.sum((w[0] ** 2 - w[1] ** 2 - truth) ** 2)
+        loss, trace, error = diagonal_network_sgd(jr.key(draw), rate, full, steps)
+        return loss, rate / 2 * trace, error
 
     return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(jnp.array(RATES), draws)
 

@@ -31,8 +31,7 @@ def _features(draw, n, draws):
 
 @claim(
     "N = 8, k up to 6: second moments of power sums are the identity's and fourth moments 2, within 0.1 (32,000 draws)",
-    source="scaled", broken={"phases of R ignored": {"draw": _untwisted}, "N below the degree": {"n": 4}},
-)  # fmt: skip
+    source="scaled", broken={"phases of R ignored": {"draw": _untwisted}, "N below the degree": {"n": 4}})  # fmt: skip
 def power_sums_are_gaussian(draw=single_index.haar_unitary_eigenvalues, n=8, *, scale):
     phi = _features(draw, n, sizes(scale, draws=(32_000, 500_000))["draws"])
     second = np.abs(phi.T @ phi.conj() / len(phi) - np.eye(6)).max()
@@ -64,10 +63,9 @@ def _descent(s, scale):
     return np.asarray(run(keys)), rate * np.arange(1, size["steps"] + 1)
 
 
-@claim(
-    "N = 16, links z^2 and z^3, overlap 0.3: SGD on eigenvalues follows the flow, mean overlaps within 0.05",
-    source="ours", broken={"link not normalized": {"factor": 2.0}, "half the correlation": {"factor": 0.5}},
-)  # fmt: skip
+@claim("N = 16, links z^2 and z^3, overlap 0.3: SGD on eigenvalues follows the flow, mean overlaps within 0.05",
+       source="ours",
+       broken={"link not normalized": {"factor": 2.0}, "half the correlation": {"factor": 0.5}})  # fmt: skip
 def descent_follows_the_flow(factor=1.0, *, scale):
     cases, learned = {}, []
     for s in (2, 3):
@@ -86,11 +84,10 @@ def _link(s, contamination=0.0):
     return link
 
 
-@claim(
-    "overlap 0.001 to 0.1, links of degrees s and s + 1: the time to 1/2 goes as 1, log, 1/m, 1/m^2 for s = 1 to 4",
-    source="scaled", deterministic=True,
-    broken={"exponent one too high": {"shift": 1}, "a little of degree 1 in the link": {"contamination": 0.1}},
-)  # fmt: skip
+@claim("overlap 0.001 to 0.1, links of degrees s and s + 1: the time to 1/2 goes as 1, log, 1/m, 1/m^2 for s = 1 to 4",
+       source="scaled", deterministic=True,
+       broken={"exponent one too high": {"shift": 1},
+               "a little of degree 1 in the link": {"contamination": 0.1}})  # fmt: skip
 def time_has_the_information_exponent(shift=0, contamination=0.0):
     overlaps = np.geomspace(1e-3, 0.1, 5)
     starts = np.stack([overlaps, (1 - overlaps**2) ** 0.5], 1)

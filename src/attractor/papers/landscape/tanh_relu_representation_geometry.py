@@ -108,8 +108,7 @@ def relu_aligns_with_structured_inputs(moving=1.0, *, scale):
     return _differ(True, 2, STRUCTURED, moving, scale)
 
 
-@claim("exclusive or of two signs: tanh aligns with targets by 0.1 more than ReLU",
-       source="scaled", broken=BROKEN,
+@claim("exclusive or of two signs: tanh aligns with targets by 0.1 more than ReLU", source="scaled", broken=BROKEN,
        reason="the opposite: tanh, an odd function, has 0.15 and ReLU 0.50; both still look like inputs")  # fmt: skip
 def tanh_aligns_with_exclusive_or(moving=1.0, *, scale):
     return _differ(False, 1, EXCLUSIVE, moving, scale)

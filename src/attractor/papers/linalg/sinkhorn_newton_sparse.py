@@ -56,11 +56,8 @@ def _ratios(solver, scale, cost):
     return ratios
 
 
-@claim(
-    "the plan is that of dense Newton and that of converged Sinkhorn: at most 1e-6 of the mass is elsewhere",
-    source="ours",
-    broken={"no coupling in the Hessian": uncoupled},
-)
+@claim("the plan is that of dense Newton and that of converged Sinkhorn: at most 1e-6 of the mass is elsewhere",
+       source="ours", broken={"no coupling in the Hessian": uncoupled})  # fmt: skip
 def same_plan(solver=sinkhorn_newton_sparse, *, scale):
     differences, given = {}, {}
     for family, eta in ETA.items():
@@ -73,29 +70,21 @@ def same_plan(solver=sinkhorn_newton_sparse, *, scale):
     return Evidence.of_cases(differences, at_most=1e-6, given=given)
 
 
-@claim(
-    "a marginal error of 1e-9 takes at most a tenth of Sinkhorn's iterations, warm-up included",
-    source="ours",
-    broken={"no coupling in the Hessian": uncoupled},
-)
+@claim("a marginal error of 1e-9 takes at most a tenth of Sinkhorn's iterations, warm-up included",
+       source="ours", broken={"no coupling in the Hessian": uncoupled})  # fmt: skip
 def tenth_of_the_iterations(solver=sinkhorn_newton_sparse, *, scale):
     return Evidence.of_cases(_ratios(solver, scale, lambda found, _: found.iterations), at_most=0.1)
 
 
-@claim(
-    "a marginal error of 1e-9 takes less CPU time than with plain matrix scaling: at most 1 times its seconds",
-    source="scaled",
-    broken={"dense Hessian": {"solver": dense_newton}, "no coupling in the Hessian": uncoupled},
-)
+@claim("a marginal error of 1e-9 takes less CPU time than with plain matrix scaling: at most 1 times its seconds",
+       source="scaled",
+       broken={"dense Hessian": {"solver": dense_newton}, "no coupling in the Hessian": uncoupled})  # fmt: skip
 def less_time(solver=sinkhorn_newton_sparse, *, scale):
     return Evidence.of_cases(_ratios(solver, scale, lambda _, seconds: seconds), at_most=1.0)
 
 
-@claim(
-    "the Hessian is almost sparse: after the warm-up fewer than 5 % of the plan's entries exceed 1e-6",
-    source="ours",
-    broken={"blurred plan (eta 50)": {"etas": BLURRED}},
-)
+@claim("the Hessian is almost sparse: after the warm-up fewer than 5 % of the plan's entries exceed 1e-6",
+       source="ours", broken={"blurred plan (eta 50)": {"etas": BLURRED}})  # fmt: skip
 def almost_sparse(etas=ETA, *, scale):
     shares = {
         f"{family} costs": max(float(np.mean(found.plan > 1e-6)) for found, _ in _solved(warm_up, family, eta, scale))

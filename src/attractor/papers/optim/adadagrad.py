@@ -93,10 +93,8 @@ def _growing(scale):
     return {"batches grow": (batch[:, 0] < batch[:, -1]).all(), "and never are all data": batch.max() < NORM[1]}
 
 
-@claim(
-    "nonconvex sum: the mean squared gradient so far falls like K^-0.85 or faster from 20 to 200 steps",
-    source="ours", broken={"batches of 8, retuned": {"adaptive": SMALL}},
-)  # fmt: skip
+@claim("nonconvex sum: the mean squared gradient so far falls like K^-0.85 or faster from 20 to 200 steps",
+       source="ours", broken={"batches of 8, retuned": {"adaptive": SMALL}})  # fmt: skip
 def converges_like_one_over_k(adaptive=NORM, *, scale):
     return Evidence(_mean_slope(adaptive, scale), at_most=-0.85, given=_growing(scale))
 
@@ -107,38 +105,31 @@ def _passed(adaptive, scale, allowed):
     return mean((NOISE / batch <= allowed**2 * squared).mean(1))
 
 
-@claim(
-    "nonconvex sum, steps 20 to 200: noise at most eta = 1/2 of the gradient's norm at nine of ten steps",
-    source="paper", broken={"a quarter of the samples": {"adaptive": QUARTER}},
-    reason="only at three of ten: the test sees the batch's own gradient, which its noise makes larger",
-)  # fmt: skip
+@claim("nonconvex sum, steps 20 to 200: noise at most eta = 1/2 of the gradient's norm at nine of ten steps",
+       source="paper", broken={"a quarter of the samples": {"adaptive": QUARTER}},
+       reason="only at three of ten: the test sees the batch's own gradient, which its noise makes larger")  # fmt: skip
 def passes_the_norm_test(adaptive=NORM, *, scale):
     return Evidence(_passed(adaptive, scale, ETA), at_least=0.9, given=_growing(scale))
 
 
 @claim(
     "nonconvex sum, steps 20 to 200: noise at most eta / (1 - eta^2)^0.5 of the gradient's norm at nine of ten steps",
-    source="ours", broken={"a quarter of the samples": {"adaptive": QUARTER}},
-)  # fmt: skip
+    source="ours", broken={"a quarter of the samples": {"adaptive": QUARTER}})  # fmt: skip
 def passes_the_test_on_its_own_gradient(adaptive=NORM, *, scale):
     """A batch's squared gradient is larger by its own noise, so that the test passes at 1 / (1 - eta^2) times more."""
     return Evidence(_passed(adaptive, scale, ETA / (1 - ETA**2) ** 0.5), at_least=0.9, given=_growing(scale))
 
 
-@claim(
-    "nonconvex sum: the smallest squared gradient so far falls with a power larger by 0.25 than with batches of 8",
-    source="ours", broken={"batches of 8 of AdaGrad": {"adaptive": SMALL_COORDINATES}},
-)  # fmt: skip
+@claim("nonconvex sum: the smallest squared gradient so far falls with a power larger by 0.25 than with batches of 8",
+       source="ours", broken={"batches of 8 of AdaGrad": {"adaptive": SMALL_COORDINATES}})  # fmt: skip
 def outruns_small_batches(adaptive=NORM, *, scale):
     ours, small = (_slopes(np.minimum.accumulate(_curves(a, scale)[0], 1)) for a in (adaptive, SMALL))
     return Evidence(mean(small - ours), at_least=0.25, given=_growing(scale))
 
 
-@claim(
-    "nonconvex sum: after 200 steps the squared gradient is at most 0.2 of that with batches of 8, retuned",
-    source="ours", broken={"batches of 8 of AdaGrad": {"adaptive": SMALL_COORDINATES}},
-    reason="the 8 runs do not decide it: 0.13 [0.08, 0.20]",
-)  # fmt: skip
+@claim("nonconvex sum: after 200 steps the squared gradient is at most 0.2 of that with batches of 8, retuned",
+       source="ours", broken={"batches of 8 of AdaGrad": {"adaptive": SMALL_COORDINATES}},
+       reason="the 8 runs do not decide it: 0.13 [0.08, 0.20]")  # fmt: skip
 def ends_with_a_smaller_gradient(adaptive=NORM, *, scale):
     ours, small = _curves(adaptive, scale)[0], _curves(SMALL, scale)[0]
     falls = (small[:, -1] < 0.1 * small[:, 0]).all()
@@ -171,19 +162,15 @@ def gains_at_equal_samples(how=(adadagrad_norm, 4_096, 120, 2), *, scale):
     return Evidence.of_cases({f"against {k}": paired_ratio(ours, f) for k, f in fixed.items()}, at_most=0.9)
 
 
-@claim(
-    "AdAdaGrad, tested by coordinate: the mean squared gradient falls like K^-0.85 or faster from 20 to 200 steps",
-    source="ours", broken={"batches of 8, retuned": {"adaptive": SMALL_COORDINATES}},
-)  # fmt: skip
+@claim("AdAdaGrad, tested by coordinate: the mean squared gradient falls like K^-0.85 or faster from 20 to 200 steps",
+       source="ours", broken={"batches of 8, retuned": {"adaptive": SMALL_COORDINATES}})  # fmt: skip
 def converges_by_coordinates(adaptive=COORDINATES, *, scale):
     return Evidence(_mean_slope(adaptive, scale), at_most=-0.85)
 
 
-@claim(
-    "AdAdaGrad, tested by coordinate: after 20 steps the batch is at most half of the 4,096 that it may have",
-    source="ours", broken={"any noise is too much": {"eta": 0.01}},
-    reason="one coordinate whose gradient is near 0 asks for all: the largest answer counts",
-)  # fmt: skip
+@claim("AdAdaGrad, tested by coordinate: after 20 steps the batch is at most half of the 4,096 that it may have",
+       source="ours", broken={"any noise is too much": {"eta": 0.01}},
+       reason="one coordinate whose gradient is near 0 asks for all: the largest answer counts")  # fmt: skip
 def leaves_room_by_coordinates(eta=ETA, *, scale):
     batch = _paths(_accepts(adadagrad, eta), *COORDINATES[1:], scale)[1][0, :, FIRST // EVERY]
     return Evidence(mean(batch / COORDINATES[1]), at_most=0.5)

@@ -45,10 +45,8 @@ def _ours(rooted=True, b1=0.9):
     return eqx.Partial(_adamomentum, jnp.asarray(rooted), jnp.asarray(b1))  # one program for all
 
 
-@claim(
-    "white-noise gradients: Adam's denominator is sqrt((1 + b1) / (1 - b1)) = 4.36 times this one, within 10 %",
-    source="ours", broken={"the surprise, as in AdaBelief": {"scale_by": optax.scale_by_belief}},
-)  # fmt: skip
+@claim("white-noise gradients: Adam's denominator is sqrt((1 + b1) / (1 - b1)) = 4.36 times this one, within 10 %",
+       source="ours", broken={"the surprise, as in AdaBelief": {"scale_by": optax.scale_by_belief}})  # fmt: skip
 def divides_noise_by_less(scale_by=scale_by_adamomentum, *, scale):
     noise = jax.random.normal(words.key(), (5_000 if scale == "quick" else 50_000, 1_000))
 
@@ -109,11 +107,10 @@ def _accuracy(method, scale):
     return words.tune(problem, (method, space), metric="test_accuracy", probes=recorded, **size).final
 
 
-@claim(
-    "digits network with a fifth of the labels random, both tuned: test accuracy at most 0.2 points below Adam's",
-    source="ours", broken={"the root is forgotten": {"rooted": False}},
-    reason="32 seeds on 180 images do not decide it: 0.3 points below, between 0.7 below and 0.05 above",
-)  # fmt: skip
+@claim("digits network with a fifth of the labels random, both tuned: test accuracy at most 0.2 points below Adam's",
+       source="ours",
+       reason="32 seeds on 180 images do not decide it: 0.3 points below, between 0.7 below and 0.05 above",
+       broken={"the root is forgotten": {"rooted": False}})  # fmt: skip
 def is_as_accurate_as_adam(rooted=True, *, scale):
     ours, baseline = _accuracy(_ours(rooted), scale), _accuracy(optax.adam, scale)
     note = f"{ours.mean():.2%} against {baseline.mean():.2%}"

@@ -88,37 +88,29 @@ def _ends(name, share, scale):
         return np.asarray(loss), np.asarray(size) - 1, np.asarray(error)
 
 
-@claim(
-    "scale-invariant loss: steps of SGDP and AdamP are orthogonal to w, and |w|^2 grows by theirs alone, to 1e-8",
-    source="paper", broken=HALF,
-)  # fmt: skip
+@claim("scale-invariant loss: steps of SGDP and AdamP are orthogonal to w, and |w|^2 grows by theirs alone, to 1e-8",
+       source="paper", broken=HALF)  # fmt: skip
 def grows_by_the_steps_alone(share=WHOLE, *, scale):
     errors = {name: float(_ends(name, share, scale)[2][2].max()) for name in METHODS}
     return Evidence.of_cases(errors, at_most=1e-8)
 
 
-@claim(
-    "Rosenbrock on the sphere, equal rates: SGDP and AdamP at least halve the growth of the squared norm",
-    source="ours", broken=FLIPPED,
-)  # fmt: skip
+@claim("Rosenbrock on the sphere, equal rates: SGDP and AdamP at least halve the growth of the squared norm",
+       source="ours", broken=FLIPPED)  # fmt: skip
 def keeps_norms_small(share=WHOLE, *, scale):
     ratios = {n: paired_ratio(_ends(n, PLAIN, scale)[1][2], _ends(n, share, scale)[1][2]) for n in METHODS}
     return Evidence.of_cases(ratios, at_least=2.0)
 
 
-@claim(
-    "Rosenbrock on the sphere, equal rates: the loss after 500 steps is at most 0.7 of that without the projection",
-    source="ours", broken=FLIPPED,
-)  # fmt: skip
+@claim("Rosenbrock on the sphere, equal rates: the loss after 500 steps is at most 0.7 of that without the projection",
+       source="ours", broken=FLIPPED)  # fmt: skip
 def gets_further(share=WHOLE, *, scale):
     ratios = {n: paired_ratio(_ends(n, share, scale)[0][2], _ends(n, PLAIN, scale)[0][2]) for n in METHODS}
     return Evidence.of_cases(ratios, at_most=0.7)
 
 
-@claim(
-    "Rosenbrock on the sphere, both at the best of 7 rates: loss at most 0.7 of that without the projection",
-    source="ours", broken=FLIPPED,
-)  # fmt: skip
+@claim("Rosenbrock on the sphere, both at the best of 7 rates: loss at most 0.7 of that without the projection",
+       source="ours", broken=FLIPPED)  # fmt: skip
 def gets_further_when_tuned(share=WHOLE, *, scale):
     def best(name, share):
         losses = _ends(name, share, scale)[0]
@@ -153,17 +145,13 @@ def _against_plain(name, share, scale):
     return Evidence(paired_difference(ours, plain), at_least=-0.003, note=note)
 
 
-@claim(
-    "digits, normalized weights, both tuned, cosine decay: test accuracy at most 0.3 points below momentum SGD's",
-    source="ours", broken=ALONG,
-)  # fmt: skip
+@claim("digits, normalized weights, both tuned, cosine decay: test accuracy at most 0.3 points below momentum SGD's",
+       source="ours", broken=ALONG)  # fmt: skip
 def is_as_accurate_as_momentum(share=WHOLE, *, scale):
     return _against_plain("SGDP", share, scale)
 
 
-@claim(
-    "digits, normalized weights, both tuned, cosine decay: AdamP's test accuracy is at most 0.3 points below Adam's",
-    source="ours", broken=ALONG,
-)  # fmt: skip
+@claim("digits, normalized weights, both tuned, cosine decay: AdamP's test accuracy is at most 0.3 points below Adam's",
+       source="ours", broken=ALONG)  # fmt: skip
 def is_as_accurate_as_adam(share=WHOLE, *, scale):
     return _against_plain("AdamP", share, scale)

@@ -55,19 +55,16 @@ def _largest_stable_rate(rho):
 
 @claim(
     "quadratic of condition 100, gradients 32 steps late: braking allows at least twice the learning rate of momentum",
-    source="ours", broken=PUSHES, deterministic=True,
-)  # fmt: skip
+    source="ours", broken=PUSHES, deterministic=True)  # fmt: skip
 def allows_larger_steps(rho=RHO):
     ours, momentum = _largest_stable_rate(rho), _largest_stable_rate(0.0)
     given = {"momentum is stable at some rate": bool((_losses(0.0)[0] <= 100).all())}
     return Evidence(ours / momentum, at_least=2.0, given=given, note=f"{ours:.4f} against {momentum:.4f}")
 
 
-@claim(
-    "quadratic, 32 steps late, each at its best rate: gets to 1e-3 of the loss in at most 0.9 of momentum's steps",
-    source="ours", broken=PUSHES, deterministic=True,
-    reason="13 times the rate is spent on braking: slow directions agree with the velocity for long",
-)  # fmt: skip
+@claim("quadratic, 32 steps late, each at its best rate: gets to 1e-3 of the loss in at most 0.9 of momentum's steps",
+       source="ours", broken=PUSHES, deterministic=True,
+       reason="13 times the rate is spent on braking: slow directions agree with the velocity for long")  # fmt: skip
 def accelerates(rho=RHO):
     ours, momentum = (first_step(_losses(r), 1e-3).min() * 50 for r in (rho, 0.0))
     given = {"momentum gets there": bool(np.isfinite(momentum))}
@@ -97,25 +94,19 @@ def _against_momentum(rho, delay, steps, at_least, scale):
 
 @claim(
     "digits network, gradients 32 steps late, both tuned: at most 1.5 points less accurate than momentum without delay",
-    source="ours", broken=PUSHES,
-    reason="4 points below, in a run of 2,500 steps, of which 32 are many",
-)  # fmt: skip
+    source="ours", broken=PUSHES, reason="4 points below, in a run of 2,500 steps, of which 32 are many")  # fmt: skip
 def hides_the_delay(rho=RHO, *, scale):
     return _against_momentum(rho, 0, LONG, -0.015, scale)
 
 
-@claim(
-    "digits network, gradients 32 steps late, both tuned: test accuracy at least that of momentum",
-    source="scaled", broken=PUSHES,
-)  # fmt: skip
+@claim("digits network, gradients 32 steps late, both tuned: test accuracy at least that of momentum",
+       source="scaled", broken=PUSHES)  # fmt: skip
 def outdoes_late_momentum(rho=RHO, *, scale):
     return _against_momentum(rho, DELAY, LONG, 0.0, scale)
 
 
-@claim(
-    "digits network, 32 steps late, both tuned, only 1,000 steps: test accuracy at least that of momentum",
-    source="ours", broken=PUSHES,
-    reason="behind on average, by 4 points, and undecided: from 10 behind to 3 ahead",
-)  # fmt: skip
+@claim("digits network, 32 steps late, both tuned, only 1,000 steps: test accuracy at least that of momentum",
+       source="ours", broken=PUSHES,
+       reason="behind on average, by 4 points, and undecided: from 10 behind to 3 ahead")  # fmt: skip
 def outdoes_late_momentum_in_a_short_run(rho=RHO, *, scale):
     return _against_momentum(rho, DELAY, SHORT, 0.0, scale)

@@ -59,8 +59,7 @@ def _adamw(learning_rate, steps, alpha):
 
 @claim(
     "the half-life of the slow average grows linearly from that of 0.9 to that of 0.9999 (relative error at most 1e-9)",
-    source="paper", broken={"the decay grows linearly": {"schedule": _linear_decay}}, deterministic=True,
-)  # fmt: skip
+    source="paper", broken={"the decay grows linearly": {"schedule": _linear_decay}}, deterministic=True)  # fmt: skip
 def grows_the_half_life_linearly(schedule=half_life_schedule):
     steps, ends = 1_000, np.log(0.5) / np.log([0.9, 0.9999])
     with jax.enable_x64(True):
@@ -87,20 +86,18 @@ def _steps_to_the_loss_of_adamw(alpha, scale, at_most):
     return Evidence(paired_ratio(steps, np.full(len(steps), STEPS)), at_most=at_most, given=given, note=note)
 
 
-@claim(
-    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
-    source="ours", broken=SIGN,
-    reason="16 seeds do not decide it: half of them never get there, at a final loss of 2.264 against 2.262",
-)  # fmt: skip
+@claim("Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.95 of its steps",
+       source="ours",
+       reason="16 seeds do not decide it: half of them never get there, at a final loss of 2.264 against 2.262",
+       broken=SIGN)  # fmt: skip
 def reaches_the_loss_of_adamw_sooner(alpha=5.0, *, scale):
     return _steps_to_the_loss_of_adamw(alpha, scale, 0.95)
 
 
-@claim(
-    "Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.51 of its steps",
-    source="paper", broken=SIGN,
-    reason="at this size half of the runs never reach it, and those that do take 0.8 of the steps or more",
-)  # fmt: skip
+@claim("Markov text, small batches, tuned, cosine decay: reaches AdamW's final test loss in at most 0.51 of its steps",
+       source="paper",
+       reason="at this size half of the runs never reach it, and those that do take 0.8 of the steps or more",
+       broken=SIGN)  # fmt: skip
 def halves_the_steps_of_adamw(alpha=5.0, *, scale):
     return _steps_to_the_loss_of_adamw(alpha, scale, 0.51)
 
@@ -141,10 +138,8 @@ def _memory(method, alpha, scale):
     return gains[:, gains.mean(0).argmax()], gains[:, -1]
 
 
-@claim(
-    "a batch shown once: 1,000 steps later a share of its largest gain is left that is 0.01 larger than with AdamW",
-    source="ours", broken=SIGN,
-)  # fmt: skip
+@claim("a batch shown once: 1,000 steps later a share of its largest gain is left that is 0.01 larger than with AdamW",
+       source="ours", broken=SIGN)  # fmt: skip
 def forgets_more_slowly(alpha=5.0, *, scale):
     ours, baseline = _memory(_ademamix, alpha, scale), _memory(_adamw, 0.0, scale)
     shares = bootstrap(lambda a, b, c, d: b.mean(-1) / a.mean(-1) - d.mean(-1) / c.mean(-1), *ours, *baseline)

@@ -77,14 +77,11 @@ def _final(rule, short=False, strengths=(1.0,), *, scale):
     return trace.last("main").values.T, trace.last("auxiliary").values.T / optimum
 
 
-@claim(
-    "random gradients of a pytree: what is added to the main gradient is orthogonal to its moving average, to 1e-10",
-    source="ours",
-    broken={
-        "plain sum": {"projection": lambda strength, rho: combine_gradients(lambda g, key: g.sum(0))},
-        "weights of the average swapped": {"projection": lambda strength, rho: project_auxiliary(strength, 1 - rho)},
-    },
-)
+@claim("random gradients of a pytree: what is added to the main gradient is orthogonal to its moving average, to 1e-10",
+       source="ours", broken={
+           "plain sum": {"projection": lambda strength, rho: combine_gradients(lambda g, key: g.sum(0))},
+           "weights of the average swapped": {"projection": lambda strength, rho: project_auxiliary(strength, 1 - rho)},
+       })  # fmt: skip
 def is_orthogonal_to_the_average(projection=project_auxiliary):
     with jax.enable_x64(True):
         transformation, average, worst = projection(0.5, 0.1), jnp.zeros(12), 0.0
@@ -102,8 +99,7 @@ def is_orthogonal_to_the_average(projection=project_auxiliary):
 
 @claim(
     "noisy bilevel quadratic: the main loss is at most half that of minibatch projection, and that of the summed loss",
-    source="ours", broken={"weights of the average swapped": {"rho": 0.999}},
-)  # fmt: skip
+    source="ours", broken={"weights of the average swapped": {"rho": 0.999}})  # fmt: skip
 def spares_the_main_loss(rho=1e-3, *, scale):
     ours, names = _final(_bloop(rho), scale=scale)[0][:, 0], ("projection per minibatch", "sum of the losses")
     ratios = {name: paired_ratio(ours, _final(OTHERS[name], scale=scale)[0][:, 0]) for name in names}
@@ -119,10 +115,8 @@ def minimizes_the_auxiliary_loss(strength=1.0, *, scale):
     return Evidence(mean(_final(_bloop(1e-3), strengths=(strength,), scale=scale)[1][:, 0]), at_most=1.05)
 
 
-@claim(
-    "fronts over the auxiliary's strength: the main loss is at most PCGrad's, minibatch projection's and the sum's",
-    source="paper", broken={"sign of the projection": {"share": -1.0}},
-)  # fmt: skip
+@claim("fronts over the auxiliary's strength: the main loss is at most PCGrad's, minibatch projection's and the sum's",
+       source="paper", broken={"sign of the projection": {"share": -1.0}})  # fmt: skip
 def has_the_better_front(share=1.0, *, scale):
     ratios, given, fronts, strengths = {}, {}, {}, tuple(np.geomspace(0.03, 3.0, 9))
     for name, front in ({"Bloop": _bloop(0.01, share)} | OTHERS).items():

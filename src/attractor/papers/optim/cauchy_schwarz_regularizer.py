@@ -26,7 +26,7 @@ import optax
 
 from attractor.optim import regularizers as reg
 from attractor.optim.common_descent import scalarized
-from attractor.papers.words import Evidence, cached, claim, key, paired_ratio, proportion, seed, sizes, tune
+from attractor.papers.words import Evidence, cached, claim, descend, key, paired_ratio, proportion, seed, sizes, tune
 from attractor.probe import Probe
 from attractor.problems.digits import digits_mlp
 from attractor.registry import Choice
@@ -51,10 +51,9 @@ def _half(x):
 HALF = {"half of the first product": {"penalty": _half}}
 
 
-@claim(
-    "on its set, scaled by 1e-2 to 1e2, each penalty is at most 1e-10 of its value at random points of that size",
-    source="ours", broken={"one scale only": {"on": lambda penalty: lambda x: penalty(x) + jnp.sum((x**2 - 1) ** 2)}},
-)  # fmt: skip
+@claim("on its set, scaled by 1e-2 to 1e2, each penalty is at most 1e-10 of its value at random points of that size",
+       source="ours",
+       broken={"one scale only": {"on": lambda penalty: lambda x: penalty(x) + jnp.sum((x**2 - 1) ** 2)}})  # fmt: skip
 def vanishes_exactly_on_its_set(on=lambda penalty: penalty, *, scale):
     rng, trials, worst = np.random.default_rng(seed()), sizes(scale, trials=(10, 1_000))["trials"], 0.0
     for penalty, draw in SETS.items():
@@ -66,22 +65,10 @@ def vanishes_exactly_on_its_set(on=lambda penalty: penalty, *, scale):
     return Evidence(worst, at_most=1e-10)
 
 
-def _descend(value, z):
-    solver = optax.adam(optax.cosine_decay_schedule(0.3, 500))
-
-    def step(carry, _):
-        z, state = carry
-        updates, state = solver.update(jax.grad(value)(z), state)
-        return (z + updates, state), None
-
-    return jax.lax.scan(step, (z, solver.init(z)), length=500)[0][0]
-
-
 @claim(
     "no spurious stationary points: from each of 100 random starts the binary penalty falls to 1e-6 of its first value",
     source="paper", broken={"another set, {-a, 0, a}": {"penalty": reg.ternary_penalty}},
-    reason="the slowest start has not arrived; 1,500 steps of Adam left 1e-4 of its first value",
-)  # fmt: skip
+    reason="the slowest start has not arrived; 1,500 steps of Adam left 1e-4 of its first value")  # fmt: skip
 def has_no_spurious_stationary_points(penalty=reg.binary_penalty, *, scale):
     starts = np.random.default_rng(seed()).standard_normal((sizes(scale, trials=(100, 1_000))["trials"], 40))
     with jax.enable_x64(True):
@@ -100,17 +87,17 @@ def _trials(penalty, keys):
         x = jr.uniform(for_size, minval=0.5, maxval=5.0) * jr.rademacher(for_x, (100,), float)
         matrix = jr.normal(for_matrix, (75, 100))
         value, solution = reg.on_affine_set(penalty, matrix, matrix @ x)
-        found = jax.vmap(partial(_descend, value))(jr.normal(for_start, (4, 25)))
+        adam = optax.adam(optax.cosine_decay_schedule(0.3, 500))
+        ends = jax.vmap(lambda z: descend(adam, lambda z, _: jax.grad(value)(z), z, 500))
+        found = ends(jr.normal(for_start, (4, 25)))
         best = solution(found[jnp.argmin(jax.vmap(value)(found))])
         return jnp.linalg.norm(best - x) / jnp.linalg.norm(x)
 
     return jax.lax.map(one, keys, batch_size=20)
 
 
-@claim(
-    "c·{-1, 1}^100 with unknown c is recovered to 1 % from 75 Gaussian measurements in at least 90 % of 100 trials",
-    source="ours", broken=HALF,
-)  # fmt: skip
+@claim("c·{-1, 1}^100 with unknown c is recovered to 1 % from 75 Gaussian measurements in at least 90 % of 100 trials",
+       source="ours", broken=HALF)  # fmt: skip
 def recovers_binary_vectors(penalty=reg.binary_penalty, *, scale):
     keys = jr.split(key(1), sizes(scale, trials=(100, 1_000))["trials"])
     return Evidence(proportion(int(jnp.sum(_trials(penalty, keys) < 0.01)), len(keys)), at_least=0.9)
@@ -139,10 +126,8 @@ def _tuned(weights, scale):
     return entry.trace.last("test_accuracy").values[0], entry.final, entry.winner
 
 
-@claim(
-    "digits network: with the penalty, rounding the weights to ±a costs at most half the accuracy it costs without",
-    source="ours", broken={"means for sums": {"factor": 1e-6}},
-)  # fmt: skip
+@claim("digits network: with the penalty, rounding the weights to ±a costs at most half the accuracy it costs without",
+       source="ours", broken={"means for sums": {"factor": 1e-6}})  # fmt: skip
 def keeps_accuracy_when_rounded(factor=1.0, *, scale):
     kept, rounded, winner = _tuned(tuple(factor * weight for weight in (1.0, 3.0, 10.0, 30.0, 100.0)), scale)
     plain, plain_rounded, _ = _tuned((0.0,), scale)

@@ -25,8 +25,8 @@ import optax
 from attractor.optim.weight_decay import add_cautious_decayed_weights
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, graded, mean, paired_difference, run, seed, seeds, sizes
-from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
+from attractor.problems.synthetic import overparametrized_regression, quadratic_from_zero
 from attractor.registry import LogUniform
 from attractor.trees import norm
 
@@ -52,19 +52,17 @@ def _made(direction, steps, decay):
     return eqx.Partial(_method, direction, steps, jnp.asarray(decay))
 
 
-def _size(problem, x, key):
-    return norm(x)
-
-
-def _gradient_norm(problem, x, key):
-    return norm(jax.grad(problem.loss)(x, problem.full))
+MEASURES = {
+    "size": lambda problem, x, key: norm(x),
+    "gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full)),
+}
 
 
 @cached
 def _ends(name, decay, problem, steps, n):
     """Loss, size of the iterate and of the gradient at the end, by seed, with a decay of 0.1."""
     (direction, rate), problem = DIRECTIONS[name], problem()
-    measured = problem.probes | {"size": _size, "gradient": _gradient_norm}
+    measured = problem.probes | MEASURES
     trace = run(
         problem, _made(direction, steps, decay), sweep={"learning_rate": [rate], "weight_decay": [0.1]}, steps=steps,
         every=steps, seeds=seeds(n), probes=measured,
@@ -72,38 +70,22 @@ def _ends(name, decay, problem, steps, n):
     return tuple(trace.last(what).values[0] for what in ("loss", "size", "gradient"))
 
 
-@cached
-def _quadratic():
-    """A quadratic of condition 10 with its minimizer away from 0, where a run starts."""
-    rng, dim = np.random.default_rng(seed()), 20
-    basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
-    matrix = jnp.asarray(basis * np.geomspace(0.1, 1.0, dim) @ basis.T, dtype=float)
-    solution = jnp.asarray(rng.standard_normal(dim), dtype=float)
-    return Minimization(lambda x: (x - solution) @ matrix @ (x - solution) / 2, init=jnp.zeros(dim))
+_quadratic = cached(lambda: quadratic_from_zero(seed=seed()))
+_regression = cached(lambda: overparametrized_regression(seed=seed()))
+_network = cached(lambda: digits_mlp(width=32))
 
 
 @claim(
     "quadratic, minimizer not 0, decay 0.1, cosine schedule: momentum SGD and AdamW end with a gradient norm <= 1e-4",
-    source="ours", broken=OTHERS,
-)  # fmt: skip
+    source="ours", broken=OTHERS)  # fmt: skip
 def keeps_the_minimizer(decay=CAUTIOUS, *, scale):
     steps = 10_000 if scale == "quick" else 100_000
     ends = {name: _ends(name, decay, _quadratic, steps, 1)[2] for name in DIRECTIONS}
     return Evidence.of_cases({name: float(gradient.max()) for name, gradient in ends.items()}, at_most=1e-4)
 
 
-@cached
-def _regression():
-    rng = np.random.default_rng(seed())
-    rows = jnp.asarray(rng.standard_normal((20, 60)), dtype=float)
-    targets = rows @ jnp.asarray(rng.standard_normal(60), dtype=float)
-    return Minimization(lambda x: jnp.mean((rows @ x - targets) ** 2), lambda key: jax.random.normal(key, (60,)))
-
-
-@claim(
-    "overparametrized regression: loss at most 1e-6, at a solution at least 1 % smaller than without decay",
-    source="ours", broken=OTHERS,
-)  # fmt: skip
+@claim("overparametrized regression: loss at most 1e-6, at a solution at least 1 % smaller than without decay",
+       source="ours", broken=OTHERS)  # fmt: skip
 def finds_smaller_solutions(decay=CAUTIOUS, *, scale):
     ratios, given, steps = {}, {}, 3_000 if scale == "quick" else 30_000
     for name in DIRECTIONS:
@@ -120,11 +102,6 @@ SPACES = {
 STEPS, BASES = 500, {"AdamW": optax.scale_by_adam(), "Lion": optax.scale_by_lion()}
 
 
-@cached
-def _network():
-    return digits_mlp(width=32)
-
-
 def _how(scale):
     return sizes(scale, seeds=(16, 64), steps=STEPS, every=STEPS) | graded(_network(), "loss")
 
@@ -134,21 +111,19 @@ def _tuned(name, decay, scale):
     return words.tune(_network(), made, budget=16, **_how(scale))
 
 
-@claim(
-    "digits network, AdamW's decay made cautious, both tuned, cosine decay: test loss not above ordinary decay's",
-    source="scaled", broken={"inverted mask": {"decay": INVERTED}},
-    reason="0.002 higher, by between 0.000 and 0.003: a tie in which each tuning settles on other settings",
-)  # fmt: skip
+@claim("digits network, AdamW's decay made cautious, both tuned, cosine decay: test loss not above ordinary decay's",
+       source="scaled",
+       reason="0.002 higher, by between 0.000 and 0.003: a tie in which each tuning settles on other settings",
+       broken={"inverted mask": {"decay": INVERTED}})  # fmt: skip
 def improves_adamw(decay=CAUTIOUS, *, scale):
     ours, baseline = _tuned("AdamW", decay, scale).final, _tuned("AdamW", ORDINARY, scale).final
     return Evidence(paired_difference(ours, baseline), at_most=0.0)
 
 
-@claim(
-    "digits network, AdamW and Lion as tuned with ordinary decay: made cautious, the test loss is not higher",
-    source="paper", broken={"inverted mask": {"decay": INVERTED}},
-    reason="at a decay chosen for ordinary decay, which regularizes here, decaying fewer weights regularizes less",
-)  # fmt: skip
+@claim("digits network, AdamW and Lion as tuned with ordinary decay: made cautious, the test loss is not higher",
+       source="paper",
+       reason="at a decay chosen for ordinary decay, which regularizes here, decaying fewer weights regularizes less",
+       broken={"inverted mask": {"decay": INVERTED}})  # fmt: skip
 def improves_without_tuning(decay=CAUTIOUS, *, scale):
     differences = {}
     for name in BASES:

@@ -46,10 +46,9 @@ CONFIG, SURGERY, UNITS, WITHOUT = range(4)
 BROKEN = {"lengths are not divided out": {"rule": WITHOUT}}
 
 
-@claim(
-    "2 to 6 losses: equal cosines, all >= 0, length the sum of projections, the bisector of 2 (errors at most 1e-5)",
-    source="ours", broken={"no unit lengths": {"direction": _without_units}, "sum": {"direction": lambda g: g.sum(0)}},
-)  # fmt: skip
+@claim("2 to 6 losses: equal cosines, all >= 0, length the sum of projections, the bisector of 2 (errors at most 1e-5)",
+       source="ours",
+       broken={"no unit lengths": {"direction": _without_units}, "sum": {"direction": lambda g: g.sum(0)}})  # fmt: skip
 def bisects(direction=several.conflict_free_direction):
     rng, errors = np.random.default_rng(seed()), []
     given = [rng.standard_normal((4, m, 50)) * 10 ** rng.uniform(-2, 2, (4, m, 1)) for m in (2, 3, 4, 5, 6)]
@@ -119,38 +118,30 @@ def _versus(name, family, settings, rule, scale):
     return _at_most(name, _errors(family, settings, steps, scale), _errors(_by_rule, (rule,), steps, scale))
 
 
-@claim(
-    "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
-    source="scaled", broken=BROKEN,
-    reason="0.85 times the tuned sum's error, between 0.5 and 1.6: the seeds differ more than the methods",
-)  # fmt: skip
+@claim("Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of the sum",
+       source="scaled",
+       reason="0.85 times the tuned sum's error, between 0.5 and 1.6: the seeds differ more than the methods",
+       broken=BROKEN)  # fmt: skip
 def solves_more_accurately(rule=CONFIG, *, scale):
     return _versus("the sum", _adam, (), rule, scale)
 
 
-@claim(
-    "Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
-    source="scaled", broken=BROKEN,
-    reason="tuned, PCGrad ends at 0.6 of the error",
-)  # fmt: skip
+@claim("Burgers' equation, equal steps, both tuned: the conflict-free direction's error is at most that of PCGrad",
+       source="scaled", broken=BROKEN, reason="tuned, PCGrad ends at 0.6 of the error")  # fmt: skip
 def solves_more_accurately_than_surgery(rule=CONFIG, *, scale):
     return _versus("PCGrad", _by_rule, (SURGERY,), rule, scale)
 
 
-@claim(
-    "Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
-    source="ours", broken=BROKEN,
-    reason="equal lengths alone do better: 2.3 times its error, between 1.05 and 5.1",
-)  # fmt: skip
+@claim("Burgers' equation, equal steps, both tuned: the error is at most that of the plain sum of unit gradients",
+       source="ours", broken=BROKEN,
+       reason="equal lengths alone do better: 2.3 times its error, between 1.05 and 5.1")  # fmt: skip
 def needs_the_pseudo_inverse(rule=CONFIG, *, scale):
     return _versus("the sum of units", _by_rule, (UNITS,), rule, scale)
 
 
-@claim(
-    "Burgers' equation: after as many gradients of a loss as in 500 Adam steps M-ConFIG has at most Adam's error",
-    source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
-    reason="1.8 times Adam's error, between 0.7 and 4.8: the seeds differ more than the methods",
-)  # fmt: skip
+@claim("Burgers' equation: after as many gradients of a loss as in 500 Adam steps M-ConFIG has at most Adam's error",
+       source="scaled", broken={"no averages of the gradients": {"b1": 0.0}},
+       reason="1.8 times Adam's error, between 0.7 and 4.8: the seeds differ more than the methods")  # fmt: skip
 def saves_gradients(b1=0.9, *, scale):
     """It takes the gradient of one loss a step, both are tuned."""
     steps = sizes(scale, steps=STEPS)["steps"]

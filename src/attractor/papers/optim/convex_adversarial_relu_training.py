@@ -59,8 +59,7 @@ def _trained(number, share, data=(2, 0, 0.15), count=2_000):
 
 @claim(
     "2-D and 5-D: an example's convex hinge loss is at most 1e-3 below its worst at corners and 200 points of the box",
-    source="ours", broken={"half the box": {"share": 0.5}},
-)  # fmt: skip
+    source="ours", broken={"half the box": {"share": 0.5}})  # fmt: skip
 def the_bound_holds(share=1.0, *, scale):
     violations = {}
     with jax.enable_x64(True):
@@ -111,17 +110,15 @@ def _margins(share, scale, margins):
 @claim(
     "XOR, fragile inputs: under attack the accuracy is that of FGSM and PGD less 1 point, of standard training plus 5",
     source="ours", broken=BROKEN,
-    reason="0.985 on 8 data sets, against 0.498 of standard training, but 0.989 of FGSM and 0.995 of PGD",
-)  # fmt: skip
+    reason="0.985 on 8 data sets, against 0.498 of standard training, but 0.989 of FGSM and 0.995 of PGD")  # fmt: skip
 def is_robust(share=1.0, *, scale):
     return _margins(share, scale, {"standard": 0.05, "FGSM": -0.01, "PGD": -0.01})
 
 
-@claim(
-    "XOR, fragile inputs: the accuracy under attack is at least that of FGSM training, and of PGD training",
-    source="paper", broken=BROKEN,
-    reason="every neuron keeps its kink out of all boxes, which costs norm and so margin: 0.985 against PGD's 0.995",
-)  # fmt: skip
+@claim("XOR, fragile inputs: the accuracy under attack is at least that of FGSM training, and of PGD training",
+       source="paper",
+       reason="every neuron keeps its kink out of all boxes, which costs norm and so margin: 0.985 against PGD's 0.995",
+       broken=BROKEN)  # fmt: skip
 def is_more_robust_than_attack_training(share=1.0, *, scale):
     return _margins(share, scale, {"FGSM": 0.0, "PGD": 0.0})
 
@@ -130,11 +127,10 @@ def _optimum(weights, hinges):
     return np.mean(hinges) + BETA * np.linalg.norm(weights, axis=-1).sum()
 
 
-@claim(
-    "XOR clusters, robust: from 20 sampled patterns to 40 the optimum falls by at most 1 %, mean of 8 data sets",
-    source="ours", broken={"from 10 patterns to 20": {"counts": (10, 20)}},
-    reason="a robust neuron has one of few patterns, rarely drawn: 2 of 8 data sets gain 45 and 53 % when one comes",
-)  # fmt: skip
+@claim("XOR clusters, robust: from 20 sampled patterns to 40 the optimum falls by at most 1 %, mean of 8 data sets",
+       source="ours",
+       reason="a robust neuron has one of few patterns, rarely drawn: 2 of 8 data sets gain 45 and 53 % when one comes",
+       broken={"from 10 patterns to 20": {"counts": (10, 20)}})  # fmt: skip
 def few_patterns_are_enough(counts=(20, 40), *, scale):
     with jax.enable_x64(True):
         numbers = seeds(**sizes(scale, n=(8, 64)))
@@ -160,14 +156,11 @@ def _all(key, x, count):
     return jnp.concatenate([jnp.tri(len(x), dtype=bool), ~jnp.tri(len(x), dtype=bool)])
 
 
-@claim(
-    "a line, 8 and 24 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
-    source="scaled",
-    broken={
-        "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)}
-    },
-    reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it",
-)
+@claim("a line, 8 and 24 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
+       source="scaled",
+       reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it", broken={
+           "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)},
+       })  # fmt: skip
 def linearly_many_patterns_are_enough(sample=net.sample_relu_arrangements, *, scale):
     excesses, numbers = {}, seeds(**sizes(scale, n=(8, 64)))
     with jax.enable_x64(True):

@@ -81,10 +81,9 @@ def _unbalanced(weights):
     return ReluNetwork(network.hidden * jnp.abs(network.output)[:, None], jnp.sign(network.output))
 
 
-@claim(
-    "40 patients, 5 inputs, 40 patterns: the network's own loss exceeds a dual lower bound by at most 1e-4 of it",
-    source="ours", broken={"half the weight decay": {"solve": _half_decay}, "not balanced": {"recover": _unbalanced}},
-)  # fmt: skip
+@claim("40 patients, 5 inputs, 40 patterns: the network's own loss exceeds a dual lower bound by at most 1e-4 of it",
+       source="ours",
+       broken={"half the weight decay": {"solve": _half_decay}, "not balanced": {"recover": _unbalanced}})  # fmt: skip
 def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_network, *, scale):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, STEPS, solve)

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from attractor.optim.private import PrivateDescent, normalized_mean
 from attractor.papers.words import Evidence, cached, claim, key, log_slope, mean, paired_ratio, run, seeds, sizes, tune
 from attractor.problem import Minimization
+from attractor.problems import synthetic
 from attractor.problems.convex import logistic_regression
 from attractor.registry import LogUniform
 
@@ -34,14 +35,10 @@ def _normalized_after(gradients):
     return g / jnp.maximum(1, jnp.linalg.norm(g))
 
 
-@claim(
-    "logistic loss, one of 569 patients replaced: the averaged normalized gradient moves by at most 2 / n",
-    source="paper",
-    broken={
-        "the mean is normalized": {"average": _normalized_after},
-        "norms up to 2": {"average": partial(normalized_mean, bound=2.0)},
-    },
-)
+@claim("logistic loss, one of 569 patients replaced: the averaged normalized gradient moves by at most 2 / n",
+       source="paper",
+       broken={"the mean is normalized": {"average": _normalized_after},
+               "norms up to 2": {"average": partial(normalized_mean, bound=2.0)}})  # fmt: skip
 def bounds_the_sensitivity(average=normalized_mean, *, scale):
     problem = logistic_regression()
     rows, labels = problem.full
@@ -91,10 +88,8 @@ def _cancer(damage, normalize, scale):
     return entry.final - problem.optimum, entry.trace.last("accuracy").values[0]
 
 
-@claim(
-    "breast cancer, epsilon 1, both tuned: excess risk at most 0.9 of that with noise for the Lipschitz constant",
-    source="ours", broken=EACH,
-)  # fmt: skip
+@claim("breast cancer, epsilon 1, both tuned: excess risk at most 0.9 of that with noise for the Lipschitz constant",
+       source="ours", broken=EACH)  # fmt: skip
 def lowers_the_excess_risk(damage=NONE, *, scale):
     (ours, _), (baseline, _) = _cancer(damage, True, scale), _cancer(NONE, False, scale)
     learns = {"the baseline learns": baseline.mean() < np.log(2) - logistic_regression().optimum}
@@ -102,55 +97,30 @@ def lowers_the_excess_risk(damage=NONE, *, scale):
     return Evidence(paired_ratio(ours, baseline), at_most=0.9, given=learns, note=note)
 
 
-@claim(
-    "breast cancer, epsilon 1, both tuned: more patients are classified rightly than with noise for that constant",
-    source="scaled", broken=EACH,
-)  # fmt: skip
+@claim("breast cancer, epsilon 1, both tuned: more patients are classified rightly than with noise for that constant",
+       source="scaled", broken=EACH)  # fmt: skip
 def raises_the_accuracy(damage=NONE, *, scale):
     (_, ours), (_, baseline) = _cancer(damage, True, scale), _cancer(NONE, False, scale)
     learns, note = {"the baseline learns": baseline.mean() > 0.63}, f"{ours.mean():.3f} against {baseline.mean():.3f}"
     return Evidence(mean(ours - baseline), at_least=0.0, given=learns, note=note)
 
 
-LOGISTIC, HINGE = 0.0, 1.0  # the share of the hinge
+LOGISTIC, HINGE = 0.0, 1.0  # the share of the hinge to the power 3/2
 
-
-def _phi(hinge, margins):
-    """The hinge's power has a slope that is Hölder continuous with exponent 1/2."""
-    return (1 - hinge) * jax.nn.softplus(-margins) + hinge * jax.nn.relu(1 - margins) ** 1.5
-
-
-def _mean(hinge, x, batch):
-    return jnp.mean(_phi(hinge, batch[1] * (batch[0] @ x)))
-
-
-@jax.jit
-def _risk(x, hinge, held, chances):
-    """The expected loss over labels, on rows held out."""
-    return jnp.mean(chances * _phi(hinge, held @ x) + (1 - chances) * _phi(hinge, -(held @ x)))
-
-
-_slope = jax.jit(jax.grad(_risk))
-
-
-def _population(draw, n):
-    """Rows on the unit sphere, the chances of a label of 1 in a logistic model, and labels."""
-    rng = np.random.default_rng(draw)
-    rows = rng.standard_normal((n, DIM))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    chances = 1 / (1 + np.exp(-3 * rows.sum(1) / DIM**0.5))
-    return jnp.asarray(rows, float), jnp.asarray(chances, float), np.where(rng.random(n) < chances, 1.0, -1.0)
+_risk = jax.jit(synthetic.expected_margin_loss)  # on rows held out
+_slope = jax.jit(jax.grad(synthetic.expected_margin_loss))
 
 
 def _falls(hinge, damage, scale):
     """Slope in n of the excess population risk: a slope per data set, averaged over 4 noises."""
     hinge, excess = jnp.asarray(hinge), []
-    told = hinge, *_population(seeds(1)[0], 20_000)[:2]
+    loss = eqx.Partial(synthetic.mean_margin_loss, hinge)
+    told = hinge, *synthetic.logistic_population(20_000, DIM, seeds(1)[0])[:2]
     least = minimize(_risk, np.ones(DIM), told, jac=lambda *args: np.asarray(_slope(*args), float)).fun
     for draw in seeds(**sizes(scale, n=(8, 64)), stream=1):
-        rows, _, labels = _population(draw, SIZES[-1])
+        rows, _, labels = synthetic.logistic_population(SIZES[-1], DIM, draw)
         for n in SIZES:
-            problem = Minimization(eqx.Partial(_mean, hinge), jnp.zeros(DIM), (rows[:n], labels[:n]))
+            problem = Minimization(loss, jnp.zeros(DIM), (rows[:n], labels[:n]))
             make = eqx.Partial(_private, True, 100, jnp.asarray(damage), 1.0)
             final = run(problem, make, steps=100, every=100, seeds=seeds(4), sweep={"learning_rate": [1.0]}).final[0]
             excess.append(np.mean([max(float(_risk(x, *told)) - least, 1e-12) for x in final]))
@@ -159,19 +129,16 @@ def _falls(hinge, damage, scale):
     return Evidence(log_slope(SIZES, excess), at_most=-0.8, note=note)
 
 
-@claim(
-    "logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="scaled", broken=IGNORES,
-)  # fmt: skip
+@claim("logistic model, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
+       source="scaled", broken=IGNORES)  # fmt: skip
 def falls_with_the_sample(damage=NONE, *, scale):
     return _falls(LOGISTIC, damage, scale)
 
 
-@claim(
-    "hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-    source="scaled", broken=IGNORES,
-    reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
-)  # fmt: skip
+@claim("hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
+       source="scaled",
+       reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
+       broken=IGNORES)  # fmt: skip
 def falls_for_hoelder_losses(damage=NONE, *, scale):
     """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
     return _falls(HINGE, damage, scale)

@@ -45,10 +45,8 @@ TOO_LITTLE = {
 LARGE = {"noise for the largest move": _noisy(move=lambda moved: moved + 1e9)}
 
 
-@claim(
-    "40 releases of 250 samples: no one of 2,000 hostile replacements spends more than the zCDP budget of (1, 1e-5)",
-    source="paper", broken=TOO_LITTLE,
-)  # fmt: skip
+@claim("40 releases of 250 samples: no one of 2,000 hostile replacements spends more than the zCDP budget of (1, 1e-5)",
+       source="paper", broken=TOO_LITTLE)  # fmt: skip
 def keeps_the_budget(method=PrivateSpider, *, scale):
     n, count, (draw,) = SIZES[0], sizes(scale, count=(2_000, 100_000))["count"], seeds(1)
     problem, spider = sigmoid_classification(n, seed=draw), method(LIPSCHITZ, SMOOTHNESS, 0.5, steps=40, period=10)
@@ -104,32 +102,28 @@ def _slopes(method, scale):
     return log_slopes(SIZES, norms), ", ".join(f"{v:.2g}" for v in norms.mean(0))
 
 
-@claim(
-    "nonconvex linear model, epsilon 1, n = 250 to 4,000, tuned: the gradient's norm falls like n^-0.6 or faster",
-    source="ours", broken=LARGE,
-    reason="-0.48: the noise of the first, long moves stays in the estimate until the next full release",
-)  # fmt: skip
+@claim("nonconvex linear model, epsilon 1, n = 250 to 4,000, tuned: the gradient's norm falls like n^-0.6 or faster",
+       source="ours",
+       reason="-0.48: the noise of the first, long moves stays in the estimate until the next full release",
+       broken=LARGE)  # fmt: skip
 def falls_with_the_sample(method=PrivateSpider, *, scale):
     slopes, note = _slopes(method, scale)
     return Evidence(mean(slopes), at_most=-0.6, note=note)
 
 
-@claim(
-    "nonconvex linear model, n = 250 to 4,000, tuned: its exponent is at least 0.1 below descent's (theory: 1/6)",
-    source="scaled", broken=LARGE,
-    reason="0.10 above: up to n = 4,000 descent averages its noise over steps, of which its bound makes no use",
-)  # fmt: skip
+@claim("nonconvex linear model, n = 250 to 4,000, tuned: its exponent is at least 0.1 below descent's (theory: 1/6)",
+       source="scaled",
+       reason="0.10 above: up to n = 4,000 descent averages its noise over steps, of which its bound makes no use",
+       broken=LARGE)  # fmt: skip
 def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
     (ours, note), (theirs, other) = (_slopes(m, scale) for m in (method, PrivateDescent))
     learns = {"descent's gradient falls with n": mean(theirs).high < 0}
     return Evidence(mean(ours - theirs), at_most=-0.1, given=learns, note=f"{note} against {other}")
 
 
-@claim(
-    "nonconvex linear model, n = 4,000, both tuned: its gradient is at most 1.1 times that of private descent",
-    source="ours", broken=LARGE,
-    reason="2.1 times: descent forgets old noise, released changes pile it up",
-)  # fmt: skip
+@claim("nonconvex linear model, n = 4,000, both tuned: its gradient is at most 1.1 times that of private descent",
+       source="ours", broken=LARGE,
+       reason="2.1 times: descent forgets old noise, released changes pile it up")  # fmt: skip
 def is_as_stationary_as_private_descent(method=PrivateSpider, *, scale):
     ours, baseline = (_norms(m, SIZES[-1], scale) for m in (method, PrivateDescent))
     return Evidence(paired_ratio(ours, baseline), at_most=1.1, note=f"{ours.mean():.2g} against {baseline.mean():.2g}")

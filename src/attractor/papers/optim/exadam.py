@@ -47,10 +47,8 @@ def _make(numbers):
     return eqx.Partial(_exadam if len(numbers) == 2 else _adam, *(jnp.asarray(n) for n in numbers))
 
 
-@claim(
-    "a constant gradient: 1,000 steps are ln sqrt(2 (t + 1)) times the coupled moments' ratio, to 1e-5 (relative)",
-    source="paper", broken={"Adam": {"exadam": optax.adam}}, deterministic=True,
-)  # fmt: skip
+@claim("a constant gradient: 1,000 steps are ln sqrt(2 (t + 1)) times the coupled moments' ratio, to 1e-5 (relative)",
+       source="paper", broken={"Adam": {"exadam": optax.adam}}, deterministic=True)  # fmt: skip
 def follows_its_formula(exadam=exadam):
     with jax.enable_x64(True):
         optimizer, g = exadam(1.0), jnp.ones(())
@@ -87,18 +85,15 @@ def _against(baseline, ours, scale, at_most):
     return Evidence(paired_ratio(steps, adam), at_most=at_most, given=given, note=note)
 
 
-@claim(
-    "digits network, both at learning rate 1e-3: reaches training loss 0.05 in at most 0.52 of Adam's steps",
-    source="paper", broken={"growth inverted": {"ours": INVERTED}},
-)  # fmt: skip
+@claim("digits network, both at learning rate 1e-3: reaches training loss 0.05 in at most 0.52 of Adam's steps",
+       source="paper", broken={"growth inverted": {"ours": INVERTED}})  # fmt: skip
 def is_faster_at_equal_rates(ours=EXADAM, *, scale):
     return _against(ADAM, ours, scale, 0.52)
 
 
 @claim(
     "digits network: reaches loss 0.05 in at most 0.9 of the steps of Adam with a rate that grows as EXAdam's steps do",
-    source="ours", broken={"growth inverted": {"ours": INVERTED}},
-)  # fmt: skip
+    source="ours", broken={"growth inverted": {"ours": INVERTED}})  # fmt: skip
 def gains_more_than_the_larger_step(ours=EXADAM, *, scale):
     return _against(GROWING, ours, scale, 0.9)
 
@@ -110,11 +105,9 @@ def _tuned(numbers, scale):
     return tune(_network(), (_make(numbers), space), probes=probes(_network(), "loss"), **size)
 
 
-@claim(
-    "digits network, both tuned over 8 learning rates: reaches training loss 0.05 in at most 1.1 of Adam's steps",
-    source="ours", broken={"no memory of squared gradients": {"ours": NO_MEMORY}},
-    reason="16 seeds do not decide it: 1.06 of Adam's steps, between 0.94 and 1.20",
-)  # fmt: skip
+@claim("digits network, both tuned over 8 learning rates: reaches training loss 0.05 in at most 1.1 of Adam's steps",
+       source="ours", broken={"no memory of squared gradients": {"ours": NO_MEMORY}},
+       reason="16 seeds do not decide it: 1.06 of Adam's steps, between 0.94 and 1.20")  # fmt: skip
 def is_as_fast_as_tuned_adam(ours=EXADAM, *, scale):
     tuned, adam = _tuned(ours, scale), _tuned(ADAM, scale)
     given = {"Adam reaches the target": bool(adam.reached.all())}

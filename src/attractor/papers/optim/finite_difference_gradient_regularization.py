@@ -12,7 +12,6 @@ print(run(digits_mlp(width=32), method, steps=300, seeds=2).last("test_accuracy"
 """
 
 from functools import partial
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,12 +20,12 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.comparison import tune
 from attractor.method import Gradient
+from attractor.optim import gradient_penalty as lib
 from attractor.optim.gradient_penalty import flooding, gradient_penalty_sgd, penalize_gradient_norm
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, graded, key, paired_difference, paired_ratio, sizes
-from attractor.problem import Minimization
+from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.digits import digits_mlp
 from attractor.registry import LogUniform
 
@@ -69,17 +68,14 @@ def flooding_is_a_penalty(scheme="backward"):
 
 @partial(jax.jit, static_argnums=0)
 def _fitted(scheme, gamma, eps, center, keys):
-    """A diagonal linear network u² - v² on 40 examples with 100 features, 5 of which count: test error and loss."""
-    truth = jnp.where(jnp.arange(100) < 5, 1.0, 0.0)
+    """Test error and loss of diagonal networks, by penalized descent."""
 
     def one(key):
-        a = center + jr.normal(key, (40, 100))
-        x = jnp.full((2, 100), 0.1)
-        problem = Minimization(lambda x: 0.5 * jnp.mean((a @ (x[0] ** 2 - x[1] ** 2 - truth)) ** 2), x)
-        method = Gradient(gradient_penalty_sgd(2e-3, gamma, eps, scheme))
+        problem, error = diagonal_network(key, center)
+        method, x = Gradient(gradient_penalty_sgd(2e-3, gamma, eps, scheme)), problem.init(key)
         carry = (x, method.init(problem, x, key))
         (x, _), _ = jax.lax.scan(lambda c, _: (method.step(problem, *c, key), None), carry, length=20_000)
-        return jnp.sum((x[0] ** 2 - x[1] ** 2 - truth) ** 2), problem.loss(x, None)
+        return error(x), problem.loss(x, None)
 
     return jax.vmap(one)(keys)
 
@@ -108,8 +104,7 @@ def favors_the_sparse(scheme="forward", *, scale):
 
 
 @claim(FAVORS.format("centered features"), source="scaled", broken=BACKWARD,
-       reason="without a common mean the penalty raises the error by 3 %, and the finite step adds to that"
-)  # fmt: skip
+       reason="without a common mean the penalty raises the error by 3 %, and the finite step adds to it")  # fmt: skip
 def favors_the_sparse_from_centered_features(scheme="forward", *, scale):
     return _order(scheme, 0.0, scale)
 
@@ -129,13 +124,9 @@ def _adam(scheme, stays, learning_rate, gamma):
 def _accuracy(scheme, stays, scale):
     """Of a small digits network, by split of the data: rate and penalty tuned on each, then 6 more runs."""
     space = {"learning_rate": LogUniform(1e-3, 0.03), "gamma": LogUniform(0.01, 1.0)}
-    method, found = (eqx.Partial(_adam, scheme, jnp.asarray(stays)), space), []
-    how: Any = sizes(scale, budget=(8, 32), steps=400, every=400) | graded(digits_mlp(width=32), "accuracy")
-    splits = words.seeds(**sizes(scale, n=(6, 24)))
-    for split, drawn in zip(splits, np.reshape(words.seeds(9 * len(splits), 1), (-1, 9)).tolist(), strict=False):
-        problem = digits_mlp(width=32, seed=split)
-        found.append(tune(problem, method, seeds=drawn[3:], tuning_seeds=drawn[:3], **how).final.mean())
-    return np.array(found)
+    how = sizes(scale, n=(6, 24), budget=(8, 32), steps=400, every=400) | graded(digits_mlp(width=32), "accuracy")
+    method = eqx.Partial(_adam, scheme, jnp.asarray(stays)), space
+    return words.tune_splits(partial(digits_mlp, width=32), method, tuning=3, runs=6, **how)
 
 
 @claim(
@@ -145,20 +136,6 @@ def _accuracy(scheme, stays, scale):
 def generalizes_better_than_the_exact_penalty(stays=0.0, *, scale):
     ours, exact = _accuracy("forward", stays, scale), _accuracy("exact", 0.0, scale)
     return Evidence(paired_difference(ours, exact), at_least=0.0, note=f"{ours.mean():.4f} against {exact.mean():.4f}")
-
-
-def _double_backpropagation(loss, x):
-    return jax.grad(lambda x: loss(x) + 0.05 * sum(jnp.sum(g**2) for g in jax.tree.leaves(jax.grad(loss)(x))))(x)
-
-
-def _through_the_difference(loss, x):
-    """The gradient of a central difference, the places where it is taken included."""
-
-    def penalized(x):
-        ahead, behind = (jax.tree.map(lambda a, g, h=h: a + h * g, x, jax.grad(loss)(x)) for h in (0.01, -0.01))
-        return loss(x) + 5 * (loss(ahead) - loss(behind))
-
-    return jax.grad(penalized)(x)
 
 
 def _forward_difference(loss, x):
@@ -171,7 +148,7 @@ def _seconds():
     """Of a penalized gradient, in three ways and in turns; after 3 rounds to warm up."""
     problem = digits_mlp(width=512, depth=2, batch_size=None)
     x = problem.init(key())
-    ways = _forward_difference, _through_the_difference, _double_backpropagation
+    ways = _forward_difference, lib.differentiated_difference, lib.double_backpropagation
     programs = [jax.jit(partial(gradient, lambda x: problem.loss(x, problem.full))) for gradient in ways]
     return [taken[3:].min() for taken in words.seconds(*(partial(program, x) for program in programs), rounds=9)]
 

@@ -18,12 +18,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.neighbors import kneighbors_graph
 
 from attractor.optim.phase_field import GinzburgLandau
 from attractor.optim.splitting import fista
 from attractor.papers.words import Evidence, cached, claim, first_step, key, mean, seeds, sizes
+from attractor.problems.graphs import digits_graph
 
 EPS = 0.03
 
@@ -40,8 +39,7 @@ class _Explicit(GinzburgLandau):
 
 @claim(
     "64 x 64 torus: without momentum no step of size 1e-3 to 1e3 raises the energy, but for 1e-12 of the initial one",
-    source="ours", broken={"double well explicit": {"domain": _Explicit}},
-)  # fmt: skip
+    source="ours", broken={"double well explicit": {"domain": _Explicit}})  # fmt: skip
 def the_splitting_lowers_the_energy(domain=GinzburgLandau):
     with jax.enable_x64(True):
         torus, u = domain.torus(64, EPS), jr.uniform(key(), (64, 64), minval=-1, maxval=1)
@@ -76,10 +74,8 @@ def _shares(momentum, step, at, scale):
     return shares, {"the flow still descends": (np.diff(flow[:, : at[-1]]) < 0).all()}
 
 
-@claim(
-    "128² torus, step eps: to the flow's energy after 25, 50 and 100 steps momentum takes at most 0.67 of them",
-    source="ours", broken={"the counter stands still": {"momentum": lambda t: 1 / 4}},
-)  # fmt: skip
+@claim("128² torus, step eps: to the flow's energy after 25, 50 and 100 steps momentum takes at most 0.67 of them",
+       source="ours", broken={"the counter stands still": {"momentum": lambda t: 1 / 4}})  # fmt: skip
 def momentum_needs_fewer_steps(momentum=_nesterov, *, scale):
     shares, given = _shares(momentum, EPS, (25, 50, 100), scale)  # many fields come to rest, at energy 0, soon after
     return Evidence.of_cases(shares, at_most=0.67, given=given)
@@ -95,28 +91,15 @@ def momentum_needs_a_step_that_is_not_too_large(step=1_000 * EPS, *, scale):
     return Evidence.of_cases(shares, at_least=0.9, given=given)
 
 
-@cached
-def _fours_and_nines():
-    """Images of two digits that look alike: labels, and the weights of their 10-nearest-neighbor graph."""
-    x, y = load_digits(return_X_y=True)
-    x, y = x[np.isin(y, [4, 9])], y[np.isin(y, [4, 9])]
-    distances = kneighbors_graph(x, 10, mode="distance").toarray()
-    weights = np.where(distances > 0, np.exp(-((distances / distances[distances > 0].mean()) ** 2)), 0)
-    return np.where(y == 9, 1.0, -1.0), np.maximum(weights, weights.T)
-
-
 @eqx.filter_jit
 def _minimized(graph, momentum):
     return fista(graph.grad_concave, graph.prox_convex, jnp.zeros_like(graph.labels), 0.5, 300, momentum)[0]
 
 
-@claim(
-    "digits 4 and 9, 5 % labeled, 10 draws: accuracy at least 0.90, and at most 1 point below the gradient flow's",
-    source="ours", broken={"labels ignored": {"fidelity": 0.0}},
-)  # fmt: skip
+@claim("digits 4 and 9, 5 % labeled, 10 draws: accuracy at least 0.90, and at most 1 point below the gradient flow's",
+       source="ours", broken={"labels ignored": {"fidelity": 0.0}})  # fmt: skip
 def labels_spread_over_the_graph(fidelity=10.0, *, scale):
-    y, weights = _fours_and_nines()
-    accuracies = []
+    (y, weights), accuracies = digits_graph(), []
     for seed in seeds(**sizes(scale, n=(10, 100))):
         labeled = np.random.default_rng(seed).permutation(len(y)) < len(y) // 20
         graph = GinzburgLandau.graph(weights, 0.5, jnp.asarray(np.where(labeled, y, 0.0)), fidelity)

@@ -48,8 +48,7 @@ def _on_box(denominator, scale):
 
 @claim(
     "affine denominator on a box, 10 starts, both subproblems: end within 1e-6 of the minimum by exact convex solves",
-    source="scaled", broken={"denominator constant within a step": {"denominator": _FrozenForm}},
-)  # fmt: skip
+    source="scaled", broken={"denominator constant within a step": {"denominator": _FrozenForm}})  # fmt: skip
 def reaches_the_global_minimum(denominator=AffineForm, *, scale):
     with jax.enable_x64(True):
         (exact, starts), (program, _) = _on_box(AffineForm, scale), _on_box(denominator, scale)
@@ -84,10 +83,8 @@ def _settled(method, denominator, scale):
         return tuple(map(np.asarray, jax.jit(jax.vmap(over_instances, (0, None, None, None)))(*arguments)))
 
 
-@claim(
-    "top-k norm below, penalties of 10 and 30: the typical final ratio is at most Dinkelbach's proximal gradient's",
-    source="scaled", broken={"denominator constant within a step": {"denominator": _FrozenNorm}},
-)  # fmt: skip
+@claim("top-k norm below, penalties of 10 and 30: the typical final ratio is at most Dinkelbach's proximal gradient's",
+       source="scaled", broken={"denominator constant within a step": {"denominator": _FrozenNorm}})  # fmt: skip
 def ends_at_lower_ratios(denominator=TopKNorm, *, scale):
     (_, ours, _), (_, theirs, before) = (
         _settled(descent, denominator, scale), _settled(dinkelbach, TopKNorm, scale),
@@ -97,12 +94,10 @@ def ends_at_lower_ratios(denominator=TopKNorm, *, scale):
     return Evidence.of_cases(ratios, at_most=1.0, given=settled)
 
 
-@claim(
-    "top-k norm below: no move of one coordinate, on a grid of 2,001 values, lowers a final ratio by more than 1e-8",
-    source="ours", broken={"Dinkelbach's proximal gradient method": {"method": dinkelbach},
-                           "denominator constant within a step": {"denominator": _FrozenNorm}},
-    reason="after the sweeps of the quick size a move by 1.5e-7 of the ratio is left",
-)  # fmt: skip
+@claim("top-k norm below: no move of one coordinate, on a grid of 2,001 values, lowers a final ratio by more than 1e-8",
+       source="ours", reason="after the sweeps of the quick size a move by 1.5e-7 of the ratio is left",
+       broken={"Dinkelbach's proximal gradient method": {"method": dinkelbach},
+               "denominator constant within a step": {"denominator": _FrozenNorm}})  # fmt: skip
 def ends_where_no_coordinate_helps(method=descent, denominator=TopKNorm, *, scale):
     points, values, _ = _settled(method, denominator, scale)
     matrices, targets, _ = _instances(scale)

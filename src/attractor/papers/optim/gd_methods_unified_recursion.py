@@ -63,10 +63,9 @@ def _squared_slopes(problem, x):
     return np.asarray(jnp.sum(jax.vmap(lambda x: jax.grad(problem.loss)(x, problem.full))(jnp.asarray(x)) ** 2, 1))
 
 
-@claim(
-    "D_k + progress_k <= ω D_{k-1} + E (to 1e-12 D_0), 300 steps: descent in 3 forms, Nesterov, SGD in expectation",
-    source="paper", broken={"three times the largest step": {"factor": 3.0}, "the noise forgotten": {"share": 0.0}},
-)  # fmt: skip
+@claim("D_k + progress_k <= ω D_{k-1} + E (to 1e-12 D_0), 300 steps: descent in 3 forms, Nesterov, SGD in expectation",
+       source="paper",
+       broken={"three times the largest step": {"factor": 3.0}, "the noise forgotten": {"share": 0.0}})  # fmt: skip
 @_x64
 def one_recursion_for_all(factor=1.0, share=1.0):
     problem, at_random = ridge(l2=0.01), ridge(l2=0.01, batch_size=1)
@@ -129,10 +128,9 @@ def bounds_what_is_measured(factor=1.0, bound=convergence_bound):
     return Evidence.of_cases({n: float(np.nan_to_num(r, nan=np.inf).max()) for n, r in ratios.items()}, at_most=1.0)
 
 
-@claim(
-    "the same constant step and as many minibatches: SVRG ends at most 1e-3 as far from the minimum as SGD does",
-    source="ours", broken={"the snapshot is never renewed": {"method": lambda rate, period: Svrg(rate, 1_000_000)}},
-)  # fmt: skip
+@claim("the same constant step and as many minibatches: SVRG ends at most 1e-3 as far from the minimum as SGD does",
+       source="ours",
+       broken={"the snapshot is never renewed": {"method": lambda rate, period: Svrg(rate, 1_000_000)}})  # fmt: skip
 @_x64
 def does_not_stall(method=Svrg):
     problem = ridge(l2=0.3, batch_size=8)

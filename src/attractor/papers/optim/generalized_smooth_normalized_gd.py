@@ -40,10 +40,9 @@ def _lengths(problem, method, beta, rates, steps):
     return trace["length"]["step"].values, np.nan_to_num(trace["length"].values[:, 0], nan=np.inf)
 
 
-@claim(
-    "phase retrieval, steps ε^(2/3) / 2L: the gradient falls from > 1e5 to ε = 1 … 1e-3 in steps growing <= ε^-2.1",
-    source="scaled", broken={"one step size for all": {"shrinks": False}, "no normalization": {"beta": 0.0}},
-)  # fmt: skip
+@claim("phase retrieval, steps ε^(2/3) / 2L: the gradient falls from > 1e5 to ε = 1 … 1e-3 in steps growing <= ε^-2.1",
+       source="scaled",
+       broken={"one step size for all": {"shrinks": False}, "no normalization": {"beta": 0.0}})  # fmt: skip
 def reaches_any_accuracy(beta=2 / 3, shrinks=True):
     """L is the curvature at the solution; the start is at ten times the solution's norm."""
     horizon = 400_000 if shrinks and beta else 60_000  # steps of one size circle, steps without a norm are gone at once
@@ -78,19 +77,16 @@ def _saving(problem, method, beta, steps):
     return Evidence(plain / ours, at_least=5.0, given=given, note=f"{ours:.0f} against {plain:.0f}")
 
 
-@claim(
-    "sum of cosh from 12 away: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
-    source="ours", broken=STALE, deterministic=True,
-)  # fmt: skip
+@claim("sum of cosh from 12 away: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
+       source="ours", broken=STALE, deterministic=True)  # fmt: skip
 def needs_fewer_gradients_on_cosh(method=normalized_gd):
     return _saving(COSH, method, 1.0, 60_000)
 
 
-@claim(
-    "phase retrieval from far: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
-    source="ours", broken=STALE,
-    reason="0.6 times as many: near the solution our steps must shrink, where descent converges linearly",
-)  # fmt: skip
+@claim("phase retrieval from far: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
+       source="ours",
+       reason="0.6 times as many: near the solution our steps must shrink, where descent converges linearly",
+       broken=STALE)  # fmt: skip
 def needs_fewer_gradients_on_quartics(method=normalized_gd):
     return _saving(quartic_phase_retrieval(seed=seeds(1)[0]), method, 2 / 3, 60_000)
 
@@ -129,8 +125,7 @@ def _samples(method, batches, scale):
 @claim(
     "noisy phase retrieval: to a gradient of 0.3, normalized SPIDER takes at most half the samples of normalized SGD",
     source="ours", broken={"the last estimate is dropped": {"share": 0.0}},
-    reason="1.12 [1.03, 1.23] times as many: on this noise the recursion saves nothing",
-)  # fmt: skip
+    reason="1.12 [1.03, 1.23] times as many: on this noise the recursion saves nothing")  # fmt: skip
 def spider_saves_samples(share=1.0, *, scale):
     ours = _samples(eqx.Partial(_spider, jnp.asarray(share)), (32,), scale)
     sgd = _samples(normalized_gd, (64, 512), scale)
@@ -141,8 +136,7 @@ def spider_saves_samples(share=1.0, *, scale):
 
 @claim(
     "10,000 far pairs, none violates |change of gradient| <= 1.25 (L0 + L1 m^α) distance; L0, L1 fitted on near ones",
-    source="scaled", broken={"ordinary smoothness": {"alpha": 0.0}, "α = 1/3": {"alpha": 1 / 3}},
-)  # fmt: skip
+    source="scaled", broken={"ordinary smoothness": {"alpha": 0.0}, "α = 1/3": {"alpha": 1 / 3}})  # fmt: skip
 def is_generalized_smooth(alpha=2 / 3):
     """Near: within 10 times the solution's norm; far: 100 times; m is the largest gradient on the way, α = 2/3."""
     problem, rng = quartic_phase_retrieval(seed=seeds(1)[0]), np.random.default_rng(seeds(1, stream=1))

@@ -60,31 +60,26 @@ def _by_factor(name, values):
     return {f"{name}, g = {g}": v for g, v in zip(FACTORS, values, strict=False)}
 
 
-@claim(
-    "linear contractions, g = 0.1 to 0.9: the squared distance falls as t^(-4 (1 - g)), the exponent within 0.05",
-    source="ours", broken=HALF, deterministic=True,
-)  # fmt: skip
+@claim("linear contractions, g = 0.1 to 0.9: the squared distance falls as t^(-4 (1 - g)), the exponent within 0.05",
+       source="ours", broken=HALF, deterministic=True)  # fmt: skip
 def the_exponent_depends_on_the_factor(weight=open_loop):
     exponents = _exponents(_linear, weight)
     note = f"exponents {', '.join(f'{e:.2f}' for e in exponents)}"
     return Evidence.of_cases(_by_factor("linear", abs(exponents + 4 * (1 - FACTORS))), at_most=0.05, note=note)
 
 
-@claim(
-    "linear and soft Bellman contractions, g = 0.1 to 0.9: the squared distance falls at least as fast as t^-2",
-    source="paper", broken=HALF,
-    reason="only for g up to 1/2: -0.4 at g = 0.9, as the closed form says; no constant can mend an exponent",
-)  # fmt: skip
+@claim("linear and soft Bellman contractions, g = 0.1 to 0.9: the squared distance falls at least as fast as t^-2",
+       source="paper",
+       reason="only for g up to 1/2: -0.4 at g = 0.9, as the closed form says; no constant can mend an exponent",
+       broken=HALF)  # fmt: skip
 def is_quadratic_in_time(weight=open_loop, *, scale):
     steps = 20_000 if scale == "quick" else 500_000
     linear, bellman = _exponents(_linear, weight, steps), _exponents(_bellman, weight, steps)
     return Evidence.of_cases(_by_factor("linear", linear) | _by_factor("Bellman", bellman), at_most=-2.0)
 
 
-@claim(
-    "linear contractions of factor up to 1/2: the squared distance falls at least as fast as t^-1.95",
-    source="ours", broken=HALF, deterministic=True,
-)  # fmt: skip
+@claim("linear contractions of factor up to 1/2: the squared distance falls at least as fast as t^-1.95",
+       source="ours", broken=HALF, deterministic=True)  # fmt: skip
 def is_quadratic_for_strong_contractions(weight=open_loop):
     return Evidence.of_cases(_by_factor("linear", _exponents(_linear, weight)[:3]), at_most=-1.95)
 
@@ -103,10 +98,8 @@ def is_faster_than_plain_iteration(weight=open_loop):
     return Evidence.of_cases(_by_factor("linear", steps(weight) / steps(1.0)), at_most=1.0)
 
 
-@claim(
-    "a constant error at every step: the distance levels off in proportion to it (exponent within 0.1 of 1)",
-    source="ours", broken={"error that fades": {"lasting": 0.0}}, deterministic=True,
-)  # fmt: skip
+@claim("a constant error at every step: the distance levels off in proportion to it (exponent within 0.1 of 1)",
+       source="ours", broken={"error that fades": {"lasting": 0.0}}, deterministic=True)  # fmt: skip
 def errors_leave_a_floor(lasting=1.0):
     errors = np.geomspace(1e-4, 1e-1, 4)
     with jax.enable_x64(True):

@@ -23,31 +23,25 @@ from attractor.linalg.proximal import lasso
 from attractor.optim.proximal import exponentiated_gradient, proximal_sgd
 from attractor.optim.schedules import inverse_power_schedule, last_iterate_schedule
 from attractor.papers.words import Evidence, bootstrap, cached, claim, log_slopes, run, seed, seeds, sizes
-from attractor.problem import Minimization
+from attractor.problems.noisy import linear_noise
 
 DIM, HORIZONS, RATES = 10, tuple(2**k for k in (7, 9, 11, 13)), (0.2, 0.7, 2.0, 6.0)
 FAR, SIMPLEX = np.full(DIM, DIM**-0.5), np.arange(1, DIM + 1) / 55  # minimizers
 
 
-def _size(x):
-    return jnp.sum(jnp.abs(x - FAR)) / DIM**0.5
+def _mean_distance(center, x):
+    return jnp.sum(jnp.abs(x - center)) / DIM**0.5
+
+
+_size, _on_simplex = partial(_mean_distance, FAR), partial(_mean_distance, SIMPLEX)
 
 
 def _penalized(x):
     return _size(x) + 0.5 * jnp.sum(jnp.abs(x) - FAR) / DIM**0.5
 
 
-def _on_simplex(x):
-    return jnp.sum(jnp.abs(x - SIMPLEX)) / DIM**0.5
-
-
 def _half_square(x):
     return jnp.sum((x - FAR) ** 2) / 2
-
-
-def _noisy(loss, x, noise):
-    """The noise has mean zero over all rows, so that the full loss is the loss itself."""
-    return loss(x) + jnp.mean(noise, 0) @ x
 
 
 # By (rate, steps): a schedule is a number in the sweep, so that one program serves all.
@@ -72,12 +66,8 @@ def _penalized_sgd(schedule):
 
 @cached
 def _problem(loss, gap, rows, heavy):
-    rng = np.random.default_rng(seed())
-    noise = (rng.standard_t(1.2, (rows, DIM)) if heavy else rng.standard_normal((rows, DIM))) / DIM**0.5
     start = np.full(DIM, 0.1) if loss is _on_simplex else np.zeros(DIM)
-    probes = {"gap": lambda problem, x, key: gap(x)}
-    data = jnp.asarray(noise - noise.mean(0), float)
-    return Minimization(partial(_noisy, loss), jnp.asarray(start, float), data, batch_size=1, probes=probes)
+    return linear_noise(loss, start, rows, heavy, seed(), probes={"gap": lambda problem, x, key: gap(x)})
 
 
 @cached
@@ -108,26 +98,20 @@ def _falls(schedules, loss, scale, at_most=-0.45, **how):
 IGNORES = {"steps that ignore the horizon": {"schedules": ("ignores the horizon",)}}
 
 
-@claim(
-    "mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
-    source="ours", broken=IGNORES,
-)  # fmt: skip
+@claim("mean |x|, T = 2^7 to 2^13, steps constant, 1/sqrt(t), decaying: slope of the gap's 95 % quantile at most -0.45",
+       source="ours", broken=IGNORES)  # fmt: skip
 def attains_the_convex_rate(schedules=("constant", "1/sqrt(t)", "linear decay"), *, scale):
     return _falls(schedules, _size, scale)
 
 
-@claim(
-    "mean |x| and an L1 penalty by its proximal map, linear decay: slope of the gap's 95 % quantile at most -0.45",
-    source="scaled", broken=IGNORES,
-)  # fmt: skip
+@claim("mean |x| and an L1 penalty by its proximal map, linear decay: slope of the gap's 95 % quantile at most -0.45",
+       source="scaled", broken=IGNORES)  # fmt: skip
 def attains_it_with_a_penalty(schedules=("linear decay",), *, scale):
     return _falls(schedules, _size, scale, method=_penalized_sgd, gap=_penalized)
 
 
-@claim(
-    "mean |x| on a simplex, mirror descent with entropy, linear decay: slope of that quantile at most -0.45",
-    source="scaled", broken=IGNORES,
-)  # fmt: skip
+@claim("mean |x| on a simplex, mirror descent with entropy, linear decay: slope of that quantile at most -0.45",
+       source="scaled", broken=IGNORES)  # fmt: skip
 def attains_it_in_another_geometry(schedules=("linear decay",), *, scale):
     return _falls(schedules, _on_simplex, scale, method=exponentiated_gradient)
 
@@ -143,10 +127,8 @@ def _tuned(schedule, n):
     return _gaps(schedule, _size, n, horizons=HORIZONS[-1:], rates=(best,))[0, 0]
 
 
-@claim(
-    "mean |x|, T = 2^13, both tuned: the gap's 95 % quantile with linear decay is at most 0.8 times that with none",
-    source="ours", broken={"the line rises": {"schedule": "rising"}},
-)  # fmt: skip
+@claim("mean |x|, T = 2^13, both tuned: the gap's 95 % quantile with linear decay is at most 0.8 times that with none",
+       source="ours", broken={"the line rises": {"schedule": "rising"}})  # fmt: skip
 def decay_beats_constant_steps(schedule="linear decay", *, scale):
     ours, constant = (_tuned(s, sizes(scale, n=(200, 2_000))["n"]) for s in (schedule, "constant"))
     learns = {"constant steps come nearer": float(np.quantile(constant, 0.95)) < 0.1}
@@ -154,18 +136,14 @@ def decay_beats_constant_steps(schedule="linear decay", *, scale):
     return Evidence(bootstrap(_quantiles, ours, constant, draws=500), at_most=0.8, given=learns, note=note)
 
 
-@claim(
-    "half the squared norm, steps 1/t, T = 2^7 to 2^13: the last gap's 95 % quantile has slope at most -0.85",
-    source="ours", broken={"steps 1/sqrt(t)": {"schedules": ("1/sqrt(t)",)}},
-)  # fmt: skip
+@claim("half the squared norm, steps 1/t, T = 2^7 to 2^13: the last gap's 95 % quantile has slope at most -0.85",
+       source="ours", broken={"steps 1/sqrt(t)": {"schedules": ("1/sqrt(t)",)}})  # fmt: skip
 def attains_the_strongly_convex_rate(schedules=("1/t",), *, scale):
     return _falls(schedules, _half_square, scale, at_most=-0.85)
 
 
-@claim(
-    "half the squared norm, steps 1/t, T = 2^9: the gap's 99 % quantile is at most twice its 90 % quantile",
-    source="scaled", broken={"noise of infinite variance": {"heavy": True}},
-)  # fmt: skip
+@claim("half the squared norm, steps 1/t, T = 2^9: the gap's 99 % quantile is at most twice its 90 % quantile",
+       source="scaled", broken={"noise of infinite variance": {"heavy": True}})  # fmt: skip
 def has_light_tails(heavy=False, *, scale):
     """As it is if the gap is linear in the logarithm of the probability to exceed it."""
     # So many rows that hardly a run meets the longest of heavy noise.

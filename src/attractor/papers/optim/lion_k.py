@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 
+from attractor.optim import sign as lib
 from attractor.optim.sign import lion_k, lion_lyapunov, unit_vector
 from attractor.papers.words import Evidence, cached, claim, seed, sizes
+from attractor.problems.quadratics import minimizer_in_ball
 
-RATE, STEPS, SMOOTHING = 1e-3, 20_000, 0.1
+RATE, STEPS = 1e-3, 20_000
 TARGET = np.array([2.0, -1.5, 0.5, -0.25])
 
 
@@ -89,23 +91,8 @@ def enters_the_box(lion=optax.lion, *, scale):
        source="ours", broken={"the sign, as in Lion": {"subgradient": jnp.sign}, "not divided by the length":
                               {"subgradient": lambda z: z}})  # fmt: skip
 def solves_the_ball(subgradient=unit_vector, *, scale):
-    def solution(matrix):
-        def minimizer(multiplier):
-            return np.linalg.solve(matrix + multiplier * np.eye(4), matrix @ TARGET)
-
-        return minimizer(brentq(lambda m: np.linalg.norm(minimizer(m)) - 1, 0.0, 100.0, xtol=1e-14))
-
-    solutions = np.array([solution(matrix) for matrix in _matrices(scale)])
+    solutions = np.array([minimizer_in_ball(matrix, TARGET) for matrix in _matrices(scale)])
     return Evidence(_distance(partial(lion_k, subgradient=subgradient), solutions, scale), at_most=2e-3)
-
-
-def _smooth(z):
-    """A smooth K: the sum of absolute values with rounded corners."""
-    return jnp.sum(jnp.sqrt(z**2 + SMOOTHING**2))
-
-
-def _smooth_conjugate(z):
-    return -SMOOTHING * jnp.sum(jnp.sqrt(1 - z**2))
 
 
 def _without_gap(value, x, m, convex, conjugate, *, alpha, gamma, epsilon, weight_decay):
@@ -123,8 +110,8 @@ def never_rises(lyapunov=lion_lyapunov, *, scale):
             x, m = carry
             loss, slope = _loss_and_slope(matrix, x)
             g = rates["alpha"] * slope + rates["gamma"] * m
-            h = lyapunov(loss, x, m, _smooth, _smooth_conjugate, **rates)
-            velocity = jax.grad(_smooth)(m - rates["epsilon"] * g) - rates["weight_decay"] * x
+            h = lyapunov(loss, x, m, lib.smoothed_absolute_sum, lib.smoothed_absolute_conjugate, **rates)
+            velocity = jax.grad(lib.smoothed_absolute_sum)(m - rates["epsilon"] * g) - rates["weight_decay"] * x
             return (x + dt * velocity, m - dt * g), h
 
         start = jnp.array([-0.5, 0.5, 0.5, -0.5]), jnp.array([-20.0, 20.0, 10.0, -10.0])  # uphill

@@ -50,10 +50,8 @@ def _stationary(spread, step_size, draw, chains):
     return jax.vmap(chain)(jr.split(draw, chains))
 
 
-@claim(
-    "tail index of 2e6 stationary draws over the root p of E|1 - step·A|^p = 1: 0.8 to 1.2, for steps .3, .4, .6",
-    source="ours", broken={"bounded noise": {"spread": 0.0}, "half the spread": {"spread": 0.75}},
-)  # fmt: skip
+@claim("tail index of 2e6 stationary draws over the root p of E|1 - step·A|^p = 1: 0.8 to 1.2, for steps .3, .4, .6",
+       source="ours", broken={"bounded noise": {"spread": 0.0}, "half the spread": {"spread": 0.75}})  # fmt: skip
 def tails_have_the_predicted_power(spread=1.5, *, scale):
     """In eight groups of chains, so that there is an interval; now and then a step expands."""
     chains = 40_000 if scale == "quick" else 2_000_000
@@ -92,10 +90,8 @@ def _chains(steps, chains):
     return np.asarray(last) - SOLUTION, np.asarray(average) - SOLUTION
 
 
-@claim(
-    "step 0.01, three dimensions: the stationary covariance is within 10 % of the step times the Lyapunov solution",
-    source="scaled", broken={"noise of the matrices forgotten": {"sigma": OF_VECTORS_ALONE}},
-)  # fmt: skip
+@claim("step 0.01, three dimensions: the stationary covariance is within 10 % of the step times the Lyapunov solution",
+       source="scaled", broken={"noise of the matrices forgotten": {"sigma": OF_VECTORS_ALONE}})  # fmt: skip
 def small_steps_are_gaussian(sigma=SIGMA, *, scale):
     last, _ = _chains(**sizes(scale, **SIZES))
     predicted = stationary_covariance(MATRIX, sigma, 0.01)
@@ -104,8 +100,7 @@ def small_steps_are_gaussian(sigma=SIGMA, *, scale):
 
 @claim(
     "step 0.01: the averaged iterate's mean squared error times n is within 15 % of the central limit theorem's trace",
-    source="scaled", broken={"noise of the vectors forgotten": {"sigma": SIGMA - OF_VECTORS_ALONE}},
-)  # fmt: skip
+    source="scaled", broken={"noise of the vectors forgotten": {"sigma": SIGMA - OF_VECTORS_ALONE}})  # fmt: skip
 def the_average_follows_the_limit_theorem(sigma=SIGMA, *, scale):
     """Of 6,000 steps: an average forgets its start, the solution, with an error of 1 / (step · eigenvalue · n)."""
     size = sizes(scale, **SIZES)

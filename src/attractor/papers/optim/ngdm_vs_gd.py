@@ -61,9 +61,7 @@ STEPS = (5_000, 50_000)
 
 @claim(
     "sparse regression, step 1/L, L1 weight 0.1 to 100: subgradient steps' L1 norm rises to twice its smallest value",
-    source="ours",
-    broken={"proximal steps": {"method": proximal_gradient}},
-)
+    source="ours", broken={"proximal steps": {"method": proximal_gradient}})  # fmt: skip
 def a_larger_penalty_enlarges_the_weights(method=_subgradient, *, scale):
     size = np.abs(_lasso(method, **sizes(scale, steps=STEPS))).sum(1)
     return Evidence(size[-1] / size.min(), at_least=2.0, note=f"smallest at weight {WEIGHTS[size.argmin()]:.2g}")
@@ -72,11 +70,8 @@ def a_larger_penalty_enlarges_the_weights(method=_subgradient, *, scale):
 @claim(
     "sparse regression, larger L1 weights: proximal steps' norm falls, over half are 0 from 1 on; subgradients: none",
     source="ours",
-    broken={
-        "subgradient steps": {"method": _subgradient},
-        "the gradient step after the proximal one": {"method": _gradient_last},
-    },
-)
+    broken={"subgradient steps": {"method": _subgradient},
+            "the gradient step after the proximal one": {"method": _gradient_last}})  # fmt: skip
 def proximal_steps_prune(method=proximal_gradient, *, scale):
     size = sizes(scale, steps=STEPS)
     w = _lasso(method, **size)
@@ -87,12 +82,8 @@ def proximal_steps_prune(method=proximal_gradient, *, scale):
     return Evidence.of_cases(shares, at_least=0.5)
 
 
-@claim(
-    "|x|: the distance that fixed subgradient steps never undercut grows as a power of the step within 0.1 of 1",
-    source="ours",
-    broken={"a smooth bowl": {"loss": lambda x: 0.5 * x**2}},
-    deterministic=True,
-)
+@claim("|x|: the distance that fixed subgradient steps never undercut grows as a power of the step within 0.1 of 1",
+       source="ours", broken={"a smooth bowl": {"loss": lambda x: 0.5 * x**2}}, deterministic=True)  # fmt: skip
 def the_floor_is_the_step(loss=jnp.abs):
     rates = np.geomspace(1e-4, 1e-1, 13)
     problem = Minimization(loss, jnp.asarray(1.2345))
@@ -104,10 +95,8 @@ def the_floor_is_the_step(loss=jnp.abs):
 
 @claim(
     "Huber's loss (L = 1), step 3: ends in a bounded cycle of two, with step times curvature / 2 is at most 0.5, not 1",
-    source="ours",
-    broken={"step below 2": {"rate": 1.5}, "a quadratic": {"loss": lambda x: 0.5 * x**2}},
-    deterministic=True,
-)
+    source="ours", broken={"step below 2": {"rate": 1.5}, "a quadratic": {"loss": lambda x: 0.5 * x**2}},
+    deterministic=True)  # fmt: skip
 def no_edge_of_stability(loss=optax.losses.huber_loss, rate=3.0):
     probes = {"x": lambda problem, x, key: x, "curvature": lambda problem, x, key: jax.grad(jax.grad(loss))(x)}
     trace = run(Minimization(loss, jnp.asarray(5.3)), optax.sgd(rate), steps=1_000, every=1, probes=probes)

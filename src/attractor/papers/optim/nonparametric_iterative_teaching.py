@@ -43,14 +43,10 @@ def _targets():
     }
 
 
-@claim(
-    "curve and digit image: the greedy teacher reaches loss 1e-3 in at most half the random one's median steps",
-    source="ours",
-    broken={
-        "the largest signed slope": {"teacher": lambda slopes, key: slopes},
-        "the smallest slope": {"teacher": lambda slopes, key: -jnp.abs(slopes)},
-    },
-)
+@claim("curve and digit image: the greedy teacher reaches loss 1e-3 in at most half the random one's median steps",
+       source="ours",
+       broken={"the largest signed slope": {"teacher": lambda slopes, key: slopes},
+               "the smallest slope": {"teacher": lambda slopes, key: -jnp.abs(slopes)}})  # fmt: skip
 def greedy_halves_the_steps(teacher="greedy"):
     ratios, note = {}, []
     for name, (target, kernel) in _targets().items():
@@ -66,12 +62,8 @@ def greedy_halves_the_steps(teacher="greedy"):
     return Evidence.of_cases(ratios, at_most=0.5, note="; ".join(note))
 
 
-@claim(
-    "digit, 200 steps: each greedy example lowers the loss at least as much as the mean example (tolerance 1e-7)",
-    source="ours",
-    broken={"smallest gradient": {"choose": jnp.argmin}},
-    deterministic=True,
-)
+@claim("digit, 200 steps: each greedy example lowers the loss at least as much as the mean example (tolerance 1e-7)",
+       source="ours", broken={"smallest gradient": {"choose": jnp.argmin}}, deterministic=True)  # fmt: skip
 def every_greedy_step_is_better_than_average(choose=jnp.argmax):
     target, kernel = _targets()["digit"]
 
@@ -87,11 +79,8 @@ def every_greedy_step_is_better_than_average(choose=jnp.argmax):
     return Evidence(float(advantage.min()), at_least=-1e-7)
 
 
-@claim(
-    "digit, rate 1 / K(x, x): no step raises the distance in the kernel's norm by over 1e-9; a known target is kept",
-    source="ours",
-    broken={"rate 2.5": {"rate": 2.5}},
-)
+@claim("digit, rate 1 / K(x, x): no step raises the distance in the kernel's norm by over 1e-9; a known target is kept",
+       source="ours", broken={"rate 2.5": {"rate": 2.5}})  # fmt: skip
 def the_distance_never_grows(rate=1.0):
     rises, digit = [], _targets()["digit"]
     with jax.enable_x64(True):

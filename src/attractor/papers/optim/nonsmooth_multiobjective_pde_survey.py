@@ -16,18 +16,12 @@ print(found.x)  # on the Pareto set: 0, and something between 0 and 1
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
-from attractor.optim.common_descent import common_descent, scalarized
+from attractor.optim.common_descent import common_descent, largest_front_gap, scalarized
 from attractor.optim.stationarity import min_norm_in_hull
 from attractor.papers.words import Evidence, cached, claim, seconds, seed, sizes
-from attractor.problems.semilinear import (
-    banded_newton,
-    negative_laplacian,
-    residual_estimate,
-    semilinear_control,
-    semismooth_newton,
-)
+from attractor.problems import semilinear as lib
+from attractor.problems.kinks import kinked_parabolas
 
 SCALES = np.array([1.0, 1e-3])  # of tracking and cost, which brings their gradients to one size
 TRADES = np.geomspace(1e-4, 3e-2, 14)  # weights of the cost, the tracking's being 1
@@ -37,21 +31,13 @@ THERE_AND_BACK = tuple(i // 2 if i % 2 == 0 else 13 - i // 2 for i in range(14))
 STARTS = ((0.5, 3.0), (-0.3, 2.0), (1.0, -1.5), (-2.0, -3.0))
 
 
-def _kinked(x):
-    """Its Pareto set is 0 x [0, 1]."""
-    kink = 10 * jnp.abs(x[0])
-    return jnp.stack([kink + x[1] ** 2, kink + (x[1] - 1) ** 2])
-
-
-@claim(
-    "two losses with a common kink: common descent comes to within 1e-3 of the Pareto set from 4 starts",
-    source="ours", broken={"no gradients from beyond the kink": {"hull": 2}}, deterministic=True,
-)  # fmt: skip
+@claim("two losses with a common kink: common descent comes to within 1e-3 of the Pareto set from 4 starts",
+       source="ours", broken={"no gradients from beyond the kink": {"hull": 2}}, deterministic=True)  # fmt: skip
 def descends_through_kinks(hull=8):
     distances = {}
     with jax.enable_x64(True):
         for start in STARTS:
-            x = np.asarray(common_descent(_kinked, jnp.array(start), hull=hull, steps=200).x)
+            x = np.asarray(common_descent(kinked_parabolas, jnp.array(start), hull=hull, steps=200).x)
             distances[f"from {start}"] = float(np.hypot(x[0], x[1] - np.clip(x[1], 0, 1)))
     return Evidence.of_cases(distances, at_most=1e-3)
 
@@ -60,20 +46,8 @@ def descends_through_kinks(hull=8):
 def _losses(elements, modes=None, kinked_adjoint=True):
     """Tracking and cost, of the full model or of one with some modes of the full one's solutions."""
     basis = None if modes is None else jnp.asarray(_modes(elements)[:, :modes])
-    model, matrix = semilinear_control(elements, basis, banded=modes is None), negative_laplacian(elements)
-
-    def losses(x):
-        return jnp.asarray(model.losses(x, None))
-
-    def linearized(x):
-        """Right values, but the derivative of the state that of the equation without its kink."""
-        right = x * elements**0.5
-        linear = jnp.linalg.solve(matrix, right)
-        state = jax.lax.stop_gradient(banded_newton(right) - linear) + linear
-        wanted = jnp.sin(2 * jnp.pi * jnp.arange(1, elements) / elements)
-        return jnp.stack([jnp.sum((state - wanted) ** 2) / elements, jnp.sum(x**2)])
-
-    return jax.jit(losses if kinked_adjoint else linearized)
+    model = lib.semilinear_control(elements, basis, banded=modes is None)
+    return jax.jit((lambda x: jnp.asarray(model.losses(x, None))) if kinked_adjoint else lib.losses_without_kink)
 
 
 @cached
@@ -104,24 +78,18 @@ def _common_descents(elements, steps=60):
 @cached
 def _modes(elements) -> np.ndarray:
     """Principal directions of the states and controls at 5 points of the front."""
-    controls = _weighted_sums(elements)[0][::3]
-    states = np.asarray(jax.jit(jax.vmap(banded_newton))(jnp.asarray(controls) * elements**0.5))
-    snapshots = [a.T / np.linalg.norm(a, axis=1) for a in (controls, states)]
-    return np.linalg.svd(np.concatenate(snapshots, axis=1), full_matrices=False)[0]
+    return lib.snapshot_modes(_weighted_sums(elements)[0][::3])
 
 
 def _off_the_front(elements, points):
     """Largest relative difference between a point's tracking and the front's, at the same cost."""
-    curves = (np.array([_losses(elements)(x) for x in xs]).T for xs in (_weighted_sums(elements)[0], points))
-    (tracking, cost), (ours, theirs) = curves
-    front = PchipInterpolator(np.log(cost[::-1]), tracking[::-1], extrapolate=False)
-    return float(np.max(np.abs(ours / front(np.log(theirs)) - 1)))
+    front, found = (np.array([_losses(elements)(x) for x in xs]) for xs in (_weighted_sums(elements)[0], points))
+    return largest_front_gap(front, found)
 
 
 @claim(
     "-y'' + max(0, y) = u: where the 3 solvers end, the shortest convex combination of the gradients is at most 1e-4",
-    source="ours", broken={"adjoint without the kink": {"kinked_adjoint": False}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"adjoint without the kink": {"kinked_adjoint": False}}, deterministic=True)  # fmt: skip
 def points_are_pareto_critical(kinked_adjoint=True, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -137,8 +105,7 @@ def points_are_pareto_critical(kinked_adjoint=True, *, scale):
 
 @claim(
     "-y'' + max(0, y) = u: reference points and common descent meet the weighted sums' front, to 1 % of the tracking",
-    source="ours", broken={"common descent stopped after a step": {"steps": 1}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"common descent stopped after a step": {"steps": 1}}, deterministic=True)  # fmt: skip
 def the_fronts_agree(steps=60, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -150,8 +117,7 @@ def the_fronts_agree(steps=60, *, scale):
 @claim(
     "-y'' + max(0, y) = u: continued from the last point, 13 weighted sums take at most half the gradients from zero",
     source="ours", broken={"from end to end and back": {"order": THERE_AND_BACK}}, deterministic=True,
-    reason="0.81: started at the last point L-BFGS takes nearly as many gradients to the same tolerance",
-)  # fmt: skip
+    reason="0.81: started at the last point L-BFGS takes nearly as many gradients to the same tolerance")  # fmt: skip
 def continuation_is_cheaper(order=ALONG, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -162,8 +128,7 @@ def continuation_is_cheaper(order=ALONG, *, scale):
 
 @claim(
     "-y'' + max(0, y) = u: the weighted sums of a model reduced to 10 modes lie on the front, to 1 % of the tracking",
-    source="ours", broken={"one mode": {"modes": 1}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"one mode": {"modes": 1}}, deterministic=True)  # fmt: skip
 def a_reduced_model_suffices(modes=10, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
@@ -172,20 +137,19 @@ def a_reduced_model_suffices(modes=10, *, scale):
 
 @claim(
     "random controls, 1, 3, 7 modes: the residual's dual norm is 1 to 1 + 1/pi^2 times the error's energy norm (1e-3)",
-    source="ours", broken={"no root": {"estimate": lambda *how: residual_estimate(*how) ** 2}},
-)  # fmt: skip
-def the_error_is_estimated(estimate=residual_estimate, *, scale):
+    source="ours", broken={"no root": {"estimate": lambda *how: lib.residual_estimate(*how) ** 2}})  # fmt: skip
+def the_error_is_estimated(estimate=lib.residual_estimate, *, scale):
     n, draws = sizes(scale, elements=ELEMENTS, draws=(20, 200)).values()
     rng, waves = np.random.default_rng(seed()), np.sin(np.pi * np.outer(np.arange(1, n) / n, np.arange(1, 9)))
     with jax.enable_x64(True):
-        matrix, basis = negative_laplacian(n), np.linalg.qr(waves)[0][:, :7]
+        matrix, basis = lib.negative_laplacian(n), np.linalg.qr(waves)[0][:, :7]
 
         def ratio(used, right):
             """Of the model with the modes in use; the others have a stiffness of their own and no share."""
             modes = basis * used
             stiffness = modes.T @ matrix @ modes + jnp.diag(1 - used)
-            reduced = modes @ semismooth_newton(stiffness, modes, modes.T @ right)
-            error = banded_newton(right) - reduced
+            reduced = modes @ lib.semismooth_newton(stiffness, modes, modes.T @ right)
+            error = lib.banded_newton(right) - reduced
             return estimate(reduced, right) / (error @ matrix @ error) ** 0.5
 
         used = jnp.asarray(np.arange(7) < np.array([[1], [3], [7]]), float)
@@ -194,10 +158,8 @@ def the_error_is_estimated(estimate=residual_estimate, *, scale):
     return Evidence.of_cases({"least": ratios.min(), "most": ratios.max()}, within=(0.999, 1.001 + np.pi**-2))
 
 
-@claim(
-    "-y'' + max(0, y) = u: losses and gradients of a model with 10 modes take at most 0.8 of the full model's time",
-    source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True,
-)  # fmt: skip
+@claim("-y'' + max(0, y) = u: losses and gradients of a model with 10 modes take at most 0.8 of the full model's time",
+       source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True)  # fmt: skip
 def the_reduced_model_is_cheaper(modes=10, *, scale):
     return _time(modes, sizes(scale, elements=ELEMENTS)["elements"], banded=False)
 
@@ -215,7 +177,7 @@ def _time(modes, elements, banded):
     with jax.enable_x64(True):
         basis = jnp.eye(elements - 1) if modes is None else jnp.asarray(_modes(elements)[:, :modes])
         points = jnp.asarray(_weighted_sums(elements)[0])
-        models = semilinear_control(elements, basis), semilinear_control(elements, banded=banded)
+        models = lib.semilinear_control(elements, basis), lib.semilinear_control(elements, banded=banded)
         derivatives = [jax.jit(jax.vmap(jax.jacrev(lambda x, m=m: jnp.asarray(m.losses(x, None))))) for m in models]
         reduced, full = seconds(*(lambda f=f: f(points) for f in derivatives), rounds=7)
     return Evidence(reduced.min() / full.min(), at_most=0.8)

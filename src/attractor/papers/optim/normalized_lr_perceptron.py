@@ -35,14 +35,11 @@ def _iterates(outer, learning_rate, data, steps):
     return run(problem, optax.sgd(learning_rate), steps=steps, every=1, probes=probes)["w"].values[0, 0]
 
 
-@claim(
-    "gradient descent from 0 with step 1e6, divided by the step, is the batch perceptron for 50 steps, to 1e-6",
-    source="ours",
-    broken={
-        "a step of 1": {"learning_rate": 1.0},
-        "ties count whole": {"perceptron": lambda m, batch=None: jnp.mean(jnp.where(m > 0, 0, -m))},
-    },
-)
+@claim("gradient descent from 0 with step 1e6, divided by the step, is the batch perceptron for 50 steps, to 1e-6",
+       source="ours", broken={
+           "a step of 1": {"learning_rate": 1.0},
+           "ties count whole": {"perceptron": lambda m, batch=None: jnp.mean(jnp.where(m > 0, 0, -m))},
+       })  # fmt: skip
 def becomes_the_perceptron(learning_rate=1e6, perceptron=perceptron_loss):
     with jax.enable_x64(True):
         x = jr.normal(key(), (200, 20))
@@ -85,10 +82,8 @@ def _to_separation(method, n):
 GIANT, NORMALIZED = _Plain(1e4), OutputNormalized(10.0)
 
 
-@claim(
-    "step 1e4 separates in at most a tenth of step 1's steps for n = 50 to 800, though its loss peaks higher",
-    source="ours", broken={"a large step of 2": {"large": _Plain(2.0)}},
-)  # fmt: skip
+@claim("step 1e4 separates in at most a tenth of step 1's steps for n = 50 to 800, though its loss peaks higher",
+       source="ours", broken={"a large step of 2": {"large": _Plain(2.0)}})  # fmt: skip
 def separates_sooner_at_a_higher_loss(large=GIANT):
     ours, theirs = ({n: _to_separation(method, n) for n in SIZES} for method in (large, _Plain(1.0)))
     ratios = {f"n = {n}": ours[n][0] / theirs[n][0] if ours[n][1] > theirs[n][1] else np.inf for n in SIZES}
@@ -97,18 +92,14 @@ def separates_sooner_at_a_higher_loss(large=GIANT):
     return Evidence.of_cases(ratios, at_most=0.1, given={"step 1 separates": separates}, note=note)
 
 
-@claim(
-    "one example against n - 1: the steps to separation with step 1e4 grow at least 8-fold from n = 50 to 800",
-    source="ours", broken={"normalized": {"method": NORMALIZED}},
-)  # fmt: skip
+@claim("one example against n - 1: the steps to separation with step 1e4 grow at least 8-fold from n = 50 to 800",
+       source="ours", broken={"normalized": {"method": NORMALIZED}})  # fmt: skip
 def giant_steps_still_pay_for_n(method=GIANT):
     few, many = _to_separation(method, SIZES[0])[0], _to_separation(method, SIZES[-1])[0]
     return Evidence(many / few, at_least=8.0, note=f"{few} and {many} steps")
 
 
-@claim(
-    "one example against n - 1: normalized, with step 10, it separates within 10 steps at n = 50, 200 and 800",
-    source="ours", broken={"not normalized": {"method": _Plain(10.0)}},
-)  # fmt: skip
+@claim("one example against n - 1: normalized, with step 10, it separates within 10 steps at n = 50, 200 and 800",
+       source="ours", broken={"not normalized": {"method": _Plain(10.0)}})  # fmt: skip
 def normalizing_removes_n(method=NORMALIZED):
     return Evidence.of_cases({f"n = {n}": float(_to_separation(method, n)[0]) for n in SIZES}, at_most=10.0)

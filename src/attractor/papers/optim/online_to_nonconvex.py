@@ -40,10 +40,8 @@ def _end_of_segment(learner, radius):
     return optax.GradientTransformationExtraArgs(plain.init, update)
 
 
-@claim(
-    "maximum of 20 kinked functions: the mean slope at random points of a segment is the progress along it, to 1e-3",
-    source="ours", broken={"gradient at the end of the segment": {"convert": _end_of_segment}},
-)  # fmt: skip
+@claim("maximum of 20 kinked functions: the mean slope at random points of a segment is the progress along it, to 1e-3",
+       source="ours", broken={"gradient at the end of the segment": {"convert": _end_of_segment}})  # fmt: skip
 def random_points_measure_the_progress(convert=convert_online_learner, *, scale):
     draws, radius, loss = sizes(scale, draws=(500_000, 10_000_000))["draws"], 0.5, kinked_maximum(seed=seed()).loss
     optimizer = convert(optax.sgd(1.0), radius)
@@ -114,10 +112,8 @@ THEORY = (1.0, 1.0)  # times its rate, and its radius
 CLIMBS = {"learner climbs": {"factors": (-1.0, 1.0), "last": 2}}
 
 
-@claim(
-    "20 kinked functions, noise 1: a block's mean gradient keeps the theorem's bound after 5,000 to 125,000 steps",
-    source="paper", broken=CLIMBS,
-)  # fmt: skip
+@claim("20 kinked functions, noise 1: a block's mean gradient keeps the theorem's bound after 5,000 to 125,000 steps",
+       source="paper", broken=CLIMBS)  # fmt: skip
 def keeps_the_bound(factors=THEORY, last=3, *, scale):
     """Gap / (D N) + (G + noise) / sqrt(T), for D = delta / T and the T that balances them. Of the squared noisy
     gradients the regret's bound needs their mean alone; noise 1 on each of 10 coordinates is 10^0.5 long."""
@@ -129,11 +125,10 @@ def keeps_the_bound(factors=THEORY, last=3, *, scale):
     return Evidence.of_cases({f"{n} steps": mean(f[0] / f[1]) for n, f in found.items()}, at_most=1.0, given=given)
 
 
-@claim(
-    "20 kinked functions, noise 1: a block's mean gradient falls as steps^-0.25 or faster (theory: -1/3)",
-    source="ours", broken=CLIMBS,
-    reason="16 losses and 125,000 steps do not decide it; it is steeper from 25,000 steps on than before",
-)  # fmt: skip
+@claim("20 kinked functions, noise 1: a block's mean gradient falls as steps^-0.25 or faster (theory: -1/3)",
+       source="ours",
+       reason="16 losses and 125,000 steps do not decide it; it is steeper from 25,000 steps on than before",
+       broken=CLIMBS)  # fmt: skip
 def averaged_gradients_vanish(factors=THEORY, last=3, *, scale):
     budgets = _budgets(scale)[:last]
     norms = np.stack([_measure(factors, n)[0] for n in budgets])
@@ -141,9 +136,7 @@ def averaged_gradients_vanish(factors=THEORY, last=3, *, scale):
     return Evidence(log_slope(budgets, norms.T), at_most=-0.25, note=note)
 
 
-@claim(
-    "20 kinked functions: every point of a block is within 0.1, the radius of stationarity, of the block's mean",
-    source="paper", broken={"displacement not projected": {"factors": (1.0, 1e9)}},
-)  # fmt: skip
+@claim("20 kinked functions: every point of a block is within 0.1, the radius of stationarity, of the block's mean",
+       source="paper", broken={"displacement not projected": {"factors": (1.0, 1e9)}})  # fmt: skip
 def blocks_stay_within_reach(factors=THEORY, *, scale):
     return Evidence.of_cases({f"{n} steps": _measure(factors, n)[4] for n in _budgets(scale)[:2]}, at_most=DELTA)

@@ -47,8 +47,7 @@ def _distances(method):
 
 @claim(
     "smooth, strongly convex: Nesterov's method and triple momentum end within 1e-8, the heavy ball more than 0.1 away",
-    source="ours", broken={"heavy ball": {"methods": (nesterov, heavy_ball)}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"heavy ball": {"methods": (nesterov, heavy_ball)}}, deterministic=True)  # fmt: skip
 def only_the_heavy_ball_cycles(methods=(nesterov, triple_momentum)):
     cycle = _distances(heavy_ball)
     cycles = np.isfinite(cycle).all() and cycle[-10:].max() > 0.1
@@ -74,10 +73,8 @@ def _plain(learning_rate, condition):
     return optax.sgd(learning_rate)
 
 
-@claim(
-    "condition 1e3: log contraction is at least 0.98 of that of 1 - 1/√κ for triple momentum, its root for Nesterov",
-    source="scaled", broken={"no momentum": {"methods": (_plain, _plain)}}, deterministic=True,
-)  # fmt: skip
+@claim("condition 1e3: log contraction is at least 0.98 of that of 1 - 1/√κ for triple momentum, its root for Nesterov",
+       source="scaled", broken={"no momentum": {"methods": (_plain, _plain)}}, deterministic=True)  # fmt: skip
 def converges_at_the_rates(methods=(nesterov, triple_momentum)):
     speeds = {}
     with jax.enable_x64(True):
@@ -97,11 +94,9 @@ def _system(curvature, mu, step, damping=2.0):
     return np.array([[0.0, 1.0], [-(1 + (mu * step) ** 0.5) * curvature, -friction]])
 
 
-@claim(
-    "quadratics, t = k √s to 50: Nesterov's gap to the equation shrinks as a power of the step s of at least 0.4",
-    source="ours", broken={"half the friction": {"system": functools.partial(_system, damping=1.0)}},
-    deterministic=True,
-)  # fmt: skip
+@claim("quadratics, t = k √s to 50: Nesterov's gap to the equation shrinks as a power of the step s of at least 0.4",
+       source="ours", broken={"half the friction": {"system": functools.partial(_system, damping=1.0)}},
+       deterministic=True)  # fmt: skip
 def follows_the_equation(system=_system):
     mu, steps, gaps = 0.01, np.geomspace(1e-4, 1e-1, 7), []
     for step in steps:

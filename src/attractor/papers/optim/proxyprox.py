@@ -25,6 +25,7 @@ import numpy as np
 from attractor.optim.surrogate import ProxyProximal
 from attractor.papers.words import Evidence, cached, claim, first_step, log_slopes, mean, paired_ratio, seeds, sizes
 from attractor.problem import Minimization
+from attractor.problems.quadratics import similar_quadratics
 
 DIM, MU, TARGET = 20, 1e-3, 1e-4
 DELTAS, CLOSEST = (0.3, 0.1, 0.03, 0.01), (0.01,)
@@ -34,15 +35,6 @@ WIDTH, STRETCH = 32, 100  # lanes and steps of the one program
 
 def _quadratic(matrix, x):
     return x @ matrix @ x / 2
-
-
-def _pair(draw):
-    """A quadratic with L = 1, a perturbation of norm 1, the minimizer of the proxy, noise, and a key."""
-    rng = np.random.default_rng(draw)
-    basis, _ = np.linalg.qr(rng.standard_normal((DIM, DIM)))
-    other, center, noise = (rng.standard_normal(shape) for shape in ((DIM, DIM), DIM, (1_000, DIM)))
-    other = (other + other.T) / np.linalg.norm(other + other.T, 2)
-    return basis * np.geomspace(MU, 1.0, DIM) @ basis.T, other, center, noise - noise.mean(0), np.array(draw)
 
 
 @jax.jit
@@ -73,7 +65,8 @@ def _first(lanes, draws, shared, inner_steps, limit):
     found = []
     for group in np.reshape(filled, (-1, WIDTH)):
         lane = [jnp.array(a) for a in zip(*(lanes[i] for i in group), strict=True)]
-        pair = [jnp.stack([jnp.asarray(a) for a in p]) for p in zip(*(_pair(draws[i]) for i in group), strict=True)]
+        pairs = [(*similar_quadratics(draws[i], DIM, MU), np.array(draws[i])) for i in group]
+        pair = [jnp.stack([jnp.asarray(a) for a in p]) for p in zip(*pairs, strict=True)]
         x, calls = jax.vmap(lambda m: jnp.ones(DIM) / jnp.sqrt(_quadratic(m, jnp.ones(DIM))))(pair[0]), np.inf
         for begin in range(0, limit, STRETCH):
             x, gaps = _stretch(x, lane, pair, jnp.array(shared), jnp.array(inner_steps), jnp.array(begin))
@@ -108,10 +101,8 @@ LOSS = {"steps for the smoothness of the loss": {"plain": True}}
 HALF = {"half of the correction": {"corrected": 0.5}}
 
 
-@claim(
-    "quadratics, mu = 1e-3, delta 0.3 to 0.01: true gradients to a gap of 1e-4 grow as delta^p, p within 0.2 of 1",
-    source="scaled", broken=LOSS,
-)  # fmt: skip
+@claim("quadratics, mu = 1e-3, delta 0.3 to 0.01: true gradients to a gap of 1e-4 grow as delta^p, p within 0.2 of 1",
+       source="scaled", broken=LOSS)  # fmt: skip
 def grows_with_the_difference(plain=False, *, scale):
     calls = _calls(deltas=DELTAS, plain=plain, **sizes(scale, n=(8, 64)))
     note = f"{np.median(calls, 1).tolist()} gradients"
@@ -128,16 +119,13 @@ def _against_descent(ours, at_most, scale, noise=0.0):
 
 @claim(
     "quadratics, delta = 0.01: true gradients to a gap of 1e-4 are at most a tenth of gradient descent's on the loss",
-    source="ours", broken=LOSS,
-)  # fmt: skip
+    source="ours", broken=LOSS)  # fmt: skip
 def saves_true_gradients(plain=False, *, scale):
     return _against_descent(_calls(plain=plain, **sizes(scale, n=(8, 64))), 0.1, scale)
 
 
-@claim(
-    "quadratics, delta = 0.01, noise 3e-4 a coordinate: gradients to a gap of 1e-4 are at most a tenth of descent's",
-    source="scaled", broken=LOSS,
-)  # fmt: skip
+@claim("quadratics, delta = 0.01, noise 3e-4 a coordinate: gradients to a gap of 1e-4 are at most a tenth of descent's",
+       source="scaled", broken=LOSS)  # fmt: skip
 def saves_noisy_gradients(plain=False, *, scale):
     ours = _calls(plain=plain, noise=3e-4, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 0.1, scale, 3e-4)
@@ -145,18 +133,15 @@ def saves_noisy_gradients(plain=False, *, scale):
 
 @claim(
     "quadratics, noise 3e-3, which limits both: gradients to a gap of 1e-4 are at most 1.1 times stochastic descent's",
-    source="scaled", broken=HALF,
-)  # fmt: skip
+    source="scaled", broken=HALF)  # fmt: skip
 def is_no_slower_in_noise(corrected=1.0, *, scale):
     ours = _calls(corrected=corrected, noise=3e-3, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 1.1, scale, 3e-3)
 
 
-@claim(
-    "quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
-    source="ours", broken={"no correction": {"corrected": 0.0}},
-    reason="the matrices drawn do not decide it: 1.8 [1.3, 2.4] times as many",
-)  # fmt: skip
+@claim("quadratics, unrelated proxy (delta = L): true gradients to a gap of 1e-4 are at most twice gradient descent's",
+       source="ours", broken={"no correction": {"corrected": 0.0}},
+       reason="the matrices drawn do not decide it: 1.8 [1.3, 2.4] times as many")  # fmt: skip
 def survives_an_unrelated_proxy(corrected=1.0, *, scale):
     ours = _calls(corrected=corrected, deltas=(1.0,), limit=1_500, **sizes(scale, n=(8, 64)))
     return _against_descent(ours, 2.0, scale)

@@ -37,13 +37,11 @@ def _rejection(amplitudes):
     return amplified_sampling(amplitudes, 0)._replace(iterations=1 / jnp.mean(amplitudes**2))  # again and again
 
 
-@claim(
-    "amplified samples of 2^4 to 2^12 losses have the Gibbs distribution, to 1e-6 in total variation",
-    source="ours", broken={
-        "weights as amplitudes": {"sampling": lambda a: amplified_sampling(a**2)},
-        "stopped halfway": {"sampling": lambda a: amplified_sampling(a, amplified_sampling(a).iterations // 2)},
-    },
-)  # fmt: skip
+@claim("amplified samples of 2^4 to 2^12 losses have the Gibbs distribution, to 1e-6 in total variation",
+       source="ours", broken={
+           "weights as amplitudes": {"sampling": lambda a: amplified_sampling(a**2)},
+           "stopped halfway": {"sampling": lambda a: amplified_sampling(a, amplified_sampling(a).iterations // 2)},
+       })  # fmt: skip
 def samples_the_softmax(sampling=amplified_sampling):
     distances, compiled = {}, jax.jit(sampling)
     with jax.enable_x64(True):
@@ -57,10 +55,8 @@ def samples_the_softmax(sampling=amplified_sampling):
     return Evidence.of_cases(distances, at_most=1e-6)
 
 
-@claim(
-    "sharp weights, 2^4 to 2^12 losses: the oracle calls of a sample grow as n to the power 1/2, within 0.05",
-    source="scaled", broken={"rejection": {"sampling": _rejection}},
-)  # fmt: skip
+@claim("sharp weights, 2^4 to 2^12 losses: the oracle calls of a sample grow as n to the power 1/2, within 0.05",
+       source="scaled", broken={"rejection": {"sampling": _rejection}})  # fmt: skip
 def needs_the_square_root(sampling=amplified_sampling):
     with jax.enable_x64(True):
         weights = [np.stack([_weights(n, stream) for stream in seeds(20)]) for n in SIZES]
@@ -69,11 +65,10 @@ def needs_the_square_root(sampling=amplified_sampling):
     return Evidence(slope, within=(0.45, 0.55))
 
 
-@claim(
-    "at 1,000 points the smoothed maximum of 256 losses is above the largest by 0 to 1 times mu log n",
-    source="paper",
-    broken={"mean of exponentials": {"soft_maximum": lambda v, mu: soft_maximum(v, mu) - mu * np.log(v.shape[-1])}},
-)
+@claim("at 1,000 points the smoothed maximum of 256 losses is above the largest by 0 to 1 times mu log n",
+       source="paper", broken={
+           "mean of exponentials": {"soft_maximum": lambda v, mu: soft_maximum(v, mu) - mu * np.log(v.shape[-1])},
+       })  # fmt: skip
 def smooths_from_above(soft_maximum=soft_maximum):
     values = jr.normal(key(), (1_000, 256))
     ratios = (soft_maximum(values, 0.3) - values.max(1)) / (0.3 * np.log(256))
@@ -82,8 +77,7 @@ def smooths_from_above(soft_maximum=soft_maximum):
 
 @claim(
     "256 losses of 10 unknowns: such samples in balls of radius mu reach the linear program's minimum to within 0.01",
-    source="ours", broken={"uniform samples": {"share": 0.0}},
-)  # fmt: skip
+    source="ours", broken={"uniform samples": {"share": 0.0}})  # fmt: skip
 def reaches_the_optimum(share=1.0, *, scale):
     size = sizes(scale, losses=(256, 4_096), dim=(10, 100))
     smoothing = EPSILON / (2 * np.log(size["losses"]))
@@ -103,8 +97,7 @@ class Following(BallAcceleration):
 
 @claim(
     "the largest of 256 losses, balls of 1/16 to 1/128 of the way: their number grows as that to the power 2/3 + 0.05",
-    source="scaled", broken={"balls that follow one another": {"method": Following}},
-)  # fmt: skip
+    source="scaled", broken={"balls that follow one another": {"method": Following}})  # fmt: skip
 def needs_the_power_two_thirds_of_the_balls(method=BallAcceleration, *, scale):
     ways, size = 2.0 ** np.arange(4, 8), sizes(scale, losses=(256, 4_096), dim=(10, 50))
     with jax.enable_x64(True):

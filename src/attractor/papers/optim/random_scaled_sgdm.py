@@ -12,8 +12,6 @@ print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near
 ```
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,26 +19,16 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from attractor.comparison import tune
 from attractor.optim.random_scaling import random_scaled_sgdm, random_scaling
 from attractor.optim.stationarity import goldstein_norm
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, key, log_slopes, mean, paired_difference, run, seeds, sizes
 from attractor.problem import Minimization
 from attractor.problems.digits import digits_mlp
+from attractor.problems.kinks import kinked_valley, kinked_waves, relu_misfit
 from attractor.registry import LogUniform
 
 SPACE = {"learning_rate": LogUniform(1e-3, 10.0)}
-
-
-def _wavy(x):
-    return jnp.sum(jnp.abs(jnp.sin(3 * x)) - 0.3 * jnp.abs(x - 1))
-
-
-def _relu_net(x):
-    """A network of 16 ReLU units on one example; x are its 80 weights."""
-    hidden = jax.nn.relu(x[:64].reshape(16, 4) @ jnp.array([1.0, -0.5, 0.3, 2.0]))
-    return jnp.abs(x[64:] @ hidden - 1.0)
 
 
 @claim("kinks and a ReLU network: a scaled step's mean progress is the mean slope at its end, within 3 standard errors",
@@ -63,13 +51,8 @@ def the_end_point_measures_the_progress(wrapper=random_scaling, *, scale):
         # The floor catches a deterministic step, whose standard error is 0.
         return float(jnp.abs(samples.mean()) / jnp.maximum(samples.std() / n**0.5, 1e-6))
 
-    errors = {"kinked": error(_wavy, 3), "network": error(_relu_net, 80)}
+    errors = {"kinked": error(kinked_waves, 3), "network": error(relu_misfit, 80)}
     return Evidence.of_cases(errors, at_most=3.0)
-
-
-def _valley(x, noise):
-    """A curved valley of kinks with its minimum, another kink, at (1, 1); noise tilts it."""
-    return jnp.abs(x[0] - x[1] ** 2) + 0.5 * jnp.abs(x[1] - 1) + jnp.mean(noise @ x)
 
 
 def _iterate(problem, x, key):
@@ -81,7 +64,7 @@ def _goldstein(points, key):
     """Goldstein's measure of the noiseless valley with radius 0.1, points ``(lanes, records, 2)``."""
 
     def measure(x):
-        return goldstein_norm(lambda x: _valley(x, jnp.zeros((1, 2))), x, 0.1, key)
+        return goldstein_norm(lambda x: kinked_valley(x, jnp.zeros((1, 2))), x, 0.1, key)
 
     return jax.vmap(jax.vmap(measure))(points)
 
@@ -110,7 +93,7 @@ SUMMED = {"momentum summed, not averaged": {"schedule": _summed}}
 def _measures(schedule, factors, draws, budgets):
     """Goldstein's measure averaged over a run, ``(factors, seeds, budgets)``."""
     noise, measured = jr.normal(key(), (4_096, 2)), []
-    problem = Minimization(_valley, jnp.array([0.0, -1.0]), noise - noise.mean(0), batch_size=1)
+    problem = Minimization(kinked_valley, jnp.array([0.0, -1.0]), noise - noise.mean(0), batch_size=1)
     for steps in budgets:
         configs = [dict(zip(["learning_rate", "beta"], schedule(f, steps), strict=True)) for f in factors]
         how = {"steps": steps, "every": steps // 20, "seeds": draws, "lanes": 8, "probes": {"x": _iterate}}
@@ -146,27 +129,18 @@ def the_horizon_sets_the_slope(schedule=_of_horizon, *, scale):
     return Evidence(mean(slopes[0] - slopes[1]), at_most=-0.1, note=note)
 
 
-def _sgdm(learning_rate, beta=0.9):
-    return optax.chain(optax.ema(beta, debias=False), optax.scale_by_learning_rate(learning_rate))
-
-
 def _scaled(mix, learning_rate):
     """Factors of shares of an exponential and of a normal law, and of 1; one program for all."""
-    return random_scaling(
-        _sgdm(learning_rate), lambda key: mix[0] * jr.exponential(key) + mix[1] * jr.normal(key) + mix[2]
-    )
+    sgdm = optax.chain(optax.ema(0.9, debias=False), optax.scale_by_learning_rate(learning_rate))
+    return random_scaling(sgdm, lambda key: mix[0] * jr.exponential(key) + mix[1] * jr.normal(key) + mix[2])
 
 
 @cached
 def _accuracy(mix, scale):
     """By split of the data: the rate tuned on each, then 8 more runs."""
-    method, found = (eqx.Partial(_scaled, jnp.asarray(mix)), SPACE), []
-    how: Any = {"budget": 8, "steps": 500, "every": 500} | words.graded(digits_mlp(), "accuracy")
-    splits = seeds(**sizes(scale, n=(6, 24)))
-    for split, drawn in zip(splits, np.reshape(seeds(10 * len(splits), 1), (-1, 10)).tolist(), strict=False):
-        entry = tune(digits_mlp(seed=split), method, seeds=drawn[2:], tuning_seeds=drawn[:2], **how)
-        found.append(entry.final.mean())
-    return np.array(found)
+    how = sizes(scale, n=(6, 24)) | words.graded(digits_mlp(), "accuracy")
+    method = eqx.Partial(_scaled, jnp.asarray(mix)), SPACE
+    return words.tune_splits(digits_mlp, method, tuning=2, runs=8, budget=8, steps=500, every=500, **how)
 
 
 @claim("digits network, both tuned: test accuracy within 1 point of that of momentum SGD without scaling",

@@ -79,16 +79,13 @@ def _gain(method, at_least, scale):
 
 @claim(
     "one projection per frame, all tuned: better than a low-rank model with a ridge, and than a denoiser alone (in dB)",
-    source="paper", broken={"the denoiser's residual for its image": {"method": "residual"}},
-)  # fmt: skip
+    source="paper", broken={"the denoiser's residual for its image": {"method": "residual"}})  # fmt: skip
 def is_better_than_its_parts(method="both", *, scale):
     return _gain(method, 0.0, scale)
 
 
-@claim(
-    "one projection per frame: at least 1 dB better than a low-rank model with a ridge, and than a denoiser alone",
-    source="ours", broken={"the denoiser's residual for its image": {"method": "residual"}},
-)  # fmt: skip
+@claim("one projection per frame: at least 1 dB better than a low-rank model with a ridge, and than a denoiser alone",
+       source="ours", broken={"the denoiser's residual for its image": {"method": "residual"}})  # fmt: skip
 def beats_its_parts(method="both", *, scale):
     return _gain(method, 1.0, scale)
 
@@ -114,17 +111,15 @@ def _split(split):
 
 @claim(
     f"the gap between the low-rank model and its denoised frames falls to at most 0.01 of the first in {STEPS} steps",
-    source="ours", broken={"no dual variable": {"split": functools.partial(_damaged, 1.0, 0.0)}},
-)  # fmt: skip
+    source="ours", broken={"no dual variable": {"split": functools.partial(_damaged, 1.0, 0.0)}})  # fmt: skip
 def closes_the_gap(split=admm):
     gaps = _split(split).primal_residual
     return Evidence(float(gaps[-1] / gaps[0]), at_most=0.01)
 
 
-@claim(
-    "RED-PSM by splitting: after 10 steps no step raises the augmented Lagrangian by more than 1e-6 of it",
-    source="ours", broken={"dual variable with the wrong sign": {"split": functools.partial(_damaged, -1.0, 1.0)}},
-)  # fmt: skip
+@claim("RED-PSM by splitting: after 10 steps no step raises the augmented Lagrangian by more than 1e-6 of it",
+       source="ours",
+       broken={"dual variable with the wrong sign": {"split": functools.partial(_damaged, -1.0, 1.0)}})  # fmt: skip
 def lowers_the_lagrangian(split=admm):
     values = np.asarray(_split(split).measured)[10:]
     return Evidence(float((np.diff(values) / np.abs(values[:-1])).max()), at_most=1e-6)

@@ -38,11 +38,10 @@ def _cell(activation, stream, size, norm):
     return jax.tree.map(lambda a: size / NORMS[norm](cell.recurrent) * a, cell)
 
 
-@claim(
-    "products of 40 Jacobians grow by spectral radius times slope a step, at 0.5 to 1.5, to 0.05 in the logarithm",
-    source="ours", broken={"slope of the sigmoid taken for 1": {"slopes": SLOPES | {"sigmoid": (jax.nn.sigmoid, 1.0)}},
-                           "singular value in place of the spectral radius": {"norm": "singular value"}},
-)  # fmt: skip
+@claim("products of 40 Jacobians grow by spectral radius times slope a step, at 0.5 to 1.5, to 0.05 in the logarithm",
+       source="ours",
+       broken={"slope of the sigmoid taken for 1": {"slopes": SLOPES | {"sigmoid": (jax.nn.sigmoid, 1.0)}},
+               "singular value in place of the spectral radius": {"norm": "singular value"}})  # fmt: skip
 def products_follow_the_spectral_radius(slopes=SLOPES, norm="radius"):
     errors = {}
     for name, (activation, slope) in slopes.items():
@@ -54,10 +53,8 @@ def products_follow_the_spectral_radius(slopes=SLOPES, norm="radius"):
     return Evidence.of_cases(errors, at_most=0.05)
 
 
-@claim(
-    "driven by noise, largest singular value times slope 0.9: no product of k Jacobians exceeds 0.9^k times 1.001",
-    source="paper", broken={"spectral radius in place of the singular value": {"norm": "radius"}},
-)  # fmt: skip
+@claim("driven by noise, largest singular value times slope 0.9: no product of k Jacobians exceeds 0.9^k times 1.001",
+       source="paper", broken={"spectral radius in place of the singular value": {"norm": "radius"}})  # fmt: skip
 def a_small_norm_makes_it_vanish(norm="singular value"):
     excess, inputs = {}, 3.0 * jax.random.normal(key(2), (STEPS, 1))
     for name, (activation, slope) in SLOPES.items():
@@ -74,11 +71,10 @@ def _exploding_gradients():
     return jax.jit(jax.vmap(jax.grad(problem.loss), in_axes=(None, 0)))(problem.init(key(0)), batches)
 
 
-@claim(
-    "clipped gradients of a network at spectral radius 2 and length 50 are no longer than the threshold (to 1e-5)",
-    source="paper",
-    broken={"each entry clipped by itself": {"clip": optax.clip}, "no clipping": {"clip": lambda c: optax.identity()}},
-)
+@claim("clipped gradients of a network at spectral radius 2 and length 50 are no longer than the threshold (to 1e-5)",
+       source="paper",
+       broken={"each entry clipped by itself": {"clip": optax.clip},
+               "no clipping": {"clip": lambda c: optax.identity()}})  # fmt: skip
 def clipping_bounds_the_norm(clip=optax.clip_by_global_norm):
     gradients = _exploding_gradients()
     clipped = jax.jit(jax.vmap(lambda g: clip(THRESHOLD).update(g, clip(THRESHOLD).init(g))[0]))(gradients)
@@ -99,8 +95,7 @@ def _solved(threshold, weight, scale):
 
 @claim(
     "temporal order, 23 symbols, 20 tanh units: SGD with clipping and penalty gets 99 % right in at least 60 % of runs",
-    source="ours", broken={"sign of the penalty flipped": {"weight": -WEIGHT}},
-)  # fmt: skip
+    source="ours", broken={"sign of the penalty flipped": {"weight": -WEIGHT}})  # fmt: skip
 def learns_the_temporal_order(weight=WEIGHT, *, scale):
     solved = _solved(THRESHOLD, weight, scale)
     return Evidence(proportion(int(solved.sum()), len(solved)), at_least=0.6)
@@ -108,8 +103,7 @@ def learns_the_temporal_order(weight=WEIGHT, *, scale):
 
 @claim(
     "temporal order: both solve it at least as often as clipping, it as often as SGD, and both 40 points more than SGD",
-    source="ours", broken={"sign of the penalty flipped": {"weight": -WEIGHT}},
-)  # fmt: skip
+    source="ours", broken={"sign of the penalty flipped": {"weight": -WEIGHT}})  # fmt: skip
 def each_part_helps(weight=WEIGHT, *, scale):
     settings = (NO_CLIPPING, 0.0), (THRESHOLD, 0.0), (THRESHOLD, weight)
     plain, clipped, both = (_solved(*setting, scale) for setting in settings)

@@ -38,11 +38,10 @@ class _OneIteration(ModelBased):
         return x - rate * slope(x - rate * slope(x))
 
 
-@claim(
-    "phase retrieval: proximal steps minimize their model plus proximal term to 1e-8, against a fine line search",
-    source="ours",
-    broken={"one iteration for the implicit slope": {"method": _OneIteration}, "step doubled": {"method": _Doubled}},
-)
+@claim("phase retrieval: proximal steps minimize their model plus proximal term to 1e-8, against a fine line search",
+       source="ours",
+       broken={"one iteration for the implicit slope": {"method": _OneIteration},
+               "step doubled": {"method": _Doubled}})  # fmt: skip
 def solves_its_subproblems(method=ModelBased, *, scale):
     rate, excess = 0.01, {}
     with jax.enable_x64(True):
@@ -135,8 +134,7 @@ def _width(method, model, n):
 
 @claim(
     "phase retrieval: prox-linear and proximal point reach 1e-2 over a range of steps 5 times wider than subgradients",
-    source="ours", broken={"one iteration for the implicit slope": {"method": _OneIteration}},
-)  # fmt: skip
+    source="ours", broken={"one iteration for the implicit slope": {"method": _OneIteration}})  # fmt: skip
 def proximal_models_tolerate_the_step(method=ModelBased, *, scale):
     n = sizes(scale, n=(8, 64))["n"]
     widths = {model: _width(ModelBased if model == "subgradient" else method, model, n) for model in MODELS}

@@ -43,10 +43,8 @@ def _final(search_rank, start, scale, norm="l1", shrink=1e4, measurements=600):
     return np.nan_to_num(entry.final, nan=np.inf, posinf=1e6)
 
 
-@claim(
-    "search rank 20 for rank 2, 30 % outliers, steps tuned: the error from 1e-3 is at most 0.1 times that from 1",
-    source="ours", broken={"constant steps": {"shrink": 1.0}},
-)  # fmt: skip
+@claim("search rank 20 for rank 2, 30 % outliers, steps tuned: the error from 1e-3 is at most 0.1 times that from 1",
+       source="ours", broken={"constant steps": {"shrink": 1.0}})  # fmt: skip
 def a_small_start_helps(shrink=1e4, *, scale):
     small, large = (_final(20, start, scale, shrink=shrink) for start in (1e-3, 1.0))
     note = f"{np.median(small):.2g} against {np.median(large):.2g}"
@@ -55,11 +53,10 @@ def a_small_start_helps(shrink=1e4, *, scale):
     )
 
 
-@claim(
-    "search rank 20, 30 % outliers, starts 1e-1 to 1e-3: the error falls with the start, log-log slope at least 0.5",
-    source="ours", broken={"the size of the start is not applied": {"applied": lambda start: 1e-3}},
-    reason="0.37: a smaller start needs more of the 1,400 steps to leave the saddle, and has fewer to settle in",
-)  # fmt: skip
+@claim("search rank 20, 30 % outliers, starts 1e-1 to 1e-3: the error falls with the start, log-log slope at least 0.5",
+       source="ours",
+       reason="0.37: a smaller start needs more of the 1,400 steps to leave the saddle, and has fewer to settle in",
+       broken={"the size of the start is not applied": {"applied": lambda start: 1e-3}})  # fmt: skip
 def the_start_sets_the_error(applied=lambda start: start, *, scale):
     starts = (1e-1, 1e-2, 1e-3)
     errors = np.stack([_final(20, applied(start), scale) for start in starts], 1)
@@ -67,29 +64,21 @@ def the_start_sets_the_error(applied=lambda start: start, *, scale):
     return Evidence(log_slope(starts, errors), at_least=0.5, note=note)
 
 
-@claim(
-    "search rank 20 for rank 2, 30 % outliers: relative error at most 1e-3 from a start of size 1e-4",
-    source="ours",
-    broken=SQUARES,
-)
+@claim("search rank 20 for rank 2, 30 % outliers: relative error at most 1e-3 from a start of size 1e-4",
+       source="ours", broken=SQUARES)  # fmt: skip
 def the_search_rank_does_not_matter(norm="l1", *, scale):
     return Evidence(median(_final(20, 1e-4, scale, norm)), at_most=1e-3)
 
 
-@claim(
-    "search rank 2, the true one, 30 % outliers: relative error at most 1e-4 from a start of size 1e-3",
-    source="ours",
-    broken={"constant steps": {"shrink": 1.0}},
-)
+@claim("search rank 2, the true one, 30 % outliers: relative error at most 1e-4 from a start of size 1e-3",
+       source="ours", broken={"constant steps": {"shrink": 1.0}})  # fmt: skip
 def recovers_at_the_true_rank(shrink=1e4, *, scale):
     return Evidence(median(_final(2, 1e-3, scale, shrink=shrink)), at_most=1e-4)
 
 
 @claim(
     "rank 2, 500 measurements, 30 % outliers, start 1e-3: search rank 20 ends within 1e-2 of the truth, as rank 4 does",
-    source="scaled",
-    broken={"squared residuals": {"norm": "l2"}},
-)
+    source="scaled", broken={"squared residuals": {"norm": "l2"}})  # fmt: skip
 def needs_no_more_measurements(norm="l1", *, scale):
     """The number of measurements that suffices does not depend on the search rank."""
     small, large = (_final(rank, 1e-3, scale, norm, measurements=500) for rank in (4, 20))

@@ -54,11 +54,9 @@ def _worst(schedule, phi, condition, steps, shift=0.0):
     return np.abs(1 - rates[:, None] * curvature).prod(0).max()
 
 
-@claim(
-    "UBA has its end points, is cosine at phi = 2 and at Chebyshev's rate at phi = 2 u/l, to 1e-9 (relative)",
-    source="paper", deterministic=True,
-    broken={"phi forgotten in a term": {"schedule": _unbalanced}, "always cosine": WITHOUT_KNOB},
-)  # fmt: skip
+@claim("UBA has its end points, is cosine at phi = 2 and at Chebyshev's rate at phi = 2 u/l, to 1e-9 (relative)",
+       source="paper", deterministic=True,
+       broken={"phi forgotten in a term": {"schedule": _unbalanced}, "always cosine": WITHOUT_KNOB})  # fmt: skip
 def contains_cosine_and_chebyshev(schedule=uba_schedule):
     """At midpoints, with phi twice the condition number, quadratics contract at Chebyshev's rate."""
     errors = []
@@ -77,9 +75,7 @@ def contains_cosine_and_chebyshev(schedule=uba_schedule):
 
 @claim(
     "20 steps of descent, rates 1/l to 1/u: the best phi grows at least 1 % from each u/l = 4, 16 … 1024 to the next",
-    source="ours", deterministic=True,
-    broken={"phi ignored": WITHOUT_KNOB, "phi inverted": INVERTED},
-)  # fmt: skip
+    source="ours", deterministic=True, broken={"phi ignored": WITHOUT_KNOB, "phi inverted": INVERTED})  # fmt: skip
 def phi_tracks_the_condition_number(schedule=uba_schedule):
     """The best phi contracts most in the worst case."""
     phis, conditions = np.geomspace(1.0, 1e4, 81), 4.0 ** np.arange(1, 6)
@@ -143,21 +139,18 @@ def _gaps(schedule, scale):
     return {name: paired_difference(ours, other) for name, other in zip(BASELINES, others, strict=True)}, note
 
 
-@claim(
-    "digits, characters, 3 budgets, 15 tries: mean rank by test loss at most 0.3 behind the best of 4 schedules",
-    source="ours", broken=CONSTANT,
-    reason="10 seeds do not decide it: 0.38 [-0.07, 0.83] behind linear decay; ahead of cosine, one-cycle and step",
-)  # fmt: skip
+@claim("digits, characters, 3 budgets, 15 tries: mean rank by test loss at most 0.3 behind the best of 4 schedules",
+       source="ours",
+       reason="10 seeds do not decide it: 0.38 [-0.07, 0.83] behind linear decay; ahead of cosine, one-cycle and step",
+       broken=CONSTANT)  # fmt: skip
 def ranks_first(schedule=uba_schedule, *, scale):
     gaps, note = _gaps(schedule, scale)
     return Evidence.of_cases(gaps, at_most=0.3, note=note)
 
 
-@claim(
-    "digits, characters, 3 budgets, 15 tries: the mean rank by test loss is ahead of that of each of 4 schedules",
-    source="paper", broken=CONSTANT,
-    reason="linear decay is as good: 0.4 ranks ahead, between 0.1 behind and 0.8 ahead",
-)  # fmt: skip
+@claim("digits, characters, 3 budgets, 15 tries: the mean rank by test loss is ahead of that of each of 4 schedules",
+       source="paper", broken=CONSTANT,
+       reason="linear decay is as good: 0.4 ranks ahead, between 0.1 behind and 0.8 ahead")  # fmt: skip
 def outranks_all(schedule=uba_schedule, *, scale):
     gaps, note = _gaps(schedule, scale)
     return Evidence.of_cases(gaps, at_most=0.0, note=note)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.linalg.proximal import group_envelope, prox_group_envelope, prox_group_lasso
+from attractor.linalg.proximal import group_envelope_gap, prox_group_envelope, prox_group_lasso
 from attractor.optim.proximal import proximal_sgd
 from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, run, seed, seeds, sizes
 from attractor.problems.digits import digits_mlp
@@ -46,21 +46,16 @@ def _top_k(x, k, strength):
     return jnp.where((norms >= jnp.sort(norms)[::-1][k - 1])[:, None], x / (1 + strength), 0)
 
 
-@claim(
-    "50 random points of 8 groups: the proximal map's duality gap is at most 1e-6 (k = 1 … 7, strengths 0.1 to 10)",
-    source="ours", broken={"shares without the strength": {"prox": _without_strength}, "top k": {"prox": _top_k}},
-)  # fmt: skip
+@claim("50 random points of 8 groups: the proximal map's duality gap is at most 1e-6 (k = 1 … 7, strengths 0.1 to 10)",
+       source="ours",
+       broken={"shares without the strength": {"prox": _without_strength}, "top k": {"prox": _top_k}})  # fmt: skip
 def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
     rng, n = np.random.default_rng(seed()), sizes(scale, points=(50, 1_000))["points"]
     with jax.enable_x64(True):
         points, strengths = jnp.asarray(rng.standard_normal((n, 8, 3))), jnp.asarray(10 ** rng.uniform(-1, 1, n))
 
         def gap(x, k, strength):
-            z = prox(x, k, strength)
-            dual = (x - z) / strength
-            largest = jnp.sort(jnp.sum(dual**2, 1))[::-1]
-            conjugate = jnp.where(jnp.arange(len(x)) < k, largest, 0).sum() / 2
-            return group_envelope(z, k) + conjugate - jnp.sum(z * dual)
+            return group_envelope_gap(x, prox(x, k, strength), k, strength)
 
         gaps = jax.jit(jax.vmap(gap))(points, 1 + jnp.arange(n) % 7, strengths)
         return Evidence(float(jnp.abs(gaps).max()), at_most=1e-6)
@@ -116,11 +111,9 @@ def _trained(name, scale):
     return alive[0], accuracy[0], best
 
 
-@claim(
-    "digits network, 64 neurons, k = 16: at most 17 are left at the end, for every seed",
-    source="ours", broken={"room for all groups": {"name": "room for all"}},
-    reason="17 or 18 are left: groups of nearly equal norm share the last places of the envelope's budget",
-)  # fmt: skip
+@claim("digits network, 64 neurons, k = 16: at most 17 are left at the end, for every seed", source="ours",
+       reason="17 or 18 are left: groups of nearly equal norm share the last places of the envelope's budget",
+       broken={"room for all groups": {"name": "room for all"}})  # fmt: skip
 def keeps_the_chosen_number(name="envelope", *, scale):
     alive, _, strength = _trained(name, scale)
     return Evidence(float(alive.max()), at_most=K + 1, note=f"{alive.min():.0f} to {alive.max():.0f} at {strength:.3g}")
@@ -129,22 +122,19 @@ def keeps_the_chosen_number(name="envelope", *, scale):
 WRONG_GROUPS = {"the smallest groups are kept": {"name": "smallest"}}
 
 
-@claim(
-    "digits network, 64 neurons, k = 16: the test accuracy is at most 1 point below that of the dense network",
-    source="ours", broken=WRONG_GROUPS,
-    reason="a strength that enforces k also shrinks the kept groups as a ridge would, which costs 5 points",
-)  # fmt: skip
+@claim("digits network, 64 neurons, k = 16: the test accuracy is at most 1 point below that of the dense network",
+       source="ours",
+       reason="a strength that enforces k also shrinks the kept groups as a ridge would, which costs 5 points",
+       broken=WRONG_GROUPS)  # fmt: skip
 def costs_little_accuracy(name="envelope", *, scale):
     ours, dense = _trained(name, scale)[1], _trained("dense", scale)[1]
     learned, note = {"the dense network learns": dense.mean() > 0.9}, f"{ours.mean():.3f} against {dense.mean():.3f}"
     return Evidence(paired_difference(ours, dense), at_least=-0.01, given=learned, note=note)
 
 
-@claim(
-    "digits network, k = 16: the test accuracy is not below that of group lasso, tuned to at most 17 neurons too",
-    source="ours", broken=WRONG_GROUPS,
-    reason="group lasso needs a smaller strength for fewer neurons, and shrinks the kept ones less",
-)  # fmt: skip
+@claim("digits network, k = 16: the test accuracy is not below that of group lasso, tuned to at most 17 neurons too",
+       source="ours", broken=WRONG_GROUPS,
+       reason="group lasso needs a smaller strength for fewer neurons, and shrinks the kept ones less")  # fmt: skip
 def is_not_below_group_lasso(name="envelope", *, scale):
     ours, (alive, lasso, strength) = _trained(name, scale), _trained("lasso", scale)
     few = {"group lasso leaves at most 17 neurons": alive.max() <= K + 1}

@@ -97,10 +97,8 @@ def cleans_up_by_log_sum_exp(beta=8.0, *, scale):
 DAMAGED = {"winner takes all, retuned": {"betas": (200.0, 300.0, 400.0, 500.0)}}
 
 
-@claim(
-    "solves 8 points more products than the standard resonator, decoding to the nearest codeword (M = 20, 30, 40)",
-    source="ours", broken=DAMAGED,
-)  # fmt: skip
+@claim("solves 8 points more products than the standard resonator, decoding to the nearest codeword (M = 20, 30, 40)",
+       source="ours", broken=DAMAGED)  # fmt: skip
 def solves_more(method=attention_resonator, betas=BETAS, *, scale):
     return _gain(method, betas, scale, decoding=1)
 

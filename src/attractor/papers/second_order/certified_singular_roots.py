@@ -24,28 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from attractor.papers.words import Evidence, cached, claim, seed
+from attractor.problems.degenerate_systems import MULTIPLICITY, ROOT, multiple_root_system
 from attractor.second_order.deflation import ALPHA, DeflatedSystem, alpha_test, inverse_system, newton_iterates
 
-ROOT = (0.3, -0.2)
-MULTIPLICITY = {"double": 2, "triple": 3}
-PERTURBATIONS = (0.0, 1e-6, 1e-4)
-STEPS = 20
-
-
-def _quadratics(coefficients, x):
-    """In rotated coordinates around the root."""
-    x, y = jnp.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]) @ (x - jnp.array(ROOT))
-    return coefficients @ jnp.stack([jnp.ones(()), x, y, x**2, x * y, y**2])
+PERTURBATIONS, STEPS = (0.0, 1e-6, 1e-4), 20
 
 
 def _system(name, perturbation):
-    """(y - x^2, y + x^2) or (y - x^2, xy + y^2), with random numbers of that norm added to the coefficients."""
-    second = {"double": [0, 0, 1, 1, 0, 0], "triple": [0, 0, 0, 0, 1, 1]}[name]
-    coefficients = np.array([[0, 0, 1, -1, 0, 0], second], float)
-    if perturbation:
-        noise = np.random.default_rng(seed(0)).standard_normal((2, 6))
-        coefficients += perturbation * noise / np.linalg.norm(noise)
-    return eqx.Partial(_quadratics, jnp.asarray(coefficients))
+    return multiple_root_system(name, perturbation, seed(0) if perturbation else 0)
 
 
 def _start():
@@ -79,8 +65,7 @@ def _solved(name, perturbation, iterate=newton_iterates):
     "plain Newton at exact roots of multiplicity m = 2 and 3 is linear: steps 8 to 14 keep 1 - 1/m of it, within 5 %",
     source="scaled", deterministic=True,
     broken={"deflated": {"deflate": True}, "steps doubled, right for a double root": {"iterate": _doubled}},
-    reason="at the double root it is 1/2; at the triple one steps keep 0.62, 7 % below 2/3",
-)  # fmt: skip
+    reason="at the double root it is 1/2; at the triple one steps keep 0.62, 7 % below 2/3")  # fmt: skip
 def plain_newton_is_linear(iterate=newton_iterates, deflate=False):
     """The classical ratio of a root with one null direction, which is what deflation is for."""
     ratios = {}
@@ -94,8 +79,7 @@ def plain_newton_is_linear(iterate=newton_iterates, deflate=False):
 
 @claim(
     "deflated Newton at double and triple roots: error 1e-12, its exponent times 1.7 or more with each step below 0.1",
-    source="ours", broken={"multiplicity structure not updated": {"iterate": _forgetful}},
-)  # fmt: skip
+    source="ours", broken={"multiplicity structure not updated": {"iterate": _forgetful}})  # fmt: skip
 def deflated_newton_is_quadratic(iterate=newton_iterates):
     growth = {}
     for name, perturbation in itertools.product(MULTIPLICITY, PERTURBATIONS):
@@ -109,8 +93,7 @@ def deflated_newton_is_quadratic(iterate=newton_iterates):
 
 @claim(
     "perturbed systems, changed by at most 10 perturbations, have the multiple root (to 1e-9) where the iteration ends",
-    source="ours", broken={"system not changed": {"change": lambda system, v: system.f}},
-)  # fmt: skip
+    source="ours", broken={"system not changed": {"change": lambda system, v: system.f}})  # fmt: skip
 def a_nearby_system_has_the_root(change=DeflatedSystem.deformed):
     """The size of the change, in perturbations; infinite without the multiple root."""
     ratios = {}
@@ -142,10 +125,8 @@ def _tested(name):
     return tests, np.linalg.norm(np.diff(np.stack(paths), axis=1), axis=2)[:, :5]
 
 
-@claim(
-    "two systems: some of 10 starts pass the alpha test, and then step k is at most 2^(1 - 2^(k-1)) times the first",
-    source="paper", broken={"length of the step alone": {"number": lambda test: test.beta}},
-)  # fmt: skip
+@claim("two systems: some of 10 starts pass the alpha test, and then step k is at most 2^(1 - 2^(k-1)) times the first",
+       source="paper", broken={"length of the step alone": {"number": lambda test: test.beta}})  # fmt: skip
 def the_alpha_test_is_sound(number=lambda test: test.alpha):
     """Share of the certified starts that keep the promise, 0 where none is certified."""
     kept, certified = {}, {}

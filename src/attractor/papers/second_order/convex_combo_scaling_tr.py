@@ -65,8 +65,7 @@ def _runs(scale):
 
 @claim(
     "1e-9 from a bound all scalings and their mix are at most 1e-8; inside, positive, at most width (or 1) + gradient",
-    source="scaled", broken={name: {"scalings": (*SCALINGS, scaling)} for name, scaling in BROKEN.items()},
-)  # fmt: skip
+    source="scaled", broken={name: {"scalings": (*SCALINGS, scaling)} for name, scaling in BROKEN.items()})  # fmt: skip
 def vanishes_at_active_bounds(scalings=SCALINGS):
     """The largest value there, where the negative gradient points across; infinite if not positive or too large."""
     rng, values = np.random.default_rng(seed(0)), {}
@@ -83,37 +82,31 @@ def vanishes_at_active_bounds(scalings=SCALINGS):
     return Evidence.of_cases(values, at_most=1e-8)
 
 
-@claim(
-    "12 systems with bounds, 20 random starts each: every iterate of every scaling is strictly inside",
-    source="paper", broken={"steps that know no bounds": {"kinds": ("no bounds",)}},
-)  # fmt: skip
+@claim("12 systems with bounds, 20 random starts each: every iterate of every scaling is strictly inside",
+       source="paper", broken={"steps that know no bounds": {"kinds": ("no bounds",)}})  # fmt: skip
 def stays_inside(kinds=(*SINGLE, "mix"), *, scale):
     return Evidence.of_cases({kind: float(_runs(scale)[kind][1]) for kind in kinds}, at_least=1.0)
 
 
-@claim(
-    "240 runs with bounds: the mix of four scalings solves at least as many (1e-6, 200 steps) as each single one",
-    source="scaled", broken=DAMAGED, reason="234, as Coleman and Li alone: of 240 runs the two lose the same number",
-)  # fmt: skip
+@claim("240 runs with bounds: the mix of four scalings solves at least as many (1e-6, 200 steps) as each single one",
+       source="scaled", broken=DAMAGED,
+       reason="234, as Coleman and Li alone: of 240 runs the two lose the same number")  # fmt: skip
 def solves_as_many_as_each(mix="mix", *, scale):
     solved = {kind: _runs(scale)[kind][0] <= STEPS for kind in (mix, *SINGLE)}
     gains = {kind: paired_difference(solved[mix], solved[kind]) for kind in SINGLE}
     return Evidence.of_cases(gains, at_least=0.0, note=", ".join(f"{kind} {s.sum()}" for kind, s in solved.items()))
 
 
-@claim(
-    "240 runs with bounds: the mix takes fewer steps than each of the four scalings alone (ratio at most 1)",
-    source="scaled", broken=DAMAGED, reason="fewer than three of the four; as many as Coleman's and Li's: 1.01 times",
-)  # fmt: skip
+@claim("240 runs with bounds: the mix takes fewer steps than each of the four scalings alone (ratio at most 1)",
+       source="scaled", broken=DAMAGED,
+       reason="fewer than three of the four; as many as Coleman's and Li's: 1.01 times")  # fmt: skip
 def is_faster_than_each(mix="mix", *, scale):
     ratios = {kind: paired_ratio(_runs(scale)[mix][0], _runs(scale)[kind][0]) for kind in SINGLE}
     return Evidence.of_cases(ratios, at_most=1.0)
 
 
-@claim(
-    "240 runs with bounds: the mix's median number of steps is at most that of the worst single scaling",
-    source="ours", broken={name: DAMAGED[name] for name in ("inverted", "bound behind")},
-)  # fmt: skip
+@claim("240 runs with bounds: the mix's median number of steps is at most that of the worst single scaling",
+       source="ours", broken={name: DAMAGED[name] for name in ("inverted", "bound behind")})  # fmt: skip
 def is_no_slower_than_the_worst(mix="mix", *, scale):
     medians = {kind: float(np.median(_runs(scale)[kind][0])) for kind in (mix, *SINGLE)}
     return Evidence(medians[mix] / max(medians[kind] for kind in SINGLE), at_most=1.0, note=f"{medians}")

@@ -36,14 +36,10 @@ def _primal(jacobian, hessian, gradient, damping):
     return jnp.linalg.solve(dense, jacobian.T @ gradient)
 
 
-@claim(
-    "the direction of the small system is that of the full one, for squared error and cross-entropy, to 1e-6",
-    source="paper",
-    broken={
-        "no curvature": {"direction": lambda j, hessian, *rest: dual_direction(j, jnp.eye(len(j)), *rest)},
-        "factors exchanged": {"direction": _transposed},
-    },
-)
+@claim("the direction of the small system is that of the full one, for squared error and cross-entropy, to 1e-6",
+       source="paper",
+       broken={"no curvature": {"direction": lambda j, hessian, *rest: dual_direction(j, jnp.eye(len(j)), *rest)},
+               "factors exchanged": {"direction": _transposed}})  # fmt: skip
 def same_direction(direction=dual_direction):
     rng = np.random.default_rng(seed())
     labels, targets = rng.integers(0, 5, 8), rng.standard_normal((8, 5))
@@ -72,10 +68,8 @@ def _cpu_seconds(direction, parameters):
     return spent[0].min() / repeats
 
 
-@claim(
-    "the direction's time grows with the number of parameters d with an exponent of at most 1.2 (batch 32)",
-    source="scaled", broken={"the full system": {"direction": _primal}},
-)  # fmt: skip
+@claim("the direction's time grows with the number of parameters d with an exponent of at most 1.2 (batch 32)",
+       source="scaled", broken={"the full system": {"direction": _primal}})  # fmt: skip
 def time_is_linear_in_the_parameters(direction=dual_direction):
     counts = (1_000, 10_000, 100_000) if direction is dual_direction else (200, 400, 800)
     return Evidence(float(log_slopes(counts, [_cpu_seconds(direction, d) for d in counts])[0]), at_most=1.2)
@@ -105,8 +99,7 @@ UNCURVED = {"no Gauss-Newton matrix (a huge damping), retuned": {"method": DESCE
 @claim(
     "diabetes, digits networks, equal steps: Gauss-Newton's test loss is no higher than the better of tuned SGD, Adam",
     source="paper", broken=UNCURVED,
-    reason="on digits it is lower by 15 %; on diabetes the seeds do not decide: 1.00 [0.99, 1.01]",
-)  # fmt: skip
+    reason="on digits it is lower by 15 %; on diabetes the seeds do not decide: 1.00 [0.99, 1.01]")  # fmt: skip
 def generalizes_as_well(method=GN, *, scale):
     ratios, note = {}, []
     for problem in PROBLEMS:
@@ -119,8 +112,7 @@ def generalizes_as_well(method=GN, *, scale):
 
 @claim(
     "diabetes, digits networks: Gauss-Newton reaches tuned Adam's final train loss in at most as many steps (median)",
-    source="ours", broken=UNCURVED,
-)  # fmt: skip
+    source="ours", broken=UNCURVED)  # fmt: skip
 def needs_no_more_steps_than_adam(method=GN, *, scale):
     shares = {}
     for problem in PROBLEMS:
@@ -131,11 +123,9 @@ def needs_no_more_steps_than_adam(method=GN, *, scale):
     return Evidence.of_cases(shares, at_most=1.0)
 
 
-@claim(
-    "diabetes, digits networks, both tuned: with momentum Gauss-Newton's final train loss is lower (ratio below 1)",
-    source="paper", broken=UNCURVED,
-    reason="the seeds do not decide it: 1.01 [0.96, 1.05] and 0.99 [0.88, 1.11]",
-)  # fmt: skip
+@claim("diabetes, digits networks, both tuned: with momentum Gauss-Newton's final train loss is lower (ratio below 1)",
+       source="paper", broken=UNCURVED,
+       reason="the seeds do not decide it: 1.01 [0.96, 1.05] and 0.99 [0.88, 1.11]")  # fmt: skip
 def momentum_accelerates(method=WITH_MOMENTUM, *, scale):
     finals = {p: [_tuned(p, m, "loss", scale).final for m in (method, GN)] for p in PROBLEMS}
     return Evidence.of_cases({problem: paired_ratio(*pair) for problem, pair in finals.items()}, at_most=1.0)

@@ -71,8 +71,7 @@ def _steps(*case, **how):
 
 @claim(
     "three losses, exact and inexact Hessians, starts of norm 0 to 100: all 20 runs reach 1e-7 of the first gradient",
-    source="ours", broken={"undamped Newton": {"adaptive": False, "radius": 1e30}},
-)  # fmt: skip
+    source="ours", broken={"undamped Newton": {"adaptive": False, "radius": 1e30}})  # fmt: skip
 def converges_from_everywhere(**how):
     counts = {f"{name}, {c.__name__}": [_steps(name, c, s, **how) for s in STARTS] for name, c in CASES}
     note = "steps " + "; ".join(f"{case}: {', '.join(f'{n:g}' for n in steps)}" for case, steps in counts.items())
@@ -82,18 +81,15 @@ def converges_from_everywhere(**how):
 @claim(
     "Fisher matrix, two regressions, 4 starts, to 1e-7: in every window of 100 steps the gradient is at least halved",
     source="ours", broken={"radius kept at 1": {"adaptive": False}},
-    reason="far out, from starts of norm 100, steps are short: a window of 100 keeps 0.69 of the gradient",
-)  # fmt: skip
+    reason="far out, from starts of norm 100, steps are short: a window of 100 keeps 0.69 of the gradient")  # fmt: skip
 def the_fisher_matrix_gives_a_linear_rate(**how):
     """The worst contraction; of a sequence like 1/k^2 it would be 0.6 at 500 steps."""
     paths = {f"{name} from {s:g}": _path(name, c, s, **how) for name, c in FISHER for s in STARTS}
     return Evidence.of_cases({n: float(np.max(p[100:] / p[:-100], initial=0)) for n, p in paths.items()}, at_most=0.5)
 
 
-@claim(
-    "the exact Hessian converges superlinearly: the last step to 1e-7 shrinks the gradient to at most 0.05 of it",
-    source="ours", broken={"Fisher matrix": {"cases": FISHER}},
-)  # fmt: skip
+@claim("the exact Hessian converges superlinearly: the last step to 1e-7 shrinks the gradient to at most 0.05 of it",
+       source="ours", broken={"Fisher matrix": {"cases": FISHER}})  # fmt: skip
 def the_exact_hessian_is_superlinear(cases=EXACT):
     paths = {f"{name} from {s:g}": _path(name, c, s) for name, c in cases for s in STARTS}
     return Evidence.of_cases({name: path[-1] / path[-2] for name, path in paths.items()}, at_most=0.05)
@@ -108,8 +104,7 @@ def _saved(curvature):
 
 @claim(
     "logistic regression, exact Hessian, each start: the same search without curvature takes at least 5 times as long",
-    source="ours", broken={"the ridge alone": {"curvature": _ridge_alone}},
-)  # fmt: skip
+    source="ours", broken={"the ridge alone": {"curvature": _ridge_alone}})  # fmt: skip
 def the_exact_hessian_saves_steps(curvature=exact_hessian):
     return _saved(curvature)
 
@@ -117,7 +112,6 @@ def the_exact_hessian_saves_steps(curvature=exact_hessian):
 @claim(
     "logistic regression, Fisher matrix, each start: the same search without curvature takes at least 5 times as long",
     source="ours", broken={"the ridge alone": {"curvature": _ridge_alone}},
-    reason="2.5 to 2.8 times as long, and 1.1 times from starts of norm 100",
-)  # fmt: skip
+    reason="2.5 to 2.8 times as long, and 1.1 times from starts of norm 100")  # fmt: skip
 def the_fisher_matrix_saves_steps(curvature=softmax_fisher):
     return _saved(curvature)

@@ -39,10 +39,8 @@ def _uncorrelated(inputs, gradient):
     return jnp.outer(inputs, inputs), jnp.diag(gradient**2)
 
 
-@claim(
-    "linear network in which every input meets every residual: the factors give its Fisher block to a relative 1e-6",
-    source="ours", broken={"outputs taken as uncorrelated": {"statistic": _uncorrelated}},
-)  # fmt: skip
+@claim("linear network in which every input meets every residual: the factors give its Fisher block to a relative 1e-6",
+       source="ours", broken={"outputs taken as uncorrelated": {"statistic": _uncorrelated}})  # fmt: skip
 def factors_give_the_exact_block(statistic=second_moments):
     def error(first, second, third):
         x, layer = jr.normal(first, (6, 4)), eqx.nn.Linear(4, 3, key=second)
@@ -78,10 +76,8 @@ def _tuned(name, scale):
 UNCURVED = {"no curvature, retuned": {"ours": "momentum"}}
 
 
-@claim(
-    "an LSTM hedges an option, both tuned, 20 epochs: the training loss is at most Adam's",
-    source="ours", broken=UNCURVED,
-)  # fmt: skip
+@claim("an LSTM hedges an option, both tuned, 20 epochs: the training loss is at most Adam's",
+       source="ours", broken=UNCURVED)  # fmt: skip
 def trains_as_well_as_adam(ours="kfac", *, scale):
     start = _tuned("adam", scale)["loss"].values[0, :, 0]
     kfac, adam = (_tuned(name, scale).last("loss").values[0] for name in (ours, "adam"))
@@ -104,17 +100,14 @@ def _on_unseen_paths(ours, measure, at_most, scale):
     return Evidence(paired_ratio(kfac, adam), at_most=at_most, note=f"means {kfac.mean():.3f} and {adam.mean():.3f}")
 
 
-@claim(
-    "unseen paths, both tuned: the variance of the profit is at most 0.656 of Adam's (the paper's 34.4 % less)",
-    source="paper", broken=UNCURVED, reason="1.4 times: it trains further, but hedges unseen paths no steadier",
-)  # fmt: skip
+@claim("unseen paths, both tuned: the variance of the profit is at most 0.656 of Adam's (the paper's 34.4 % less)",
+       source="paper", broken=UNCURVED,
+       reason="1.4 times: it trains further, but hedges unseen paths no steadier")  # fmt: skip
 def hedges_steadier(ours="kfac", *, scale):
     return _on_unseen_paths(ours, 0, 0.656, scale)
 
 
-@claim(
-    "unseen paths, both tuned: the costs of trading are at most 0.217 of Adam's (the paper's 78.3 % less)",
-    source="paper", broken=UNCURVED, reason="1.07 times: both pay about the same once Adam is tuned",
-)  # fmt: skip
+@claim("unseen paths, both tuned: the costs of trading are at most 0.217 of Adam's (the paper's 78.3 % less)",
+       source="paper", broken=UNCURVED, reason="1.07 times: both pay about the same once Adam is tuned")  # fmt: skip
 def hedges_cheaper(ours="kfac", *, scale):
     return _on_unseen_paths(ours, 1, 0.217, scale)

@@ -20,7 +20,8 @@ import numpy as np
 
 from attractor.papers.words import Evidence, cached, claim, run, seeds, sizes
 from attractor.problem import Minimization
-from attractor.problems.digits import digits
+from attractor.problems.digits import averaged_pixels, digits
+from attractor.problems.multimodal import coupled_double_wells
 from attractor.second_order.newton import LazyNewton
 from attractor.trees import norm
 
@@ -61,10 +62,8 @@ def _norms(kind, data, ridge, smoothness, every):
 def _path(kind, every, smoothness=1.0, ridge=1e-4, dim=DIM):
     """Even against odd digits, by logistic regression on ``dim`` averaged pixels: the gradient norms on the way."""
     (images, labels), _ = digits()
-    side = int(dim**0.5)
-    pixels = images.reshape(-1, side, 8 // side, side, 8 // side).mean((2, 4)).reshape(-1, dim)
     with jax.enable_x64(True):
-        data = jnp.asarray(pixels, float), jnp.where(labels % 2 == 0, 1.0, -1.0)
+        data = jnp.asarray(averaged_pixels(images, int(dim**0.5)), float), jnp.where(labels % 2 == 0, 1.0, -1.0)
         count, norms = _norms(kind, data, *(jnp.asarray(v) for v in (ridge, smoothness, every)))
     return np.asarray(norms)[: int(count) + 1]
 
@@ -75,10 +74,8 @@ def _steps(*case, **how):
     return len(path) - 1.0 if path[-1] <= 1e-8 else np.inf
 
 
-@claim(
-    "logistic regression, d = 64: a gradient norm of 1e-8 is reached with one Hessian per 1, 5, d and 5d steps",
-    source="ours", broken={"constant regularization": {"method": Unshrinking}}, deterministic=True,
-)  # fmt: skip
+@claim("logistic regression, d = 64: a gradient norm of 1e-8 is reached with one Hessian per 1, 5, d and 5d steps",
+       source="ours", broken={"constant regularization": {"method": Unshrinking}}, deterministic=True)  # fmt: skip
 def converges_however_lazy(method=LazyNewton):
     counts = [_steps(method, every) for every in (1, 5, DIM, 5 * DIM)]
     return Evidence(float(np.isfinite(counts).sum()), at_least=4.0, note=f"steps: {counts}")
@@ -97,50 +94,37 @@ def _saving(every, dim):
 NEVER_RENEWED = {"never renewed, M tuned again": {"lazy": NEVER}}
 
 
-@claim(
-    "logistic regression, d = 64, M tuned for each: one Hessian per d steps costs at most half of one per step",
-    source="ours", broken=NEVER_RENEWED, deterministic=True,
-)  # fmt: skip
+@claim("logistic regression, d = 64, M tuned for each: one Hessian per d steps costs at most half of one per step",
+       source="ours", broken=NEVER_RENEWED, deterministic=True)  # fmt: skip
 def costs_less(lazy=None):
     given = {"it converges with a Hessian in every step": bool(np.isfinite(_cost(1, DIM)))}
     return Evidence(_saving(lazy, DIM), at_most=0.5, given=given, note=f"{_cost(1, DIM):g} gradients with m = 1")
 
 
-@claim(
-    "d = 4, 16, 64, M tuned for each: one Hessian per d steps costs at most 1/sqrt(d) of one per step, at each d",
-    source="paper", broken=NEVER_RENEWED, deterministic=True,
-    reason="1.4, 2.0 and 3.1 times what the law allows",
-)  # fmt: skip
+@claim("d = 4, 16, 64, M tuned for each: one Hessian per d steps costs at most 1/sqrt(d) of one per step, at each d",
+       source="paper", broken=NEVER_RENEWED, deterministic=True,
+       reason="1.4, 2.0 and 3.1 times what the law allows")  # fmt: skip
 def saves_the_root_of_the_dimension(lazy=None):
     """The ratio of costs, times the root of d."""
     return Evidence.of_cases({f"d = {d}": _saving(lazy, d) * d**0.5 for d in (4, 16, 64)}, at_most=1.0)
 
 
-@claim(
-    "logistic regression, ridge 0.1, one Hessian per m = 1 or 5 steps: the last m steps shrink the gradient to 0.01",
-    source="ours", deterministic=True,
-    broken={"constant regularization": {"method": Unshrinking}, "never renewed": {"renewed": NEVER}},
-)  # fmt: skip
+@claim("logistic regression, ridge 0.1, one Hessian per m = 1 or 5 steps: the last m steps shrink the gradient to 0.01",
+       source="ours", deterministic=True,
+       broken={"constant regularization": {"method": Unshrinking}, "never renewed": {"renewed": NEVER}})  # fmt: skip
 def ends_superlinearly(method=LazyNewton, renewed=None):
     paths = {m: _path(method, renewed or m, ridge=0.1) for m in (1, 5)}
     return Evidence.of_cases({f"m = {m}": p[-1] / p[max(len(p) - 1 - m, 0)] for m, p in paths.items()}, at_most=1e-2)
 
 
-def _double_wells(x, batch=None):
-    """Minima where all |x_i| are 1, saddles where some vanish."""
-    return jnp.sum(0.25 * x**4 - 0.5 * x**2) + 0.05 * jnp.sum(x[1:] * x[:-1])
-
-
 CUBIC = functools.partial(LazyNewton, 10.0, 5, True)
 
 
-@claim(
-    "cubic steps, nonconvex function, m = 5, started near saddles: the lowest eigenvalue ends at no less than -1e-3",
-    source="ours", broken={"Newton's steps": {"method": functools.partial(LazyNewton, 1e-9, 5, False)}},
-)  # fmt: skip
+@claim("cubic steps, nonconvex function, m = 5, started near saddles: the lowest eigenvalue ends at no less than -1e-3",
+       source="ours", broken={"Newton's steps": {"method": functools.partial(LazyNewton, 1e-9, 5, False)}})  # fmt: skip
 def cubic_steps_end_in_minima(method=CUBIC, *, scale):
     fresh = seeds(**sizes(scale, n=(20, 500)))
-    problem = Minimization(_double_wells, lambda key: 1e-2 * jr.normal(key, (10,)))
+    problem = Minimization(coupled_double_wells, lambda key: 1e-2 * jr.normal(key, (10,)))
     lowest = lambda p, x, key: jnp.linalg.eigvalsh(jax.hessian(lambda z: p.loss(z, None))(x))[0]  # noqa: E731
     trace = run(problem, method(), steps=100, every=100, seeds=fresh, probes={"lowest": lowest})
     start, end = trace["lowest"].values[0, :, 0], trace.last("lowest").values

@@ -34,10 +34,8 @@ _scene = cached(lambda: jax.jit(lambda k: random_scene(k, points=10))(key(3)))
 BY_GLANCE = LearnedDamping(lambda seen: jnp.tanh(seen @ jnp.array([-0.3, 0.5, -0.2, -1.0])))  # looks at everything
 
 
-@claim(
-    "parameters in units of 1 to 1,000, residuals in units of 50: each of 20 losses is the same to a relative 1e-6",
-    source="ours", broken={"damping in the parameters' units": {"method": LevenbergMarquardt()}},
-)  # fmt: skip
+@claim("parameters in units of 1 to 1,000, residuals in units of 50: each of 20 losses is the same to a relative 1e-6",
+       source="ours", broken={"damping in the parameters' units": {"method": LevenbergMarquardt()}})  # fmt: skip
 def needs_no_units(method=BY_GLANCE):
     with jax.enable_x64(True):
         measured, start = _scene()
@@ -100,11 +98,10 @@ def _constants(scale):  # on scenes to choose from
     return np.stack([_iterations(CONSTANT, scale, log_damping=c, stream=2) for c in CONSTANTS.tolist()])
 
 
-@claim(
-    "unseen scenes: learned damping is within 1 % of the least loss in at most 0.8 of the classic rule's iterations",
-    source="ours", broken={"policy as it was before learning": {"learned": False}, "reversed": {"shares": REVERSED}},
-    reason="0.68 [0.56, 0.83] times, and 0.95 and 1.3 where rounding alone differed: so short a training is fragile",
-)  # fmt: skip
+@claim("unseen scenes: learned damping is within 1 % of the least loss in at most 0.8 of the classic rule's iterations",
+       source="ours",
+       reason="0.68 [0.56, 0.83] times, and 0.95 and 1.3 where rounding alone differed: so short a training is fragile",
+       broken={"policy as it was before learning": {"learned": False}, "reversed": {"shares": REVERSED}})  # fmt: skip
 def saves_iterations(learned=True, shares=LEARNED, *, scale):
     ours, classic = _iterations(shares, scale, learned), _iterations(CLASSIC, scale)
     room = paired_ratio(_constants(scale).min(0), _iterations(CLASSIC, scale, stream=2))
@@ -114,11 +111,9 @@ def saves_iterations(learned=True, shares=LEARNED, *, scale):
     return Evidence(paired_ratio(ours, classic), at_most=0.8, given=given, note=note)
 
 
-@claim(
-    "unseen scenes: learned damping needs at most the mean iterations of the best of 6 constants, chosen on others",
-    source="scaled", broken={"what was learned, reversed": {"shares": REVERSED}},
-    reason="0.99 [0.75, 1.34] times; 0.75 where rounding alone differed",
-)  # fmt: skip
+@claim("unseen scenes: learned damping needs at most the mean iterations of the best of 6 constants, chosen on others",
+       source="scaled", broken={"what was learned, reversed": {"shares": REVERSED}},
+       reason="0.99 [0.75, 1.34] times; 0.75 where rounding alone differed")  # fmt: skip
 def beats_constant_damping(shares=LEARNED, *, scale):
     best = float(CONSTANTS[_constants(scale).mean(1).argmin()])
     ours, constant = _iterations(shares, scale, True), _iterations(CONSTANT, scale, log_damping=best)

@@ -14,34 +14,18 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from attractor.comparison import tune
 from attractor.engine import run
-from attractor.objectives import Composite
 from attractor.papers.words import Evidence, cached, claim, first_step, paired_ratio, proportion, seed, seeds, sizes
+from attractor.problems.degenerate_systems import degenerate_zeros
 from attractor.problems.mass_action import mass_action_network
 from attractor.registry import LogUniform
 from attractor.second_order.levenberg_marquardt import LocalModel, ResidualLevenbergMarquardt, damped_step
 from attractor.trees import norm
 
-# Residuals, starts by a uniform number, distance to the zeros. Across the parabola one curvature vanishes.
-EQUATIONS = {
-    "circle": (lambda x: jnp.array([x @ x - 1]), lambda u: 1.02 * jnp.array([jnp.cos(6 * u), jnp.sin(6 * u)]),
-               lambda x: norm(x) - 1),
-    "parabola": (lambda x: jnp.array([x[0] - x[1] ** 2, (x[0] - x[1] ** 2) ** 2 * jnp.exp(x[1])]),
-                 lambda u: jnp.array([u**2 + 0.02, u]), lambda x: x[0] - x[1] ** 2),
-    "double root": (lambda x: jnp.array([(x[0] + x[1]) ** 2, x[0] - x[1]]), lambda u: jnp.array([u, 1.0]), norm),
-}  # fmt: skip
-
-
-@cached
-def _equation(name):
-    """One problem object for each, so that all powers share one compiled program."""
-    residuals, start, distance = EQUATIONS[name]
-    probe = {"distance": lambda problem, x, key: jnp.abs(distance(x))}
-    return Composite.least_squares(residuals, lambda key: start(jr.uniform(key)), probes=probe)
+_equation = cached(degenerate_zeros)  # one problem object for each, so that all powers share one compiled program
 
 
 def _distances(name, power, scale):
@@ -65,10 +49,8 @@ def is_quadratic_at_zeros_that_are_not_isolated(power=1.0, *, scale):
     return Evidence.of_cases(orders, at_least=1.8)
 
 
-@claim(
-    "double root (order 1/2), power 1: the distance falls by a factor of at most 0.9 in each of the steps 10 to 40",
-    source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}},
-)  # fmt: skip
+@claim("double root (order 1/2), power 1: the distance falls by a factor of at most 0.9 in each of the steps 10 to 40",
+       source="ours", broken={"fixed damping": {"power": 0.0}, "power halved": {"power": 0.5}})  # fmt: skip
 def is_linear_at_double_roots(power=1.0, *, scale):
     distances = _distances("double root", power, scale)
     return Evidence(float((distances[:, 11:] / distances[:, 10:-1]).max()), at_most=0.9)
@@ -109,8 +91,7 @@ STALE, UNDAMPED = {"damping of the start": {"method": Stale}}, {"no damping": {"
 
 @claim(
     "mass-action network, conserved totals: residual at most 1e-10 within 100 steps from at least 90 % of the starts",
-    source="ours", broken=UNDAMPED,
-)  # fmt: skip
+    source="ours", broken=UNDAMPED)  # fmt: skip
 def finds_steady_states(method=ResidualLevenbergMarquardt, *, scale):
     found = np.isfinite(_steps(method, scale))
     return Evidence(proportion(int(found.sum()), found.size), at_least=0.9)
@@ -118,8 +99,7 @@ def finds_steady_states(method=ResidualLevenbergMarquardt, *, scale):
 
 @claim(
     "mass-action network: at most 3 steps lie between a residual of 1e-3 and 1e-10, as squaring needs 2, in every run",
-    source="scaled", broken=STALE,
-)  # fmt: skip
+    source="scaled", broken=STALE)  # fmt: skip
 def is_quadratic_at_steady_states(method=ResidualLevenbergMarquardt, *, scale):
     most = [float((_steps(m, scale) - _steps(m, scale, 1e-3)).max()) for m in (method, FIXED)]
     return Evidence(most[0], at_most=3, note=f"{most[1]:g} with a fixed damping")
@@ -132,17 +112,14 @@ def _against(method, rivals, scale, at_most=1.0):
     return Evidence.of_cases(ratios, at_most=at_most, given=given, note=f"median {np.median(_steps(method, scale)):g}")
 
 
-@claim(
-    "mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
-    source="ours", broken=STALE,
-)  # fmt: skip
+@claim("mass-action network, residual 1e-10, both tuned alike: in at most 0.95 of the steps of a fixed damping",
+       source="ours", broken=STALE)  # fmt: skip
 def is_faster_than_fixed_damping(method=ResidualLevenbergMarquardt, *, scale):
     return _against(method, {"a fixed damping": FIXED}, scale, at_most=0.95)
 
 
-@claim(
-    "mass-action network, residual 1e-10, tuned alike: in at most the steps of Fan-Yuan and of Yamashita-Fukushima",
-    source="scaled", broken=UNDAMPED | STALE, reason="1.05 and 1.02 times: a second weight to tune gains nothing here",
-)  # fmt: skip
+@claim("mass-action network, residual 1e-10, tuned alike: in at most the steps of Fan-Yuan and of Yamashita-Fukushima",
+       source="scaled", broken=UNDAMPED | STALE,
+       reason="1.05 and 1.02 times: a second weight to tune gains nothing here")  # fmt: skip
 def is_as_fast_as_powers_of_the_residual(method=ResidualLevenbergMarquardt, *, scale):
     return _against(method, {"Fan-Yuan": FAN, "Yamashita-Fukushima": YAMASHITA}, scale)

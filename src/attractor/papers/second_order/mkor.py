@@ -47,10 +47,8 @@ def _by_products(inverse, vector, decay):
     return 2 * inverse - inverse @ factor @ inverse
 
 
-@claim(
-    "200 rank-one updates give the inverse of the running mean to a relative 1e-6 (float64)",
-    source="ours", broken={"the formula as printed": {"update": _as_printed}},
-)  # fmt: skip
+@claim("200 rank-one updates give the inverse of the running mean to a relative 1e-6 (float64)",
+       source="ours", broken={"the formula as printed": {"update": _as_printed}})  # fmt: skip
 def recursion_is_exact(update=rank_one_inverse_update):
     with jax.enable_x64(True):
         size, decay = 50, 0.95
@@ -61,10 +59,8 @@ def recursion_is_exact(update=rank_one_inverse_update):
         return Evidence(float(jnp.linalg.norm(inverse - exact) / jnp.linalg.norm(exact)), at_most=1e-6)
 
 
-@claim(
-    "widths 256 to 2,048: the arithmetic of an update grows with an exponent of at most 2.4",
-    source="ours", broken={"inversion by products": {"update": _by_products}}, deterministic=True,
-)  # fmt: skip
+@claim("widths 256 to 2,048: the arithmetic of an update grows with an exponent of at most 2.4",
+       source="ours", broken={"inversion by products": {"update": _by_products}}, deterministic=True)  # fmt: skip
 def cost_is_quadratic(update=rank_one_inverse_update, *, scale):
     widths = [256, 512, 1024, 2048] if scale == "quick" else [256, 512, 1024, 2048, 4096, 8192]
 
@@ -111,20 +107,14 @@ def _ratio(ours, rival, scale, at_most, by_arithmetic=True):
     return Evidence(ratio, at_most=at_most, given={f"{rival} reaches the loss": bool(other.reached.all())})
 
 
-@claim(
-    "digits network: reaches a training loss of 0.1 in at most 0.7 times the steps of momentum SGD, both tuned",
-    source="ours", broken=WITHOUT,
-    reason="0.65 of the steps, but 16 seeds leave up to 0.74",
-)  # fmt: skip
+@claim("digits network: reaches a training loss of 0.1 in at most 0.7 times the steps of momentum SGD, both tuned",
+       source="ours", broken=WITHOUT, reason="0.65 of the steps, but 16 seeds leave up to 0.74")  # fmt: skip
 def saves_steps(ours=OURS, *, scale):
     return _ratio(ours, "momentum", scale, 0.7, by_arithmetic=False)
 
 
-@claim(
-    "digits network, both tuned: arithmetic to a training loss of 0.1 is at most 1/2.57 of LAMB's",
-    source="paper", broken=WITHOUT,
-    reason="0.76 of it; the headline is of BERT-Large, whose batches are large",
-)  # fmt: skip
+@claim("digits network, both tuned: arithmetic to a training loss of 0.1 is at most 1/2.57 of LAMB's", source="paper",
+       broken=WITHOUT, reason="0.76 of it; the headline is of BERT-Large, whose batches are large")  # fmt: skip
 def saves_as_much_as_in_the_headline_over_lamb(ours=OURS, *, scale):
     return _ratio(ours, "LAMB", scale, 1 / 2.57)
 
@@ -141,7 +131,6 @@ def saves_as_much_as_in_the_headline_over_kfac(ours=OURS, *, scale):
 @claim(
     "digits network, both tuned: a training loss of 0.1 in fewer steps (ratio below 1) than K-FAC inverted each step",
     source="ours", broken=WITHOUT,
-    reason="1.7 times as many: factors of rank one, of mean gradients, know less than K-FAC's",
-)  # fmt: skip
+    reason="1.7 times as many: factors of rank one, of mean gradients, know less than K-FAC's")  # fmt: skip
 def takes_fewer_steps_than_kfac(ours=OURS, *, scale):
     return _ratio(ours, "K-FAC", scale, 1.0, by_arithmetic=False)

@@ -53,10 +53,8 @@ def _hessians():
     return loss, x, {"reverse over reverse": jax.jit(jax.jacrev(jax.jacrev(loss)))(x), "differences": differences}
 
 
-@claim(
-    "the loss's Hessian, forward over reverse, is that of reverse over reverse and of finite differences, to 1e-4",
-    source="ours", broken={"first derivatives only": {"hessian": _outer_product}},
-)  # fmt: skip
+@claim("the loss's Hessian, forward over reverse, is that of reverse over reverse and of finite differences, to 1e-4",
+       source="ours", broken={"first derivatives only": {"hessian": _outer_product}})  # fmt: skip
 def hessians_agree(hessian=_forward_over_reverse):
     with jax.enable_x64(True):
         loss, x, others = _hessians()
@@ -70,10 +68,8 @@ def _undecayed(decay, drive):
     return jax.lax.associative_scan(lambda first, second: first + second, drive)
 
 
-@claim(
-    "once attack and release are told apart, the parallel filter gives the compressor's recursive one to 1e-6",
-    source="ours", broken={"no decay": {"parallel": _undecayed}},
-)  # fmt: skip
+@claim("once attack and release are told apart, the parallel filter gives the compressor's recursive one to 1e-6",
+       source="ours", broken={"no decay": {"parallel": _undecayed}})  # fmt: skip
 def parallel_filter_is_the_loop(parallel=audio.recursive_filter):
     with jax.enable_x64(True):
         gain, attack, release = jr.uniform(key(0), (500,)), jnp.asarray(0.05), jnp.asarray(0.005)
@@ -95,10 +91,8 @@ def _tuned(name, scale):
     return tune(_problem(scale), (method, space), **options)
 
 
-@claim(
-    "from at least 80 % of random starts, 50 Newton steps find all five settings of a compressor to 1 %",
-    source="ours", broken=UNCURVED,
-)  # fmt: skip
+@claim("from at least 80 % of random starts, 50 Newton steps find all five settings of a compressor to 1 %",
+       source="ours", broken=UNCURVED)  # fmt: skip
 def recovers_the_settings(ours="newton", *, scale):
     found = jax.vmap(audio.vector_to_settings)(jnp.asarray(_tuned(ours, scale).trace.final[0]))
     errors = np.abs(np.asarray(found) / np.asarray(audio.HIDDEN) - 1).max(1)
@@ -106,10 +100,8 @@ def recovers_the_settings(ours="newton", *, scale):
     return Evidence(share, at_least=0.8, note=f"largest errors {np.sort(errors)[-3:].round(4)}")
 
 
-@claim(
-    "all tuned alike: the typical loss after 50 Newton steps is at most that after 500 of Adam or gradient descent",
-    source="ours", broken=UNCURVED,
-)  # fmt: skip
+@claim("all tuned alike: the typical loss after 50 Newton steps is at most that after 500 of Adam or gradient descent",
+       source="ours", broken=UNCURVED)  # fmt: skip
 def beats_gradients(ours="newton", *, scale):
     finals = {name: _tuned(name, scale).final for name in ("adam", "gradient descent")}
     start = _tuned("adam", scale).trace["loss"].values[0, :, 0]

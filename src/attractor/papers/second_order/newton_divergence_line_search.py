@@ -83,11 +83,10 @@ def _found():
     return found
 
 
-@claim(
-    "the divergence is the field's to 1e-8 at random points, and -n near stationary points, to 1e-3",
-    source="paper",
-    broken={"sign of the third derivative": {"divergence": lambda f, z: -2 * z.size - newton_divergence(f, z)}},
-)
+@claim("the divergence is the field's to 1e-8 at random points, and -n near stationary points, to 1e-3",
+       source="paper", broken={
+           "sign of the third derivative": {"divergence": lambda f, z: -2 * z.size - newton_divergence(f, z)},
+       })  # fmt: skip
 def divergence_is_minus_the_dimension(divergence=newton_divergence):
     """Relative errors in units of their tolerance, for the cubic valley and the circle."""
     rng, errors = np.random.default_rng(seed()), {}
@@ -103,18 +102,14 @@ def divergence_is_minus_the_dimension(divergence=newton_divergence):
     return Evidence.of_cases(errors, at_most=1.0)
 
 
-@claim(
-    "5 functions, 2 of which defeat whole steps: stationary to 1e-8 from at least 80 % of 225 starts, on each",
-    source="ours", broken=WRONG, deterministic=True,
-)  # fmt: skip
+@claim("5 functions, 2 of which defeat whole steps: stationary to 1e-8 from at least 80 % of 225 starts, on each",
+       source="ours", broken=WRONG, deterministic=True)  # fmt: skip
 def succeeds_from_most_starts(rule="smallest criterion"):
     return Evidence.of_cases({name: found[rule][0] for name, found in _found().items()}, at_least=0.8)
 
 
-@claim(
-    "where Newton's whole steps fail from most of 225 starts, the search succeeds from 30 points more, on each of 2",
-    source="ours", broken=WRONG, deterministic=True,
-)  # fmt: skip
+@claim("where Newton's whole steps fail from most of 225 starts, the search succeeds from 30 points more, on each of 2",
+       source="ours", broken=WRONG, deterministic=True)  # fmt: skip
 def succeeds_where_newton_fails(rule="smallest criterion"):
     rates = {name: (_found()[name][rule][0], _found()[name]["whole step"][0]) for name in HARD}
     given = {"whole steps fail from most starts": all(plain < 0.5 for _, plain in rates.values())}
@@ -131,10 +126,9 @@ def damps_in_some_situations(rule="smallest criterion"):
     return Evidence(float(sum(share > 0.5 for share in shares.values())), within=(1.0, 4.0), note=note)
 
 
-@claim(
-    "two tight valleys, for which the search is made: it shortens a step from at least 10 % of 225 starts, in each",
-    source="ours", broken={"whole step": {"rule": "whole step"}}, deterministic=True,
-    reason="in Rosenbrock's valley whole steps already land on the floor: 1 % of the starts; 14 % in the cubic one",
-)  # fmt: skip
+@claim("two tight valleys, for which the search is made: it shortens a step from at least 10 % of 225 starts, in each",
+       source="ours",
+       reason="in Rosenbrock's valley whole steps already land on the floor: 1 % of the starts; 14 % in the cubic one",
+       broken={"whole step": {"rule": "whole step"}}, deterministic=True)  # fmt: skip
 def damps_in_tight_valleys(rule="smallest criterion"):
     return Evidence.of_cases({n: _found()[n][rule][1] for n in ("valley", "cubic valley")}, at_least=0.1)

@@ -41,10 +41,9 @@ def _transformed(problem, x, transform):
     return problem, eqx.tree_at(lambda n: (n.hidden.weight, n.output.weight), x, (hidden, output))
 
 
-@claim(
-    "a gradient step on inputs A x is, on the inputs x, the step along the gradient times A'A, to 1e-8",
-    source="ours", broken={"A applied once": {"gained": lambda gradient, r, transform: gradient * r @ transform}},
-)  # fmt: skip
+@claim("a gradient step on inputs A x is, on the inputs x, the step along the gradient times A'A, to 1e-8",
+       source="ours",
+       broken={"A applied once": {"gained": lambda gradient, r, transform: gradient * r @ transform}})  # fmt: skip
 def transformed_inputs_map_the_gradient(gained=gained):
     with jax.enable_x64(True):
         transform, problem, x = jr.normal(key(1), (5, 5)), _small(), _small().init(key(0))

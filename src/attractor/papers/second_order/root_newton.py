@@ -93,8 +93,7 @@ WRONG = {"no damping": {"stepsize": _whole}, "inverted: long where the gradient 
 
 @claim(
     "cubes, logistic regression: the loss falls every step; k^3 (f_k - f*) from step 10 on at most its maximum before",
-    source="scaled", broken=WRONG,
-)  # fmt: skip
+    source="scaled", broken=WRONG)  # fmt: skip
 def converges_as_the_inverse_cube(stepsize=root_stepsize):
     ratios = {}
     for case in CASES:
@@ -106,8 +105,7 @@ def converges_as_the_inverse_cube(stepsize=root_stepsize):
 
 @claim(
     "logistic regression, starts of norm 10, 20, both tuned: no more steps to a gap of 1e-8 than by cubic step sizes",
-    source="scaled", broken=WRONG,
-)  # fmt: skip
+    source="scaled", broken=WRONG)  # fmt: skip
 def is_no_slower_than_the_cubic_step_size(stepsize=root_stepsize, *, scale):
     """A rate of 1/k^3 against one of 1/k^2, where whole steps diverge."""
     streams = range(sizes(scale, n=(2, 16))["n"])
@@ -120,10 +118,8 @@ def is_no_slower_than_the_cubic_step_size(stepsize=root_stepsize, *, scale):
     return Evidence.of_cases({name: a / b for name, (a, b, _) in steps.items()}, at_most=1.0, given=given)
 
 
-@claim(
-    "backtracking from a constant wrong by 1e-3 to 1e3 takes at most twice the steps of the tuned constant",
-    source="ours", broken={"no backtracking": {"backtracking": False}},
-)  # fmt: skip
+@claim("backtracking from a constant wrong by 1e-3 to 1e3 takes at most twice the steps of the tuned constant",
+       source="ours", broken={"no backtracking": {"backtracking": False}})  # fmt: skip
 def backtracking_needs_no_constant(backtracking=True):
     ratios = {}
     for case in CASES:

@@ -25,9 +25,11 @@ import numpy as np
 import optax
 from scipy.stats import rankdata
 
+from attractor.optim.stationarity import stationary_point
 from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, key, run, seeds, sizes, tune
 from attractor.problem import Minimization
 from attractor.problems.digits import cross_entropy, small_digits
+from attractor.problems.multimodal import quartic_saddle
 from attractor.registry import LogUniform
 from attractor.second_order.saddle_free import SaddleFreeNewton
 
@@ -50,16 +52,7 @@ SADDLE_FREE, NEWTON, DESCENT = range(3)
 ESCAPING = {"a saddle-free step": {"kind": SADDLE_FREE}}
 
 
-@cached
-def _saddle():
-    """Ten dimensions up, with curvatures to 1, and five down, with 1e-4; minima about 1 away from the saddle at 0."""
-    curvature = jnp.concatenate([jnp.geomspace(1e-2, 1.0, 10), jnp.full(5, -1e-4)])
-    distance = {"distance": lambda problem, x, key: jnp.linalg.norm(x)}
-
-    def loss(x, batch=None):
-        return 0.5 * jnp.sum(curvature * x**2) + 0.25e-4 * jnp.sum(x**4)
-
-    return Minimization(loss, lambda key: 1e-2 * jr.normal(key, (15,)), probes=distance)
+_saddle = cached(quartic_saddle)  # one object, so that all kinds run one program
 
 
 @cached
@@ -75,26 +68,22 @@ def _escape(kind, scale):
     return first_step(_distances(kind, scale), 0.5, rising=True)
 
 
-@claim(
-    "leaves a saddle with downward curvature 1e-4 within 20 steps from every start",
-    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}},
-)  # fmt: skip
+@claim("leaves a saddle with downward curvature 1e-4 within 20 steps from every start", source="ours",
+       broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}})  # fmt: skip
 def escapes_the_saddle(kind=SADDLE_FREE, *, scale):
     return Evidence(float(_escape(kind, scale).max()), at_most=20.0)
 
 
 @claim(
     "at a saddle with downward curvature 1e-4 gradient descent with step 1/L stays for 1,000 steps: all of the starts",
-    source="ours", broken=ESCAPING,
-)  # fmt: skip
+    source="ours", broken=ESCAPING)  # fmt: skip
 def gradient_descent_stays(kind=DESCENT, *, scale):
     return Evidence(float(np.mean(_escape(kind, scale) > 1_000)), at_least=1.0)
 
 
 @claim(
     "at a saddle with downward curvature 1e-4 Newton's method converges to it, to 1e-5 in 20 steps: all of the starts",
-    source="ours", broken=ESCAPING | {"the Hessian left out": {"kind": DESCENT}},
-)  # fmt: skip
+    source="ours", broken=ESCAPING | {"the Hessian left out": {"kind": DESCENT}})  # fmt: skip
 def newton_is_attracted(kind=NEWTON, *, scale):
     return Evidence(float(np.mean(_distances(kind, scale)[:, 20] < 1e-5)), at_least=1.0)
 
@@ -118,8 +107,7 @@ def _trained(kind, scale):
 
 @claim(
     "a small network on digits, 50 steps: train loss at most half that of tuned SGD with momentum and of damped Newton",
-    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}},
-)  # fmt: skip
+    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}})  # fmt: skip
 def trains_lower(kind=SADDLE_FREE, *, scale):
     ours, newton, sgd = (_trained(k, scale) for k in (kind, NEWTON, DESCENT))
 
@@ -146,15 +134,8 @@ def _critical_points(scale):
         def train(i, z):
             return jax.lax.fori_loop(0, i * 200 // starts, lambda _, z: z - 0.5 * jax.grad(loss)(z), z)
 
-        def descend(carry, _):
-            z, damping = carry
-            g, h = jax.grad(loss)(z), jax.hessian(loss)(z)
-            new = z - jnp.linalg.solve(h @ h + damping * jnp.eye(z.size), h @ g)
-            better = jnp.linalg.norm(jax.grad(loss)(new)) < jnp.linalg.norm(g)
-            return (jnp.where(better, new, z), jnp.where(better, damping / 3, damping * 4)), None
-
         def end(i, z):
-            z = jax.lax.scan(descend, (train(i, z), 1e-2), length=150)[0][0]
+            z = stationary_point(loss, train(i, z))
             return loss(z), jnp.linalg.norm(jax.grad(loss)(z)), jnp.linalg.eigvalsh(jax.hessian(loss)(z))
 
         ends = jax.jit(jax.vmap(end))(jnp.arange(starts), 0.5 * jr.normal(key(), (starts, 63)))
@@ -167,10 +148,8 @@ def _rank_correlation(x, y):
     return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
 
 
-@claim(
-    "critical points of a small network: loss rises with the share of negative eigenvalues, rank correlation >= 0.7",
-    source="ours", broken={"share of positive eigenvalues": {"sign": -1.0}},
-)  # fmt: skip
+@claim("critical points of a small network: loss rises with the share of negative eigenvalues, rank correlation >= 0.7",
+       source="ours", broken={"share of positive eigenvalues": {"sign": -1.0}})  # fmt: skip
 def loss_rises_with_the_index(sign=1.0, *, scale):
     losses, eigenvalues = _critical_points(scale)
     shares = (sign * eigenvalues < -1e-6).mean(-1)

@@ -53,10 +53,8 @@ def _unsigned(matrix, degree):
 WRONG = {"no alternating sign": {"precondition": _unsigned}}
 
 
-@claim(
-    "n = 5: at degree 4 the preconditioned matrix is det(B) I, to a relative 1e-10",
-    source="ours", broken=WRONG,
-)  # fmt: skip
+@claim("n = 5: at degree 4 the preconditioned matrix is det(B) I, to a relative 1e-10",
+       source="ours", broken=WRONG)  # fmt: skip
 def inverts_at_full_degree(precondition=symmetric_polynomial_preconditioner):
     with jax.enable_x64(True):
         matrix = _matrix(np.random.default_rng(seed(2)).uniform(0.5, 5, 5))
@@ -64,10 +62,9 @@ def inverts_at_full_degree(precondition=symmetric_polynomial_preconditioner):
         return Evidence(float(jnp.abs(precondition(matrix, 4) @ matrix / det - jnp.eye(5)).max()), at_most=1e-10)
 
 
-@claim(
-    "eigenvalues 1e4 and 49 in [1, 2]: the condition number falls at each degree from 0 to 4, and is below 100 at 1",
-    source="ours", broken=WRONG | {"the same at every degree": {"precondition": lambda b, tau: jnp.eye(len(b))}},
-)  # fmt: skip
+@claim("eigenvalues 1e4 and 49 in [1, 2]: the condition number falls at each degree from 0 to 4, and is below 100 at 1",
+       source="ours",
+       broken=WRONG | {"the same at every degree": {"precondition": lambda b, tau: jnp.eye(len(b))}})  # fmt: skip
 def lowers_the_condition_number(precondition=symmetric_polynomial_preconditioner):
     with jax.enable_x64(True):
         matrix = _outlying(1e4)
@@ -99,10 +96,9 @@ def _steps(problem, method, gap, steps, every):
     return float(first_step(trace["loss"].values[0, 0] - problem.optimum, gap, trace.dataset["step"].values))
 
 
-@claim(
-    "quadratic of eigenvalues 1e4 and 49 in [1, 2]: degree 1 takes at most 1/20 of gradient descent's steps to 1e-8",
-    source="ours", broken={"half the trace": {"precondition": lambda b, _: jnp.trace(b) / 2 * jnp.eye(len(b)) - b}},
-)  # fmt: skip
+@claim("quadratic of eigenvalues 1e4 and 49 in [1, 2]: degree 1 takes at most 1/20 of gradient descent's steps to 1e-8",
+       source="ours",
+       broken={"half the trace": {"precondition": lambda b, _: jnp.trace(b) / 2 * jnp.eye(len(b)) - b}})  # fmt: skip
 def speeds_up_gradient_descent(precondition=symmetric_polynomial_preconditioner):
     with jax.enable_x64(True):
         matrix = _outlying(1e4)
@@ -118,8 +114,7 @@ def speeds_up_gradient_descent(precondition=symmetric_polynomial_preconditioner)
 
 @claim(
     "logistic regression: the search at degree 3 takes at most 1/3 of gradient descent's steps (1/L or exact) to 1e-6",
-    source="ours", broken={"features of B out of order": {"shift": 1}}, deterministic=True,
-)  # fmt: skip
+    source="ours", broken={"features of B out of order": {"shift": 1}}, deterministic=True)  # fmt: skip
 def the_adaptive_search_is_faster(shift=0):
     with jax.enable_x64(True):
         problem = logistic_regression()

@@ -56,7 +56,7 @@ const sortable = (table) => {
 // A job's events replace its part of the page.
 const follow = (job) => {
   const source = new EventSource(job.dataset.events);
-  const show = (event) => { job.innerHTML = JSON.parse(event.data); };
+  const show = (event) => { job.innerHTML = JSON.parse(event.data); ready(job); };
   source.addEventListener("update", show);
   source.addEventListener("done", (event) => {
     source.close();
@@ -65,15 +65,15 @@ const follow = (job) => {
   });
 };
 
-// Search in a static copy of the pages: every word of the query, rare ones for more, in what the index has of a paper.
+// Search in a static copy of the pages: the words of the query, rare ones for more, in what the index has of a paper.
 const words = (text) => text.toLowerCase().normalize("NFKD").replace(/[^\p{L}\p{N}\s-]/gu, "").split(/[\s-]+/)
   .map((word) => (word.length > 4 ? word.replace(/(ies|es|s|ing|ed|ation|ization)$/, "") : word)).filter(Boolean);
 
 const local = (index) => {
   const form = document.querySelector("form.search");
-  const input = form.querySelector("input[type=search]");
   const results = document.getElementById("results");
-  if (!results) return;
+  if (!form || !results) return;
+  const input = form.querySelector("input[type=search]");
   const before = results.innerHTML;
   const docs = index.papers.map((paper) => [new Set(words(paper[4])), new Set(words(paper[1] + " " + paper[0]))]);
   const rarity = (hits) => Math.log(1 + docs.length / (1 + hits));
@@ -87,7 +87,8 @@ const local = (index) => {
       const weight = rarity(hits.filter(Boolean).length);
       hits.forEach((hit, i) => { scores[i] += hit * weight; });
     }
-    const best = scores.map((score, i) => [score, i]).filter(([score]) => score > 0).sort((a, b) => b[0] - a[0]);
+    const least = Math.max(0.3 * Math.max(...scores), 1e-9);
+    const best = scores.map((score, i) => [score, i]).filter(([score]) => score >= least).sort((a, b) => b[0] - a[0]);
     const list = document.createElement("ul");
     list.className = "list";
     for (const [, i] of best.slice(0, 40)) {
@@ -111,8 +112,14 @@ const local = (index) => {
     }
     const count = document.createElement("p");
     count.className = "meta count";
-    count.textContent = `${best.length} papers for “${input.value}”`;
+    const many = best.length > 40 ? `The best 40 of ${best.length} papers` : `${best.length} paper${best.length === 1 ? "" : "s"}`;
+    count.textContent = `${many} for “${input.value}”`;
     results.replaceChildren(count, list);
+    if (best.length) return;
+    const hint = document.createElement("p");
+    hint.className = "empty";
+    hint.textContent = "No paper has these words. Fewer or other words may find one.";
+    list.replaceWith(hint);
   };
   input.addEventListener("input", search);
   form.addEventListener("submit", (event) => { event.preventDefault(); search(); });

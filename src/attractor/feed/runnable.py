@@ -35,9 +35,11 @@ def runs_here(stored: Stored) -> tuple[Runs, ...]:
     """What runs here for an entry: itself, or up to two executable papers near it, nearest first."""
     if stored.slug and written(stored.slug):
         return (_runs(stored.slug, True),)
-    from attractor.feed.placement import place
+    from attractor.feed.meaning import embed, text_of
+    from attractor.feed.placement import nearest
 
-    near = [slug for slug, _ in place(stored.entry).papers if slug != stored.slug and written(slug)]
+    found = nearest(embed([text_of(stored.entry)])[0])
+    near = [slug for slug, _ in found if slug != stored.slug and written(slug)]
     return tuple(_runs(slug, False) for slug in near[:NEAR])
 
 

@@ -150,8 +150,8 @@ def read_each(items: Iterable[Any], read: Callable[[Any], T | None]) -> tuple[li
 def read_items(found: Feed, read: Callable[[Any], Entry | None]) -> Told:
     """The papers of a feed's items."""
     entries, unread = read_each(found.items, read)
-    doubled = ("two items that have run together",) * found.doubled
-    return Told(tuple(entries), unread=(*unread, *doubled), broken=found.broken)
+    damaged = ("an item that runs into another, or into itself",) * found.damaged
+    return Told(tuple(entries), unread=(*unread, *damaged), broken=found.broken)
 
 
 def fields(item: Any) -> dict[str, Any]:

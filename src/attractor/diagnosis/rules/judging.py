@@ -1,0 +1,144 @@
+"""What judges: thresholds, the list of rules, and findings in order.
+
+A rule's number is judged by a threshold of `THRESHOLDS`; the confidence is one half there and grows with the distance.
+The order of `RULES` (of imports in the package) is causal: wiring and initial weights come before the step, and
+that before what a curve looks like. What another finding explains is named after it.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from attractor.diagnosis.findings import Diagnosis, Finding
+from attractor.diagnosis.signs import Layer, Signs
+
+# At these numbers a finding is as likely as not. Conventional values of the field, but for those marked *, which were
+# chosen on half of the programs of `benchmarks/planted_faults.py` and tried on the other half.
+THRESHOLDS = {
+    "input spread": 100.0,  # * largest over median scale of the input features
+    "input level": 20.0,  # * root mean square of the inputs
+    "shrinkage": 1e-3,  # * gradient of the weights of the first layers over those of the last
+    "growth": 20.0,  # * outputs of a layer over the smallest of those before it, at the start
+    "dead": 0.5,  # units of a layer
+    "saturated": 0.5,  # values of a layer
+    "rise": 2.0,  # * loss over its start, or its best
+    "large step": 0.1,  # * update over weights
+    "small step": 1.5e-4,  # * update over weights
+    "gain": 0.15,  # * share of the loss a run gains in its later four fifths; less is a plateau
+    "noise": 10.0,  # * noise scale over batch size
+    "waste": 30.0,  # batch size over noise scale
+    "spike": 4.0,  # * loss over the median of the steps before
+    "spike level": 0.25,  # * loss over that of the first steps, for a spike to count
+    "kept": 0.5,  # steps whose gradients were added to those of the step before
+    "grown": 5.0,  # gradient norm over that of the first step, growing with the number of steps
+    "odd batch": 3.0,  # size of a batch's inputs over the usual one
+    "edge": 0.8,  # sharpness over the optimizer's threshold
+    "overfitting": 1.1,  # validation loss over its best, while the training loss falls
+    "weights": 5.0,  # norm of the weights over its start
+    "rank": 0.03,  # effective over possible rank of a layer's outputs
+    "conflict": 0.1,  # minus the cosine between two losses' gradients
+    "suspect": 0.02,  # share of the examples
+    "seeds": 0.1,  # relative spread of the final loss over seeds
+}
+
+
+class Seen(NamedTuple):
+    """What a rule saw: its number, the threshold, a sentence, the place, and what it explains if not the usual."""
+
+    number: float
+    threshold: float
+    sentence: str
+    where: str = ""
+    explains: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of finding.
+
+    Attributes:
+        name: As findings are called.
+        look: Gives the finding, or `None`.
+        explains: Names of findings that are its consequence.
+        remedy: What to try.
+        paper: Slug of a paper that explains it.
+        claim: A claim of that paper.
+    """
+
+    name: str
+    look: Callable[[Signs], Seen | None]
+    explains: tuple[str, ...]
+    remedy: str
+    paper: str = ""
+    claim: str = ""
+
+
+RULES: dict[str, Rule] = {}
+EVERYTHING = ("*",)  # a finding that explains all others
+
+
+def rule(name: str, *, remedy: str, explains: tuple[str, ...] = (), paper: str = "", claim: str = "") -> Callable:
+    """Add a rule: a function of the signs that gives number, threshold, sentence and place, or `None`."""
+
+    def add(look: Callable) -> Callable:
+        RULES[name] = Rule(name, look, explains, remedy, paper, claim)
+        return look
+
+    return add
+
+
+def judge(signs: Signs) -> Diagnosis:
+    """All findings, the likeliest cause first."""
+    found: list[Finding] = []
+    explains: dict[str, tuple[str, ...]] = {}
+    for r in RULES.values():
+        seen = r.look(signs)
+        if seen is None:
+            continue
+        sure = confidence(seen.number, seen.threshold)
+        if sure >= 0.5:
+            found.append(Finding(r.name, seen.sentence, seen.number, seen.threshold, sure, seen.where, r.remedy))
+            found[-1].paper, found[-1].claim = r.paper, r.claim
+            explains[r.name] = r.explains if seen.explains is None else seen.explains
+    order = list(RULES)
+    for finding in found:
+        if explains[finding.name] == EVERYTHING:
+            continue
+        finding.follows = [
+            other.name
+            for other in found
+            if other is not finding
+            and (finding.name in explains[other.name] or explains[other.name] == EVERYTHING)
+            and other.confidence >= min(0.65, finding.confidence)
+        ]
+    for first, second in itertools.combinations(found, 2):  # in the order of the rules
+        if first.name in second.follows and second.name in first.follows:
+            first.follows.remove(second.name)
+    found.sort(key=lambda f: (bool(f.follows), -round(f.confidence, 2), order.index(f.name)))
+    return Diagnosis(found, signs)
+
+
+def confidence(number: float, threshold: float) -> float:
+    """One half where the number is at the threshold, 0.8 at twice it, 0.99 at ten times; both as ratios above it."""
+    if not math.isfinite(number):
+        return 0.99 if number > 0 else 0.0
+    ratio = max(number / threshold, 0.0)
+    return min(ratio**2 / (1 + ratio**2), 0.99)
+
+
+def trained(signs: Signs) -> dict[str, Layer]:
+    """The layers that the optimizer is to move."""
+    return {name: layer for name, layer in signs.layers.items() if layer.size and layer.trained}
+
+
+def percent(share: float) -> str:
+    """A share in words."""
+    return f"{share:.0%}"
+
+
+def named(names: list[str]) -> str:
+    """The first of some names."""
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
