@@ -36,7 +36,7 @@ class Optimizer(torch.optim.Optimizer):
     transformation, its learning rate is its own, and a scheduler is refused.
 
     Parameters, gradients and new parameters cross between the libraries over DLPack: large ones without a copy, those
-    of up to 65,536 numbers laid end to end, so that a step costs about the same however many there are. Each group's
+    of up to 262,144 numbers laid end to end, so that a step costs about the same however many there are. Each group's
     step is one compiled JAX program. The transformation sees a dict of arrays, under the parameters' names if
     ``model.named_parameters()`` is given, so that masks may go by name, and else under "0", "1", …. On a GPU that JAX
     does not have, each step copies to the CPU and back, after a warning.

@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 from jaxtyping import PyTree
 
-SMALL = 65_536  # numbers; the copy of fewer costs less than passing one array more
+SMALL = 262_144  # numbers; the copy of fewer costs less than passing one array more
 LONGEST = 524_288  # numbers that lie end to end: as many as a processor's cache keeps from one pass to the next
 
 ELEMENTWISE = {
