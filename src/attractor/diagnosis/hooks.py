@@ -219,7 +219,7 @@ def lengths(arrays: Sequence[Tensor]) -> list[Tensor]:
     """The root of the sum of squares of each of them, where it is."""
     same = len({(x.dtype, x.device) for x in arrays}) == 1 and arrays[0].dtype is torch.float32
     if same:  # a few kernels for all
-        return list(torch._foreach_norm([x.detach() for x in arrays]))
+        return list(torch._foreach_norm([x.detach() for x in arrays]))  # pyright: ignore[reportPrivateImportUsage]
     return [torch.linalg.vector_norm(x.detach(), dtype=torch.float32) for x in arrays]
 
 
