@@ -165,9 +165,9 @@ def _is_linear(module: nn.Module) -> bool:
     return getattr(getattr(module, "weight", None), "ndim", 0) >= 2 and not isinstance(module, nn.Embedding)
 
 
-def _inputs(module: nn.Module) -> int:
+def _inputs(module: Any) -> int:
     """How many numbers each output of a linear map is made of: more dimensions it cannot fill."""
-    shape = module.weight.shape  # pyright: ignore[reportAttributeAccessIssue]
+    shape = module.weight.shape
     return math.prod(shape[:1] + shape[2:] if "Transpose" in type(module).__name__ else shape[1:])
 
 
