@@ -120,9 +120,8 @@ def measure(make: Make, steps: int, budget: float) -> tuple[np.ndarray, int]:
             if first == TURN and not watched:  # compiled, allocated
                 warm = used.copy()
             began, processor = time.perf_counter(), time.process_time()
-            for i in range(first, first + TURN):
-                value = step(i)
-            jax.block_until_ready(value)
+            values = [step(i) for i in range(first, first + TURN)]
+            jax.block_until_ready(values[-1])
             used[watched] += time.perf_counter() - began, time.process_time() - processor
             began = 0.0
     return (used - warm) / steps, loops[1][1].looks

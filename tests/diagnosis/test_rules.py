@@ -234,3 +234,9 @@ def test_what_rules_name_exists():
             assert known is not None
             assert rule.claim in known.quick
     assert all(t > 0 for t in THRESHOLDS.values())
+
+
+def test_a_spike_of_a_loss_that_has_become_small_is_none():
+    for height, there in ((0.2, False), (2.0, True)):
+        loss = np.where(STEPS == 60, height, 2 * np.exp(-STEPS / 8) + 1e-3)
+        assert ("spike" in judge(run(loss=loss)).names) == there

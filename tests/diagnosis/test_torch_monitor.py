@@ -419,3 +419,29 @@ def test_a_jump_of_the_loss_is_measured_where_there_was_no_time_for_the_size_of_
     sizes = monitor.signs().curves["input size"]
     assert np.isnan(sizes).mean() > 0.5
     assert sizes[150] > 100
+
+
+def test_a_map_of_one_number_has_no_rank_to_lose():
+    model = nn.Sequential(nn.Linear(1, 48), nn.Tanh(), nn.Linear(48, 6), nn.Linear(6, 48))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    monitor = Monitor(model, optimizer, every=1)
+    loss = model(torch.randn(64, 1)).square().mean()
+    loss.backward()
+    optimizer.step()
+    monitor(loss)
+    layers = monitor.signs().layers
+    assert math.isnan(layers["0"].rank)
+    assert layers["3"].rank > 0.1  # of six dimensions, not of 48
+
+
+def test_rare_rows_of_a_table_are_no_noise():
+    model = nn.Sequential(nn.Embedding(500, 4), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    monitor = Monitor(model, optimizer, every=1)
+    for _ in range(20):
+        loss = (model(torch.randint(0, 500, (64,))) - 5).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        monitor(loss)
+    assert monitor.signs().numbers["noise scale"] < 64

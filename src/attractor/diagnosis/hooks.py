@@ -165,9 +165,9 @@ def _is_linear(module: nn.Module) -> bool:
     return getattr(getattr(module, "weight", None), "ndim", 0) >= 2 and not isinstance(module, nn.Embedding)
 
 
-def _inputs(module: nn.Module) -> int:
+def _inputs(module: Any) -> int:
     """How many numbers each output of a linear map is made of: more dimensions it cannot fill."""
-    shape = module.weight.shape  # pyright: ignore[reportAttributeAccessIssue]
+    shape = module.weight.shape
     return math.prod(shape[:1] + shape[2:] if "Transpose" in type(module).__name__ else shape[1:])
 
 
@@ -219,7 +219,7 @@ def lengths(arrays: Sequence[Tensor]) -> list[Tensor]:
     """The root of the sum of squares of each of them, where it is."""
     same = len({(x.dtype, x.device) for x in arrays}) == 1 and arrays[0].dtype is torch.float32
     if same:  # a few kernels for all
-        return list(torch._foreach_norm([x.detach() for x in arrays]))
+        return list(torch._foreach_norm([x.detach() for x in arrays]))  # pyright: ignore[reportPrivateImportUsage]
     return [torch.linalg.vector_norm(x.detach(), dtype=torch.float32) for x in arrays]
 
 

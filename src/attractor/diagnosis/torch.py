@@ -163,9 +163,8 @@ class Monitor:
         self._step += 1
         self._looked = self._called = False
         self._own += self._recorder.clock() - started
-        self._over(
-            min(UNSEEN * self._own, LOAN)
-        )  # more is not ours: another program had the processor, or a library was loaded
+        # More than a loan is not ours: another program had the processor, or a library was loaded.
+        self._over(min(UNSEEN * self._own, LOAN))
 
     def _watch(self, loss: float) -> None:
         """Look at once for what made a loss not finite, or jump."""
@@ -251,6 +250,7 @@ class Monitor:
             return
         started = self._recorder.clock()
         self._called, self._inputs = True, (args, kwargs)
+        fresh, self._stepped = self._stepped, False
         if self._every is not None or self._credit >= self._size_cost:
             self._measure_size()
             self._size_cost = min(self._recorder.clock() - started, LOAN / 4)
@@ -259,7 +259,7 @@ class Monitor:
             self._own += self._recorder.clock() - started
             return
         self._looked = True
-        self._await_gradients()
+        self._await_gradients(fresh)
         if self.looks % RANKS == 0:
             self._modules = self._by_module()
         self._see_inputs(args, kwargs)
@@ -293,7 +293,7 @@ class Monitor:
             self._layers.setdefault(name, _History()).saw(layer, look.asleep.get(name))
         self._took(started - look.seconds)
 
-    def _await_gradients(self) -> None:
+    def _await_gradients(self, fresh: bool) -> None:
         """Watch whether the last parameter's gradient is cleared between two steps of the optimizer.
 
         In the usual order it is cleared before or after the forward pass; a part of an accumulated step, and a gradient
@@ -302,14 +302,13 @@ class Monitor:
         """
         own = [p for p in self._model.parameters() if p.requires_grad and id(p) in _trained(self._optimizer)]
         self._unwatch()
-        if self._stepped and own:
+        if fresh and own:
             last = own[-1]
 
             def coming(_: Tensor) -> None:
                 self._cleared.append(last.grad is None or not bool(last.grad.any()))
 
             self._watched = last.register_hook(coming)
-        self._stepped = False
 
     def _unwatch(self) -> None:
         if self._watched is not None:
@@ -485,10 +484,12 @@ class _History:
         )
 
 
-def _size(x: Tensor) -> float:
-    """Root mean square of a batch's inputs; of some evenly spaced examples where it is large."""
+def _size(x: Tensor) -> float | Tensor:
+    """Root mean square of a batch's inputs; of some evenly spaced examples where it is large. It is not waited for."""
     n = x.numel()
     few = x.detach()[:: -(-n // max(SAMPLE, n // len(x)))] if x.ndim and n > SAMPLE else x.detach()
+    if few.device.type != "cpu" and n:
+        return torch.linalg.vector_norm(few, dtype=torch.float32) / few.numel() ** 0.5
     if few.dtype is not torch.float32 or not n:
         return rms(few)
     flat = few.reshape(-1)  # a third of the time of a norm
@@ -496,7 +497,7 @@ def _size(x: Tensor) -> float:
 
 
 def _floats(values: Sequence[Any]) -> list[float]:
-    """Losses as floats: those that are held on an accelerator all at once."""
+    """What was recorded as floats: what is held on an accelerator all at once."""
     found = list(values)
     held = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
     for i, number in zip(held, numbers([values[i] for i in held]), strict=True):
