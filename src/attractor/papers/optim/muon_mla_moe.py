@@ -57,20 +57,16 @@ def _factors(orthogonalize, scale):
     return factors
 
 
-@claim(
-    "five Newton-Schulz steps take singular values of at least 0.01 of the Frobenius norm into [0.5, 1.5]",
-    source="ours", broken=CLASSICAL,
-)  # fmt: skip
+@claim("five Newton-Schulz steps take singular values of at least 0.01 of the Frobenius norm into [0.5, 1.5]",
+       source="ours", broken=CLASSICAL)  # fmt: skip
 def flattens_the_spectrum(orthogonalize=_orthogonalize, *, scale):
     gains = np.concatenate([g[s >= 0.01] for s, g, _ in _factors(orthogonalize, scale)])
     note = f"from {gains.min():.2f} to {gains.max():.2f}"
     return Evidence(float(np.abs(gains - 1).max()), at_most=0.5, note=note)
 
 
-@claim(
-    "Muon's direction has a cosine of at least 0.95 with that of steepest descent in the spectral norm, U V'",
-    source="ours", broken=CLASSICAL,
-)  # fmt: skip
+@claim("Muon's direction has a cosine of at least 0.95 with that of steepest descent in the spectral norm, U V'",
+       source="ours", broken=CLASSICAL)  # fmt: skip
 def is_steepest_in_the_spectral_norm(orthogonalize=_orthogonalize, *, scale):
     return Evidence(float(min(cosine for *_, cosine in _factors(orthogonalize, scale))), at_least=0.95)
 
@@ -147,38 +143,29 @@ def _steps_to_the_loss_of(other, coefficients, scale, at_most):
     return _compared(share, _runs(coefficients, (), n), _runs(other, (), whole), n, at_most=at_most)
 
 
-@claim(
-    "character transformer, both tuned: reaches AdamW's final test loss in at most 0.75 of its steps",
-    source="ours", broken=NOT_ORTHOGONAL | SIGN,
-    reason="once runs are drawn with the choice of rates in it, 10 do not decide; 20 gave 0.80 [0.60, 0.90]",
-)  # fmt: skip
+@claim("character transformer, both tuned: reaches AdamW's final test loss in at most 0.75 of its steps", source="ours",
+       reason="once runs are drawn with the choice of rates in it, 10 do not decide; 20 gave 0.80 [0.60, 0.90]",
+       broken=NOT_ORTHOGONAL | SIGN)  # fmt: skip
 def reaches_the_loss_of_adamw_sooner(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(ADAMW, coefficients, scale, 0.75)
 
 
-@claim(
-    "character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
-    source="paper", broken=NOT_ORTHOGONAL,
-    reason="0.73 of the steps, at least 0.53",
-)  # fmt: skip
+@claim("character transformer, both tuned: reaches AdamW's final test loss in at most 0.52 of its steps",
+       source="paper", broken=NOT_ORTHOGONAL, reason="0.73 of the steps, at least 0.53")  # fmt: skip
 def halves_the_steps_of_adamw(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(ADAMW, coefficients, scale, 0.52)
 
 
-@claim(
-    "the same momentum at Muon's size but not orthogonalized, tuned alike: Muon needs at most 0.9 of its steps",
-    source="ours", broken=SIGN,
-    reason="10 runs with the choice of rates in them do not decide; 20 gave 0.80 [0.60, 0.90]",
-)  # fmt: skip
+@claim("the same momentum at Muon's size but not orthogonalized, tuned alike: Muon needs at most 0.9 of its steps",
+       source="ours", broken=SIGN,
+       reason="10 runs with the choice of rates in them do not decide; 20 gave 0.80 [0.60, 0.90]")  # fmt: skip
 def gains_by_orthogonality(coefficients=QUINTIC, *, scale):
     return _steps_to_the_loss_of(PLAIN, coefficients, scale, 0.9)
 
 
-@claim(
-    "latent attention decodes as in one pass, keeping at most 0.32 of the numbers that multi-head attention keeps",
-    source="paper",
-    broken={"keys and values are kept": {"kept": lambda layer, latents: (latents @ layer.keys.T,) * 2}},
-)
+@claim("latent attention decodes as in one pass, keeping at most 0.32 of the numbers that multi-head attention keeps",
+       source="paper",
+       broken={"keys and values are kept": {"kept": lambda layer, latents: (latents @ layer.keys.T,) * 2}})  # fmt: skip
 def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
     n = CONTEXT if scale == "quick" else 10 * CONTEXT
     layer = eqx.filter_jit(LatentAttention)(2, WIDTH, LATENT, key=words.key())
@@ -190,11 +177,10 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
     return Evidence(numbers / (2 * x.size), at_most=0.32, given=given)
 
 
-@claim(
-    "latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
-    source="paper", broken={"losses in place of perplexities": {"perplexity": np.asarray}},
-    reason="1.02: a cache of a third costs more than Muon gains, and experts do not bring it back at this size",
-)  # fmt: skip
+@claim("latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
+       source="paper",
+       reason="1.02: a cache of a third costs more than Muon gains, and experts do not bring it back at this size",
+       broken={"losses in place of perplexities": {"perplexity": np.asarray}})  # fmt: skip
 def gains_with_latents_and_experts(perplexity=np.exp, *, scale):
     n = words.sizes(scale, n=(8, 32))["n"]
     ours = _runs(QUINTIC, (LATENT, EXPERTS), n)

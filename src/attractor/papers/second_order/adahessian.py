@@ -56,20 +56,16 @@ def _relative_errors(estimate, problem, count, keys):
     return jax.lax.map(one, keys)
 
 
-@claim(
-    "2,000 probes give the diagonal of a dense 50-dimensional Hessian to within 5 % (Euclidean norm)",
-    source="ours", broken={"product not multiplied by the probe": {"estimate": _without_probe}},
-)  # fmt: skip
+@claim("2,000 probes give the diagonal of a dense 50-dimensional Hessian to within 5 % (Euclidean norm)",
+       source="ours", broken={"product not multiplied by the probe": {"estimate": _without_probe}})  # fmt: skip
 def estimates_the_diagonal(estimate=hutchinson_diagonal, *, scale):
     problem = rotated_quadratic(50, condition=1e4, seed=seeds(1)[0])
     keys = jr.split(key(), **sizes(scale, num=(16, 256)))
     return Evidence(mean(_relative_errors(estimate, problem, 2_000, keys)), at_most=0.05)
 
 
-@claim(
-    "one probe gives the diagonal of a diagonal Hessian exactly (relative error at most 1e-6)",
-    source="paper", broken={"Gaussian probes": {"estimate": _gaussian}},
-)  # fmt: skip
+@claim("one probe gives the diagonal of a diagonal Hessian exactly (relative error at most 1e-6)",
+       source="paper", broken={"Gaussian probes": {"estimate": _gaussian}})  # fmt: skip
 def reads_a_diagonal_hessian_exactly(estimate=hutchinson_diagonal):
     return Evidence(float(_relative_errors(estimate, diagonal_quadratic(50, 1e4), 1, key()[None])[0]), at_most=1e-6)
 
@@ -82,10 +78,8 @@ def _ours(problem, how, **fixed):
 
 @claim(
     "diagonal quadratic, condition 1e4: AdaHessian needs at most half of Adam's steps to 1e-6 of the loss, both tuned",
-    source="ours",
-    broken={"no curvature, retuned": {"power": 0.0}, "the root taken twice, retuned": {"power": 0.5}},
-    reason="0.62 [0.55, 0.69] of the steps, with b1 tuned for both",
-)
+    source="ours", broken={"no curvature, retuned": {"power": 0.0}, "the root taken twice, retuned": {"power": 0.5}},
+    reason="0.62 [0.55, 0.69] of the steps, with b1 tuned for both")  # fmt: skip
 def halves_the_steps(power=1.0, *, scale):
     how = sizes(scale, seeds=(16, 64), budget=(32, 64), steps=2_000, target=1e-6, every=5)
     problem = diagonal_quadratic(50, condition=1e4)
@@ -130,11 +124,10 @@ def is_more_accurate_than_adam(smoothing=0.999, *, scale):
     return Evidence(words.paired_difference(ours[:, -1], adam[:, -1]), at_least=0.0, note=note)
 
 
-@claim(
-    "digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
-    source="ours", broken=UNSMOOTHED,
-    reason="4 times the rate costs 0.28 on average, with a deviation of 0.33 between splits; a quarter costs 0.015",
-)  # fmt: skip
+@claim("digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
+       source="ours",
+       reason="4 times the rate costs 0.28 on average, with a deviation of 0.33 between splits; a quarter costs 0.015",
+       broken=UNSMOOTHED)  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, *others = _finals(adahessian, smoothing, FACTORS, scale)[..., -1].T
     factors = zip(FACTORS[1:], others, strict=True)
@@ -153,10 +146,8 @@ def _two_products(learning_rate):
     return optax.GradientTransformationExtraArgs(inner.init, update)  # pyright: ignore[reportArgumentType]
 
 
-@claim(
-    "digits network, batches of 64: a step of AdaHessian is at most 3 times the arithmetic of one of Adam's",
-    source="ours", broken={"two Hessian products": {"method": _two_products}}, deterministic=True,
-)  # fmt: skip
+@claim("digits network, batches of 64: a step of AdaHessian is at most 3 times the arithmetic of one of Adam's",
+       source="ours", broken={"two Hessian products": {"method": _two_products}}, deterministic=True)  # fmt: skip
 def costs_a_few_gradients(method=adahessian):
     ours, adam = (flops_per_step(_network(), as_method(make(0.1))) for make in (method, optax.adam))
     return Evidence(ours / adam, at_most=3.0)
