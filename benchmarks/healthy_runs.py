@@ -204,7 +204,7 @@ def linear() -> Program:
     data = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
     net = Net(nn.Identity(), nn.Linear(12, 1))
     with torch.no_grad():
-        net.head.bias.fill_(1.0)
+        net.head.bias.fill_(1.0)  # pyright: ignore[reportCallIssue]
     return Program(net, data, squared, 0.03, SGD, 32)
 
 
