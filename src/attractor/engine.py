@@ -496,9 +496,10 @@ def lowered(
 
 
 def flops_per_step(problem: Problem, method: Method | Transformation) -> float:
-    """Floating-point operations of one step, by XLA's cost analysis of the step's program.
+    """Floating-point operations of one step, by XLA's cost analysis of the step's program for a CPU, which all count.
 
-    Loops inside a step whose length the compiler does not know are counted once; NaN where a backend cannot say.
+    Loops inside a step whose length the compiler does not know are counted once; NaN where ``JAX_PLATFORMS`` leaves JAX
+    no CPU.
     """
     method = as_method(method)
 
@@ -515,7 +516,13 @@ def flops_per_step(problem: Problem, method: Method | Transformation) -> float:
         x, state = eqx.combine(shapes, rest)
         return eqx.filter(method.step(eqx.combine(arrays, fixed), x, state, key), eqx.is_array)
 
-    analysis = jax.jit(step).lower(arrays, shapes, jr.key(0)).cost_analysis()
+    shaped = jax.eval_shape(lambda *given: given, arrays, shapes, jr.key(0))
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return float("nan")
+    with jax.default_device(cpu):  # XLA has no count for a GPU's programs
+        analysis = jax.jit(step).lower(*shaped).cost_analysis()
     return float(analysis.get("flops", float("nan"))) if isinstance(analysis, dict) else float("nan")
 
 

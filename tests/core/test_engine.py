@@ -362,7 +362,7 @@ def test_lanes_are_spread_over_devices(tmp_path):
         np.save("out.npy", trace["loss"].values)
         """)
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     bowl = Minimization(lambda x: jnp.sum(jnp.array([1.0, 4.0]) * (x - 1.0) ** 2), init=jnp.array([3.0, -2.0]))
