@@ -8,9 +8,13 @@ the machines are alike.
 import logging
 import os
 import socket
+import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from attractor.extras import needs
@@ -50,28 +54,33 @@ def spread(
     """
     with needs("ray"):
         import ray
+        from ray.cloudpickle import register_pickle_by_value
     _connect(address)
     _fits(ray.nodes(), cpus)
     alike(ray)
 
-    # Ray runs a unit again when its process or node is lost, as often as it takes; what the work raises is not retried.
-    def unit(item: Any) -> Any:  # Ray takes functions only
-        return work(item)
+    for module in _own_modules():
+        register_pickle_by_value(module)
 
-    remote = ray.remote(num_cpus=cpus, max_retries=-1)(unit)
+    # Ray runs a unit again when its process or node is lost, as often as it takes; what the work raises is not retried.
+    unit, task = ray.remote(num_cpus=cpus, max_retries=-1)(_unit), ray.put(work)
     queue = iter(items)
     width = max(2 * int(ray.cluster_resources().get("CPU", 1) / cpus), 2)  # enough that no core waits for the next
-    waiting = {remote.remote(item): item for item in islice(queue, width)}
+    waiting = {unit.remote(task, item): item for item in islice(queue, width)}
     try:
         while waiting:
             (done, *_), _ = ray.wait(list(waiting), num_returns=1)
             item = waiting.pop(done)
             for more in islice(queue, 1):
-                waiting[remote.remote(more)] = more
+                waiting[unit.remote(task, more)] = more
             yield item, ray.get(done)
     finally:  # after an interruption, nothing new begins
         for left in waiting:
             ray.cancel(left, force=True)
+
+
+def _unit(work: Callable[[Item], Result], item: Item) -> Result:
+    return work(item)
 
 
 def _connect(address: str | None) -> None:
@@ -106,6 +115,19 @@ def _answers(address: str) -> None:
         ) from error
 
 
+def _own_modules() -> list[ModuleType]:
+    """Modules of the user's own files, which other machines need not have: they travel with the work."""
+    installed = {Path(p).resolve() for p in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())}
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] in ("attractor", "ray", "__main__"):
+            continue
+        if not installed & set(Path(file).resolve().parents):
+            found.append(module)
+    return found
+
+
 def _fits(nodes: list[dict[str, Any]], cpus: float) -> None:
     if cpus <= 0:
         raise ValueError(f"cpus: expected a number > 0, got {cpus}")
@@ -125,6 +147,8 @@ def alike(ray: Any) -> None:
         name = node.get("NodeManagerHostname") or node["NodeID"]
         try:
             found = ray.get(there, timeout=STARTING)
+        except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+            continue  # it has just gone; the others do its work
         except (ImportError, ray.exceptions.RayError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ValueError(f"address: attractor does not run on node {name} ({reason}); install it there") from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from attractor import progress as _progress
 from attractor import registry
+from attractor.backends import spread
 from attractor.engine import flops_per_step, run
 from attractor.loops import Loop, decisive
 from attractor.method import as_method
@@ -77,6 +78,8 @@ def compare(
     label: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     jobs: int = 1,
+    backend: str = "local",
+    address: str | None = None,
     stop_hopeless: bool = False,
     progress: bool | None = None,
 ) -> Comparison:
@@ -108,6 +111,9 @@ def compare(
             Every run of a `Loop` has its own file, which counts as long as method, configuration, seed, steps, and the
             source of the loop with what it uses of the user's own code are the same.
         jobs: Processes for the runs of a `Loop`; a problem is one program, which uses all cores by itself.
+        backend: ``"local"``, or ``"ray"``: on a Ray cluster the unit of work is a run of a `Loop`, and of a problem a
+            method with all its configurations; see `attractor.cluster.spread`.
+        address: ``host:port`` of a running cluster; default: this machine's cores.
         stop_hopeless: While a `Loop` is tuned, stop configurations that are far behind: the first half of a method's
             configurations run whole, and of the others a run ends when, from a quarter of its steps on, its best value
             so far is worse than the median of theirs at that step. Every method is treated so, on its own runs; fresh
@@ -127,12 +133,12 @@ def compare(
     if isinstance(problem, Loop):
         if probes is not None or every is not None:
             raise ValueError("probes, every: a Loop measures what it yields, when it yields it; leave them out")
-        work = Units(problem, found, how, stop_hopeless, jobs, folder)
+        work = Units(problem, found, how, stop_hopeless, jobs, folder, backend, address)
     else:
         for name, given, only in (("jobs", jobs, 1), ("stop_hopeless", stop_hopeless, False), ("by", by, "steps")):
             if given != only:
                 raise ValueError(f"{name}: expected {only!r}, got {given!r}; others are for a Loop")
-        work = _Programs(problem, found, how, probes, every, folder, progress)
+        work = _Programs(problem, found, how, probes, every, folder, progress, backend, address)
     begun = time.perf_counter()
 
     def measured() -> Comparison:
@@ -173,6 +179,8 @@ class _Programs:
         every: int | None,
         folder: Path | None,
         progress: bool | None,
+        backend: str = "local",
+        address: str | None = None,
     ):
         if not isinstance(problem, Problem):
             raise TypeError(f"problem: expected an attractor Problem or Loop, got {type(problem).__name__}")
@@ -181,16 +189,21 @@ class _Programs:
         self.goal: Goal = how.goal or measured[self.metric].goal
         self.problem, self.found, self.how, self.folder = problem, found, how, folder
         self._done: dict[str, Entry] = {}
+        self._backend, self._address = backend, address
+        if backend != "local" and folder is not None:
+            raise ValueError("checkpoint: the programs of a problem are kept by this process alone; leave it out")
         self._run = {
             "steps": 1_000 if how.steps is None else how.steps, "probes": measured, "every": every,
             "lanes": len(how.seeds), "progress": progress,
         }  # fmt: skip
 
     def run(self, progress: bool | None) -> None:
-        """Measure all methods, one after another."""
+        """Measure all methods, one after another in this process."""
         with _progress.task("compare", len(self.found), "method", progress) as advance:
-            for name in self.found:
-                self._done[name] = self.measure(name)
+            far = self._backend != "local"
+            measured = spread(self.measure, self.found, backend=self._backend, address=self._address) if far else ()
+            for name, entry in measured or ((name, self.measure(name)) for name in self.found):
+                self._done[name] = entry
                 advance(1)
 
     def measure(self, name: str) -> Entry:
@@ -209,7 +222,7 @@ class _Programs:
 
     def entries(self) -> dict[str, Entry]:
         """The methods that have been measured."""
-        return dict(self._done)
+        return {name: self._done[name] for name in self.found if name in self._done}
 
     def settings(self) -> dict[str, Any]:
         """What was not given, but follows from the problem."""

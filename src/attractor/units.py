@@ -42,10 +42,13 @@ class Units:
         stop_hopeless: bool = False,
         jobs: int = 1,
         folder: Path | None = None,
+        backend: str = "local",
+        address: str | None = None,
     ):
         goal = how.goal or (loop.goal if how.metric in (None, loop.metric) else None)
         self.loop, self.how = loop, replace(how, metric=how.metric or loop.metric, goal=goal)
         self.stop_hopeless, self.jobs, self.folder = stop_hopeless, jobs, folder
+        self.cluster = {"backend": backend, "address": address}
         self.makes = {
             name: [
                 MakeOptimizer(name, config, c.factory, c.registered) for config in registry.sample(c.space, how.budget)
@@ -116,7 +119,7 @@ class Units:
         fresh = [o for name in self.chosen for o in self._of(name, [self.chosen[name]], self.how.seeds)]
         told = {"loop": self.loop.name, "records": self.how.steps, "steps": _axis(fresh)[-1]}
         told |= {"metric": metric, "tuned_on": tuned_on, "goal": goal}
-        return told | {"stop_hopeless": self.stop_hopeless, "jobs": self.jobs}
+        return told | {"stop_hopeless": self.stop_hopeless, "jobs": self.jobs, "backend": self.cluster["backend"]}
 
     def why(self) -> str:
         """The commonest of the failures."""
@@ -193,12 +196,16 @@ class Units:
                 advance(1)
             else:
                 waiting.append((unit, file))
-        threads = None
-        if self.jobs > 1 and waiting:
+        threads, far = None, self.cluster["backend"] != "local"
+        if self.jobs > 1 and waiting and not far:
             self._require_importable([unit.make for unit, _ in waiting])
             threads = max((os.cpu_count() or 1) // self.jobs, 1)
         try:
-            for (unit, _), outcome in spread(partial(_work, self.loop, self.how, threads), waiting, self.jobs):
+            work = partial(_work, self.loop, self.how, 1 if far else threads)
+            files = {unit.place: file for unit, file in waiting} if far else {}  # what runs far off is kept here
+            items = [(unit, None) for unit, _ in waiting] if far else waiting
+            for (unit, _), outcome in spread(work, items, self.jobs, **self.cluster):
+                _keep(files.get(unit.place), unit, outcome)
                 self.outcomes[unit.place] = outcome
                 advance(1)
         except BrokenProcessPool as error:
@@ -248,9 +255,13 @@ def _work(loop: Loop, how: Plan, threads: int | None, item: tuple[Unit, Path | N
     if threads is not None and (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)  # or every process would take all cores
     outcome = execute(loop, unit, how)
+    _keep(file, unit, outcome)
+    return outcome
+
+
+def _keep(file: Path | None, unit: Unit, outcome: Outcome) -> None:
     if file is not None:
         keep(file, outcome, {"method": unit.make.name, "config": unit.make.config, "seed": unit.seed})
-    return outcome
 
 
 def trace_of(

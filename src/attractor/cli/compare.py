@@ -50,6 +50,10 @@ def compare(
         str, typer.Option(help="Of a loop with a target: tune and rank by steps or by seconds to it.")
     ] = "steps",
     jobs: Annotated[int, typer.Option(help="Processes for a loop's runs.", min=1)] = 1,
+    backend: Annotated[str, typer.Option(help="local, or ray: on the cores of a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="host:port of a running cluster; default: this machine's cores.")
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A folder that keeps what is done; the same command goes on from it.")
     ] = None,
@@ -78,13 +82,15 @@ def compare(
     for name in methods:
         registry.find_method(name)
     how: dict[str, Any] = {"steps": steps, "seeds": seeds, "budget": budget, "metric": metric, "target": target}
-    how |= {"goal": goal, "by": by, "jobs": jobs, "stop_hopeless": stop_hopeless, "checkpoint": checkpoint}
+    how |= {"goal": goal, "by": by, "jobs": jobs, "backend": backend, "address": address}
+    how |= {"stop_hopeless": stop_hopeless, "checkpoint": checkpoint}
     missing: list[str] = []
     try:
         result = comparison.compare(built, methods, label=problem, **how)
     except comparison.Interrupted as stop:
         result, missing = stop.comparison, stop.missing
     usual = {"goal": None, "by": "steps", "jobs": 1, "stop_hopeless": False, "steps": None, "target": None}
+    usual |= {"backend": "local", "address": None}
     how |= {"metric": result.metric, "checkpoint": None}  # to do it again is to do it anew
     flags = [f"--{k.replace('_', '-')}{'' if v is True else f' {v}'}" for k, v in how.items() if v != usual.get(k)]
     result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {' '.join(flags)}"
