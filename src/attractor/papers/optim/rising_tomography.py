@@ -90,7 +90,7 @@ def halves_the_distance_to_the_solution(sign=1.0, *, scale):
 
 @claim(
     "PSNR from 10 iterations at least that of the same network after filtered back-projection, trained on the truth",
-    source="ours", broken=FLIPPED, reason="0.8 dB behind a network that has seen the truth, after as many steps",
+    source="ours", broken=FLIPPED, reason="0.9 to 2.4 dB behind a network that has seen the truth, after as many steps",
 )  # fmt: skip
 def beats_post_processing(sign=1.0, *, scale):
     shown = [_shown(scale, seed(), sign=sign), _shown(scale, seed(), "fbp", "truth")]  # pyright: ignore[reportArgumentType]
@@ -104,7 +104,7 @@ def beats_post_processing(sign=1.0, *, scale):
 
 @claim(
     "from 10 iterations the network's solver objective is at most that of the same network after back-projection",
-    source="ours", broken=FLIPPED, reason="1.08 times: the other network comes nearer to the truth",
+    source="ours", broken=FLIPPED, reason="1.1 to 1.5 times: the other network comes nearer to the truth",
 )  # fmt: skip
 def lowers_the_objective(sign=1.0, *, scale):
     matrix, _, measured = _scans(scale, seed())
