@@ -181,7 +181,8 @@ def _errors(n, rescaling, scale):
 
 
 @claim("Poisson's equation, d = 20: trained on 4 random coordinates a step, at most 1.2 times the full one's error",
-       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}})  # fmt: skip
+       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}},
+       reason="on 3 of 6 other draws the full Laplacian's error stays at 0.26")  # fmt: skip
 def trains_as_well(n=4, rescaling=1.0, *, scale):
     error, full = _errors(n, rescaling, scale), _errors(20, 1.0, scale)
     learns = {"the full Laplacian learns (error below 0.2)": full.max() < 0.2}
