@@ -164,7 +164,9 @@ def test_a_claim_that_does_not_replicate_has_failed(monkeypatch):
     assert record.status(SLUG, lost) == "fails"
     assert lost.note("small") == ""
     first, runs = replace(verdict(), note="here"), lost.replications["small"]
-    runs = {r: replace(v, note=f"number {r}") for r, v in runs.items()} | {4: verdict(replication=4)}
+    runs = {r: replace(v, note=f"number {r}") for r, v in runs.items()} | {
+        4: replace(verdict(replication=4), note="fine")
+    }
     said = Record(SLUG, quick={"small": first}, replications={"small": runs})
     assert said.outcome("small") == "not replicated"
     assert said.note("small") == "here; on other seeds: number 3"
