@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -161,6 +162,16 @@ def test_a_claim_that_does_not_replicate_has_failed(monkeypatch):
     assert lost.outcome("small") == "not replicated"
     assert lost.counts["fails"] == 1
     assert record.status(SLUG, lost) == "fails"
+    assert lost.note("small") == ""
+    first, runs = replace(verdict(), note="here"), lost.replications["small"]
+    runs = {r: replace(v, note=f"number {r}") for r, v in runs.items()} | {
+        4: replace(verdict(replication=4), note="fine")
+    }
+    said = Record(SLUG, quick={"small": first}, replications={"small": runs})
+    assert said.outcome("small") == "not replicated"
+    assert said.note("small") == "here; on other seeds: number 3"
+    runs[5] = verdict(replication=5)  # now most hold
+    assert (said.outcome("small"), said.note("small")) == ("holds", "here")
     assert with_runs("holds", "fails").outcome("small") == "not replicated"  # half is no majority
     assert Record(SLUG, quick={"small": verdict()}).replicated_share is None
 

@@ -32,6 +32,12 @@ def test_every_page_answers(client, path):
     assert not re.search(r"<script(?! src=)|\son\w+=|style=", answer.text)  # nothing that the policy forbids
 
 
+def test_paper_says_why_a_claim_is_not_replicated(client):
+    text, known = client.get("/papers/cyclic-bcd-variance-reduced").text, record.read("cyclic-bcd-variance-reduced")
+    for name in known.quick:
+        assert known.note(name).replace("'", "&#39;") in text, name
+
+
 def test_paper_shows_what_was_measured(client):
     text = client.get("/papers/adahessian").text
     known = record.read("adahessian")

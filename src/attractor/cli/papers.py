@@ -1,5 +1,6 @@
 """Commands that read the catalogue and the record: ``papers``, ``show`` and ``cite``."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -82,7 +83,7 @@ def show(slug: Annotated[str, typer.Argument(help="The paper's slug.")], as_json
         return None
     out.print("\n[bold]Measured[/]")
     for name, verdict in known.quick.items():
-        print_verdict(verdict, known.outcome(name), known.replicated(name))
+        print_verdict(replace(verdict, note=known.note(name)), known.outcome(name), known.replicated(name))
     for verdict, _ in known.full.values():
         print_verdict(verdict, f"{verdict.verdict}")
     if snippet:

@@ -62,6 +62,14 @@ class Record:
         again = self.replicated(name)
         return "not replicated" if found == "holds" and again and again[0] <= again[1] / 2 else found
 
+    def note(self, name: str) -> str:
+        """A claim's note; where it is not replicated, with that of the last other seeds on which it does not hold."""
+        said = [self.quick[name].note]
+        if self.outcome(name) == "not replicated":
+            runs = self.replications[name].values()
+            said += [f"on other seeds: {v.note}" for v in runs if v.verdict != "holds" and v.note][-1:]
+        return "; ".join(filter(None, said))
+
     @property
     def counts(self) -> dict[str, int]:
         """Claims by outcome; one that does not replicate has failed."""

@@ -76,7 +76,7 @@ class Shelf:
             return []
         return [
             Claim(
-                verdict=v,
+                verdict=replace(v, note=found.note(name)),
                 outcome=found.outcome(name),
                 again=tuple(found.replications.get(name, {}).values()),
                 replicated=found.replicated(name),

@@ -32,9 +32,13 @@ def _network(dim, width, key):
 
 @cached
 def _small():
-    """A random network in 8 dimensions, a point, a direction, and the three operators by nested differentiation."""
-    u, x, a = _network(8, 16, key(1)), jr.normal(key(2), (8,)), jr.normal(key(3), (8,))
+    """A random network in 8 dimensions, a point, a direction, and the three operators by nested differentiation.
+
+    Of 32 points the one where the biharmonic is largest: where it is next to nothing no draws show that it is wrong."""
+    u, points, a = _network(8, 16, key(1)), jr.normal(key(2), (32, 8)), jr.normal(key(3), (8,))
     two = lambda x: jnp.trace(jax.hessian(u)(x))  # noqa: E731
+    four = jax.jit(lambda points: jax.lax.map(lambda x: jnp.trace(jax.hessian(two)(x)), points))
+    x = points[jnp.argmax(jnp.abs(four(points)))]
     exact = jax.jit(lambda x: jnp.stack([two(x), jax.grad(two)(x) @ a, jnp.trace(jax.hessian(two)(x))]))(x)
     return (u, x, a), exact
 
@@ -177,7 +181,8 @@ def _errors(n, rescaling, scale):
 
 
 @claim("Poisson's equation, d = 20: trained on 4 random coordinates a step, at most 1.2 times the full one's error",
-       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}})  # fmt: skip
+       source="ours", broken={"not rescaled by the dimension": {"rescaling": 20**-0.5}},
+       reason="on 3 of 6 other draws the full Laplacian's error stays at 0.26")  # fmt: skip
 def trains_as_well(n=4, rescaling=1.0, *, scale):
     error, full = _errors(n, rescaling, scale), _errors(20, 1.0, scale)
     learns = {"the full Laplacian learns (error below 0.2)": full.max() < 0.2}
