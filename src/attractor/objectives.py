@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 from attractor.gradients import adjoint, conjugate, grad
 from attractor.masks import operator_on_parts
 from attractor.probe import Probe
-from attractor.problem import Minimization, Problem, model_init, model_outputs, near_one, small_regression, with_batch
+from attractor.problem import Minimization, Problem, model_init, near_one, small_regression, with_batch
 from attractor.trees import as_vector, norm
 
 
@@ -66,7 +66,7 @@ class Composite(Minimization):
             **kwargs: As in `Minimization`.
         """
         _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
-        return cls(eqx.Partial(model_outputs, static), loss, eqx.Partial(model_init, build), data, **kwargs)
+        return cls(eqx.Partial(_model_outputs, static), loss, eqx.Partial(model_init, build), data, **kwargs)
 
     @classmethod
     def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
@@ -95,6 +95,10 @@ def half_square(residuals: Inexact[Array, "..."], batch: PyTree = None) -> Float
 
 def _composed(inner: Callable, outer: Callable, x: PyTree, batch: PyTree) -> Array:
     return outer(inner(x, batch), batch)
+
+
+def _model_outputs(static: PyTree, params: PyTree, batch: PyTree) -> Array:
+    return jax.vmap(eqx.combine(params, static))(batch[0])
 
 
 class MultiObjective(Minimization):

@@ -240,9 +240,9 @@ class Minimization(Problem):
         Raises:
             ValueError: if the problem was not made by `of_model`, so that ``x`` is all there is.
         """
-        static = _static_of(self.loss)
-        if static is None:
+        if not (isinstance(self.init, eqx.Partial) and self.init.func is model_init):
             raise ValueError(f"model: {type(self).__name__} is not of_model(build, loss, data); x is all it has")
+        _, static = eqx.partition(self.init.args[0](jr.key(0)), eqx.is_inexact_array)
         return eqx.combine(x, static)
 
     @classmethod
@@ -295,22 +295,6 @@ def _full_loss(problem: Minimization, x: PyTree, key: PRNGKeyArray) -> Array:
 
 def _model_loss(loss: Callable, static: PyTree, params: PyTree, batch: PyTree) -> Array:
     return loss(eqx.combine(params, static), batch)
-
-
-def _static_of(function: Any) -> PyTree:
-    """What the iterate of `of_model` leaves of the model, from the function that puts it back; `None` without one."""
-    if not isinstance(function, eqx.Partial):
-        return None
-    if function.func is _model_loss:
-        return function.args[1]
-    if function.func is model_outputs:
-        return function.args[0]
-    return next((s for part in function.args if (s := _static_of(part)) is not None), None)
-
-
-def model_outputs(static: PyTree, params: PyTree, batch: PyTree) -> Array:
-    """What a model in two parts makes of the inputs in ``batch = (inputs, …)``."""
-    return jax.vmap(eqx.combine(params, static))(batch[0])
 
 
 def model_init(build: Callable, key: PRNGKeyArray) -> PyTree:

@@ -20,6 +20,7 @@ from attractor.trace import describe
 if TYPE_CHECKING:
     from attractor.results import Comparison, Entry
 
+LEGEND = {"orientation": "h", "y": -0.2, "yanchor": "top"}  # below, where it meets no menu on a small screen
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
 
@@ -241,8 +242,8 @@ def _curves(comparison: "Comparison") -> go.Figure:
             x=1, xref="paper", y=height, text="target", showarrow=False, yanchor="bottom", xanchor="right"
         )
     figure.update_layout(
-        template="plotly_white", height=460, margin={"l": 70, "r": 20, "t": 20, "b": 60}, xaxis_title="steps",
-        yaxis_title=comparison.metric, hovermode="x unified", legend={"orientation": "h", "y": 1.08},
+        template="plotly_white", height=460, margin={"l": 70, "r": 20, "t": 20, "b": 90}, xaxis_title="steps",
+        yaxis_title=comparison.metric, hovermode="x unified", legend=LEGEND,
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.12, "direction": "down"}],
     )  # fmt: skip
     return figure.update_yaxes(**axis_of(np.concatenate(drawn), log))
@@ -271,8 +272,8 @@ def _tuning(comparison: "Comparison") -> list[go.Figure]:
         values = np.concatenate([np.asarray(t.x, dtype=object) for t in figure.data])  # pyright: ignore
         numeric = all(isinstance(v, float) for v in values)
         figure.update_layout(
-            template="plotly_white", height=320, margin={"l": 70, "r": 20, "t": 20, "b": 50}, xaxis_title=hyper,
-            yaxis_title=_tuned_by(comparison), legend={"orientation": "h", "y": 1.12},
+            template="plotly_white", height=360, margin={"l": 70, "r": 20, "t": 20, "b": 90}, xaxis_title=hyper,
+            yaxis_title=_tuned_by(comparison), legend=LEGEND,
         )  # fmt: skip
         wide = numeric and min(values) > 0 and max(values) / min(values) > 30
         figure.update_xaxes(**(axis_of(values, wide) if numeric else dict[str, Any](type="category")))
