@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,17 @@ class CheckpointError(ValueError):
     """A checkpoint that is damaged or belongs to another run."""
 
 
+def local_folder(checkpoint: str | os.PathLike[str]) -> Path:
+    """The folder that was given, with ``~`` as in a shell.
+
+    Raises:
+        ValueError: if it is a URL: runs are kept on a local disk.
+    """
+    if "://" in str(checkpoint):
+        raise ValueError(f"checkpoint: expected a folder on a local disk, got {str(checkpoint)!r}")
+    return Path(checkpoint).expanduser()
+
+
 class State(NamedTuple):
     """What a run needs to go on.
 
@@ -26,12 +39,14 @@ class State(NamedTuple):
         recorded: Probe values so far.
         next_record: The recording to make next.
         timing: Where the time went so far, as numbers by name.
+        at: The steps at which the run that was saved records.
     """
 
     carry: PyTree
     recorded: dict[str, np.ndarray]
     next_record: int
     timing: dict[str, Any]
+    at: list[int]
 
 
 class Checkpoint:
@@ -54,12 +69,17 @@ class Checkpoint:
         self.identity = digest.hexdigest()
 
     def save(
-        self, carry: PyTree, recorded: dict[str, np.ndarray], next_record: int, timing: dict[str, Any] | None = None
+        self,
+        carry: PyTree,
+        recorded: dict[str, np.ndarray],
+        next_record: int,
+        timing: dict[str, Any] | None = None,
+        at: Sequence[int] = (),
     ) -> None:
         """Replace the file in one atomic step."""
         leaves = [leaf for leaf in jax.tree.leaves(carry) if isinstance(leaf, jax.Array)]
         header = {"identity": self.identity, "next_record": next_record, "recorded": list(recorded)}
-        header["timing"] = timing or {}
+        header |= {"timing": timing or {}, "at": list(at)}
         arrays = {f"carry-{i}": _bits(leaf) for i, leaf in enumerate(leaves)}
         arrays |= {f"recorded-{i}": v for i, v in enumerate(recorded.values())}
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -83,14 +103,15 @@ class Checkpoint:
             ) from error
         if header["identity"] != self.identity:
             raise CheckpointError(
-                f"checkpoint: {self.path} belongs to another run (problem, data, method, sweep, seeds, steps, probes "
+                f"checkpoint: {self.path} belongs to another run (problem, data, method, sweep, seeds, probes "
                 "or library versions differ); choose another folder, or delete it to start again"
             )
         leaves, structure = jax.tree.flatten(like)
         saved = iter([arrays[f"carry-{i}"] for i in range(sum(isinstance(a, jax.Array) for a in leaves))])
         carry = [_unbits(next(saved), leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
         recorded = {name: arrays[f"recorded-{i}"] for i, name in enumerate(header["recorded"])}
-        return State(jax.tree.unflatten(structure, carry), recorded, header["next_record"], header.get("timing", {}))
+        carry = jax.tree.unflatten(structure, carry)
+        return State(carry, recorded, header["next_record"], header.get("timing", {}), header.get("at", []))
 
 
 def _bits(leaf: Any) -> np.ndarray:

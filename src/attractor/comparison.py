@@ -1,8 +1,11 @@
 """Honest comparisons: every method tuned with the same budget, then measured on fresh paired seeds."""
 
 import os
+import platform
+import re
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,15 @@ import numpy as np
 from attractor import progress as _progress
 from attractor import registry
 from attractor.backends import spread
+from attractor.checkpoint import local_folder
 from attractor.engine import flops_per_step, run
 from attractor.loops import Loop, decisive
-from attractor.method import as_method
-from attractor.outcomes import file_name, local_folder
-from attractor.plan import Candidate, Plan, called, candidates, plan
+from attractor.method import as_method, require
+from attractor.outcomes import file_name
+from attractor.plan import Candidate, Plan, called, candidates, plan, source
 from attractor.probe import Goal, as_probe
 from attractor.problem import Problem
-from attractor.results import By, Comparison, Entry, Interrupted, best_configuration, entry_of
+from attractor.results import By, Comparison, Entry, Incomplete, Interrupted, best_configuration, entry_of
 from attractor.units import Units
 
 TUNING_SEEDS = (1_000_003, 1_000_033)  # disjoint from the seeds 0, 1, 2 … of the final measurement
@@ -125,6 +129,7 @@ def compare(
             of a `Loop` fails at the same place, or it yields no numbers.
         TypeError: if a method does not fit the problem.
         CheckpointError: if ``checkpoint`` holds the state of another comparison, or a damaged file.
+        Incomplete: if a method raises an exception once another has been measured; it holds the comparison of those.
         Interrupted: on Ctrl-C once a method has been measured; it holds the comparison of those that have.
     """
     found = candidates(methods)
@@ -153,18 +158,70 @@ def compare(
             "by": by,
             "fresh_seeds": how.seeds,
             "tuning_seeds": how.tuning_seeds,
+            "versions": {
+                "attractor": version("attractor"),
+                "jax": jax.__version__,
+                "python": platform.python_version(),
+            },
+            "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count() or 1} cores",
         } | work.settings()
+        settings["again"] = _again(
+            problem, found, settings, {"goal": goal, "tuned_on": tuned_on, "every": every}, probes
+        )
         if not any(np.isfinite(e.final).any() for e in entries.values()):
             settings["not_finite"] = work.why()
         return Comparison(entries, settings["metric"], settings["goal"], target, settings, time.perf_counter() - begun)
 
     try:
         work.run(progress)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Exception) as stop:
         if not (done := work.entries()):
             raise
-        raise Interrupted(measured(), [name for name in found if name not in done]) from stop
+        missing = [name for name in found if name not in done]
+        if isinstance(stop, Exception):
+            raise Incomplete(measured(), missing, stop) from stop
+        raise Interrupted(measured(), missing) from stop
     return measured()
+
+
+def _again(
+    problem: Problem | Loop,
+    found: Mapping[str, Candidate],
+    settings: dict[str, Any],
+    others: dict[str, Any],
+    probes: Mapping[str, Any] | None,
+) -> str:
+    """The call that repeats a comparison, under the imports it takes and the names that only its author can define."""
+    imports, own = {"from attractor import compare"}, []
+
+    def write(what: Any, name: str, kind: str) -> str:
+        if (text := source(what)) is None:
+            own.append(f"# {name}: {kind}, an object of your program; define it here")
+            return name
+        imports.update(text[1])
+        return text[0]
+
+    if isinstance(problem, Loop):
+        imports.add("from attractor import Loop")
+        where = f"Loop({write(problem.train, problem.name, 'the training loop')})"
+        steps, more = settings["records"], ("by", "stop_hopeless")
+    else:
+        where = write(problem, "problem", f"the {type(problem).__name__}")
+        steps, more = settings["steps"], ()
+    names = [(n, write(c.given, "my_" + re.sub(r"\W", "_", n), f"the method {n!r}")) for n, c in found.items()]
+    plain = all(text == repr(name) for name, text in names)
+    methods = ", ".join(text if plain else f"{name!r}: {text}" for name, text in names)
+    seeds = settings["fresh_seeds"]
+    arguments = {"steps": steps, "seeds": len(seeds) if seeds == list(range(len(seeds))) else seeds}
+    arguments |= {k: settings[k] for k in ("budget", "metric", "target", *more)} | others
+    if settings["tuning_seeds"] != list(TUNING_SEEDS):
+        arguments["tuning_seeds"] = settings["tuning_seeds"]
+    usual = {"by": "steps", "stop_hopeless": False}
+    told = "".join(f", {k}={v!r}" for k, v in arguments.items() if v is not None and v != usual.get(k))
+    if probes is not None:
+        told += f", probes={write(dict(probes), 'probes', 'the measurements')}"
+    call = f"compare({where}, {f'[{methods}]' if plain else f'{{{methods}}}'}{told})"
+    return "\n".join([*sorted(imports), *own, call])
 
 
 class _Programs:
@@ -198,7 +255,11 @@ class _Programs:
         }  # fmt: skip
 
     def run(self, progress: bool | None) -> None:
-        """Measure all methods, one after another in this process."""
+        """Measure all methods, one after another, once it is known that all of them fit."""
+        for name, candidate in self.found.items():
+            make = registry.with_horizon(candidate.factory, self._run["steps"])
+            for config in registry.sample(self.found[name].space, self.how.budget):
+                require(self.problem, as_method(make(**config)))
         with _progress.task("compare", len(self.found), "method", progress) as advance:
             far = self._backend != "local"
             measured = spread(self.measure, self.found, backend=self._backend, address=self._address) if far else ()
@@ -209,14 +270,14 @@ class _Programs:
     def measure(self, name: str) -> Entry:
         """Tune one method, and run its winner on fresh seeds."""
         make, how = registry.with_horizon(self.found[name].factory, self._run["steps"]), self.how
-        tuning_folder, winner_folder = (self.folder and self.folder / file_name(name) / p for p in ("tuning", "winner"))
+        folder = self.folder and self.folder / file_name(name)
         configs = registry.sample(self.found[name].space, how.budget)
-        tuning = run(
-            self.problem, make, sweep=configs, seeds=how.tuning_seeds, checkpoint=tuning_folder, **self._run
-        )  # fmt: skip
+        kept = folder and folder / "tuning"
+        tuning = run(self.problem, make, sweep=configs, seeds=how.tuning_seeds, checkpoint=kept, **self._run)
         chosen = best_configuration(tuning, self.tuned_on, how.target, self.goal)
         winner = configs[chosen]
-        trace = run(self.problem, make, sweep=[winner], seeds=how.seeds, checkpoint=winner_folder, **self._run)
+        kept = folder and folder / f"winner-{chosen}"  # with more steps another one may win
+        trace = run(self.problem, make, sweep=[winner], seeds=how.seeds, checkpoint=kept, **self._run)
         flops = flops_per_step(self.problem, as_method(make(**winner)))
         return entry_of(name, tuning, chosen, winner, trace, self.metric, self.goal, how.target, flops)
 

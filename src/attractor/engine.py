@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 from attractor import progress as _progress
-from attractor.checkpoint import Checkpoint
+from attractor.checkpoint import Checkpoint, CheckpointError, local_folder
 from attractor.method import Method, as_method, name_of, require
 from attractor.probe import Probe, as_probe
 from attractor.problem import Problem
@@ -70,7 +70,7 @@ def run(
         lanes: Run at most so many lanes at a time, in programs of exactly that width; default: all at once. With
             ``lanes``, calls that differ in their numbers of configurations and seeds share one compiled program.
         checkpoint: A folder. State is saved there after every program call; the same call again resumes from it and
-            gives the very same trace.
+            gives the very same trace. With more ``steps`` and the same ``every``, a run goes on from where it ended.
         progress: Show a progress bar on standard error; `None`: if that is a terminal and it takes over two seconds.
         static: Names of floats in ``sweep`` to treat as structural all the same, because Python code branches on their
             values, as the peak of `optax.warmup_cosine_decay_schedule` does.
@@ -104,12 +104,13 @@ def run(
         raise ValueError(f"sweep: {sorted(taken)[0]!r} is also the name of an axis or of a probe; rename the probe")
     every = min(int(every or max(steps // 100, 1)), steps)
     _keep_compiled_programs()
+    folder = None if checkpoint is None else local_folder(checkpoint)
 
     jobs = _jobs(make, configs, seed_list, lanes, frozenset(static))
     results: list[_Result | None] = [None] * len(jobs)
     with _progress.task(name_of(method), steps * len(jobs), "step", progress) as advance:
         for i, job in enumerate(jobs):
-            saved = None if checkpoint is None else Checkpoint(Path(checkpoint) / f"part-{i}.ckpt")
+            saved = None if folder is None else Checkpoint(folder / f"part-{i}.ckpt")
             try:
                 results[i] = _execute(problem, job, measured, steps, every, saved, advance)
             except jax.errors.ConcretizationTypeError as error:
@@ -178,11 +179,19 @@ def _execute(
     timing = Timing()
 
     if checkpoint is not None:
-        program = _lower(_advance, (setup, jnp.asarray(0), *call, stride), carry).as_text()
-        checkpoint.identify(program, jax.tree.leaves((setup, *call)))
+        # As if it made one record a call, and without its length: a longer run of this kind goes on from here.
+        program = _lower(_advance, (setup, jnp.asarray(0), *call, 1), carry).as_text()
+        checkpoint.identify(program, jax.tree.leaves(setup))
         if (state := checkpoint.load(carry)) is not None:
-            carry, recorded = split(state.carry), [state.recorded]
             first = resumed = state.next_record
+            if state.at[:first] != at[:first]:
+                was, now = (f"{a[-1]} steps recorded every {a[1]}" for a in (state.at, at))
+                raise CheckpointError(
+                    f"checkpoint: {checkpoint.path} belongs to another run, of {was}, not {now}; a run is extended by "
+                    "more steps= with the same every=, if that divides its length; else choose another folder"
+                )
+            carry = split(state.carry)
+            recorded = [{k: v[:, :, :first] for k, v in state.recorded.items()}]
             timing = Timing(**state.timing)
             advance(at[min(first, len(at)) - 1])
 
@@ -200,7 +209,7 @@ def _execute(
         done = at[min(first + stride, len(at)) - 1] - (at[first - 1] if first else 0)
         timing = timing.add(time.perf_counter() - begun, done, width * job.seeds.shape[-1], compiling=first == resumed)
         if checkpoint is not None:
-            checkpoint.save(carry, recorded[0], min(first + stride, len(at)), vars(timing))
+            checkpoint.save(carry, recorded[0], min(first + stride, len(at)), vars(timing), at)
         advance(done)
         first += stride
     begun = time.perf_counter()

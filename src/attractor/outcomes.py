@@ -4,7 +4,6 @@ import functools
 import hashlib
 import inspect
 import json
-import os
 import re
 import sysconfig
 import types
@@ -43,17 +42,6 @@ class Outcome:
     def described(self) -> str:
         """The failure, and where."""
         return f"{self.failure} ({self.place})" if self.place else self.failure
-
-
-def local_folder(checkpoint: str | os.PathLike[str]) -> Path:
-    """The folder that was given, with ``~`` as in a shell.
-
-    Raises:
-        ValueError: if it is a URL: runs are kept on a local disk.
-    """
-    if "://" in str(checkpoint):
-        raise ValueError(f"checkpoint: expected a folder on a local disk, got {str(checkpoint)!r}")
-    return Path(checkpoint).expanduser()
 
 
 def path_of(folder: Path, name: str, identity: dict[str, Any]) -> Path:

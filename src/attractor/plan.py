@@ -1,5 +1,6 @@
 """What a comparison compares, and how: methods and their spaces, seeds and budget, resolved and checked."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +17,12 @@ from attractor.transformations import is_transformation
 
 
 class Candidate(NamedTuple):
-    """A method to be compared: a factory, what is searched, and its registered name if that is how it was given."""
+    """A method to be compared: a factory, what is searched, its registered name if given so, and what was given."""
 
     factory: Callable[..., Any]
     space: Space
     registered: str | None = None
+    given: Any = None
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,64 @@ def _is_pair(what: Any) -> bool:  # a made optax transformation is a tuple, too
     return isinstance(what, tuple) and len(what) == 2 and isinstance(what[1], Mapping)
 
 
-def _candidate(what: Any) -> Candidate:
-    space = what[1] if _is_pair(what) else None
-    what = what[0] if _is_pair(what) else what
+def _candidate(given: Any) -> Candidate:
+    what, space = given if _is_pair(given) else (given, None)
     if isinstance(what, str):
         entry = registry.find_method(what)
-        return Candidate(entry.factory, entry.space if space is None else space, what)
+        return Candidate(entry.factory, entry.space if space is None else space, what, given)
     space = registry.space_of(what) if space is None else space
-    return Candidate(what if callable(what) and not is_transformation(what) else partial(_given, what), space)
+    return Candidate(
+        what if callable(what) and not is_transformation(what) else partial(_given, what), space, None, given
+    )
+
+
+def source(what: Any) -> tuple[str, set[str]] | None:
+    """What was given as Python source, and the imports it takes; `None` if no import of another program gives it.
+
+    Names, importable functions and classes (by the shortest public path), pairs ``(factory, space)``, partials, search
+    ranges and literals can be written. What a script defines itself, lambdas and made methods cannot.
+    """
+    if _is_pair(what):
+        parts = {"": what[0], **what[1]}
+        if None in (found := [source(part) for part in parts.values()]):
+            return None
+        first, *ranges = [f for f in found if f is not None]
+        space = ", ".join(f"{k!r}: {r[0]}" for k, r in zip(what[1], ranges, strict=True))
+        return f"({first[0]}, {{{space}}})", set().union(first[1], *(r[1] for r in ranges))
+    if isinstance(what, partial):
+        parts = [
+            (f"{k}=" if k else "", source(v))
+            for k, v in [("", what.func), *(("", a) for a in what.args), *what.keywords.items()]
+        ]
+        if any(s is None for _, s in parts):
+            return None
+        text = ", ".join(f"{k}{s[0]}" for k, s in parts if s is not None)
+        return f"functools.partial({text})", {"import functools"}.union(*(s[1] for _, s in parts if s is not None))
+    if isinstance(what, registry.LogUniform | registry.Uniform | registry.Choice):
+        values = source(list(vars(what).values()))
+        kind = type(what).__name__
+        return values and (f"{kind}({values[0][1:-1]})", {f"from attractor import {kind}"} | values[1])
+    if isinstance(what, list | tuple) and type(what) in (list, tuple):
+        found = [source(part) for part in what]
+        if None in found:
+            return None
+        text = ", ".join(f[0] for f in found if f is not None)
+        closed = f"[{text}]" if isinstance(what, list) else f"({text}{',' * (len(what) == 1)})"
+        return closed, set().union(*(f[1] for f in found if f is not None))
+    if what is None or (isinstance(what, str | bool | int | float) and type(what) in (str, bool, int, float)):
+        return repr(what), set()
+    return _imported(what)
+
+
+def _imported(what: Any) -> tuple[str, set[str]] | None:
+    name, path = getattr(what, "__name__", None), str(getattr(what, "__module__", "")).split(".")
+    if name is None or path[0] in ("__main__", "builtins"):
+        return None
+    for i in range(1, len(path) + 1):
+        module = sys.modules.get(".".join(path[:i]))
+        if vars(module or sys).get(name) is what:
+            return f"{'.'.join(path[:i])}.{name}", {f"import {'.'.join(path[:i])}"}
+    return None
 
 
 def _given(method: Any) -> Any:

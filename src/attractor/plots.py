@@ -1,7 +1,7 @@
 """Figures of what runs recorded."""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.colors
@@ -25,7 +25,19 @@ def curves(trace: "Trace", metric: str, log: bool = True) -> go.Figure:
     for config in range(trace.dataset.sizes["config"]):
         add_curve(figure, trace.dataset["step"].values, trace[metric].values[config], trace.label(config), config)
     figure.update_layout(xaxis_title="step", yaxis_title=metric, template="plotly_white")
-    return figure.update_yaxes(type="log" if log and bool((trace[metric] > 0).all()) else "linear")
+    log = log and bool((trace[metric] > 0).all())
+    return figure.update_yaxes(**axis_of(trace[metric].values, log))
+
+
+def axis_of(values: np.ndarray, log: bool) -> dict[str, Any]:
+    """Settings of an axis; a logarithmic one has few labels, at whole decades where it spans some."""
+    if not log:
+        return {"type": "linear"}
+    values = np.asarray(values, float)
+    logs = np.log10(values[np.isfinite(values) & (values > 0)])
+    decades = float(np.ptp(logs)) if logs.size else 0.0
+    ticks = {"dtick": int(np.ceil(decades / 5))} if decades > 1.5 else {"nticks": 6}
+    return {"type": "log", "exponentformat": "power", **ticks}
 
 
 def add_curve(

@@ -35,7 +35,48 @@ def as_init(init: PyTree) -> Callable[[PRNGKeyArray], PyTree]:
             )
             raise TypeError(f"init: {type(init).__name__} holds {leaf!r}, which is not an array; {wanted}")
     # A Partial keeps the arrays as leaves, so that they are program arguments and not baked-in constants.
-    return eqx.Partial(_constant, jax.tree.map(jnp.asarray, init))
+    return eqx.Partial(_constant, as_arrays("init", init))
+
+
+def as_arrays(argument: str, tree: PyTree) -> PyTree:
+    """The leaves of a tree as JAX arrays.
+
+    Arguments:
+        argument: What it was given for, for errors.
+        tree: Arrays, or what NumPy makes arrays of.
+
+    Raises:
+        ValueError: for one that does not hold numbers, such as labels that are strings.
+    """
+
+    def convert(path: Any, leaf: Any) -> Array:
+        kind = "" if isinstance(leaf, jax.Array) else np.asarray(leaf).dtype.kind
+        if kind and kind in "USOMm":  # JAX itself refuses the others that are no numbers
+            what = {"U": "strings", "S": "bytes", "O": "objects"}.get(kind, "dates")
+            hint = (
+                "np.unique(labels, return_inverse=True)[1] numbers them"
+                if kind in "US"
+                else "say what they are as numbers"
+            )
+            where = f"{argument}{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where}: expected an array of numbers, got {what} such as {_first(leaf)!r}; {hint}")
+        return jnp.asarray(leaf)
+
+    return jax.tree_util.tree_map_with_path(convert, tree)
+
+
+def _first(leaf: Any) -> Any:
+    return next(iter(np.asarray(leaf, object).flat), leaf)
+
+
+def _differentiable(x: PyTree) -> None:
+    """Refuse parameters that have no gradient, in words."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise ValueError(
+                f"init{jax.tree_util.keystr(path)}: expected floating-point parameters, as gradients are taken, got "
+                f"{jnp.result_type(leaf)}; start from floats, as in jnp.zeros(2) or x.astype(float)"
+            )
 
 
 def _is_tree(init: Callable) -> bool:
@@ -130,7 +171,8 @@ class Minimization(Problem):
         constants: Known constants of the problem, such as ``{"L": …, "mu": …}``.
 
     Raises:
-        ValueError: if data leaves disagree about N, or ``batch_size`` is outside ``1 … N``.
+        ValueError: if data or start hold no numbers, data leaves disagree about N, N is 0, or ``batch_size`` is outside
+            ``1 … N``.
 
     !!! example
         ```python
@@ -161,10 +203,12 @@ class Minimization(Problem):
     ):
         self.loss = with_batch(loss)
         self.init = as_init(init)
-        self.full = jax.tree.map(jnp.asarray, data)
+        self.full = as_arrays("data", data)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self.full)}
         if len(sizes) > 1 or () in sizes:
             raise ValueError(f"data: every leaf needs the same leading axis (one entry a sample), got {sorted(sizes)}")
+        if (0,) in sizes:
+            raise ValueError("data: expected at least one sample, got none; look at what was filtered out before")
         if batch_size is not None and (not sizes or not 1 <= batch_size <= min(sizes)[0]):
             known = f"1 … {min(sizes)[0]} (the number of samples)" if sizes else "None, as there is no data"
             raise ValueError(f"batch_size: expected {known}, got {batch_size}")
@@ -185,9 +229,21 @@ class Minimization(Problem):
         """Train an `equinox.Module`: ``build(key) -> model``, ``loss(model, batch) -> scalar``.
 
         The iterate is the model's floating-point arrays; everything else is put back before ``loss`` sees the model.
+        A probe of one's own gets the model back with `model`.
         """
         _, static = eqx.partition(build(jr.key(0)), eqx.is_inexact_array)
         return cls(eqx.Partial(_model_loss, loss, static), eqx.Partial(model_init, build), data, **kwargs)
+
+    def model(self, x: PyTree) -> Any:
+        """The model of `of_model` with the parameters ``x``: what a probe ``(problem, x, key)`` looks into.
+
+        Raises:
+            ValueError: if the problem was not made by `of_model`, so that ``x`` is all there is.
+        """
+        if not (isinstance(self.init, eqx.Partial) and self.init.func is model_init):
+            raise ValueError(f"model: {type(self).__name__} is not of_model(build, loss, data); x is all it has")
+        _, static = eqx.partition(self.init.args[0](jr.key(0)), eqx.is_inexact_array)
+        return eqx.combine(x, static)
 
     @classmethod
     def example(cls, dtype: DTypeLike = jnp.float32) -> Problem:
@@ -220,6 +276,7 @@ class Minimization(Problem):
             single = jax.tree.map(lambda leaf: leaf[:, None], batch)
             return jax.vmap(grad(self.loss), in_axes=(None, 0))(x, single)
 
+        _differentiable(x)
         value, slope = value_and_grad(loss)(x)
         return {
             "value": value,
@@ -274,6 +331,8 @@ class Federated(Minimization):
         if len(shapes) != 1 or len(min(shapes)) != 2:
             raise ValueError(f"clients: every leaf needs axes (n_clients, samples, …), got leading {sorted(shapes)}")
         ((self.n_clients, samples),) = shapes
+        if not samples:
+            raise ValueError("clients: expected at least one sample per client, got none")
         if batch_size is not None and not 1 <= batch_size <= samples:
             raise ValueError(f"batch_size: expected 1 … {samples} (samples per client), got {batch_size}")
         self.batch_size = batch_size

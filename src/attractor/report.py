@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-from attractor.plots import COLORS, add_curve
+from attractor.plots import COLORS, add_curve, axis_of
 from attractor.stats import Interval
 from attractor.store import write_atomically
 from attractor.trace import describe
@@ -20,6 +20,7 @@ from attractor.trace import describe
 if TYPE_CHECKING:
     from attractor.results import Comparison, Entry
 
+LEGEND = {"orientation": "h", "y": -0.2, "yanchor": "top"}  # below, where it meets no menu on a small screen
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
 
@@ -33,9 +34,12 @@ def write(comparison: "Comparison", path: str) -> str:
 def render(comparison: "Comparison") -> str:
     """The page as one string, plotting library included."""
     settings = comparison.settings
+    shown = {k: v for k, v in settings.items() if k != "again"} | {"winners": _winners(comparison)}
     title = f"{comparison.metric} on {settings['problem']}"
     charts = [_curves(comparison), *_tuning(comparison)]
-    divs = [pio.to_html(f, include_plotlyjs=False, full_html=False, config={"displayModeBar": False}) for f in charts]
+    how = {"displayModeBar": False, "responsive": True}
+    divs = [pio.to_html(f, include_plotlyjs=False, full_html=False, config=how) for f in charts]
+    made = settings.get("versions", {})
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>
@@ -45,7 +49,7 @@ def render(comparison: "Comparison") -> str:
 {html.escape(_tuned_by(comparison))}, then measured on
 {settings["seeds"]} fresh seeds that all methods share · {comparison.seconds:.0f} s</div>
 <p class="lead">{html.escape(sentence(comparison))}</p>
-<div class="scroll">{_table(comparison)}</div>
+{tables(comparison)}
 <p class="soft">Brackets are 95 % intervals over the fresh seeds; differences and ratios are paired.
 {_costs(comparison)}</p>
 {_failures(comparison)}
@@ -57,16 +61,18 @@ def render(comparison: "Comparison") -> str:
 were stopped. A best value at the edge of its range says that the search space was too narrow.</p>
 {"".join(divs[1:]) or '<p class="soft">None of the methods has a hyper-parameter to tune.</p>'}
 <h2>Settings</h2>
-<p class="soft">All it takes to do this again.</p>
+<p class="soft">All it takes to do this again. Made with {", ".join(f"{k} {v}" for k, v in made.items())} on
+{html.escape(settings.get("machine", "a machine that was not recorded"))}.</p>
 <pre>{html.escape(reproduce(comparison))}</pre>
-<pre>{html.escape(json.dumps(settings | {"winners": _winners(comparison)}, indent=2, default=str))}</pre>
+<details><summary>Search spaces, seeds, and what won</summary>
+<pre>{html.escape(json.dumps(shown, indent=2, default=str))}</pre></details>
 </body></html>
 """
 
 
 def fragment(comparison: "Comparison") -> str:
     """The sentence and the table alone, for a notebook."""
-    return f"<p>{html.escape(sentence(comparison))}</p><div style='overflow-x:auto'>{_table(comparison)}</div>"
+    return f"<p>{html.escape(sentence(comparison))}</p>{tables(comparison)}"
 
 
 def data(comparison: "Comparison") -> dict[str, Any]:
@@ -91,7 +97,7 @@ def sentence(comparison: "Comparison") -> str:
         where = comparison.settings.get("not_finite")
         return f"Nothing finite was measured: every run of every method diverged{f'; {where}' if where else ''}."
     if criterion != "final":
-        cost = np.median(comparison.statistic(criterion, best))
+        cost = comparison.median(criterion, best)
         cost = f"{cost:g} steps" if criterion == "steps_to_target" else f"{cost:.3g} seconds"
         value = f"reaching a {comparison.metric} of {comparison.target:g} in {cost}"
         value += (
@@ -102,12 +108,17 @@ def sentence(comparison: "Comparison") -> str:
     missed = "" if to_target or comparison.target is None else f" No method reaches {comparison.target:g}."
     if n == 1:
         return f"{best} is ahead, {value}, on one seed, which says nothing about others: take seeds=3 or more.{missed}"
-    text = f"{best} is best, {value}, with probability {comparison.probability_best()[best]:.0%}."
+    tied = comparison.tied
+    if len(tied) > 1:
+        text = f"{' and '.join(tied)} tie (equal means over {n} seeds), {best} {value}."
+    else:
+        text = f"{best} is best, {value}, with probability {comparison.probability_best()[best]:.0%}."
+    others = [name for name in others if name not in tied]
     close = [name for name in others if not _behind(comparison, name, best)]
     if close:
-        text += f" {' and '.join(close)} cannot be told apart from it with {n} seeds."
+        text += f" {' and '.join(close)} cannot be told apart from {'it' if len(tied) == 1 else best} with {n} seeds."
     elif others:
-        text += " Its lead over every other method is outside the 95 % interval."
+        text += f" {'Its' if len(tied) == 1 else 'Their'} lead over every other method is outside the 95 % interval."
     if to_target:
         text += (
             f" Methods were tuned for {criterion.split('_')[0]} to the target, not for the final {comparison.metric}."
@@ -124,17 +135,8 @@ def _behind(comparison: "Comparison", name: str, best: str) -> bool:
 
 
 def reproduce(comparison: "Comparison") -> str:
-    """The command or the call that repeats the comparison."""
-    s = comparison.settings
-    if command := s.get("command"):
-        return command
-    names = ", ".join(repr(n) for n in comparison.entries)
-    how = f"seeds={s['seeds']}, budget={s['budget']}, metric={s['metric']!r}, target={s['target']!r}"
-    if "loop" not in s:
-        return f"compare(problem, [{names}], steps={s['steps']}, {how})"
-    others = {"steps": s["records"], "by": s["by"], "stop_hopeless": s["stop_hopeless"]}
-    how += "".join(f", {k}={v!r}" for k, v in others.items() if v not in (None, "steps", False))
-    return f"compare(Loop({s['loop']}), [{names}], {how})"
+    """The command, or the call with its imports, that repeats the comparison."""
+    return comparison.settings.get("command") or comparison.settings["again"]
 
 
 def _costs(comparison: "Comparison") -> str:
@@ -173,8 +175,20 @@ def _color(comparison: "Comparison", name: str) -> str:
     return COLORS[list(comparison.entries).index(name) % len(COLORS)]
 
 
-def _table(comparison: "Comparison") -> str:
-    table = comparison.table()
+def split_columns(frame: pd.DataFrame) -> tuple[list[Any], list[Any]]:
+    """The columns of a comparison's table that say what was found, and those of costs: one table would be too wide."""
+    costs = [c for c in frame.columns[1:] if c.split()[0] in ("flops", "seconds", "MFLOP", "ms", "tuned")]
+    return [c for c in frame.columns if c not in costs], costs
+
+
+def tables(comparison: "Comparison") -> str:
+    """The table in two, for pages."""
+    frame = comparison.table()
+    parts = (_table(comparison, pd.DataFrame(frame[columns])) for columns in split_columns(frame))
+    return "".join(f'<div class="scroll" style="overflow-x:auto">{part}</div>' for part in parts)
+
+
+def _table(comparison: "Comparison", table: pd.DataFrame) -> str:
     head = "".join(f"<th>{html.escape(c)}</th>" for c in ["method", *table.columns])
     rows = []
     for i, (name, row) in enumerate(table.iterrows()):
@@ -206,13 +220,14 @@ def _curves(comparison: "Comparison") -> go.Figure:
     axes = {"steps": _steps, "FLOPs": lambda e: _steps(e) * e.flops_per_step, "seconds": _seconds}
     if "loop" in comparison.settings:
         del axes["FLOPs"]
-    positive, shown = True, []
+    positive, shown, drawn = True, [], []
     for axis, values in axes.items():
         for i, (name, entry) in enumerate(comparison.entries.items()):
             curves = entry.trace[comparison.metric].values[0]
             before = len(figure.data)  # pyright: ignore[reportArgumentType]
             add_curve(figure, values(entry), curves, name, i, visible=axis == "steps")
             shown += [axis] * (len(figure.data) - before)  # pyright: ignore[reportArgumentType]
+            drawn.append(curves.ravel())
             positive &= bool((curves[np.isfinite(curves)] > 0).all())
     buttons = [
         {"label": a, "method": "update", "args": [{"visible": [s == a for s in shown]}, {"xaxis.title.text": a}]}
@@ -227,11 +242,11 @@ def _curves(comparison: "Comparison") -> go.Figure:
             x=1, xref="paper", y=height, text="target", showarrow=False, yanchor="bottom", xanchor="right"
         )
     figure.update_layout(
-        template="plotly_white", height=460, margin={"l": 70, "r": 20, "t": 20, "b": 60}, xaxis_title="steps",
-        yaxis_title=comparison.metric, hovermode="x unified", legend={"orientation": "h", "y": 1.08},
+        template="plotly_white", height=460, margin={"l": 70, "r": 20, "t": 20, "b": 90}, xaxis_title="steps",
+        yaxis_title=comparison.metric, hovermode="x unified", legend=LEGEND,
         updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.12, "direction": "down"}],
     )  # fmt: skip
-    return figure.update_yaxes(type="log" if log else "linear")
+    return figure.update_yaxes(**axis_of(np.concatenate(drawn), log))
 
 
 def _steps(entry: "Entry") -> np.ndarray:
@@ -257,15 +272,14 @@ def _tuning(comparison: "Comparison") -> list[go.Figure]:
         values = np.concatenate([np.asarray(t.x, dtype=object) for t in figure.data])  # pyright: ignore
         numeric = all(isinstance(v, float) for v in values)
         figure.update_layout(
-            template="plotly_white", height=320, margin={"l": 70, "r": 20, "t": 20, "b": 50}, xaxis_title=hyper,
-            yaxis_title=_tuned_by(comparison), legend={"orientation": "h", "y": 1.12},
+            template="plotly_white", height=360, margin={"l": 70, "r": 20, "t": 20, "b": 90}, xaxis_title=hyper,
+            yaxis_title=_tuned_by(comparison), legend=LEGEND,
         )  # fmt: skip
         wide = numeric and min(values) > 0 and max(values) / min(values) > 30
-        figure.update_xaxes(type="log" if wide else "linear" if numeric else "category")
+        figure.update_xaxes(**(axis_of(values, wide) if numeric else dict[str, Any](type="category")))
         results = np.concatenate([np.asarray(t.y, dtype=float) for t in figure.data])  # pyright: ignore
-        figure.update_yaxes(
-            type="log" if (results > 0).all() and comparison.target is None and comparison.goal == "min" else "linear"
-        )
+        log = (results > 0).all() and comparison.target is None and comparison.goal == "min"
+        figure.update_yaxes(**axis_of(results, bool(log)))
         figures.append(figure)
     return figures
 

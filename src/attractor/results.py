@@ -119,6 +119,11 @@ class Comparison:
             raise ValueError(f"target: {what} needs a target; pass compare(…, target=…)")
         return known[what]
 
+    def median(self, what: Statistic, name: str) -> float:
+        """The median of a statistic over the fresh seeds; of an even number the upper one, which a run has attained."""
+        values = np.sort(self.statistic(what, name))
+        return float(values[len(values) // 2])
+
     def ratio(self, what: Statistic, name: str, baseline: str) -> Interval:
         """How many times the baseline's a statistic of ``name`` is, paired by seed; see `attractor.stats.paired_ratio`.
 
@@ -178,6 +183,13 @@ class Comparison:
         scores = self._scores()
         return sorted(self.entries, key=lambda n: (float(scores[n].mean()), sign * float(self[n].final.mean())))
 
+    @property
+    def tied(self) -> list[str]:
+        """Methods that share the first place: no other has a better mean of the criterion."""
+        scores = {name: float(s.mean()) for name, s in self._scores().items()}
+        best = scores[self.ranking[0]]
+        return [name for name in self.ranking if np.isclose(scores[name], best, rtol=1e-12, atol=0)]
+
     def table(self) -> pd.DataFrame:
         """A row per method, best first: what it was tuned for, against the best; then the rest, and the costs.
 
@@ -192,7 +204,7 @@ class Comparison:
             entry = self[name]
             row: dict[str, Any] = {"method": name}
             if criterion != "final":
-                row[criterion.replace("_", " ")] = float(np.median(self.statistic(criterion, name)))
+                row[criterion.replace("_", " ")] = self.median(criterion, name)
                 against = None if name == best else self.ratio(criterion, name, best)
                 row[f"times the {criterion.split('_')[0]} of {best}"] = against
             else:
@@ -206,7 +218,7 @@ class Comparison:
             if criterion != "final":
                 row[f"final {self.metric} (not tuned for)"] = mean(entry.final)
                 for what in costs if counted else costs[::2]:
-                    row[what.replace("_", " ")] = float(np.median(self.statistic(what, name)))
+                    row[what.replace("_", " ")] = self.median(what, name)
             if counted:
                 row["MFLOP per step"] = entry.flops_per_step / 1e6
             row["ms per step"] = entry.seconds_per_step * 1e3
@@ -244,6 +256,20 @@ class Comparison:
         from attractor.report import write
 
         return write(self, path)
+
+
+class Incomplete(RuntimeError):
+    """A method of `compare` raised an exception, which is the cause of this one; what was finished before is kept.
+
+    Attributes:
+        comparison: Of the methods that were measured.
+        missing: The names of those that were not.
+    """
+
+    def __init__(self, comparison: Comparison, missing: list[str], error: Exception):
+        done = ", ".join(comparison.entries)
+        super().__init__(f"{missing[0]}: {type(error).__name__}: {error}\n.comparison of this exception keeps {done}")
+        self.comparison, self.missing = comparison, missing
 
 
 class Interrupted(KeyboardInterrupt):

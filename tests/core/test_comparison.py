@@ -23,8 +23,9 @@ from scipy.stats import t as student
 
 from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
 from attractor.checkpoint import CheckpointError
-from attractor.comparison import TUNING_SEEDS, Interrupted, tune
-from attractor.report import render, sentence
+from attractor.comparison import TUNING_SEEDS, Incomplete, Interrupted, tune
+from attractor.plots import axis_of
+from attractor.report import render, reproduce, sentence
 
 
 def bowl():
@@ -83,7 +84,7 @@ def test_the_report_is_one_offline_page_with_everything_to_do_it_again(found, tm
     page = render(found)
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page.split("</script>", 1)[1])
     assert '<script src="http' not in page
-    for text in ("heavy ball", "Convergence", "Tuning", "learning_rate", "compare(problem", "LogUniform(low=0.001"):
+    for text in ("heavy ball", "Convergence", "Tuning", "learning_rate", "compare(problem, {", "LogUniform(low=0.001"):
         assert text in page
     settings = re.findall(r"<pre>(\{.*?\})</pre>", page, re.S)[0].replace("&quot;", '"').replace("&#x27;", "'")
     assert json.loads(settings)["winners"]["sgd"] == found["sgd"].winner
@@ -159,8 +160,11 @@ def test_registered_partials_lose_what_they_fix():
 
 
 def test_an_interruption_keeps_what_was_measured():
-    def stopped(learning_rate):
+    def update(updates, state, params=None):
         raise KeyboardInterrupt
+
+    def stopped(learning_rate):
+        return optax.GradientTransformation(lambda params: (), update)
 
     methods = {"first": optax.sgd, "second": stopped, "third": optax.adam}
     with pytest.raises(Interrupted, match="third") as caught:
@@ -313,4 +317,93 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
 def test_the_folder_of_another_comparison_is_refused(tmp_path):
     compare(bowl(), ["sgd"], steps=5, seeds=2, budget=2, checkpoint=tmp_path)
     with pytest.raises(CheckpointError, match="belongs to another run"):
-        compare(bowl(), ["sgd"], steps=6, seeds=2, budget=2, checkpoint=tmp_path)
+        compare(bowl(), ["sgd"], steps=5, seeds=2, budget=2, tuning_seeds=[5, 7], checkpoint=tmp_path)
+
+
+def test_a_comparison_is_extended(tmp_path):
+    how = {"every": 1, "seeds": 2, "budget": 4}
+    # Far from the minimum the largest rate is ahead at first, and diverges.
+    space = {"sgd": (optax.sgd, {"learning_rate": LogUniform(1e-3, 0.04)})}
+    for steps in (1, 2, 5, 40):
+        kept = compare(bowl(), space, steps=steps, checkpoint=tmp_path, **how)["sgd"]
+        fresh = compare(bowl(), space, steps=steps, **how)["sgd"]
+        assert kept.winner == fresh.winner
+        assert kept.trace.dataset.identical(fresh.trace.dataset)
+
+
+def fails(learning_rate):
+    """A method of a user's, with a fault."""
+
+    def update(updates, state, params=None):
+        raise ZeroDivisionError("a fault of one's own")
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+def test_a_method_that_raises_loses_nothing():
+    how = {"steps": 5, "seeds": 2, "budget": 2}
+    with pytest.raises(Incomplete, match=r"second: ZeroDivisionError: a fault.*\n.*keeps first") as caught:
+        compare(bowl(), {"first": optax.sgd, "second": fails, "third": optax.adam}, **how)
+    assert list(caught.value.comparison.entries) == ["first"]
+    assert caught.value.missing == ["second", "third"]
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        compare(bowl(), {"only": fails}, **how)
+
+
+def test_a_method_that_does_not_fit_is_refused_before_any_is_run():
+    with pytest.raises(TypeError, match="Game"):
+        compare(bowl(), ["sgd", "extragradient"], steps=5, seeds=2, budget=2)
+
+
+def test_ties_are_said_as_ties_and_steps_are_whole():
+    methods = {"a": optax.sgd(0.01), "b": optax.sgd(0.01), "slow": optax.sgd(1e-3)}
+    c = compare(bowl(), methods, steps=60, seeds=4, target=1.0, every=1)
+    assert c.tied == ["a", "b"]
+    assert re.match(r"a and b tie \(equal means over 4 seeds\), a reaching a loss of 1 in \d+ steps", sentence(c))
+    assert "Their lead over every other" in sentence(c) or "slow cannot be told apart from a" in sentence(c)
+    entries = {"a": dataclasses.replace(c["a"], steps_to_target=np.array([6.0, 9.0, 1.0, 7.0]))}
+    uneven = dataclasses.replace(c, entries=entries)
+    assert uneven.table()["steps to target"].tolist() == [7]
+    assert "in 7 steps" in sentence(uneven)
+    assert "is best" in sentence(uneven)
+    final = compare(bowl(), {"a": optax.sgd(0.0), "b": optax.sgd(0.0)}, steps=3, seeds=2)
+    assert sentence(final).startswith("a and b tie")
+
+
+def own_space(learning_rate):
+    return optax.sgd(learning_rate)
+
+
+def test_what_is_to_be_pasted_runs_and_gives_the_same():
+    methods = {
+        "adam": "adam",
+        "heavy ball": functools.partial(optax.sgd, momentum=0.9),
+        "mine": (own_space, {"learning_rate": LogUniform(1e-3, 0.1)}),
+        "made": optax.sgd(0.01),
+        "lambda": (lambda k: optax.sgd(k), {"k": Choice([0.01, 0.02])}),
+    }
+    how = {"steps": 20, "seeds": [3, 5], "budget": 2, "tuning_seeds": [7], "every": 5, "goal": "min"}
+    c = compare(bowl(), methods, probes={"size": lambda p, x, k: jnp.sum(x**2)}, **how)
+    text = reproduce(c)
+    own = re.findall(r"^# (\w+): .*define it here$", text, re.M)
+    assert set(own) == {"my_made", "my_lambda", "problem", "probes"}
+    assert "functools.partial(optax.sgd, momentum=0.9)" in text
+    assert f"({__name__}.own_space, {{'learning_rate': LogUniform(0.001, 0.1)}})" in text
+    *_, call = text.splitlines()
+    space = {"problem": bowl(), "my_made": methods["made"], "my_lambda": methods["lambda"]}
+    space["probes"] = {"size": lambda p, x, k: jnp.sum(x**2)}
+    exec("\n".join([*text.splitlines()[:-1], f"again = {call}"]), space)
+    for name in methods:
+        assert space["again"][name].winner == c[name].winner
+        np.testing.assert_array_equal(space["again"][name].final, c[name].final)
+    page = render(c)
+    for part in (f"jax {jax.__version__}", "attractor 0", "python 3", "cores", "<details>"):
+        assert part in page
+
+
+def test_axes_have_few_labels():
+    wide, narrow = axis_of(np.geomspace(1e-12, 1e3, 9), True), axis_of(np.array([0.4, 1.1]), True)
+    assert (wide["type"], wide["dtick"]) == ("log", 3)
+    assert (narrow["type"], narrow["nticks"]) == ("log", 6)
+    assert axis_of(np.array([-1.0]), False) == {"type": "linear"}

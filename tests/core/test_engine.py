@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from attractor import Federated, FixedPoint, Game, Gradient, Method, Minimization, problems, run
 from attractor.checkpoint import CheckpointError
 from attractor.engine import flops_per_step
+from attractor.progress import heard_by
 
 
 def bowl(curvature=(1.0, 10.0)):
@@ -345,6 +346,28 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     file.write_bytes(bytes(flipped))
     with pytest.raises(CheckpointError):
         run(bowl(), optax.sgd, sweep={"learning_rate": [0.1]}, **how)
+
+
+def noisy():
+    """A bowl seen through minibatches."""
+    rows = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    return Minimization(lambda x, batch: jnp.mean((batch - x) ** 2), jnp.zeros(2), rows, batch_size=4)
+
+
+@pytest.mark.parametrize(("first", "every"), [(20, 1), (100, 10)])
+def test_a_finished_run_is_extended_to_the_same_bits(tmp_path, monkeypatch, first, every):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    how = {"sweep": {"learning_rate": [0.1, 0.01]}, "seeds": 2, "every": every}
+    run(noisy(), optax.adam, steps=first, checkpoint="~/kept", **how)
+    assert (tmp_path / "kept" / "part-0.ckpt").exists()
+    told = []
+    with heard_by(lambda label, done, total, unit: told.append(done)):
+        longer = run(noisy(), optax.adam, steps=3 * first, checkpoint="~/kept", **how)
+    assert first in told  # where it went on
+    assert longer.dataset.identical(run(noisy(), optax.adam, steps=3 * first, **how).dataset)
+    for steps, interval in ((first + 1, every), (6 * first, 2 * every)):
+        with pytest.raises(CheckpointError, match="belongs to another run"):
+            run(noisy(), optax.adam, steps=steps, checkpoint="~/kept", **how | {"every": interval})
 
 
 def test_lanes_are_spread_over_devices(tmp_path):

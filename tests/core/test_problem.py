@@ -1,15 +1,18 @@
 """Where a problem starts: trees that can be called are trees."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
-from attractor import Minimization
+from attractor import Composite, Federated, Minimization, run
 from attractor.problem import as_init
 
 
@@ -40,3 +43,69 @@ def test_a_function_that_keeps_arrays_is_a_function(wrap):
 
     init = as_init(wrap(draw) if wrap is jax.jit else wrap(draw, jnp.ones(2)))
     np.testing.assert_array_equal(init(jr.key(1)), draw(jr.key(1)) if wrap is jax.jit else draw(jnp.ones(2), jr.key(1)))
+
+
+def squares(x, batch):
+    return jnp.mean((batch["rows"] @ x - batch["y"]) ** 2)
+
+
+ROWS = np.ones((4, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("init", "data", "named"),
+    [
+        (jnp.zeros(2), {"rows": ROWS, "y": np.array(["a"] * 4)}, r"data\['y'\].*strings such as 'a'.*np.unique"),
+        (jnp.zeros(2), {"rows": ROWS, "y": ["a"] * 4}, r"data\['y'\]\[0\].*strings"),
+        (jnp.zeros(2), {"rows": ROWS, "y": np.array([1, None] * 2, object)}, r"data\['y'\].*objects"),
+        (jnp.zeros(2), {"rows": ROWS, "y": np.array(["2026-11-26"] * 4, "datetime64")}, r"data\['y'\].*dates"),
+        ({"w": np.array(["a"])}, {"rows": ROWS, "y": ROWS[:, 0]}, r"init\['w'\].*strings"),
+        (jnp.zeros(2), {"rows": ROWS[:0], "y": ROWS[:0, 0]}, "data: expected at least one sample"),
+    ],
+)
+def test_what_holds_no_numbers_is_named(init, data, named):
+    with pytest.raises(ValueError, match=named):
+        Minimization(squares, init, data)
+
+
+def test_clients_without_samples_are_refused():
+    with pytest.raises(ValueError, match="clients: expected at least one sample"):
+        Federated(lambda x, b: jnp.sum(x**2), jnp.zeros(2), np.ones((3, 0, 2)))
+
+
+@pytest.mark.parametrize("init", [np.arange(2), lambda key: jnp.arange(2)])
+def test_whole_numbers_are_no_parameters_of_a_gradient(init):
+    with pytest.raises(ValueError, match=r"init: expected floating-point parameters.*got int32"):
+        run(Minimization(lambda x: jnp.sum(x**2), init), optax.sgd(0.1), steps=2)
+
+
+@pytest.mark.parametrize("kind", [Minimization, Federated, Composite])
+def test_a_probe_gets_the_model(kind):
+    def build(key):
+        return eqx.nn.MLP(2, 2, 3, 1, key=key)
+
+    def loss(model, batch):
+        return jnp.mean(jax.vmap(model)(batch) ** 2)
+
+    rows = np.ones((3, 4, 2), np.float32) if kind is Federated else ROWS
+    if kind is Composite:
+        problem = Composite.of_model(build, lambda out, batch: jnp.mean(out**2), (rows, rows))
+    else:
+        problem = kind.of_model(build, loss, rows)
+    probes = {"output": lambda problem, x, key: problem.model(x)(jnp.ones(2))}
+    trace = run(problem, optax.sgd(0.0), steps=1, probes=probes)
+    start = build(jr.split(jr.key(0), 3)[0])
+    np.testing.assert_allclose(trace["output"].values[0, 0, -1], start(jnp.ones(2)), rtol=1e-6)
+
+
+def test_without_a_model_there_is_none():
+    with pytest.raises(ValueError, match="not of_model"):
+        Minimization(lambda x: jnp.sum(x**2), jnp.zeros(2)).model(jnp.zeros(2))
+
+
+def test_the_docs_show_a_measurement_of_ones_own():
+    text = (Path(__file__).parents[2] / "docs" / "index.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n([^`]*problem\.model\(x\)[^`]*)```", text)
+    space = {"__name__": "docs"}
+    exec(compile(block, "docs/index.md", "exec"), space)
+    assert float(space["trace"]["largest weight"].values.min()) > 0

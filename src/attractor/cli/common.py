@@ -4,7 +4,9 @@ import io
 import json
 import os
 import sys
+import sysconfig
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,11 +43,24 @@ def main() -> None:
     except (ValueError, TypeError, FileNotFoundError, ConnectionError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
-        err.print(f"attractor: {error}", markup=False, highlight=False, soft_wrap=True)
+        told = f"attractor: {error}{_where(error)}"
+        err.print(told, markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("attractor: interrupted; what was finished is kept")
         sys.exit(130)
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line of the user's own code that an error went through, if any."""
+    installed = [sysconfig.get_path(p) for p in ("purelib", "platlib", "stdlib")] + [str(Path(__file__).parents[1])]
+    scripts = str(Path(sys.argv[0]).resolve())
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = str(Path(frame.filename).resolve())
+        if frame.filename[0] != "<" and path != scripts and not path.startswith(tuple(p + os.sep for p in installed)):
+            told = f"\n  at {frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
+            return f"{told}\n  ATTRACTOR_TRACEBACK=1 shows the whole way there"
+    return ""
 
 
 def writable(path: Path, option: str, endings: tuple[str, ...] = ()) -> None:

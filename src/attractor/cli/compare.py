@@ -84,11 +84,11 @@ def compare(
     how: dict[str, Any] = {"steps": steps, "seeds": seeds, "budget": budget, "metric": metric, "target": target}
     how |= {"goal": goal, "by": by, "jobs": jobs, "backend": backend, "address": address}
     how |= {"stop_hopeless": stop_hopeless, "checkpoint": checkpoint}
-    missing: list[str] = []
+    stopped: comparison.Interrupted | comparison.Incomplete | None = None
     try:
         result = comparison.compare(built, methods, label=problem, **how)
-    except comparison.Interrupted as stop:
-        result, missing = stop.comparison, stop.missing
+    except (comparison.Interrupted, comparison.Incomplete) as stop:
+        result, stopped = stop.comparison, stop
     usual = {"goal": None, "by": "steps", "jobs": 1, "stop_hopeless": False, "steps": None, "target": None}
     usual |= {"backend": "local", "address": None}
     how |= {"metric": result.metric, "checkpoint": None}  # to do it again is to do it anew
@@ -102,8 +102,10 @@ def compare(
         print_json(data(result) | {"report": str(where)})
     else:
         out.print("\n".join(written), highlight=False, soft_wrap=True)
-    if missing:
-        err.print(f"stopped before {', '.join(missing)}; the rest is kept")
+    if stopped is not None:
+        err.print(f"stopped before {', '.join(stopped.missing)}; the rest is kept", markup=False, highlight=False)
+        if isinstance(stopped, comparison.Incomplete) and isinstance(stopped.__cause__, Exception):
+            raise stopped.__cause__
         raise typer.Exit(130)
 
 
@@ -120,11 +122,10 @@ def _use_all_cores() -> None:
 
 
 def _print_comparison(result: Any) -> None:
-    from attractor.report import sentence
+    from attractor.report import sentence, split_columns
 
     frame = result.table()
-    costs = [c for c in frame.columns[1:] if c.split()[0] in ("flops", "seconds", "MFLOP", "ms", "tuned")]
-    for columns in (frame.columns.drop(costs), costs):  # two tables, as one would not fit into 80 columns
+    for columns in split_columns(frame):
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("method", style="bold", no_wrap=True)
         for column in columns:
