@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import attractor
 from attractor.extras import needs
 
 Item = TypeVar("Item")
@@ -32,7 +33,7 @@ SETTINGS = (
     "OMP_",
     "ATTRACTOR_",
 )  # of the environment: they decide what is computed
-SAME = ("attractor", "jax", "jaxlib", "numpy")  # versions that have to agree
+SAME = ("jax", "jaxlib", "numpy")  # versions that have to agree
 
 
 def spread(
@@ -158,7 +159,7 @@ def alike(ray: Any) -> None:
 
 def versions() -> dict[str, str]:
     """Of what decides the numbers."""
-    return {name: version(name) for name in SAME}
+    return {"attractor": attractor.__version__, **{name: version(name) for name in SAME}}
 
 
 def _said(found: dict[str, str]) -> str:

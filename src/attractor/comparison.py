@@ -5,7 +5,6 @@ import platform
 import re
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import attractor
 from attractor import progress as _progress
 from attractor import registry
 from attractor.backends import spread
@@ -159,7 +159,7 @@ def compare(
             "fresh_seeds": how.seeds,
             "tuning_seeds": how.tuning_seeds,
             "versions": {
-                "attractor": version("attractor"),
+                "attractor": attractor.__version__,
                 "jax": jax.__version__,
                 "python": platform.python_version(),
             },

@@ -89,12 +89,22 @@ class Base:
     """A stand-in for a framework's class of callbacks."""
 
 
+@pytest.fixture(autouse=True)
+def still(monkeypatch):
+    """A clock that stands still: nothing costs anything, so that every step is looked at, on a busy machine too."""
+
+    class Still(Recorder):
+        def __init__(self, *arguments, **how):
+            super().__init__(*arguments, **{**how, "clock": lambda: 0.0})
+
+    monkeypatch.setattr("attractor.diagnosis.torch.Recorder", Still)
+
+
 @pytest.fixture
 def stubs(monkeypatch):
     installed(monkeypatch, "lightning.pytorch", Callback=Base)
     installed(monkeypatch, "transformers", TrainerCallback=Base)
     callbacks._over.cache_clear()
-    monkeypatch.setattr(Recorder, "due", lambda self, now=None: True)  # a look at every step, whatever the clock says
     yield
     callbacks._over.cache_clear()
 

@@ -3,7 +3,6 @@
 import html
 import math
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+import attractor
 from attractor.diagnosis.findings import Diagnosis, Finding, told
 from attractor.diagnosis.signs import Signs, smooth
 
@@ -68,7 +68,7 @@ def render(diagnosis: Diagnosis) -> str:
 <title>{title}</title><style>{house}{STYLE}</style>{_library() if drawn else ""}</head><body>
 <main class="diagnosis">
 {"".join(parts)}
-<p class="soft">attractor {_version()}</p>
+<p class="soft">attractor {attractor.__version__}</p>
 </main>{INKS if drawn else ""}
 </body></html>
 """
@@ -231,10 +231,3 @@ def _capital(text: str) -> str:
 
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _version() -> str:
-    try:
-        return version("attractor")
-    except PackageNotFoundError:
-        return ""
