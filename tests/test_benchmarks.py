@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -87,7 +88,7 @@ def test_every_fault_can_be_planted_and_every_program_runs(planted):
         torch.manual_seed(0)
         program = makers[i % len(makers)]()
         fault.plant(program)
-        assert len(programs.train(program, 0, steps=2)) == 2
+        assert len(programs.train(replace(program, steps=2), 0)) == 2
 
 
 def test_a_planted_fault_is_placed_and_tabled(planted, monkeypatch):
@@ -96,7 +97,7 @@ def test_a_planted_fault_is_placed_and_tabled(planted, monkeypatch):
     monkeypatch.setattr(
         planted, "FAULTS", {name: programs.FAULTS[name] for name in ("frozen layer", "unscaled inputs")}
     )
-    monkeypatch.setattr(planted, "train", lambda *args, **how: programs.train(*args, **how, steps=40))
+    monkeypatch.setattr(planted, "train", lambda p, *args, **how: programs.train(replace(p, steps=40), *args, **how))
     found = planted.measure(planted.ours, {"recurrent": programs.lstm})
     assert found["places"] == {("recurrent", "frozen layer"): 1, ("recurrent", "unscaled inputs"): 1}
     assert set(found["alarms"]) == {("recurrent", 0), ("recurrent", 1)}

@@ -175,9 +175,10 @@ def compare(
     try:
         work.run(progress)
     except (KeyboardInterrupt, Exception) as stop:
-        if not (done := work.entries()):
-            raise
+        done = work.entries()
         missing = [name for name in found if name not in done]
+        if not done or (isinstance(stop, Exception) and not missing):  # nothing to keep, or the fault is in all of it
+            raise
         if isinstance(stop, Exception):
             raise Incomplete(measured(), missing, stop) from stop
         raise Interrupted(measured(), missing) from stop
