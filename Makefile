@@ -9,6 +9,8 @@ PEERS  := torchjd pytorch-optimizer curvlinops-for-pytorch backpack-for-pytorch 
 
 # Its threads wait for each other in a loop, which multiplies the cost of small decompositions.
 export OPENBLAS_NUM_THREADS ?= 1
+# Where it is set, every process of the tests compiles JAX and us from source anew: 4 s each.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: env demo test test-times test-portable test-wheel mutants lint check nightly replicated bench docs clean
 

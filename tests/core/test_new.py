@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path):
     """A clone: sources, tests and the tools' settings."""
-    ignore = shutil.ignore_patterns("__pycache__", "vendor")
+    ignore = shutil.ignore_patterns("vendor")  # what is compiled goes along: it is as old as its source
     for folder in ("src", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
