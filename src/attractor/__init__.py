@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attractor.blackbox import minimize_blackbox
     from attractor.comparison import compare
     from attractor.decision import Decision
     from attractor.diagnosis import Monitor, diagnose, diagnose_run
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from attractor.trace import Trace
 
 _WHERE = {
+    "attractor.blackbox": ("minimize_blackbox",),
     "attractor.comparison": ("compare",),
     "attractor.loops": ("Loop",),
     "attractor.method": ("Gradient", "Method"),
@@ -47,7 +49,7 @@ _PACKAGES = (
 __all__ = [
     "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
     "LogUniform", "Loop", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
-    "check", "compare", "diagnose", "diagnose_run", "run", "scheduled",
+    "check", "compare", "diagnose", "diagnose_run", "minimize_blackbox", "run", "scheduled",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
