@@ -18,9 +18,8 @@ import jax.random as jr
 import numpy as np
 
 from attractor.blackbox.zeroth_order import ZerothOrderDescent, directions, two_point_gradient
-from attractor.papers.words import (
-    Evidence, cached, claim, first_step, key, log_slope, median, paired_ratio, proportion, run, seed, seeds,
-)  # fmt: skip
+from attractor.papers import words
+from attractor.papers.words import Evidence, cached, claim, log_slope
 from attractor.problem import Minimization
 
 SILENT = {"no perturbation": {"method": functools.partial(ZerothOrderDescent, noise=0.0)}}
@@ -42,7 +41,7 @@ def _bent(axes, x):
 @cached
 def _saddle(d, away=0.0):
     with jax.enable_x64(True):
-        axes = np.linalg.qr(np.random.default_rng(seed()).standard_normal((d, d)))[0]
+        axes = np.linalg.qr(np.random.default_rng(words.seed()).standard_normal((d, d)))[0]
         start = jnp.zeros(d) if not away else lambda k: away * jr.normal(k, (d,)) / d**0.5
         return Minimization(jax.tree_util.Partial(_bent, jnp.asarray(axes)), start, optimum=-1 / 16)
 
@@ -51,7 +50,7 @@ def _saddle(d, away=0.0):
 def _factors():
     """Factors of a matrix of rank 2 in 8 dimensions: 0 is a saddle, and so is each factor without the other."""
     with jax.enable_x64(True):
-        rows = jnp.asarray(np.linalg.qr(np.random.default_rng(seed()).standard_normal((8, 8)))[0][:2])
+        rows = jnp.asarray(np.linalg.qr(np.random.default_rng(words.seed()).standard_normal((8, 8)))[0][:2])
         target = rows.T @ jnp.diag(jnp.asarray([1.0, 0.6])) @ rows
         return Minimization(lambda u: 0.25 * jnp.sum((u @ u.T - target) ** 2), jnp.zeros((8, 2)), optimum=0.0)
 
@@ -62,8 +61,8 @@ def _steps(method, problem, pairs, level, n, rate=0.2, noise=0.01):
         eta = rate * pairs / problem.init(jr.key(0)).size
         every = max(1, int(0.15 / eta))
         made = method(eta, **({"noise": noise} if not isinstance(method, functools.partial) else {}), pairs=pairs)
-        trace = run(problem, made, steps=400 * every, seeds=seeds(n), every=every)
-    return first_step(trace["loss"].values[0], level, trace.dataset["step"].values)
+        trace = words.run(problem, made, steps=400 * every, seeds=words.seeds(n), every=every)
+    return words.first_step(trace["loss"].values[0], level, trace.dataset["step"].values)
 
 
 @claim("quartic from its saddle, d = 50, 1, 5, 50 pairs, and matrix factors from 0: 90 % of runs near the least value",
@@ -73,7 +72,10 @@ def escapes_from_the_saddle(method=ZerothOrderDescent, *, scale):
     n = 64 if scale == "quick" else 256
     cases = {f"{m} pairs": _steps(method, _saddle(50), m, -0.9 / 16, n) for m in (1, 5, 50)}
     cases["factors"] = _steps(method, _factors(), 1, 0.01 * 0.34, n)
-    return Evidence.of_cases({k: proportion(np.isfinite(v)) for k, v in cases.items()}, at_least=0.9)
+    return Evidence.of_cases({k: words.proportion(np.isfinite(v)) for k, v in cases.items()}, at_least=0.9)
+
+
+_two_sided = functools.partial(two_point_gradient, law="normal")
 
 
 def _one_sided(f, x, key, radius, pairs):
@@ -81,12 +83,12 @@ def _one_sided(f, x, key, radius, pairs):
     return (jax.vmap(f)(x + radius * z) - f(x)) / radius @ z / pairs
 
 
-@claim("at the saddle of an even function the estimate vanishes exactly, so that only the perturbation moves the point",
+@claim("at the saddle of an even function the estimate vanishes exactly: only the perturbation moves the point",
        source="paper", deterministic=True, broken={"differences on one side": {"estimate": _one_sided}})  # fmt: skip
-def sees_nothing_at_the_saddle(estimate=functools.partial(two_point_gradient, law="normal")):
+def sees_nothing_at_the_saddle(estimate=_two_sided):
     with jax.enable_x64(True):
         drawn = jax.vmap(lambda k: estimate(lambda x: _saddle(50).loss(x, None), jnp.zeros(50), k, 1e-3, 5))
-        return Evidence(float(jnp.abs(drawn(jr.split(key(), 20))).max()), at_most=0.0)
+        return Evidence(float(jnp.abs(drawn(jr.split(words.key(), 20))).max()), at_most=0.0)
 
 
 @claim("quartic, 5 pairs, d = 50, from 1e-6 off the saddle: the perturbation takes at most 0.8 of the steps without",
@@ -95,7 +97,7 @@ def the_noise_saves_steps(noise=0.01, *, scale):
     n = 32 if scale == "quick" else 256
     ours, without = (_steps(ZerothOrderDescent, _saddle(50, 1e-6), 5, -0.9 / 16, n, noise=r) for r in (noise, 0.0))
     return Evidence(
-        paired_ratio(ours, without), at_most=0.8, given={"without noise it leaves": np.isfinite(without).all()}
+        words.paired_ratio(ours, without), at_most=0.8, given={"without noise it leaves": np.isfinite(without).all()}
     )
 
 
@@ -106,7 +108,7 @@ def steps_grow_with_the_dimension(rate=None, *, scale):
     rates = [0.2 if rate is None else rate * d for d in dims]
     steps = [_steps(ZerothOrderDescent, _saddle(d), 1, -0.9 / 16, n, r) for d, r in zip(dims, rates, strict=True)]
     return Evidence(log_slope(dims, np.transpose(steps)), within=(0.65, 1.35),
-                    note=f"median steps {[median(s).value for s in steps]}")  # fmt: skip
+                    note=f"median steps {[words.median(s).value for s in steps]}")  # fmt: skip
 
 
 @claim("quartic, d = 50, η = 0.2 m/d: the steps to escape fall like a power of m = 1, 5, 50 between -1.3 and -0.7",
