@@ -22,7 +22,7 @@ from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, log_slope
 from attractor.problem import Minimization
 
-SILENT = {"no perturbation": {"method": functools.partial(ZerothOrderDescent, noise=0.0)}}
+NOISE, NUMBER = 0.01, {"quick": 40, "full": 256}
 
 
 class _OneDirection(ZerothOrderDescent):
@@ -54,23 +54,24 @@ def _factors():
         return Minimization(lambda u: 0.25 * jnp.sum((u @ u.T - target) ** 2), jnp.zeros((8, 2)), optimum=0.0)
 
 
-def _steps(method, problem, pairs, level, n, rate=0.2, noise=0.01):
+@cached
+def _steps(method, problem, pairs, n, rate, noise, level=-0.9 / 16):
     """Per seed, the steps to a loss below ``level`` with η = rate m / d, among at most 40 / η."""
     with jax.enable_x64(True):
         eta = rate * pairs / problem.init(jr.key(0)).size
         every = max(1, int(0.2 / eta))
-        made = method(eta, **({"noise": noise} if not isinstance(method, functools.partial) else {}), pairs=pairs)
-        trace = words.run(problem, made, steps=200 * every, seeds=words.seeds(n), every=every)
+        trace = words.run(
+            problem, method(eta, noise, pairs=pairs), steps=200 * every, seeds=words.seeds(n), every=every
+        )
     return words.first_step(trace["loss"].values[0], level, trace.dataset["step"].values)
 
 
 @claim("quartic from its saddle, d = 20, 1, 4, 20 pairs, and matrix factors from 0: 90 % of runs near the least value",
        source="scaled",
-       broken=SILENT | {"one direction for ever": {"method": _OneDirection}})  # fmt: skip
-def escapes_from_the_saddle(method=ZerothOrderDescent, *, scale):
-    n = 40 if scale == "quick" else 256
-    cases = {f"{m} pairs": _steps(method, _saddle(20), m, -0.9 / 16, n) for m in (1, 4, 20)}
-    cases["factors"] = _steps(method, _factors(), 1, 0.01 * 0.34, n)
+       broken={"no perturbation": {"noise": 0.0}, "one direction for ever": {"method": _OneDirection}})  # fmt: skip
+def escapes_from_the_saddle(method=ZerothOrderDescent, noise=NOISE, *, scale):
+    cases = {f"{m} pairs": _steps(method, _saddle(20), m, NUMBER[scale], 0.2, noise) for m in (1, 4, 20)}
+    cases["factors"] = _steps(method, _factors(), 1, NUMBER[scale], 0.2, noise, level=0.01 * 0.34)
     return Evidence.of_cases(
         {k: words.proportion(int(np.isfinite(v).sum()), len(v)) for k, v in cases.items()}, at_least=0.9
     )
@@ -94,9 +95,9 @@ def sees_nothing_at_the_saddle(estimate=_two_sided):
 
 @claim("quartic, 4 pairs, d = 20, from 1e-4 off the saddle: the perturbation takes at most 0.8 of the steps without",
        source="ours", broken={"a perturbation far below the distance": {"noise": 1e-9}})  # fmt: skip
-def the_noise_saves_steps(noise=0.01, *, scale):
-    n = 16 if scale == "quick" else 256
-    ours, without = (_steps(ZerothOrderDescent, _saddle(20, 1e-4), 4, -0.9 / 16, n, noise=r) for r in (noise, 0.0))
+def the_noise_saves_steps(noise=NOISE, *, scale):
+    near = ZerothOrderDescent, _saddle(20, 1e-4), 4, NUMBER[scale], 0.2
+    ours, without = _steps(*near, noise), _steps(*near, 0.0)
     return Evidence(
         words.paired_ratio(ours, without), at_most=0.8, given={"without noise it leaves": np.isfinite(without).all()}
     )
@@ -105,9 +106,9 @@ def the_noise_saves_steps(noise=0.01, *, scale):
 @claim("quartic, one pair, η = 0.2/d: the steps to escape grow like a power of d = 8, 20, 50 between 0.65 and 1.35",
        source="scaled", broken={"η = 0.2 / 20 for all d": {"rate": 0.01}})  # fmt: skip
 def steps_grow_with_the_dimension(rate=None, *, scale):
-    n, dims = (16 if scale == "quick" else 256), (8, 20, 50)
+    n, dims = NUMBER[scale], (8, 20, 50)
     rates = [0.2 if rate is None else rate * d for d in dims]
-    steps = [_steps(ZerothOrderDescent, _saddle(d), 1, -0.9 / 16, n, r) for d, r in zip(dims, rates, strict=True)]
+    steps = [_steps(ZerothOrderDescent, _saddle(d), 1, n, r, NOISE) for d, r in zip(dims, rates, strict=True)]
     return Evidence(log_slope(dims, np.transpose(steps)), within=(0.65, 1.35),
                     note=f"median steps {[words.median(s).value for s in steps]}")  # fmt: skip
 
@@ -115,6 +116,6 @@ def steps_grow_with_the_dimension(rate=None, *, scale):
 @claim("quartic, d = 20, η = 0.2 m/d: the steps to escape fall like a power of m = 1, 4, 20 between -1.3 and -0.7",
        source="scaled", broken={"a rate that ignores the pairs": {"power": 0.0}})  # fmt: skip
 def steps_fall_with_the_pairs(power=1.0, *, scale):
-    n, pairs = (16 if scale == "quick" else 256), (1, 4, 20)
-    steps = [_steps(ZerothOrderDescent, _saddle(20), m, -0.9 / 16, n, 0.2 * m ** (power - 1)) for m in pairs]
+    n, pairs = NUMBER[scale], (1, 4, 20)
+    steps = [_steps(ZerothOrderDescent, _saddle(20), m, n, 0.2 * m ** (power - 1), NOISE) for m in pairs]
     return Evidence(log_slope(pairs, np.transpose(steps)), within=(-1.3, -0.7))
