@@ -48,7 +48,7 @@ def smooths_from_above(stretch=1.0):
     def excess(k):
         for_x, zeros, for_v = jr.split(k, 3)
         x = jr.normal(for_x, (10,)) * jr.bernoulli(zeros, 0.5, (10,))
-        v = RADIUS * stretch * jr.ball(for_v, 10, shape=(2_000,))
+        v = RADIUS * stretch * jr.ball(for_v, 10, shape=(500,))
         return (0.5 * (jax.vmap(_norm)(x + v) + jax.vmap(_norm)(x - v))).mean() - _norm(x)
 
     with jax.enable_x64(True):
@@ -56,10 +56,10 @@ def smooths_from_above(stretch=1.0):
     return Evidence.of_cases({"highest": float(found.max()), "lowest": float(found.min())}, within=(-1e-12, 1.0))
 
 
-@claim("|x|₁/√d, d = 10: 200,000 estimates average to the gradient of the smoothed function within 3 standard errors",
+@claim("|x|₁/√d, d = 10: the estimates average to the gradient of the smoothed function within 3 standard errors",
        source="paper", broken={"half a factor": {"estimate": _halves(two_point_gradient)}})  # fmt: skip
 def is_unbiased_for_the_smoothed(estimate=two_point_gradient, *, scale):
-    n = 200_000 if scale == "quick" else 2_000_000
+    n = 50_000 if scale == "quick" else 2_000_000
     with jax.enable_x64(True):
         x = jnp.asarray([0.0, 0.05, -0.1, 0.2, 0.5, -1.0, 0.0, 0.15, 0.02, -0.3])
         drawn = jax.jit(jax.vmap(lambda k: estimate(_norm, x, k, RADIUS)))(jr.split(key(), n))
@@ -75,7 +75,7 @@ def its_mean_square_grows_with_the_dimension(estimate=two_point_gradient, *, sca
 
     def square(d, k):
         x = jr.normal(jr.fold_in(k, 1), (d,))
-        return (jax.vmap(lambda k: estimate(_norm, x, k, 0.1))(jr.split(k, 500)) ** 2).sum(1).mean()
+        return (jax.vmap(lambda k: estimate(_norm, x, k, 0.1))(jr.split(k, 200)) ** 2).sum(1).mean()
 
     keys = jax.vmap(jr.key)(jnp.asarray(words.seeds(n)))
     squares = [jax.jit(jax.vmap(functools.partial(square, d)))(keys) for d in dims]
@@ -88,12 +88,12 @@ def _descent(learning_rate, radius, pairs=1):
 
 @cached
 def _rounds(factory, pairs, scale):
-    """Per seed, the steps to 2 % of the way from the optimum to the start, tuned; infinite where it is not reached."""
+    """Per seed, the tuned steps to 0.2 % of the way from the optimum to the start (2 % takes 8 rounds, too few to tell)."""
     problem, best = least_absolute_deviations(), float(least_absolute_deviations().optimum or 0)
     start = float(problem.loss(jnp.zeros(10), problem.full))
     made = functools.partial(factory, pairs=pairs), SPACE
-    found = words.tune(problem, made, target=0.98 * best + 0.02 * start,
-                       **words.sizes(scale, seeds=(16, 64), budget=(16, 32), steps=2_000, every=4))  # fmt: skip
+    found = words.tune(problem, made, target=0.998 * best + 0.002 * start,
+                       **words.sizes(scale, seeds=(8, 64), budget=(8, 32), steps=1_000, every=2))  # fmt: skip
     return found.steps_to_target
 
 
@@ -101,21 +101,21 @@ def _ratio(ours, theirs, at_most, given):
     return Evidence(ratio_of_means(ours, theirs), at_most=at_most, given={given: np.isfinite(theirs).mean() > 0.9})
 
 
-@claim("absolute deviations, all tuned: accelerated, 32 pairs a round take at most a tenth of the rounds of one pair",
+@claim("absolute deviations to 0.2 %, all tuned: accelerated, 32 pairs a round take at most a tenth of the rounds of one pair",
        source="scaled", broken={"one pair a round": {"pairs": 1}})  # fmt: skip
 def takes_few_rounds(pairs=PAIRS, *, scale):
     ours, theirs = _rounds(AcceleratedZerothOrder, pairs, scale), _rounds(_descent, 1, scale)
     return _ratio(ours, theirs, 0.1, "descent with one pair gets there")
 
 
-@claim("absolute deviations, all tuned: it asks for at most 4 times the values that descent with one pair a step takes",
-       source="scaled", broken={"8 times the pairs": {"pairs": 8 * PAIRS}})  # fmt: skip
+@claim("absolute deviations to 0.2 %, all tuned: it asks for at most 4 times the values that descent with one pair a step takes",
+       source="scaled", broken={"4 times the pairs": {"pairs": 4 * PAIRS}})  # fmt: skip
 def asks_for_as_many_values(pairs=PAIRS, *, scale):
     ours, theirs = _rounds(AcceleratedZerothOrder, pairs, scale), _rounds(_descent, 1, scale)
     return _ratio(pairs * ours, theirs, 4.0, "descent with one pair gets there")
 
 
-@claim("absolute deviations, all tuned: acceleration halves the rounds of descent with the same 32 pairs",
+@claim("absolute deviations to 0.2 %, all tuned: acceleration halves the rounds of descent with the same 32 pairs",
        source="ours", broken={"half the pairs, not accelerated": {"factory": _descent, "pairs": 16}})  # fmt: skip
 def acceleration_matters(factory=AcceleratedZerothOrder, pairs=PAIRS, *, scale):
     ours, theirs = _rounds(factory, pairs, scale), _rounds(_descent, PAIRS, scale)
