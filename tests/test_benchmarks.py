@@ -111,3 +111,10 @@ def test_what_a_peer_says_counts_where_it_could_mean_the_fault(planted):
     assert planted.place(said, "step too small") == 2
     assert planted.place(said, "unpaired targets") == 1
     assert planted.place(said, "bad batch") == 0
+
+
+def test_targets_of_a_black_box_are_counted():
+    module = load("blackbox")
+    sphere, far = module.reached("cma-es", 1, 1, 2, 150), module.reached("random", 24, 1, 5, 2)
+    assert (sphere.all(), far.any(), sphere.shape) == (True, False, (4,))
+    assert sorted(n for group in module.GROUPS.values() for n in group) == list(range(1, 25))

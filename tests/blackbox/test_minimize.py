@@ -82,7 +82,7 @@ def test_named_bounds_of_every_kind_and_threads():
     assert list(alone.evaluations) == ["rate", "kind", "width", "value", "error"]
     assert alone.x["kind"] == "b"
     assert alone.value < 0.1
-    assert "after 150 calls (differential-evolution)" in repr(alone)
+    assert "after 150 calls (cma-es)" in repr(alone)
     assert [curve.name for curve in alone.plot().data] == ["each call", "best so far"]  # pyright: ignore
 
 

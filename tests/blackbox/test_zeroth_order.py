@@ -10,7 +10,7 @@ import pytest
 
 from attractor import Minimization
 from attractor.blackbox import AcceleratedZerothOrder, ZerothOrderDescent, ball_smoothing, two_point_gradient
-from attractor.blackbox.zeroth_order import directions
+from attractor.blackbox.zeroth_order import directions, in_ball
 
 RNG = np.random.default_rng(5)
 KEY = jr.key(3)
@@ -61,6 +61,14 @@ def test_of_a_linear_function_it_is_unbiased(law):
     z = directions(KEY, 20_000, 4, law, jnp.float64)
     np.testing.assert_allclose(z.T @ z / 20_000, np.eye(4), atol=0.05)
     assert law == "normal" or np.allclose(np.linalg.norm(z, axis=1), 2.0)
+
+
+def test_points_are_uniform_in_the_ball():
+    """Each coordinate has the variance 1/(d + 2), and |v|^d is uniform."""
+    v = np.asarray(in_ball(KEY, 20_000, 3, jnp.float64))
+    np.testing.assert_allclose(v.T @ v / 20_000, np.eye(3) / 5, atol=0.01)
+    shares = np.linalg.norm(v, axis=1) ** 3
+    np.testing.assert_allclose(np.quantile(shares, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.015)
 
 
 def test_a_pair_without_a_finite_value_counts_as_zero():

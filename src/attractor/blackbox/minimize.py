@@ -29,7 +29,6 @@ from scipy.optimize import differential_evolution
 
 from attractor import registry
 from attractor.checks import in_range
-from attractor.extras import needs
 from attractor.method import Method, kind
 from attractor.names import unknown
 from attractor.problem import Minimization
@@ -70,8 +69,8 @@ def _differential_evolution(ask: Ask, d: int, seed: int) -> None:
 
 
 def _cma(ask: Ask, d: int, seed: int) -> None:
-    with needs("papers"):
-        import cma
+    import cma  # takes a third of a second
+
     population = None
     for restart in range(1_000_000):
         options = {"bounds": [0, 1], "seed": seed + restart + 1, "verbose": -9, "verb_log": 0, "verb_disp": 0}
@@ -279,7 +278,7 @@ def minimize_blackbox(
     f: Callable[[Any], float],
     bounds: Sequence[Any] | Mapping[str, Any],
     *,
-    method: str | Method = "differential-evolution",
+    method: str | Method = "cma-es",
     budget: int = 1000,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -295,7 +294,7 @@ def minimize_blackbox(
             training, another program.
         bounds: For each coordinate ``(low, high)``, or a `Uniform`, `LogUniform` or `Choice`; a sequence, or a mapping
             from names.
-        method: ``"differential-evolution"`` (SciPy), ``"cma-es"`` (the package ``cma``, with restarts), ``"random"``, a
+        method: ``"cma-es"`` (the package ``cma``, with restarts), ``"differential-evolution"`` (SciPy), ``"random"``, a
             registered method of `attractor.blackbox`, or a `Method` that uses function values only. Methods see the
             unit cube, reflected at its faces, and start in its middle: their lengths are shares of the bounds.
         budget: Calls of f, at least 1.

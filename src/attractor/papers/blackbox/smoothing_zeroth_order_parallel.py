@@ -17,7 +17,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.blackbox.zeroth_order import AcceleratedZerothOrder, ZerothOrderDescent, directions, two_point_gradient
+from attractor.blackbox.zeroth_order import (
+    AcceleratedZerothOrder,
+    ZerothOrderDescent,
+    directions,
+    in_ball,
+    two_point_gradient,
+)
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, key, ratio_of_means
 from attractor.problems.convex import least_absolute_deviations
@@ -48,7 +54,7 @@ def smooths_from_above(stretch=1.0):
     def excess(k):
         for_x, zeros, for_v = jr.split(k, 3)
         x = jr.normal(for_x, (10,)) * jr.bernoulli(zeros, 0.5, (10,))
-        v = RADIUS * stretch * jr.ball(for_v, 10, shape=(500,))
+        v = RADIUS * stretch * in_ball(for_v, 500, 10, float)
         return (0.5 * (jax.vmap(_norm)(x + v) + jax.vmap(_norm)(x - v))).mean() - _norm(x)
 
     with jax.enable_x64(True):
@@ -63,7 +69,7 @@ def is_unbiased_for_the_smoothed(estimate=two_point_gradient, *, scale):
     with jax.enable_x64(True):
         x = jnp.asarray([0.0, 0.05, -0.1, 0.2, 0.5, -1.0, 0.0, 0.15, 0.02, -0.3])
         drawn = jax.jit(jax.vmap(lambda k: estimate(_norm, x, k, RADIUS)))(jr.split(key(), n))
-        inside = jax.jit(lambda k: jnp.sign(x + RADIUS * jr.ball(k, 10, shape=(n,))) / 10**0.5)(key(1))
+        inside = jax.jit(lambda k: jnp.sign(x + RADIUS * in_ball(k, n, 10, float)) / 10**0.5)(key(1))
         spread = (drawn.var(0, ddof=1) + inside.var(0, ddof=1)).sum() / n
         return Evidence(float(jnp.linalg.norm(drawn.mean(0) - inside.mean(0)) / spread**0.5), at_most=3.0)
 
@@ -89,13 +95,11 @@ def _descent(learning_rate, radius, pairs=1):
 @cached
 def _rounds(factory, pairs, scale):
     """Per seed, the tuned steps to 0.2 % of the way from the optimum to the start; 2 % takes 8, too few to tell."""
-    problem, best = least_absolute_deviations(), float(least_absolute_deviations().optimum or 0)
-    steps = 1_000 if pairs > 1 else 16_000
-    start = float(problem.loss(jnp.zeros(10), problem.full))
-    made = functools.partial(factory, pairs=pairs), SPACE
-    found = words.tune(problem, made, target=0.998 * best + 0.002 * start,
-                       steps=steps, every=steps // 500, **words.sizes(scale, seeds=(8, 64), budget=(8, 32)))  # fmt: skip
-    return found.steps_to_target
+    problem, steps = least_absolute_deviations(), (1_000 if pairs > 1 else 16_000)
+    start, best = float(problem.loss(jnp.zeros(10), problem.full)), float(problem.optimum or 0)
+    made, size = (functools.partial(factory, pairs=pairs), SPACE), words.sizes(scale, seeds=(8, 64), budget=(8, 32))
+    target = 0.998 * best + 0.002 * start
+    return words.tune(problem, made, target=target, steps=steps, every=steps // 500, **size).steps_to_target
 
 
 def _ratio(ours, theirs, at_most, given):
