@@ -60,9 +60,7 @@ def main() -> None:
         rows.append((share, [label, *(f"{100 * g:.0f}" for g in groups), f"**{100 * share:.0f}**"]))
     lines = ["| percent of targets reached | " + " | ".join(GROUPS) + " | all |", "|---" * (len(GROUPS) + 2) + "|"]
     lines += ["| " + " | ".join(cells) + " |" for _, cells in sorted(rows, key=lambda row: -row[0])]
-    what = (
-        f"24 functions of BBOB, {given.dim} dimensions, {given.instances} of each, {given.budget} calls a dimension"
-    )
+    what = f"24 functions of BBOB, {given.dim} dimensions, {given.instances} of each, {given.budget} calls a dimension"
     text = "\n".join([*lines, "", f"({what}; targets 10, 1, 0.1, 0.01 above the optimum)"]) + "\n"
     print(text)
     if given.write:

@@ -1,6 +1,15 @@
 """Methods that use function values only: zeroth-order, constrained, Bayesian and learned search."""
 
 from attractor.blackbox.consensus import ConsensusBasedOptimization, ConsensusHopping, consensus_point
+from attractor.blackbox.gaussian_processes import (
+    ConstrainedResult,
+    Posterior,
+    constrained_search,
+    expected_improvement,
+    gp_posterior,
+    optimistic,
+    squared_exponential,
+)
 from attractor.blackbox.minimize import BlackboxResult, minimize_blackbox
 from attractor.blackbox.zeroth_order import (
     AcceleratedZerothOrder,
