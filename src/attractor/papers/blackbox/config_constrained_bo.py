@@ -21,7 +21,7 @@ from attractor.blackbox.gaussian_processes import expected_improvement, optimist
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion
 
-SIDE, STEPS, EARLY, SHARE = 25, 80, 20, 0.15  # of the square that is feasible
+SIDE, STEPS, EARLY, SHARE = 20, 80, 20, 0.15  # of the square that is feasible
 
 
 def _heedless(objective, constraints, best):
@@ -44,7 +44,7 @@ def _draws(scale):
     axis = jnp.linspace(0.0, 1.0, SIDE)
     grid = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
     gram = squared_exponential(grid, grid, 0.15)
-    keys = jax.vmap(jr.key)(jnp.asarray(words.seeds(24 if scale == "quick" else 200)))
+    keys = jax.vmap(jr.key)(jnp.asarray(words.seeds(40 if scale == "quick" else 200)))
     half = jnp.linalg.cholesky(gram + 1e-6 * jnp.eye(len(grid)))
     return gram, jnp.einsum("ij,sfj->sfi", half, jax.vmap(lambda k: jr.normal(k, (2, len(grid))))(keys))
 
@@ -91,6 +91,7 @@ def declares_infeasibility(rule=optimistic, *, scale):
 
 
 @claim("draws from the prior, mean over 80 calls: its gap is at most 1 % of the range above expected improvement's",
+       reason="at a width of 3 it looks around longer: the gap is twice expected improvement's, and gone in the end",
        source="scaled", broken=HEEDLESS)  # fmt: skip
 def is_as_good_as_expected_improvement(rule=optimistic, *, scale):
     ours, theirs = (_runs(how, scale)["gap"] for how in (rule, expected_improvement))
