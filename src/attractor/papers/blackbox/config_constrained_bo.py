@@ -91,7 +91,7 @@ def declares_infeasibility(rule=optimistic, *, scale):
 
 
 @claim("draws from the prior, mean over 80 calls: its gap is at most 1 % of the range above expected improvement's",
-       reason="at a width of 3 it looks around longer: the gap is twice expected improvement's, and gone in the end",
+       reason="at a width of 3 it looks around longer: two points more on average, and nothing in the end",
        source="scaled", broken=HEEDLESS)  # fmt: skip
 def is_as_good_as_expected_improvement(rule=optimistic, *, scale):
     ours, theirs = (_runs(how, scale)["gap"] for how in (rule, expected_improvement))
