@@ -1,5 +1,12 @@
 """Methods that use function values only: zeroth-order, constrained, Bayesian and learned search."""
 
+from attractor.blackbox.combinatorial import (
+    grid_paths,
+    interpolated,
+    solver_of,
+    surrogate_costs,
+    surrogate_network,
+)
 from attractor.blackbox.consensus import ConsensusBasedOptimization, ConsensusHopping, consensus_point
 from attractor.blackbox.gaussian_processes import (
     ConstrainedResult,
