@@ -36,7 +36,7 @@ def softmax() -> Program:
 
 def flowers() -> Program:
     """Irises, by Adamax, ten a step."""
-    x, y = load_iris(return_X_y=True)
+    x, y = (np.asarray(a) for a in load_iris(return_X_y=True))
     body = nn.Sequential(nn.Linear(4, 16), nn.Softplus(), nn.Linear(16, 16), nn.Softplus())
     data = _floats((x - x.mean(0)) / x.std(0)), torch.as_tensor(y)
     return Program(Net(body, nn.Linear(16, 3)), data, _entropy, 0.01, optim.Adamax, 10)
@@ -98,7 +98,7 @@ class Timed(nn.Module):
 
 def diffusion() -> Program:
     """The noise in noisy points of a swiss roll is told: a loss that stays noisy and far from zero, by AdamW."""
-    points = make_swiss_roll(3000, noise=0.3, random_state=0)[0][:, [0, 2]]
+    points = np.asarray(make_swiss_roll(3000, noise=0.3, random_state=0)[0])[:, [0, 2]]
     points = _floats((points - points.mean(0)) / points.std(0))
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Flow(nn.Module):
 
 def flow() -> Program:
     """A normalizing flow to two moons, by Adam with amsgrad."""
-    x = make_moons(2000, noise=0.08, random_state=1)[0]
+    x = np.asarray(make_moons(2000, noise=0.08, random_state=1)[0])
     x = _floats((x - x.mean(0)) / x.std(0))
 
     def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

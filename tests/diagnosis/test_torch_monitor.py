@@ -1,5 +1,6 @@
 """The monitor of PyTorch loops: its numbers against direct ones, what it must not change, and what it names."""
 
+import itertools
 import math
 
 import numpy as np
@@ -435,13 +436,21 @@ def test_a_map_of_one_number_has_no_rank_to_lose():
 
 
 def test_rare_rows_of_a_table_are_no_noise():
+    """The noise scale, and the least that it may be as well, are those of the other layer's gradients alone."""
     model = nn.Sequential(nn.Embedding(500, 4), nn.Linear(4, 1))
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
-    monitor = Monitor(model, optimizer, every=1)
+    monitor, gradients = Monitor(model, optimizer, every=1), []
     for _ in range(20):
-        loss = (model(torch.randint(0, 500, (64,))) - 5).square().mean()
+        loss = (model(torch.randint(0, 500, (64,))) - 3 - 3 * torch.randn(64, 1)).square().mean()
         optimizer.zero_grad()
         loss.backward()
+        gradients.append(torch.cat([p.grad.reshape(-1).double() for p in model[1].parameters()]))
         optimizer.step()
         monitor(loss)
-    assert monitor.signs().numbers["noise scale"] < 64
+    pairs = [float(2 * a @ b / (a @ a + b @ b)) for a, b in itertools.pairwise(gradients)]
+    half = np.asarray(pairs[: len(pairs) // 2])  # of a run, for later there is noise alone
+    share, most = half.mean(), half.mean() + 2 * half.std(ddof=1) / np.sqrt(len(half))
+    assert 0 < share < most < 1
+    found = monitor.signs().numbers
+    assert found["noise scale"] == pytest.approx(64 * (1 - share) / share, rel=1e-4)
+    assert found["least noise scale"] == pytest.approx(64 * (1 - most) / most, rel=1e-4)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from attractor.diagnosis.rules.curves import gains, in_spite, rise_of
 from attractor.diagnosis.rules.judging import THRESHOLDS, Seen, percent, rule
-from attractor.diagnosis.rules.steps import gains, rise_of
 from attractor.diagnosis.signs import Signs, smooth
 
 
@@ -29,8 +29,12 @@ def _growing(signs: Signs) -> Seen | None:
     _, norms = signs.curve("weight norm")
     if len(norms) < 5 or not norms[0] > 0:
         return None
-    ratio = float(norms[-1] / norms[0])
-    return Seen(ratio, THRESHOLDS["weights"], f"The norm of the weights is {ratio:.3g} times what it was at the start.")
+    ratio, limit = float(norms[-1] / norms[0]), THRESHOLDS["weights"]
+    return Seen(
+        limit * in_spite(signs, ratio / limit),
+        limit,
+        f"The norm of the weights is {ratio:.3g} times what it was at the start.",
+    )
 
 
 @rule(
@@ -46,7 +50,8 @@ def _rank(signs: Signs) -> Seen | None:
         return None
     worst = min(ranks, key=lambda n: ranks[n])
     sentence = f"The outputs of {worst} fill {percent(ranks[worst])} of the dimensions they could (effective rank)."
-    return Seen(1 / max(ranks[worst], 1e-6), 1 / THRESHOLDS["rank"], sentence, worst)
+    ratio = THRESHOLDS["rank"] / max(ranks[worst], 1e-6)
+    return Seen(in_spite(signs, ratio), 1.0, sentence, worst)
 
 
 @rule(

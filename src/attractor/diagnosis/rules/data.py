@@ -1,13 +1,14 @@
 """What the data do."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
+from attractor.diagnosis.rules.curves import POSSIBLE, gains, in_spite, rise_of, spikes, step_size
 from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, percent, rule
-from attractor.diagnosis.rules.steps import gains, rise_of, step_size
 from attractor.diagnosis.signs import NAN, Signs, median
+
+LARGEST = 2.0  # times the threshold, of a noise scale: it is one signal out of much noise, which a few gradients show
 
 
 @rule("spike", remedy="look at the batch that is named, clip the gradient norm, or skip steps with an odd gradient")
@@ -35,34 +36,6 @@ def _spike(signs: Signs) -> Seen | None:
         cause = "its inputs have the usual size" if np.isfinite(ratios[spike.at]) else "curves alone do not say why"
     sentence = f"At step {step} the loss jumps to {spike.height:.3g} times its median before; {cause}."
     return Seen(spike.height, THRESHOLDS["spike"], sentence, f"step {step}", EVERYTHING if odd[spike.at] else ())
-
-
-class Spike(NamedTuple):
-    """A jump of the loss: its index, its height over the median of the steps before, and whether it comes back."""
-
-    at: int
-    height: float
-    returns: bool
-
-
-def spikes(loss: np.ndarray, window: int = 20) -> list[Spike]:
-    """The first steps at which a loss jumps above the median, and the scatter, of the steps before."""
-    n = len(loss)
-    usual, most = np.full(n, NAN), np.full(n, NAN)
-    for i in range(5, min(window, n)):
-        usual[i], most[i] = np.median(loss[:i]), np.max(loss[:i])
-    if n > window:
-        before = np.lib.stride_tricks.sliding_window_view(loss[:-1], window)
-        usual[window:], most[window:] = np.median(before, 1), np.max(before, 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        heights = np.where(np.isfinite(loss) & np.isfinite(most) & (usual > 0), loss / usual, 0)
-        jumps = heights > THRESHOLDS["spike"] * np.maximum(1.0, most / usual / 2)
-    found: list[Spike] = []
-    for i in np.flatnonzero(jumps[: n - 3]):
-        if not (found and i - found[-1].at <= window):
-            after = loss[i + 1 : i + 1 + window]
-            found.append(Spike(int(i), float(heights[i]), bool(np.nanmin(after) < loss[i] / 2)))
-    return found
 
 
 @rule(
@@ -110,10 +83,12 @@ def _noisy(signs: Signs) -> Seen | None:
     noise, batch = signs.number("noise scale"), signs.number("batch size")
     if not batch >= 1 or math.isnan(noise):
         return None
-    ratio = noise / batch
+    ratio, limit = noise / batch, THRESHOLDS["noise"]
     size = f"{noise:.3g}" if math.isfinite(noise) else "more than could be measured"
     sentence = f"A batch of {batch:.0f} is mostly noise: the gradient and its noise are equal at a batch of {size}."
-    return Seen(ratio, THRESHOLDS["noise"], sentence)
+    if signs.number("least noise scale") / batch < limit:  # from few pairs of gradients, it may well be less
+        ratio = min(ratio, POSSIBLE * limit)
+    return Seen(limit * in_spite(signs, min(ratio / limit, LARGEST)), limit, sentence)
 
 
 @rule(

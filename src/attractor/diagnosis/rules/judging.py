@@ -23,10 +23,12 @@ THRESHOLDS = {
     "growth": 20.0,  # * outputs of a layer over the smallest of those before it, at the start
     "dead": 0.5,  # units of a layer
     "saturated": 0.5,  # values of a layer
+    "nearly all": 0.9,  # units or values of a layer, for a loss that falls to be no excuse
     "rise": 2.0,  # * loss over its start, or its best
     "large step": 0.1,  # * update over weights
     "small step": 1.5e-4,  # * update over weights
     "gain": 0.15,  # * share of the loss a run gains in its later four fifths; less is a plateau
+    "learned": 0.5,  # share of its start that the loss has lost; then what does not stop it is possible only
     "noise": 10.0,  # * noise scale over batch size
     "waste": 30.0,  # batch size over noise scale
     "spike": 4.0,  # * loss over the median of the steps before

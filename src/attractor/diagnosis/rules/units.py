@@ -2,6 +2,7 @@
 
 import math
 
+from attractor.diagnosis.rules.curves import in_spite
 from attractor.diagnosis.rules.judging import RULES, THRESHOLDS, Seen, percent, rule, trained
 from attractor.diagnosis.signs import Signs, median
 
@@ -88,8 +89,10 @@ def _share(signs: Signs, field: str, words: str, at_first: tuple[str, ...], late
     from_start = not getattr(signs.layers[worst], f"first_{field}") < limit
     ending = ", from the start." if signs.kind == "run" and from_start else "."
     sentence = f"{percent(shares[worst])} of the {words.format(worst)}{ending}"
-    odds = shares[worst] / max(1 - shares[worst], 1e-3)
-    return Seen(odds, limit / (1 - limit), sentence, worst, at_first if from_start else later)
+    odds, least = shares[worst] / max(1 - shares[worst], 1e-3), limit / (1 - limit)
+    if shares[worst] < THRESHOLDS["nearly all"]:  # what is left of the layer may do
+        odds = least * in_spite(signs, odds / least)
+    return Seen(odds, least, sentence, worst, at_first if from_start else later)
 
 
 @rule(
