@@ -126,11 +126,10 @@ def test_before_it_a_rule_is_silent(name):
 
 
 def test_confidence_is_one_half_at_the_threshold_and_grows():
-    assert confidence(3.0, 3.0) == 0.5
-    assert confidence(6.0, 3.0) == pytest.approx(0.8)
-    assert confidence(1e9, 1.0) == 0.99
-    assert confidence(math.inf, 1.0) == 0.99
-    assert confidence(math.nan, 1.0) == 0.0
+    assert confidence(1.0) == 0.5
+    assert confidence(2.0) == pytest.approx(0.8)
+    assert confidence(1e9) == confidence(math.inf) == 0.99
+    assert confidence(math.nan) == 0.0
 
 
 def test_explained_findings_come_after_what_explains_them():
@@ -154,6 +153,11 @@ def test_an_odd_batch_explains_everything_and_a_usual_one_nothing():
     assert odd["dead units"].follows == ["spike"]
     assert "900 times the usual size" in odd["spike"].sentence
     assert "usual size" in judge(run(**with_spike(15.0)))["spike"].sentence
+    grown = np.where((STEPS > 55) & (STEPS < 60), 8.0, 1.0)
+    assert (
+        "had grown to 8 times its usual size, so that it is an instability"
+        in judge(run(**with_spike(15.0), gradient_norm=grown))["spike"].sentence
+    )
     hidden = judge(run(**with_spike(1.0, size=900.0)))["spike"]
     assert hidden.where == "step 60"
 
@@ -275,6 +279,16 @@ def test_spikes_are_those_of_a_loop():
             expected.append(i)
     assert len(expected) > 3
     assert [s.at for s in spikes(loss)] == expected
+
+
+@pytest.mark.parametrize("name", PAST)
+def test_a_number_is_past_its_threshold_in_its_direction(name):
+    found = judge(run(**PAST[name]))[name]
+    facts = ("not finite", "frozen layer", "disconnected layer", "probabilities taken for logits")
+    below = ("step too small", "vanishing gradients", "rank collapse", "plateau", "targets unrelated to inputs")
+    assert math.isnan(found.number) == math.isnan(found.threshold) == (name in facts)
+    if name not in facts:
+        assert (found.number < found.threshold) == (name in below)
 
 
 def test_what_rules_name_exists():

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="an extra")
 nn = torch.nn
 
 import attractor.diagnosis.torch  # noqa: E402
-from attractor.diagnosis.hooks import effective_rank, origin  # noqa: E402
+from attractor.diagnosis.hooks import _inputs, effective_rank, origin  # noqa: E402
 from attractor.diagnosis.torch import Monitor, check  # noqa: E402
 
 
@@ -433,6 +433,12 @@ def test_a_map_of_one_number_has_no_rank_to_lose():
     layers = monitor.signs().layers
     assert math.isnan(layers["0"].rank)
     assert layers["3"].rank > 0.1  # of six dimensions, not of 48
+
+
+def test_what_the_outputs_of_a_map_are_made_of():
+    """Of all groups of a convolution, and of a transposed one's inputs."""
+    maps = [nn.Linear(5, 9), nn.Conv2d(6, 9, 2), nn.Conv2d(6, 9, 2, groups=3), nn.ConvTranspose2d(6, 9, 2, groups=3)]
+    assert [_inputs(m) for m in maps] == [5, 24, 24, 24]
 
 
 def test_rare_rows_of_a_table_are_no_noise():

@@ -7,8 +7,11 @@ import numpy as np
 from attractor.diagnosis.rules.judging import THRESHOLDS
 from attractor.diagnosis.signs import NAN, Signs, median, smooth
 
+BEFORE = 20  # steps that the usual values are taken from
+NEAR = 5  # steps right before
+RAISED = 2.0  # times the usual value, of what announces an instability
 RARE = 2.0  # a spike is so rare that a run has exp(-RARE) of them at most by its usual scatter
-POSSIBLE = 1.3  # times its threshold that a number is at most, where the finding shall not be called likely
+POSSIBLE = 0.63  # the confidence of what is possible, and not likely
 
 
 def step_size(signs: Signs) -> float:
@@ -37,18 +40,18 @@ def gains(signs: Signs) -> tuple[float, float]:
     return float((early - last) / max(abs(early), 1e-12)), float((start - last) / max(abs(start), 1e-12))
 
 
-def in_spite(signs: Signs, ratio: float) -> float:
-    """A number over its threshold, held where it is possible only if the loss falls all the same.
+def in_spite(signs: Signs) -> float:
+    """How sure a finding may be that is no fault where the loss falls all the same.
 
     Noise, units that sleep, features of low rank, steps that are large beside small weights: a run that learns has
-    them, too, and they are its fault only where it does not.
+    them, too.
     """
     _, loss = signs.curve("loss")
     if len(loss) < 40 or not np.isfinite(loss).all():
-        return ratio
+        return 1.0
     start = loss[:3].min()  # before it grew, where the first steps did that
     learned = (start - smooth(loss)[-3:].mean()) / max(abs(start), 1e-12)
-    return min(ratio, POSSIBLE) if learned > THRESHOLDS["learned"] else ratio
+    return POSSIBLE if learned > THRESHOLDS["learned"] else 1.0
 
 
 class Spike(NamedTuple):
@@ -86,3 +89,28 @@ def spikes(loss: np.ndarray, window: int = 20) -> list[Spike]:
             after = loss[i + 1 : i + 1 + window]
             found.append(Spike(int(i), float(heights[i]), bool(np.nanmin(after) < loss[i] / 2)))
     return found
+
+
+def announced(signs: Signs, at: int) -> list[str] | None:
+    """What had grown right before a row, in words: an instability announces itself; `None`: nothing was looked at."""
+    names = {"gradient norm": "the gradient", "update ratio": "the update over the weights"}
+    known = {words: change(signs, name, at - NEAR, at) for name, words in names.items()}
+    if all(c is None for c in known.values()):
+        return None
+    return [f"{words} had grown to {c:.3g} times its usual size" for words, c in known.items() if c and c > RAISED]
+
+
+def change(signs: Signs, name: str, start: int, end: int) -> float | None:
+    """The largest value of a curve over rows, over the median of those before; `None` where it was not looked at.
+
+    What those before reached themselves by their usual scatter is no change: then it is 1.
+    """
+    curve = np.asarray(signs.curves.get(name, np.zeros(0)), float)
+    start = max(start, 0)
+    before, there = curve[max(start - 5 * BEFORE, 0) : start], curve[start:end]
+    there = there[~np.isnan(there)]
+    usual = median(before)
+    if not len(there) or not usual > 0:
+        return None
+    inside = np.nanmin(before) <= there.max() <= np.nanmax(before)
+    return 1.0 if inside else float(there.max() / usual)

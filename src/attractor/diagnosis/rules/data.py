@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from attractor.diagnosis.rules.curves import POSSIBLE, gains, in_spite, rise_of, spikes, step_size
-from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, percent, rule
+from attractor.diagnosis.rules.curves import POSSIBLE, announced, gains, in_spite, rise_of, spikes, step_size
+from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, percent, rule, short
 from attractor.diagnosis.signs import NAN, Signs, median
 
 LARGEST = 2.0  # times the threshold, of a noise scale: it is one signal out of much noise, which a few gradients show
@@ -24,17 +24,19 @@ def _spike(signs: Signs) -> Seen | None:
     found = [s for s in spikes(loss) if odd[s.at] or (s.returns and not loss[s.at] < least)]
     if not found and np.isfinite(oddness).any() and np.nanmax(oddness) > 10 * THRESHOLDS["odd batch"]:
         at = int(np.nanargmax(oddness))  # a normalization may hide it from the loss
-        sentence = f"The batch of step {int(steps[at])} is odd: inputs of {ratios[at]:.3g} times the usual size."
+        sentence = f"The batch of step {int(steps[at])} is odd: inputs of {short(ratios[at])} times the usual size."
         return Seen(oddness[at], 10 * THRESHOLDS["odd batch"], sentence, f"step {int(steps[at])}", ())
     if not found:
         return None
     spike = max(found, key=lambda s: (odd[s.at], s.height))
     step = int(steps[spike.at])
     if odd[spike.at]:
-        cause = f"its batch is odd: inputs of {ratios[spike.at]:.3g} times the usual size"
+        cause = f"its batch is odd: inputs of {short(ratios[spike.at])} times the usual size"
+    elif raised := announced(signs, spike.at):
+        cause = f"before, {' and '.join(raised)}, so that it is an instability"
     else:
         cause = "its inputs have the usual size" if np.isfinite(ratios[spike.at]) else "curves alone do not say why"
-    sentence = f"At step {step} the loss jumps to {spike.height:.3g} times its median before; {cause}."
+    sentence = f"At step {step} the loss jumps to {short(spike.height)} times its median before; {cause}."
     return Seen(spike.height, THRESHOLDS["spike"], sentence, f"step {step}", EVERYTHING if odd[spike.at] else ())
 
 
@@ -69,7 +71,7 @@ def _unrelated(signs: Signs) -> Seen | None:
     if gain > THRESHOLDS["gain"] or rise_of(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
         return None
     sentence = "The steps have the usual size and nothing blocks the gradient, yet the loss has hardly ever fallen."
-    return Seen(1.5, 1.0, sentence)
+    return Seen(gain, THRESHOLDS["gain"], sentence, ratio=1.5)
 
 
 @rule(
@@ -84,11 +86,11 @@ def _noisy(signs: Signs) -> Seen | None:
     if not batch >= 1 or math.isnan(noise):
         return None
     ratio, limit = noise / batch, THRESHOLDS["noise"]
-    size = f"{noise:.3g}" if math.isfinite(noise) else "more than could be measured"
+    size = short(noise) if math.isfinite(noise) else "more than could be measured"
     sentence = f"A batch of {batch:.0f} is mostly noise: the gradient and its noise are equal at a batch of {size}."
-    if signs.number("least noise scale") / batch < limit:  # from few pairs of gradients, it may well be less
-        ratio = min(ratio, POSSIBLE * limit)
-    return Seen(limit * in_spite(signs, min(ratio / limit, LARGEST)), limit, sentence)
+    # From few pairs of gradients, it may well be less.
+    sure = POSSIBLE if signs.number("least noise scale") / batch < limit else in_spite(signs)
+    return Seen(ratio, limit, sentence, ratio=min(ratio / limit, LARGEST), at_most=sure)
 
 
 @rule(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from attractor.diagnosis.rules.curves import in_spite, rise_of, step_size
-from attractor.diagnosis.rules.judging import THRESHOLDS, Seen, percent, rule
+from attractor.diagnosis.rules.judging import THRESHOLDS, Seen, fact, percent, rule, short
 from attractor.diagnosis.signs import Signs
 
 
@@ -32,17 +32,16 @@ def _large(signs: Signs) -> Seen | None:
     moved = step_size(signs)
     sharp, limit = signs.number("sharpness"), signs.number("threshold")
     if signs.kind == "state" and sharp > 2 * limit:
-        sentence = f"The sharpness {sharp:.3g} is {sharp / limit:.3g} times what the optimizer can bear ({limit:.3g})."
-        return Seen(sharp / limit, 1.4, sentence)
+        told = f"The sharpness {short(sharp)} is {sharp / limit:.3g} times what the optimizer can bear"
+        return Seen(sharp / limit, 1.4, f"{told} ({short(limit)}).")
     if broke and (rise > THRESHOLDS["rise"] or moved > THRESHOLDS["large step"]):
-        return Seen(10.0, 1.0, "The loss grew until it was not finite.")
+        return fact(10.0, "The loss grew until it was not finite.")
     if rise > THRESHOLDS["rise"]:
-        return Seen(rise, THRESHOLDS["rise"], f"The loss ends at {rise:.3g} times what it had been.")
+        return Seen(rise, THRESHOLDS["rise"], f"The loss ends at {short(rise)} times what it had been.")
     if moved > THRESHOLDS["large step"]:
         sentence = f"A step changes the weights by {percent(moved)} of their size; about 0.1 % is usual."
-        ratio = moved / THRESHOLDS["large step"]
         # From weights of zero the first steps are large beside them, yet no larger than they.
-        return Seen(ratio if moved > 1 else in_spite(signs, ratio), 1.0, sentence)
+        return Seen(moved, THRESHOLDS["large step"], sentence, at_most=1.0 if moved > 1 else in_spite(signs))
     return None
 
 
@@ -52,7 +51,8 @@ def _small(signs: Signs) -> Seen | None:
     if not moved > 0:
         return None
     sentence = f"A step changes the weights by {moved:.2g} of their size; about 1e-3 is usual."
-    return Seen(in_spite(signs, THRESHOLDS["small step"] / moved), 1.0, sentence)
+    limit = THRESHOLDS["small step"]
+    return Seen(moved, limit, sentence, ratio=limit / moved, at_most=in_spite(signs))
 
 
 @rule(
