@@ -1,7 +1,8 @@
-"""Twenty-four healthy runs, of other kinds than `faulty_programs`: is any of them accused?
+"""Forty-five healthy runs, of other kinds than `faulty_programs`: is any of them accused?
 
     python benchmarks/healthy_runs.py develop             # the twelve that rules may be changed for
-    python benchmarks/healthy_runs.py judge               # the twelve that they may not
+    python benchmarks/healthy_runs.py judge               # the twelve that judged first; since then, changed for, too
+    python benchmarks/healthy_runs.py more                # the twenty-one that rules may not be changed for
     python benchmarks/healthy_runs.py develop --learning  # what each gains, without a monitor
 
 They were written before the rules were changed, each to learn by settings that a practitioner would choose: warm-ups
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import healthy_more as more
 import numpy as np
 import torch
 from faulty_programs import Net, Program, Residual, digits, train
@@ -498,7 +500,30 @@ JUDGE = {
     "sets": Healthy(sets, 0.3),
     "mixer": Healthy(mixer, 0.3),
 }
-SETS = {"develop": DEVELOP, "judge": JUDGE}
+MORE = {
+    "softmax regression": Healthy(more.softmax, 0.3),
+    "irises": Healthy(more.flowers, 0.2),
+    "moons": Healthy(more.moons, 0.15),
+    "spirals": Healthy(more.spirals, 0.3),
+    "picture": Healthy(more.picture, 0.3),
+    "diffusion": Healthy(more.diffusion, 0.6),
+    "normalizing flow": Healthy(more.flow, 0.7),
+    "discs": Healthy(more.discs, 0.15),
+    "sorting": Healthy(more.sorting, 0.5),
+    "neighbors": Healthy(more.neighbors, 0.6),
+    "temporal differences": Healthy(more.values, 0.15),
+    "experts": Healthy(more.mixture, 0.35),
+    "graph": Healthy(more.graph, 0.7),
+    "triplets": Healthy(more.triplets, 0.2),
+    "quantile": Healthy(more.quantile, 0.28),
+    "counts": Healthy(more.counts, 0.5),
+    "forecast": Healthy(more.forecast, 0.06),
+    "distilled": Healthy(more.distilled, 0.2),
+    "stream": Healthy(more.stream, 0.1),
+    "twelve layers": Healthy(more.deep, 0.2),
+    "bandit": Healthy(more.bandit, 0.7),
+}
+SETS = {"develop": DEVELOP, "judge": JUDGE, "more": MORE}
 
 
 def main() -> None:

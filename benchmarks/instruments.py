@@ -2,6 +2,7 @@
 
     python benchmarks/instruments.py              # a perceptron with a million parameters
     python benchmarks/instruments.py --width 256  # a smaller one
+    python benchmarks/instruments.py --write      # and the table of docs/data/instruments.md
 
 A gradient is that of the mean loss on the batch, compiled in JAX, eager in PyTorch: each is measured in its own
 framework's. The instruments and the gradient take turns; the figure is the median of the ratios. Exits with 1 if the
@@ -13,6 +14,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -33,6 +35,7 @@ from attractor.landscape import (
 from attractor.linalg import ggn, hutchinson_diagonal, hutchinson_trace, hutchpp_trace, hvp
 from attractor.progress import task
 
+TABLE = Path(__file__).parents[1] / "docs" / "data" / "instruments.md"
 LIMIT, CLASSES, INPUTS, BATCH = 40.0, 10, 256, 128
 
 
@@ -133,21 +136,25 @@ def of_curvlinops(width: int) -> dict[str, Callable[[], Any]]:
 
 
 def cost(calls: dict[str, Callable[[], Any]], rounds: int, label: str) -> dict[str, float]:
-    """Median over rounds of the seconds of every call over those of the gradient beside it."""
+    """Median over rounds of the seconds of every call over those of the gradient beside it.
+
+    On a CPU they are the processor's, which other programs on the machine change less than those of the clock.
+    """
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     ratios: dict[str, list[float]] = {name: [] for name in calls}
 
     def seconds(call: Callable[[], Any]) -> float:
-        begun = time.perf_counter()
+        begun = clock()
         jax.block_until_ready(call())
-        return time.perf_counter() - begun
+        return clock() - begun
 
     gradient = calls["gradient"]
     with task(label, len(calls), "instruments") as advance:
         for name, call in calls.items():
             seconds(call)  # compiles
             for _ in range(rounds):
-                several = min(seconds(gradient) for _ in range(3))
-                ratios[name].append(seconds(call) / several)
+                several = [seconds(gradient) for _ in range(3)]
+                ratios[name].append(seconds(call) / float(np.median(several)))
             advance(1)
     return {name: float(np.median(values)) for name, values in ratios.items()}
 
@@ -159,15 +166,18 @@ def main() -> int:
         "--width", type=int, default=880, help="of the hidden layers; default: 880, a million parameters"
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE}")
     args = parser.parse_args()
     ours = cost(instruments(args.width), args.rounds, "attractor")
     theirs: dict[str, float] = {}
     if importlib.util.find_spec("curvlinops"):
         theirs = cost(of_curvlinops(args.width), args.rounds, "curvlinops")
     size = sum(a.size for a in jax.tree.leaves(model(args.width)[0]))
-    print(f"| in gradients, {size:,} parameters, batch of {BATCH} | attractor | curvlinops |\n|---|---|---|")
-    for name, value in ours.items():
-        print(f"| {name} | {value:.1f} | {f'{theirs[name]:.1f}' if name in theirs else ''} |")
+    lines = [f"| in gradients, {size:,} parameters, batch of {BATCH} | attractor | curvlinops |", "|---|---|---|"]
+    lines += [f"| {n} | {v:.1f} | {f'{theirs[n]:.1f}' if n in theirs else ''} |" for n, v in ours.items()]
+    print("\n".join(lines))
+    if args.write:
+        TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     top = ours["largest and smallest eigenvalue, 15 products"]
     print(f"\nlargest eigenvalue: {top:.1f} gradients, at most {LIMIT:.0f}: {'held' if top <= LIMIT else 'NOT held'}")
     return int(top > LIMIT)

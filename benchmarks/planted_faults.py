@@ -165,13 +165,15 @@ def shares(found: dict[str, Any]) -> str:
     return " | ".join(f"{some} of {all_} ({some / all_:.0%})" for some, all_ in counts)
 
 
-def table(found: dict[str, dict[str, Any]], peers: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """The page's tables."""
+def rows(name: str, groups: dict[str, dict[str, Any]]) -> list[str]:
+    """A row for each group of programs."""
+    return [f"| {name}, programs {group} | {shares(f)} |" for group, f in groups.items()]
+
+
+def table(found: dict[str, dict[str, Any]], peers: list[str]) -> str:
+    """The page's tables, with the peers' rows."""
     lines = ["| | named first | among the first three | false alarms |", "|---|---|---|---|"]
-    lines += [f"| attractor, programs {group} | {shares(f)} |" for group, f in found.items()]
-    lines += [
-        f"| {peer}, programs {group} | {shares(f)} |" for peer, groups in peers.items() for group, f in groups.items()
-    ]
+    lines += rows("attractor", found) + peers
     names = [name for group in found.values() for name, _ in dict.fromkeys((n, 0) for n, _ in group["places"])]
     lines += ["", f"| planted | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     merged = {key: p for group in found.values() for key, p in group["places"].items()}
@@ -201,12 +203,14 @@ def main() -> None:
             print(f"{group}: named first | among three | false alarms: {shares(found[group])}", flush=True)
     if not args.write:
         return
-    peers = {}
+    peers, before = [], TABLE.read_text(encoding="utf-8").splitlines()
     for name, watcher in {"torchmortem": torchmortem, "training_doctor": training_doctor}.items():
+        title = name.replace("_", "-")
         if importlib.util.find_spec(name):
-            peers[name.replace("_", "-")] = {group: measure(watcher, programs) for group, programs in GROUPS.items()}
-        else:
-            print(f"{name} is not installed: left out of the table")
+            peers += rows(title, {group: measure(watcher, programs) for group, programs in GROUPS.items()})
+        else:  # our rules do not change what it said
+            peers += [line for line in before if line.startswith(f"| {title},")]
+            print(f"{title} is not installed: its rows stay as they were")
     TABLE.write_text(table(found, peers), encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from attractor.diagnosis import RULES, THRESHOLDS
 from attractor.diagnosis.rules import judging
 from attractor.papers.catalogue import catalogue
 
-PLANTED = Path(__file__).with_name("data") / "planted_faults.md"
+DATA = Path(__file__).with_name("data")
 
 
 def findings() -> str:
@@ -42,6 +42,17 @@ def thresholds() -> str:
 
 def planted() -> str:
     """What was found in programs with planted faults."""
-    if not PLANTED.exists():
-        return "*Not measured yet: `python benchmarks/planted_faults.py`.*"
-    return PLANTED.read_text(encoding="utf-8")
+    return _measured("planted_faults")
+
+
+def instruments() -> str:
+    """What each instrument costs, in gradients."""
+    return _measured("instruments")
+
+
+def _measured(benchmark: str) -> str:
+    """The table that a benchmark has written."""
+    path = DATA / f"{benchmark}.md"
+    if not path.exists():
+        return f"*Not measured yet: `python benchmarks/{benchmark}.py --write`.*"
+    return path.read_text(encoding="utf-8")

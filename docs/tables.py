@@ -3,14 +3,14 @@
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves. ``{{ findings }}``,
-``{{ thresholds }}`` and ``{{ planted }}`` are about `attractor.diagnose`.
+``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
 """
 
 import html
 import re
 
 import plotly.graph_objects as go
-from findings import findings, planted, thresholds
+from findings import findings, instruments, planted, thresholds
 from recorded import claims, measured, needed, outcome, plain, table
 
 from attractor import registry
@@ -21,7 +21,8 @@ from attractor.papers.rows import steps_to_target
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    known = {f.__name__: f for f in (optimizers, fastest, verdicts, rates, curves, findings, thresholds, planted)}
+    tables = (optimizers, fastest, verdicts, rates, curves, findings, thresholds, planted, instruments)
+    known = {f.__name__: f for f in tables}
 
     def found(match: re.Match[str]) -> str:
         return known[match[1]](*(a.strip() for a in (match[2] or "").split(",") if a.strip()))

@@ -26,6 +26,23 @@ def test_an_example_compares_and_reports(path, tmp_path, monkeypatch, capsys):
         assert end > start if result.goal == "max" else end < start  # it learns
 
 
+@pytest.mark.parametrize(
+    ("name", "cause", "words"),
+    [
+        ("why_torch", "probabilities taken for logits", "The loss cannot fall below 1.46"),
+        ("why_optax", "badly scaled inputs", "it helps"),
+    ],
+)
+def test_an_example_says_why(name, cause, words, tmp_path, monkeypatch):
+    if name.endswith("torch"):
+        pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES[0].parent / f"{name}.py"))
+    page = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+    assert f"1. {cause}" in page
+    assert words in page
+
+
 def blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.S)
 

@@ -146,3 +146,46 @@ def test_leaves_of_a_module_are_one_layer(params, names):
         last = jax.tree_util.keystr(path[-1:], simple=True)
         expected = names[last] if last in names else names["".join(f"[{k.idx}]" for k in path)]
         assert name == expected
+
+
+def rank(x, inputs: int) -> float:
+    """The effective rank of centered outputs over what they could fill, from their singular values."""
+    sigma = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    p = sigma[sigma > 1e-7 * sigma[0]] / sigma.sum()
+    return np.exp(-(p * np.log(p)).sum()) / min(len(x) - 1, x.shape[1], inputs)
+
+
+@pytest.mark.parametrize("layout", ["inputs first", "outputs first"])
+def test_the_rank_of_a_product_is_over_as_many_dimensions_as_it_has_inputs(layout):
+    x, w, b = normal(64, 5), normal(5, 24), normal(24)
+    params = {"w1": w if layout == "inputs first" else w.T, "b1": b, "w2": normal(24, 3)}
+
+    def loss(p, batch):
+        h = batch @ p["w1"] if layout == "inputs first" else jnp.einsum("oi,ni->no", p["w1"], batch)
+        return jnp.mean((jax.nn.relu(h + p["b1"]) @ p["w2"]) ** 2)
+
+    layers = observe(loss, params, [jnp.asarray(x)])
+    assert layers["w1"].rank == pytest.approx(rank(x @ w + b, inputs=5), rel=1e-3)
+    assert layers["w1"].rank > 0.5, "of five dimensions, not of twenty-four"
+
+
+def test_a_map_of_one_number_has_no_rank_to_lose():
+    params = {"w1": normal(1, 24), "w2": normal(24, 3)}
+    layers = observe(lambda p, batch: jnp.mean((jnp.tanh(batch @ p["w1"]) @ p["w2"]) ** 2), params, [normal(32, 1)])
+    assert np.isnan(layers["w1"].rank)
+
+
+def test_the_inputs_of_a_convolution_are_its_channels_places_and_groups():
+    kernel, images = normal(12, 2, 1, 2), normal(16, 4, 3, 3)  # two groups of two channels, two places
+    params = {"conv": {"weight": kernel}, "out": {"w": normal(12, 3)}}
+
+    def convolved(k, x):
+        return jax.lax.conv_general_dilated(x, k, (1, 1), "VALID", feature_group_count=2)
+
+    def loss(p, batch):
+        h = jax.nn.relu(convolved(p["conv"]["weight"], batch))
+        return jnp.mean((h.mean((2, 3)) @ p["out"]["w"]) ** 2)
+
+    found = observe(loss, params, [jnp.asarray(images)])["conv"].rank
+    rows = np.moveaxis(np.asarray(convolved(kernel, images)), 1, -1).reshape(-1, 12)
+    assert found == pytest.approx(rank(rows, inputs=8), rel=1e-3)

@@ -114,6 +114,20 @@ def test_the_bar_is_a_logarithmic_scale():
     assert width(math.inf) == 100
     assert judged(finding(8.0, 4.0)) == "8, 2 times the threshold of 4"
     assert judged(finding(8.0, 1.0)) == "8 times the threshold"
+    assert judged(finding(7888.9, 100.0)) == "7,890, 78.9 times the threshold of 100"
+    # Of what is too small, in the other direction.
+    assert [width(4.0 / r) for r in (1, 10, 100)] == pytest.approx([33.3, 66.7, 100], abs=0.1)
+    assert width(0.0) == width(-1.0) == 100
+    assert judged(finding(2.0, 4.0)) == "2, below the threshold of 4"
+
+
+def test_what_is_so_or_not_has_no_scale():
+    fact = finding(math.nan, math.nan)
+    assert bar(fact) == judged(fact) == ""
+    assert json.loads(json.dumps(fact.to_dict(), allow_nan=False))["threshold"] is None
+    console = Console(width=80, record=True, file=io.StringIO())
+    show(Diagnosis([fact], run()), console)
+    assert "judged" not in console.export_text()
 
 
 def test_a_thinned_curve_keeps_its_extremes():

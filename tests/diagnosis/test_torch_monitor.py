@@ -1,5 +1,6 @@
 """The monitor of PyTorch loops: its numbers against direct ones, what it must not change, and what it names."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ torch = pytest.importorskip("torch", reason="an extra")
 nn = torch.nn
 
 import attractor.diagnosis.torch  # noqa: E402
-from attractor.diagnosis.hooks import effective_rank, origin  # noqa: E402
+from attractor.diagnosis.hooks import _inputs, effective_rank, origin  # noqa: E402
 from attractor.diagnosis.torch import Monitor, check  # noqa: E402
 
 
@@ -434,14 +435,28 @@ def test_a_map_of_one_number_has_no_rank_to_lose():
     assert layers["3"].rank > 0.1  # of six dimensions, not of 48
 
 
+def test_what_the_outputs_of_a_map_are_made_of():
+    """Of all groups of a convolution, and of a transposed one's inputs."""
+    maps = [nn.Linear(5, 9), nn.Conv2d(6, 9, 2), nn.Conv2d(6, 9, 2, groups=3), nn.ConvTranspose2d(6, 9, 2, groups=3)]
+    assert [_inputs(m) for m in maps] == [5, 24, 24, 24]
+
+
 def test_rare_rows_of_a_table_are_no_noise():
+    """The noise scale, and the least that it may be as well, are those of the other layer's gradients alone."""
     model = nn.Sequential(nn.Embedding(500, 4), nn.Linear(4, 1))
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
-    monitor = Monitor(model, optimizer, every=1)
+    monitor, gradients = Monitor(model, optimizer, every=1), []
     for _ in range(20):
-        loss = (model(torch.randint(0, 500, (64,))) - 5).square().mean()
+        loss = (model(torch.randint(0, 500, (64,))) - 3 - 3 * torch.randn(64, 1)).square().mean()
         optimizer.zero_grad()
         loss.backward()
+        gradients.append(torch.cat([p.grad.reshape(-1).double() for p in model[1].parameters()]))
         optimizer.step()
         monitor(loss)
-    assert monitor.signs().numbers["noise scale"] < 64
+    pairs = [float(2 * a @ b / (a @ a + b @ b)) for a, b in itertools.pairwise(gradients)]
+    half = np.asarray(pairs[: len(pairs) // 2])  # of a run, for later there is noise alone
+    share, most = half.mean(), half.mean() + 2 * half.std(ddof=1) / np.sqrt(len(half))
+    assert 0 < share < most < 1
+    found = monitor.signs().numbers
+    assert found["noise scale"] == pytest.approx(64 * (1 - share) / share, rel=1e-4)
+    assert found["least noise scale"] == pytest.approx(64 * (1 - most) / most, rel=1e-4)

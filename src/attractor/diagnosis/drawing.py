@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from attractor.diagnosis.findings import Finding
-from attractor.diagnosis.rules import spikes
+from attractor.diagnosis.rules import short, spikes
 from attractor.diagnosis.signs import Layer, Signs, median, smooth
 from attractor.plots import COLORS
 
@@ -118,9 +118,10 @@ def thinned(
 
 
 def bar(finding: Finding) -> str:
-    """The number against its threshold, on a scale from a tenth of it to a hundred times."""
-    ratio = finding.number / finding.threshold if math.isfinite(finding.number) else HIGH
-    place, limit, said = _place(ratio), _place(1.0), html.escape(judged(finding))
+    """The number against its threshold, on a scale from a tenth of it to a hundred times; nothing for a plain fact."""
+    if math.isnan(finding.threshold):
+        return ""
+    place, limit, said = _place(_past(finding)), _place(1.0), html.escape(judged(finding))
     return (
         f'<div class="scale"><div class="track" role="img" aria-label="{said}">'
         f'<i class="fill" style="width:{place:.1f}%"></i><i class="limit" style="left:{limit:.1f}%"></i></div>'
@@ -129,12 +130,23 @@ def bar(finding: Finding) -> str:
 
 
 def judged(finding: Finding) -> str:
-    """The number and its threshold in words."""
-    if not math.isfinite(finding.number):
-        return f"not finite; threshold {finding.threshold:.3g}"
-    ratio = f"{finding.number / finding.threshold:.3g} times the threshold"
+    """The number and its threshold in words; empty for what is so or not."""
+    number, limit = finding.number, finding.threshold
+    if math.isnan(limit):
+        return ""
+    if not math.isfinite(number):
+        return f"not finite; threshold {short(limit)}"
+    if number < limit:
+        return f"{short(number)}, below the threshold of {short(limit)}"
+    ratio = f"{short(number / limit)} times the threshold"
     # Where the threshold is one, the number is a ratio already.
-    return ratio if finding.threshold == 1 else f"{finding.number:.3g}, {ratio} of {finding.threshold:.3g}"
+    return ratio if limit == 1 else f"{short(number)}, {ratio} of {short(limit)}"
+
+
+def _past(finding: Finding) -> float:
+    """How far a number is past its threshold, in its direction: a finding is never before it."""
+    number, limit = finding.number, finding.threshold
+    return number / limit if number >= limit else HIGH if number <= 0 else limit / number
 
 
 def _place(ratio: float) -> float:

@@ -3,11 +3,8 @@
 import numpy as np
 
 from attractor.diagnosis.rules import THRESHOLDS, spikes
+from attractor.diagnosis.rules.curves import BEFORE, NEAR, announced, change
 from attractor.diagnosis.signs import Signs, median
-
-BEFORE = 20  # steps that the usual values are taken from
-NEAR = 5  # steps right before
-RAISED = 2.0  # times the usual value, of what announces an instability
 
 
 def explain(signs: Signs, step: int | None = None) -> str:
@@ -39,36 +36,18 @@ def explain(signs: Signs, step: int | None = None) -> str:
     sentences = [f"At step {steps[at]:.0f} the loss is {loss[at]:.4g}"]
     sentences[0] += f", {loss[at] / usual:.3g} times its median before." if usual > 0 else "."
 
-    size = _change(signs, "input size", at, at + 1)
+    size = change(signs, "input size", at, at + 1)
     if size is not None and not 1 / THRESHOLDS["odd batch"] < size < THRESHOLDS["odd batch"]:
         sentences.append(f"The inputs of its batch have {size:.3g} times their usual size: the batch is odd.")
         return " ".join(sentences)
-    names = {"gradient norm": "the gradient", "update ratio": "the update over the weights"}
-    known = {words: _change(signs, name, at - NEAR, at) for name, words in names.items()}
-    raised = [f"{words} had grown to {c:.3g} times its usual size" for words, c in known.items() if c and c > RAISED]
+    raised = announced(signs, at)
     if raised:
         told = " and ".join(raised)
         sentences.append(f"In the {NEAR} steps before, {told}: an instability, not a batch; a smaller step helps.")
-    elif any(change is not None for change in known.values()):
+    elif raised is not None:
         sentences.append("Gradient and update were quiet until then: look at this batch and its labels.")
     else:
         sentences.append("No gradient was looked at in the steps before: give the monitor gradients, or more budget.")
     if size is not None:
         sentences.append("Its inputs have their usual size.")
     return " ".join(sentences)
-
-
-def _change(signs: Signs, name: str, start: int, end: int) -> float | None:
-    """The largest value of a curve over rows, over the median of those before; `None` where it was not looked at.
-
-    What those before reached themselves by their usual scatter is no change: then it is 1.
-    """
-    curve = np.asarray(signs.curves.get(name, np.zeros(0)), float)
-    start = max(start, 0)
-    before, there = curve[max(start - 5 * BEFORE, 0) : start], curve[start:end]
-    there = there[~np.isnan(there)]
-    usual = median(before)
-    if not len(there) or not usual > 0:
-        return None
-    inside = np.nanmin(before) <= there.max() <= np.nanmax(before)
-    return 1.0 if inside else float(there.max() / usual)

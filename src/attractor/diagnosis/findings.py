@@ -42,9 +42,10 @@ class Finding:
     Attributes:
         name: Of the finding, as in the table of `attractor.diagnosis.RULES`.
         sentence: What was found, with its number.
-        number: That it is judged by …
-        threshold: … and against what.
-        confidence: In (0, 1): by how much the number is past the threshold; one half at it.
+        number: That it is judged by (NaN: it is so or not) …
+        threshold: … and against what; it is past it, above or below.
+        confidence: In (0, 1): by how much the number is past the threshold, one half at it; less where it may be
+            harmless.
         where: Layer, operation or steps; empty: the whole.
         remedy: What to try.
         paper: Slug of a paper of the catalogue that explains it; empty: none.

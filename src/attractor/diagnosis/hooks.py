@@ -166,9 +166,10 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _inputs(module: Any) -> int:
-    """How many numbers each output of a linear map is made of: more dimensions it cannot fill."""
-    shape = module.weight.shape
-    return math.prod(shape[:1] + shape[2:] if "Transpose" in type(module).__name__ else shape[1:])
+    """How many numbers the outputs of a linear map are made of: more dimensions they cannot fill."""
+    shape, groups = module.weight.shape, getattr(module, "groups", 1)
+    # A transposed convolution's inputs are counted over all groups already.
+    return math.prod(shape[:1] + shape[2:]) if "Transpose" in type(module).__name__ else groups * math.prod(shape[1:])
 
 
 _PROBABILITIES = {"SoftmaxBackward0": "softmax", "SigmoidBackward0": "sigmoid"}

@@ -116,7 +116,10 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(justify="right", style="dim", width=6)
         grid.add_column(overflow="fold")
-        for label, text in {"judged": judged(finding), **_details(finding)}.items():
+        shown = {"judged": judged(finding), **_details(finding)}
+        for label, text in shown.items():
+            if not text:  # a plain fact
+                continue
             grid.add_row(label, Text(text))
         console.print(Padding(grid, (0, 0, 1, 3)))
     for note in diagnosis.signs.notes:

@@ -64,6 +64,7 @@ class Signs:
         curves: By the names in `CURVES`.
         layers: By name, in the order of the forward pass.
         numbers: ``sharpness`` with ``threshold`` (the optimizer's), ``noise scale`` and ``batch size`` (examples),
+            ``least noise scale`` (what it may be as well, two standard errors away),
             ``input spread`` (largest over median scale of the features), ``widest feature`` (its number in an example
             laid flat), ``input level`` (root mean square of all
             inputs), ``conflict`` (least cosine between gradients of several losses), ``suspect labels`` (share of

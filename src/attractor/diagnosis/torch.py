@@ -208,8 +208,10 @@ class Monitor:
         if self._pairs:
             # Of the gradient's square, what two batches have in common; the first half of a run, for at its end there
             # is noise alone.
-            share = float(np.mean(self._pairs[: max(len(self._pairs) // 2, 1)]))
-            numbers["noise scale"] = size * (1 - share) / share if share > 0 else math.inf
+            half = self._pairs[: max(len(self._pairs) // 2, 1)]
+            share, error = float(np.mean(half)), float(np.std(half, ddof=1) / len(half) ** 0.5) if len(half) > 3 else 1
+            for name, found in {"noise scale": share, "least noise scale": share + 2 * error}.items():
+                numbers[name] = size * max(1 - found, 0) / found if found > 0 else math.inf
         ordered = self._in_order()
         trained = _trained(self._optimizer)
         modules = dict(self._model.named_modules())

@@ -2,6 +2,6 @@
 
 # isort: off
 # In the order of causes, which is that of `RULES`.
-from attractor.diagnosis.rules.judging import EVERYTHING, RULES, THRESHOLDS, Rule, Seen, confidence, judge, rule
+from attractor.diagnosis.rules.judging import EVERYTHING, RULES, THRESHOLDS, Rule, Seen, confidence, judge, rule, short
 from attractor.diagnosis.rules import wiring, units, steps, data, course
-from attractor.diagnosis.rules.data import Spike, spikes
+from attractor.diagnosis.rules.curves import Spike, spikes

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from attractor.diagnosis.rules.curves import gains, in_spite, rise_of
 from attractor.diagnosis.rules.judging import THRESHOLDS, Seen, percent, rule
-from attractor.diagnosis.rules.steps import gains, rise_of
 from attractor.diagnosis.signs import Signs, smooth
 
 
@@ -21,7 +21,8 @@ def _overfitting(signs: Signs) -> Seen | None:
     if best >= len(validation) - 3 or not windows[-1] < windows[len(windows) // 2] * 1.02:
         return None
     sentence = f"The validation loss was best at step {int(steps[best])} and is {ratio:.3g} times that now."
-    return Seen(ratio - 1, THRESHOLDS["overfitting"] - 1, sentence, f"step {int(steps[best])}")
+    limit = THRESHOLDS["overfitting"]
+    return Seen(ratio, limit, sentence, f"step {int(steps[best])}", ratio=(ratio - 1) / (limit - 1))
 
 
 @rule("growing weights", remedy="weight decay, or a normalization that does not need it")
@@ -30,7 +31,8 @@ def _growing(signs: Signs) -> Seen | None:
     if len(norms) < 5 or not norms[0] > 0:
         return None
     ratio = float(norms[-1] / norms[0])
-    return Seen(ratio, THRESHOLDS["weights"], f"The norm of the weights is {ratio:.3g} times what it was at the start.")
+    sentence = f"The norm of the weights is {ratio:.3g} times what it was at the start."
+    return Seen(ratio, THRESHOLDS["weights"], sentence, at_most=in_spite(signs))
 
 
 @rule(
@@ -46,7 +48,8 @@ def _rank(signs: Signs) -> Seen | None:
         return None
     worst = min(ranks, key=lambda n: ranks[n])
     sentence = f"The outputs of {worst} fill {percent(ranks[worst])} of the dimensions they could (effective rank)."
-    return Seen(1 / max(ranks[worst], 1e-6), 1 / THRESHOLDS["rank"], sentence, worst)
+    limit = THRESHOLDS["rank"]
+    return Seen(ranks[worst], limit, sentence, worst, ratio=limit / max(ranks[worst], 1e-6), at_most=in_spite(signs))
 
 
 @rule(
@@ -60,7 +63,8 @@ def _plateau(signs: Signs) -> Seen | None:
     if math.isnan(later) or later > THRESHOLDS["gain"] or rise_of(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
         return None
     # Whether it is stuck or done, the curve does not say.
-    return Seen(1.2, 1.0, f"After the first fifth of the run the loss falls by {max(later, 0):.1%} only.")
+    sentence = f"After the first fifth of the run the loss falls by {max(later, 0):.1%} only."
+    return Seen(later, THRESHOLDS["gain"], sentence, ratio=1.2)
 
 
 @rule("luck of the seed", remedy="compare methods on several seeds, paired: attractor compare … --seeds 8")

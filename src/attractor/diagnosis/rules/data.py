@@ -1,13 +1,14 @@
 """What the data do."""
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, percent, rule
-from attractor.diagnosis.rules.steps import gains, rise_of, step_size
+from attractor.diagnosis.rules.curves import POSSIBLE, announced, gains, in_spite, rise_of, spikes, step_size
+from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, percent, rule, short
 from attractor.diagnosis.signs import NAN, Signs, median
+
+LARGEST = 2.0  # times the threshold, of a noise scale: it is one signal out of much noise, which a few gradients show
 
 
 @rule("spike", remedy="look at the batch that is named, clip the gradient norm, or skip steps with an odd gradient")
@@ -23,46 +24,20 @@ def _spike(signs: Signs) -> Seen | None:
     found = [s for s in spikes(loss) if odd[s.at] or (s.returns and not loss[s.at] < least)]
     if not found and np.isfinite(oddness).any() and np.nanmax(oddness) > 10 * THRESHOLDS["odd batch"]:
         at = int(np.nanargmax(oddness))  # a normalization may hide it from the loss
-        sentence = f"The batch of step {int(steps[at])} is odd: inputs of {ratios[at]:.3g} times the usual size."
+        sentence = f"The batch of step {int(steps[at])} is odd: inputs of {short(ratios[at])} times the usual size."
         return Seen(oddness[at], 10 * THRESHOLDS["odd batch"], sentence, f"step {int(steps[at])}", ())
     if not found:
         return None
     spike = max(found, key=lambda s: (odd[s.at], s.height))
     step = int(steps[spike.at])
     if odd[spike.at]:
-        cause = f"its batch is odd: inputs of {ratios[spike.at]:.3g} times the usual size"
+        cause = f"its batch is odd: inputs of {short(ratios[spike.at])} times the usual size"
+    elif raised := announced(signs, spike.at):
+        cause = f"before, {' and '.join(raised)}, so that it is an instability"
     else:
         cause = "its inputs have the usual size" if np.isfinite(ratios[spike.at]) else "curves alone do not say why"
-    sentence = f"At step {step} the loss jumps to {spike.height:.3g} times its median before; {cause}."
+    sentence = f"At step {step} the loss jumps to {short(spike.height)} times its median before; {cause}."
     return Seen(spike.height, THRESHOLDS["spike"], sentence, f"step {step}", EVERYTHING if odd[spike.at] else ())
-
-
-class Spike(NamedTuple):
-    """A jump of the loss: its index, its height over the median of the steps before, and whether it comes back."""
-
-    at: int
-    height: float
-    returns: bool
-
-
-def spikes(loss: np.ndarray, window: int = 20) -> list[Spike]:
-    """The first steps at which a loss jumps above the median, and the scatter, of the steps before."""
-    n = len(loss)
-    usual, most = np.full(n, NAN), np.full(n, NAN)
-    for i in range(5, min(window, n)):
-        usual[i], most[i] = np.median(loss[:i]), np.max(loss[:i])
-    if n > window:
-        before = np.lib.stride_tricks.sliding_window_view(loss[:-1], window)
-        usual[window:], most[window:] = np.median(before, 1), np.max(before, 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        heights = np.where(np.isfinite(loss) & np.isfinite(most) & (usual > 0), loss / usual, 0)
-        jumps = heights > THRESHOLDS["spike"] * np.maximum(1.0, most / usual / 2)
-    found: list[Spike] = []
-    for i in np.flatnonzero(jumps[: n - 3]):
-        if not (found and i - found[-1].at <= window):
-            after = loss[i + 1 : i + 1 + window]
-            found.append(Spike(int(i), float(heights[i]), bool(np.nanmin(after) < loss[i] / 2)))
-    return found
 
 
 @rule(
@@ -96,7 +71,7 @@ def _unrelated(signs: Signs) -> Seen | None:
     if gain > THRESHOLDS["gain"] or rise_of(signs.curve("loss")[1]) > THRESHOLDS["rise"]:
         return None
     sentence = "The steps have the usual size and nothing blocks the gradient, yet the loss has hardly ever fallen."
-    return Seen(1.5, 1.0, sentence)
+    return Seen(gain, THRESHOLDS["gain"], sentence, ratio=1.5)
 
 
 @rule(
@@ -110,10 +85,12 @@ def _noisy(signs: Signs) -> Seen | None:
     noise, batch = signs.number("noise scale"), signs.number("batch size")
     if not batch >= 1 or math.isnan(noise):
         return None
-    ratio = noise / batch
-    size = f"{noise:.3g}" if math.isfinite(noise) else "more than could be measured"
+    ratio, limit = noise / batch, THRESHOLDS["noise"]
+    size = short(noise) if math.isfinite(noise) else "more than could be measured"
     sentence = f"A batch of {batch:.0f} is mostly noise: the gradient and its noise are equal at a batch of {size}."
-    return Seen(ratio, THRESHOLDS["noise"], sentence)
+    # From few pairs of gradients, it may well be less.
+    sure = POSSIBLE if signs.number("least noise scale") / batch < limit else in_spite(signs)
+    return Seen(ratio, limit, sentence, ratio=min(ratio / limit, LARGEST), at_most=sure)
 
 
 @rule(

@@ -23,10 +23,12 @@ THRESHOLDS = {
     "growth": 20.0,  # * outputs of a layer over the smallest of those before it, at the start
     "dead": 0.5,  # units of a layer
     "saturated": 0.5,  # values of a layer
+    "nearly all": 0.9,  # units or values of a layer, for a loss that falls to be no excuse
     "rise": 2.0,  # * loss over its start, or its best
     "large step": 0.1,  # * update over weights
     "small step": 1.5e-4,  # * update over weights
     "gain": 0.15,  # * share of the loss a run gains in its later four fifths; less is a plateau
+    "learned": 0.5,  # share of its start that the loss has lost; then what does not stop it is possible only
     "noise": 10.0,  # * noise scale over batch size
     "waste": 30.0,  # batch size over noise scale
     "spike": 4.0,  # * loss over the median of the steps before
@@ -45,13 +47,30 @@ THRESHOLDS = {
 
 
 class Seen(NamedTuple):
-    """What a rule saw: its number, the threshold, a sentence, the place, and what it explains if not the usual."""
+    """What a rule saw.
+
+    Attributes:
+        number: What is judged; NaN for what is so or not.
+        threshold: By what.
+        sentence: With the number in it.
+        where: The place.
+        explains: Names of other findings, if not the usual ones.
+        ratio: How far the number is past its threshold, where that is not the one over the other.
+        at_most: How sure it may be.
+    """
 
     number: float
     threshold: float
     sentence: str
     where: str = ""
     explains: tuple[str, ...] | None = None
+    ratio: float | None = None
+    at_most: float = 1.0
+
+
+def fact(ratio: float, sentence: str, where: str = "", explains: tuple[str, ...] | None = None) -> Seen:
+    """What is so or not, as sure as a number that many times past its threshold."""
+    return Seen(math.nan, math.nan, sentence, where, explains, ratio)
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,8 @@ def judge(signs: Signs) -> Diagnosis:
         seen = r.look(signs)
         if seen is None:
             continue
-        sure = confidence(seen.number, seen.threshold)
+        ratio = seen.number / seen.threshold if seen.ratio is None else seen.ratio
+        sure = min(confidence(ratio), seen.at_most)
         if sure >= 0.5:
             found.append(Finding(r.name, seen.sentence, seen.number, seen.threshold, sure, seen.where, r.remedy))
             found[-1].paper, found[-1].claim = r.paper, r.claim
@@ -120,17 +140,22 @@ def judge(signs: Signs) -> Diagnosis:
     return Diagnosis(found, signs)
 
 
-def confidence(number: float, threshold: float) -> float:
-    """One half where the number is at the threshold, 0.8 at twice it, 0.99 at ten times; both as ratios above it."""
-    if not math.isfinite(number):
-        return 0.99 if number > 0 else 0.0
-    ratio = max(number / threshold, 0.0)
+def confidence(ratio: float) -> float:
+    """One half where a number is at its threshold, 0.8 at twice it, 0.99 at ten times."""
+    if not math.isfinite(ratio):
+        return 0.99 if ratio > 0 else 0.0
+    ratio = max(ratio, 0.0)
     return min(ratio**2 / (1 + ratio**2), 0.99)
 
 
 def trained(signs: Signs) -> dict[str, Layer]:
     """The layers that the optimizer is to move."""
     return {name: layer for name, layer in signs.layers.items() if layer.size and layer.trained}
+
+
+def short(x: float) -> str:
+    """A number in three digits."""
+    return f"{float(f'{x:.3g}'):,.0f}" if 1000 <= abs(x) < 1e6 else f"{x:.3g}"
 
 
 def percent(share: float) -> str:

@@ -2,7 +2,8 @@
 
 import math
 
-from attractor.diagnosis.rules.judging import RULES, THRESHOLDS, Seen, percent, rule, trained
+from attractor.diagnosis.rules.curves import in_spite
+from attractor.diagnosis.rules.judging import RULES, THRESHOLDS, Seen, percent, rule, short, trained
 from attractor.diagnosis.signs import Signs, median
 
 
@@ -32,7 +33,7 @@ def _exploding(signs: Signs) -> Seen | None:
             least = min(least, layer.output)
     if not largest:
         return None
-    sentence = f"At the start the outputs of {largest} are {growth:.3g} times those of a layer before it."
+    sentence = f"At the start the outputs of {largest} are {short(growth)} times those of a layer before it."
     dead = any(layer.first_dead >= THRESHOLDS["dead"] for layer in signs.layers.values())
     explained = tuple(n for n in RULES["exploding gradients"].explains if not (dead and n == "dead units"))
     return Seen(growth, THRESHOLDS["growth"], sentence, largest, explained)
@@ -57,7 +58,8 @@ def _vanishing(signs: Signs) -> Seen | None:
         return None
     ratio, where = min(ratios)
     sentence = f"The gradient of the first layers is {ratio:.2g} times that of the last ones (root mean squares)."
-    return Seen(1 / max(ratio, 1e-30), 1 / THRESHOLDS["shrinkage"], sentence, where)
+    limit = THRESHOLDS["shrinkage"]
+    return Seen(ratio, limit, sentence, where, ratio=limit / max(ratio, 1e-30))
 
 
 @rule(
@@ -88,8 +90,9 @@ def _share(signs: Signs, field: str, words: str, at_first: tuple[str, ...], late
     from_start = not getattr(signs.layers[worst], f"first_{field}") < limit
     ending = ", from the start." if signs.kind == "run" and from_start else "."
     sentence = f"{percent(shares[worst])} of the {words.format(worst)}{ending}"
-    odds = shares[worst] / max(1 - shares[worst], 1e-3)
-    return Seen(odds, limit / (1 - limit), sentence, worst, at_first if from_start else later)
+    ratio = shares[worst] / max(1 - shares[worst], 1e-3) * (1 - limit) / limit
+    sure = in_spite(signs) if shares[worst] < THRESHOLDS["nearly all"] else 1.0  # what is left of the layer may do
+    return Seen(shares[worst], limit, sentence, worst, at_first if from_start else later, ratio, sure)
 
 
 @rule(

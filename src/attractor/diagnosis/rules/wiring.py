@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, named, percent, rule, trained
+from attractor.diagnosis.rules.judging import EVERYTHING, THRESHOLDS, Seen, fact, named, percent, rule, short, trained
 from attractor.diagnosis.signs import NAN, Signs
 
 # Operations that have no finite value at some finite numbers; sums and products merely overflow.
@@ -27,13 +27,8 @@ def _not_finite(signs: Signs) -> Seen | None:
     when = "Already now" if signs.kind == "state" else f"At step {at}"
     partial = any(p in signs.operation for p in PARTIAL)
     # A sum that overflows is where growth ended, not where it came from.
-    return Seen(
-        10.0 if partial else 1.5,
-        1.0,
-        f"{when} a number is not finite: {told}",
-        signs.origin or f"step {at}",
-        EVERYTHING if partial else (),
-    )
+    sentence = f"{when} a number is not finite: {told}"
+    return fact(10.0 if partial else 1.5, sentence, signs.origin or f"step {at}", EVERYTHING if partial else ())
 
 
 @rule(
@@ -46,7 +41,7 @@ def _frozen(signs: Signs) -> Seen | None:
     still = [name for name, layer in own.items() if not layer.trained or (layer.reached and layer.update == 0)]
     if not still or len(still) == len(own):
         return None
-    return Seen(10.0, 1.0, f"{named(still)} of {len(own)} layers with parameters never move.", still[0])
+    return fact(10.0, f"{named(still)} of {len(own)} layers with parameters never move.", still[0])
 
 
 @rule(
@@ -64,7 +59,7 @@ def _disconnected(signs: Signs) -> Seen | None:
     behind = [signs.layers[n].dead for n in names[names.index(cut[-1]) :]]
     if any(d >= 0.999 for d in behind if not math.isnan(d)):
         return None
-    return Seen(10.0, 1.0, f"No gradient arrives at {named(cut)} of {len(own)} layers.", cut[-1])
+    return fact(10.0, f"No gradient arrives at {named(cut)} of {len(own)} layers.", cut[-1])
 
 
 @rule(
@@ -84,7 +79,7 @@ def _twice(signs: Signs) -> Seen | None:
         pair = "sigmoid" in signs.twice
         floor = math.log1p(math.exp(-1)) if pair else _floor(classes)
         least = "" if math.isnan(floor) else f" The loss cannot fall below {floor:.3g}; it is at {end:.3g}."
-        return Seen(10.0, 1.0, f"A loss that takes logits is given probabilities: {signs.twice}.{least}", "loss")
+        return fact(10.0, f"A loss that takes logits is given probabilities: {signs.twice}.{least}", "loss")
     # A curve alone: from the logarithm of a number of classes to what this mistake leaves, and no further.
     if signs.kind == "state" or len(finite) < 40:
         return None
@@ -93,7 +88,7 @@ def _twice(signs: Signs) -> Seen | None:
             sentence = (
                 f"The loss goes from log {classes} to {end:.3g}, below which it would not fall ({_floor(classes):.3g}"
             )
-            return Seen(1.1, 1.0, f"{sentence}) if the softmax of {classes} classes were taken for logits.", "loss")
+            return fact(1.1, f"{sentence}) if the softmax of {classes} classes were taken for logits.", "loss")
     return None
 
 
@@ -119,7 +114,8 @@ def _kept(signs: Signs) -> Seen | None:
             f"In {percent(share)} of the steps looked at, gradients were added to those of the step before.{grown}"
         )
         limit = THRESHOLDS["kept"]
-        return Seen(share / max(1 - share, 1e-3), limit / (1 - limit), sentence, "gradients")
+        ratio = share / max(1 - share, 1e-3) * (1 - limit) / limit
+        return Seen(share, limit, sentence, "gradients", ratio=ratio)
     # Curves alone: a sum of n gradients is between the root of n and n times as long as one of them.
     if (
         not math.isnan(share)
@@ -138,7 +134,7 @@ def _kept(signs: Signs) -> Seen | None:
     sentence = (
         f"Over {n[top - 1]:.0f} steps the gradient's norm grows to {ratio[top - 1]:.3g} times the first, as a sum does."
     )
-    return Seen(1.2, 1.0, sentence, "gradients")
+    return Seen(float(ratio[top - 1]), THRESHOLDS["grown"], sentence, "gradients", ratio=1.2)
 
 
 @rule(
@@ -151,14 +147,9 @@ def _inputs(signs: Signs) -> Seen | None:
     level = max(level, 1 / level) if level > 0 else NAN
     widest = signs.number("widest feature")
     which = "" if math.isnan(widest) else f", number {widest:.0f},"
-    cases = [
-        (
-            spread,
-            THRESHOLDS["input spread"],
-            f"The largest input feature{which} has {spread:.3g} times the usual scale.",
-        ),
-        (level, THRESHOLDS["input level"], f"The inputs have size {signs.number('input level'):.3g}; expected is one."),
-    ]
+    feature = f"The largest input feature{which} has {short(spread)} times the usual scale."
+    size = f"The inputs have size {short(signs.number('input level'))}; expected is one."
+    cases = [(spread, THRESHOLDS["input spread"], feature), (level, THRESHOLDS["input level"], size)]
     if spread > THRESHOLDS["input spread"]:  # the more exact of both
         cases[1] = (*cases[1][:2], f"{cases[0][2]} {cases[1][2]}")
     seen = [c for c in cases if not math.isnan(c[0])]

@@ -1,5 +1,6 @@
 """What the layers and nonlinearities of a model put out, seen inside its loss: nobody has to rewrite the model."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,6 +50,7 @@ class Event:
     channels_first: bool = False
     value: Any = None
     axis: int | None = 0  # along which the examples lie; None where they do not
+    inputs: int | None = None  # of a product with weights: numbers each output is made of; None where there is none
 
 
 class _Watch:
@@ -85,7 +87,7 @@ class _Watch:
             self._channels = (len(out), out[1] < min(out[2:], default=len(out)))
         layer = None
         if len(outputs) == 1 and batch and leaves and name not in _OPAQUE:
-            layer = self._layer(self.names[leaves[0]], [t.layer for t in known], outputs[0])
+            layer = self._layer(self.names[leaves[0]], [t.layer for t in known], outputs[0], _inputs(q, inputs))
         elif len(inputs) == 1 and name in _MOVES:
             layer = known[0].layer
         # A variance that is kept from below zero on its way to a root is no rectifier.
@@ -102,14 +104,15 @@ class _Watch:
         only = leaves[0] if len(leaves) == 1 and not batch else None
         return [Tag(only, layer, unit, batch)] * len(outputs)
 
-    def _layer(self, name: str, before: Sequence[str | None], value: Any) -> str | None:
+    def _layer(self, name: str, before: Sequence[str | None], value: Any, inputs: int | None) -> str | None:
         if not jnp.issubdtype(value.dtype, jnp.floating) or not value.ndim:
             return None
-        event = Event(name, True, tuple(value.shape), None, self._first(value), value)
+        event = Event(name, True, tuple(value.shape), None, self._first(value), value, inputs=inputs)
         if name not in self._at:
             self._at[name] = len(self.events)
             self.events.append(event)
         elif name in before:  # its bias, or its gain: the output is what comes out last
+            event.inputs = inputs or self.events[self._at[name]].inputs
             self.events[self._at[name]] = event
         else:  # the same weights once more (tied): the first use counts
             return None
@@ -130,6 +133,22 @@ class _Watch:
     def _first(self, value: Any) -> bool:
         """Whether channels come before the places of an image, as in the convolution before."""
         return self._channels[1] and value.ndim == self._channels[0]
+
+
+def _inputs(q: Equation, operands: Sequence[Any]) -> int | None:
+    """How many numbers the outputs of a product are made of: more dimensions they cannot fill, in whatever layout.
+
+    Groups of a convolution, and products side by side, have each their own.
+    """
+    name, params = q.eqn.primitive.name, q.eqn.params
+    if name == "dot_general":
+        (contracted, _), (beside, _) = params["dimension_numbers"]
+        shape = operands[0].shape
+        return math.prod(shape[i] for i in (*contracted, *beside))
+    if name == "conv_general_dilated":
+        shape, spec = operands[1].shape, params["dimension_numbers"].rhs_spec  # outputs, inputs, places
+        return params["feature_group_count"] * math.prod(shape[i] for i in spec[1:])
+    return None
 
 
 def _zero(atom: Any) -> bool:
@@ -198,9 +217,10 @@ def _look(event: Event) -> dict[str, Array]:
         width = MARGIN * (high - low)
         seen["saturated"] = jnp.mean((rows <= low + width) | (rows >= high - width))
     n, d = rows.shape
-    if min(n, d) >= 4:
-        some = rows[:: -(-n // ROWS), :: -(-d // COLUMNS)]
-        seen["rank"] = soft_rank(some).effective / min(some.shape[0] - 1, some.shape[1])
+    some = rows[:: -(-n // ROWS), :: -(-d // COLUMNS)]
+    possible = min(some.shape[0] - 1, some.shape[1], event.inputs or some.shape[1])
+    if possible >= 4:
+        seen["rank"] = soft_rank(some).effective / possible
     return seen
 
 
@@ -220,7 +240,8 @@ def observe(
 
     Returns:
         Layers with ``output`` (root mean square), ``dead`` (share of units that are constant over all examples),
-        ``saturated`` and ``rank``; NaN where it does not apply. Of the parameters only the order is known here.
+        ``saturated`` and ``rank`` (over the dimensions that as many inputs and units can fill); NaN where it does not
+        apply. Of the parameters only the order is known here.
     """
     names = layer_names(params)
     layout = _layout(loss, params, batches[0], names)
