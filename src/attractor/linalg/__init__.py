@@ -20,6 +20,12 @@ from attractor.linalg.lanczos import (
     top_eigenpairs,
     tridiagonalize,
 )
+from attractor.linalg.matrix_roots import (
+    lyapunov_sign,
+    sqrtm,
+    sqrtm_eigh,
+    sqrtm_newton_schulz,
+)
 from attractor.linalg.proximal import (
     group_envelope,
     group_envelope_gap,
