@@ -26,6 +26,7 @@ from attractor.linalg.matrix_roots import (
     sqrtm_eigh,
     sqrtm_newton_schulz,
 )
+from attractor.linalg.parallel_evaluation import Evaluated, parallel_evaluation
 from attractor.linalg.proximal import (
     group_envelope,
     group_envelope_gap,
