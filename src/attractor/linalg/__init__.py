@@ -14,6 +14,14 @@ from attractor.linalg.hutchinson import (
     hutchpp_trace,
     rademacher_like,
 )
+from attractor.linalg.infeasibility import (
+    Certificate,
+    Displacement,
+    certificate,
+    douglas_rachford,
+    infimal_displacement,
+    linear_program_operator,
+)
 from attractor.linalg.lanczos import (
     Eigenpairs,
     krylov_basis,

@@ -29,6 +29,7 @@ of_8 = partial(parallel_evaluation, block=8)
 in_turn_8 = partial(of_8, order="gs-jacobi")
 loose = lambda step, start, tol: parallel_evaluation(step, start, tol=tol + 0.1)  # noqa: E731
 trained = cached(lambda: lib.masked_autoencoder(key()))
+learned = lambda: {"the autoencoder is 5 nats better than independent pixels": trained()[1] > 5}  # noqa: E731
 
 
 @cached
@@ -60,10 +61,6 @@ def _found(task, tol, evaluate):
     return [np.asarray(x, float) for x in (error, found.sweeps, exact.shape[1] / found.depth)]
 
 
-def _learned():
-    return {"the autoencoder is 5 nats better than independent pixels": trained()[1] > 5}
-
-
 @claim("64 adjoints, 32 dense layers, 64 pixels: sweeps without tolerance end at the sequential states, 1e-5 at most",
        source="paper", broken={"stops at a change of 0.1": {"evaluate": loose}})  # fmt: skip
 def sweeps_end_at_the_sequential_result(evaluate=parallel_evaluation):
@@ -71,14 +68,16 @@ def sweeps_end_at_the_sequential_result(evaluate=parallel_evaluation):
 
 
 @claim("64 adjoints, 32 dense layers, 64 pixels, to 1e-4 of the largest: at least 2.1 times fewer sweeps than states",
-       source="paper", broken={"blocks of 2, in turn": {"evaluate": in_turn}})  # fmt: skip
+       source="paper", broken={"blocks of 2, in turn": {"evaluate": in_turn}},
+       reason="adjoints from orthogonal weights fade over 40 steps: 1.5 times; dense layers 2.6, pixels 9")  # fmt: skip
 def far_fewer_sweeps_than_states(evaluate=parallel_evaluation):
     cases = {task: mean(_found(task, 1e-4, evaluate)[2]) for task in STEPS}
-    return Evidence.of_cases(cases, at_least=2.1, given=_learned())
+    return Evidence.of_cases(cases, at_least=2.1, given=learned())
 
 
 @claim("blocks of 8, sequential inside: at most as many sweeps as Jacobi's, for adjoints, dense layers and pixels",
-       source="paper", broken={"blocks in turn, Jacobi inside": {"hybrid": in_turn_8}})  # fmt: skip
+       source="paper", broken={"blocks in turn, Jacobi inside": {"hybrid": in_turn_8}},
+       reason="the pixels' mean ratio is 0.9; of 8 drawings some take a sweep more")  # fmt: skip
 def gauss_seidel_inside_blocks_needs_no_more_sweeps(hybrid=of_8):
     pairs = {task: [_found(task, 1e-4, how)[1] for how in (hybrid, parallel_evaluation)] for task in STEPS}
     return Evidence.of_cases({task: paired_ratio(*pair) for task, pair in pairs.items()}, at_most=1.0)
@@ -93,13 +92,15 @@ def _times_faster(task, evaluate):
 
 
 @claim("one core: the trained autoencoder's 64 pixels are drawn at least 2.1 times faster by sweeps than one by one",
-       source="paper", broken={"blocks of 2, in turn": {"evaluate": in_turn}})  # fmt: skip
+       source="paper", broken={"blocks of 2, in turn": {"evaluate": in_turn}},
+       reason="1.6: 9 times fewer passes, but one by one only one pixel's logit has to be computed")  # fmt: skip
 def samples_are_drawn_faster(evaluate=parallel_evaluation):
-    return Evidence(_times_faster("pixels", evaluate), at_least=2.1, given=_learned())
+    return Evidence(_times_faster("pixels", evaluate), at_least=2.1, given=learned())
 
 
 @claim("one core: 64 adjoints and 32 dense layers are evaluated at least 2.1 times faster by sweeps than in sequence",
-       source="paper", broken={"blocks of 2, in turn": {"evaluate": in_turn}})  # fmt: skip
+       source="paper", broken={"blocks of 2, in turn": {"evaluate": in_turn}},
+       reason="each sweep does the work of all states on one core; the paper's figures are of GPUs")  # fmt: skip
 def adjoints_and_layers_are_evaluated_faster(evaluate=parallel_evaluation):
     cases = {task: _times_faster(task, evaluate) for task in ("adjoints", "dense layers")}
     return Evidence.of_cases(cases, at_least=2.1)
