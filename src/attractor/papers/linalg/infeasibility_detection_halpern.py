@@ -57,7 +57,8 @@ def plain_residuals_fall_as_one_over_k(anchored=False, power=1.0):
 
 
 @claim("60 slow rotations and a shift: the anchored residual's squared error falls with slope -1.8 or steeper, twice",
-       source="scaled", broken={"no anchor": {"anchored": False}})  # fmt: skip
+       source="scaled", broken={"no anchor": {"anchored": False}},
+       reason="-1.83 from 100 to 1,000, where the theory's log squared is seen; -1.92 from 1,000 to 10,000")  # fmt: skip
 def anchored_residuals_fall_as_one_over_k_squared(anchored=True):
     slopes = {name: log_slope(AT, _rotations(anchored)[0], *window) for name, window in WINDOWS.items()}
     return Evidence.of_cases(slopes, at_most=-1.8)
@@ -90,16 +91,19 @@ def certificates_tell_what_is_wrong(costs=1.0):
     return Evidence.of_cases(shares, at_least=1.0)
 
 
-def _misses(anchored):
+def _misses(anchored, factor=1.0):
     """Relative errors of the residual after 1,000 steps, on infeasible programs."""
     exact = np.stack([distance_to_feasibility(A, b) for A, b, _ in zip(*_programs("infeasible"), strict=True)])
-    apart = np.linalg.norm(_residuals("infeasible", anchored)[:, 0] - exact, axis=1)
+    apart = np.linalg.norm(factor * _residuals("infeasible", anchored)[:, 0] - exact, axis=1)
     return apart / np.linalg.norm(exact, axis=1)
 
 
-@claim("8 infeasible linear programs, 1,000 steps: the anchored residual is at most as far from v as the plain one",
-       source="scaled", broken={"exchanged": {"order": (False, True)}})  # fmt: skip
-def anchoring_finds_it_sooner_on_linear_programs(order=(True, False)):
-    ours, plain = (_misses(anchored) for anchored in order)
+@claim(
+    "8 infeasible linear programs, 1,000 steps: the anchored residual is at most as far from v as the plain one",
+    source="scaled",
+    broken={"twice the residual": {"factor": 2.0}},
+    reason="plain iteration is linear there, as projections onto polyhedra end on faces; anchored stays at 1/k",
+)
+def anchoring_finds_it_sooner_on_linear_programs(factor=1.0):  # fmt: skip
     given = {"the plain residual finds v to 1 %": bool((_misses(False) < 0.01).all())}
-    return Evidence(paired_ratio(ours, plain), at_most=1.0, given=given)
+    return Evidence(paired_ratio(_misses(True, factor), _misses(False)), at_most=1.0, given=given)
