@@ -22,6 +22,7 @@ from attractor.linalg.infeasibility import (
     infimal_displacement,
     linear_program_operator,
 )
+from attractor.linalg.krylov_recycling import Recycled, gcro_dr, greedy_order, solve_sequence
 from attractor.linalg.lanczos import (
     Eigenpairs,
     krylov_basis,
@@ -44,6 +45,7 @@ from attractor.linalg.proximal import (
     prox_group_lasso,
     soft_threshold,
 )
+from attractor.linalg.relaxation import ChebyshevBandit, Relaxed, TsallisInf, learn_to_relax, sor
 from attractor.linalg.sinkhorn import (
     Transport,
     ot_dual_potential,

@@ -95,7 +95,6 @@ def faster_than_eigenvalues_and_newton_schulz(pade=sqrtm):
     cases = {}
     for count, n in ((256, 16), (64, 32)):
         A = _matrices(seed(), count, n, 10)
-        # As many of its steps as its error needs to be no larger.
         newton = (partial(sqrtm_newton_schulz, iterations=k) for k in range(1, 30))
         matched = next(root for root in newton if _error(root, A) <= _error(sqrtm, A))
         rivals = {"eigenvalues": sqrtm_eigh, "Newton-Schulz": matched}

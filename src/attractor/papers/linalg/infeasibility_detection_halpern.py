@@ -20,6 +20,7 @@ from attractor.problems.infeasible import distance_to_feasibility, linear_progra
 
 AT, KINDS = np.arange(20, 10_001, 20), ("infeasible", "unbounded", "solvable")
 WINDOWS = {"100 to 1,000": (100, 1_000), "1,000 to 10,000": (1_000, 10_000)}
+_slopes = lambda errors: {name: log_slope(AT, errors, *window) for name, window in WINDOWS.items()}  # noqa: E731
 
 
 def _by_k(*problem, anchored, **how):
@@ -52,16 +53,14 @@ def normalized_iterates_obey_their_bounds(iterate=infimal_displacement):
 @claim("60 slow rotations and a shift: the plain residual's squared error falls as 1/k, slope -1.15 to -0.85, twice",
        source="scaled", broken={"anchored": {"anchored": True}, "not squared": {"power": 0.5}})  # fmt: skip
 def plain_residuals_fall_as_one_over_k(anchored=False, power=1.0):
-    slopes = {name: log_slope(AT, _rotations(anchored)[0] ** power, *window) for name, window in WINDOWS.items()}
-    return Evidence.of_cases(slopes, within=(-1.15, -0.85))
+    return Evidence.of_cases(_slopes(_rotations(anchored)[0] ** power), within=(-1.15, -0.85))
 
 
 @claim("60 slow rotations and a shift: the anchored residual's squared error falls with slope -1.8 or steeper, twice",
        source="scaled", broken={"no anchor": {"anchored": False}},
-       reason="-1.83 from 100 to 1,000, where the theory's log squared is seen; -1.92 from 1,000 to 10,000")  # fmt: skip
+       reason="-1.83 from 100 to 1,000, where a logarithm is seen; -1.92 from 1,000 to 10,000")  # fmt: skip
 def anchored_residuals_fall_as_one_over_k_squared(anchored=True):
-    slopes = {name: log_slope(AT, _rotations(anchored)[0], *window) for name, window in WINDOWS.items()}
-    return Evidence.of_cases(slopes, at_most=-1.8)
+    return Evidence.of_cases(_slopes(_rotations(anchored)[0]), at_most=-1.8)
 
 
 @cached
@@ -71,8 +70,6 @@ def _programs(kind):
 
 @cached
 def _residuals(kind, anchored, costs=1.0):
-    """After 1,000 and 10,000 steps, ``(programs, 2, 12)``."""
-
     def run(A, b, c):
         T = linear_program_operator(A, b, costs * c)
         return infimal_displacement(T, jnp.zeros(12), 10_000, anchored=anchored, every=1_000).residual[np.array([0, 9])]
@@ -92,7 +89,7 @@ def certificates_tell_what_is_wrong(costs=1.0):
 
 
 def _misses(anchored, factor=1.0):
-    """Relative errors of the residual after 1,000 steps, on infeasible programs."""
+    """Relative errors of the residual after 1,000 steps."""
     exact = np.stack([distance_to_feasibility(A, b) for A, b, _ in zip(*_programs("infeasible"), strict=True)])
     apart = np.linalg.norm(factor * _residuals("infeasible", anchored)[:, 0] - exact, axis=1)
     return apart / np.linalg.norm(exact, axis=1)

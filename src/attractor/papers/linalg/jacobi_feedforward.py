@@ -44,7 +44,6 @@ def _weights(task):
 
 @cached
 def _program(task, evaluate):
-    """Of weights and a tolerance; `None`: one state after another."""
     step, shape = STEPS[task]
     if evaluate is None:
         return jax.jit(lambda w, tol: parallel_evaluation(partial(step, w), jnp.zeros(shape), block=shape[0]))
