@@ -46,6 +46,7 @@ from attractor.linalg.proximal import (
     soft_threshold,
 )
 from attractor.linalg.relaxation import ChebyshevBandit, Relaxed, TsallisInf, learn_to_relax, sor
+from attractor.linalg.rotations import Rotation, givens
 from attractor.linalg.sinkhorn import (
     Transport,
     ot_dual_potential,
