@@ -45,6 +45,7 @@ from attractor.linalg.proximal import (
     prox_group_lasso,
     soft_threshold,
 )
+from attractor.linalg.quantum_systems import Prepared, hermitian_dilation, hhl
 from attractor.linalg.relaxation import ChebyshevBandit, Relaxed, TsallisInf, learn_to_relax, sor
 from attractor.linalg.rotations import Rotation, givens
 from attractor.linalg.sinkhorn import (

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sparse
-from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
+from jaxtyping import ArrayLike, Float, Int
 
 from attractor.checks import in_range
 from attractor.linalg.matrices import require_finite

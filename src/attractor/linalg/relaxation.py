@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import ArrayLike, Bool, Float, Int
 from numpy.polynomial.chebyshev import chebvander
-from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
 from attractor.checks import in_range
@@ -174,7 +173,7 @@ class ChebyshevBandit:
     def choose(self, context: float) -> int:
         """The arm to play for this context."""
         self.rounds += 1
-        self.features = chebvander(2 * (context - self.low) / (self.high - self.low) - 1, self.degree - 1)
+        self.features = chebvander(2 * (context - self.low) / (self.high - self.low) - 1, self.degree - 1)[0]
         predicted = self.coefficients @ self.features
         best = int(predicted.argmin())
         p = 1 / (predicted.size + self.growth * self.rounds * (predicted - predicted[best]))

@@ -3,8 +3,7 @@
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Inexact
-from numpy.typing import ArrayLike
+from jaxtyping import ArrayLike, Inexact
 
 from attractor.linalg.matrices import require_finite
 from attractor.registry import part

@@ -59,7 +59,6 @@ def _means(rotate, dtype, spread):
 
 
 def _ratios(rotate, *entries):
-    """Of mean errors to each rival's, by entry, precision and law."""
     cases = {}
     for dtype in (np.complex64, np.complex128):
         for law, spread in LAWS.items():
@@ -89,7 +88,7 @@ def c_is_more_accurate(rotate=givens):
     return Evidence.of_cases(_ratios(rotate, "c"), at_most=0.85)
 
 
-@claim("complex pairs, 32 and 64 bits: r's and s's mean errors, and unitarity's, at most those of two forms of LAPACK's",
+@claim("complex pairs, 32 and 64 bits: mean errors of r, s and unitarity are at most those of two forms of LAPACK's",
        source="paper", broken=BROKEN)  # fmt: skip
 def the_rest_is_as_accurate(rotate=givens):
     return Evidence.of_cases(_ratios(rotate, "r", "s", "unitarity"), at_most=1.0)
