@@ -7,7 +7,7 @@ import pytest
 from attractor.linalg import givens
 
 RNG = np.random.default_rng(0)
-ONE, OTHER = (RNG.standard_normal((2, 40)) @ np.array([1, 1j]) for _ in range(2))
+ONE, OTHER = (RNG.standard_normal((40, 2)) @ np.array([1, 1j]) for _ in range(2))
 
 
 def exact(f, g):

@@ -7,6 +7,16 @@ from attractor.linalg.curvature import (
     ggn,
     hvp,
 )
+from attractor.linalg.exact import (
+    Reduced,
+    Solution,
+    crt,
+    eliminate_mod,
+    primes_below,
+    rational_reconstruct,
+    rref_mod,
+    solve_rational,
+)
 from attractor.linalg.hutchinson import (
     block_average,
     hutchinson_diagonal,
