@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.linalg import crt, eliminate_mod, primes_below, rational_reconstruct, rref_mod, solve_rational
+from attractor.linalg import (
+    crt,
+    eliminate_mod,
+    primes_below,
+    rational_reconstruct,
+    rref_mod,
+    solve_by_fractions,
+    solve_rational,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -60,6 +68,7 @@ def test_solutions_are_those_of_flint(seed):
     assert found.status == "unique"
     assert [(int(v.p), int(v.q)) for v in exact.entries()] == [(v.numerator, v.denominator) for v in found.x]
     assert found.primes > 1
+    assert solve_by_fractions(A, b) == found.x
 
 
 def test_many_solutions_or_none_are_told_and_bad_primes_dropped():
@@ -87,6 +96,8 @@ def test_many_solutions_or_none_are_told_and_bad_primes_dropped():
         ("m", lambda: rational_reconstruct(1, 1)),
         ("A, b", lambda: solve_rational([[1, 2], [3]], [1, 2])),
         ("A, b", lambda: solve_rational([], [])),
+        ("A", lambda: solve_by_fractions([[1, 2], [2, 4]], [1, 2])),
+        ("A", lambda: solve_by_fractions([[1, 2]], [1])),
         ("max_primes", lambda: solve_rational([[1]], [1], max_primes=0)),
     ],
 )

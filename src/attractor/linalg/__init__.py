@@ -15,6 +15,7 @@ from attractor.linalg.exact import (
     primes_below,
     rational_reconstruct,
     rref_mod,
+    solve_by_fractions,
     solve_rational,
 )
 from attractor.linalg.hutchinson import (
