@@ -80,9 +80,9 @@ def test_many_solutions_or_none_are_told_and_bad_primes_dropped():
     # Modulo the first prime the matrix is singular, and the system has no solution.
     found = solve_rational([[bad, 1], [0, 1]], [1, 3], primes=iter([bad, good, 2147483587, 2147483579]))
     assert found.x == [Fraction(-2, bad), 3]
-    # Its pivots would be others, as many.
-    found = solve_rational([[bad, 1]], [2], primes=iter([bad, good, 2147483587, 2147483579]))
-    assert (found.x, found.free) == ([Fraction(2, bad), 0], (1,))
+    # Its pivots would be others, as many: with another prime first they are dropped.
+    found = solve_rational([[bad, 1]], [2], primes=iter([good, bad, 2147483587, 2147483579]))
+    assert (found.x, found.free, found.primes) == ([Fraction(2, bad), 0], (1,), 4)
     found = solve_rational([[2 * bad, 1], [1, 1]], [1, 3], primes=iter([good, 2147483587, bad, 2147483579]))
     assert found.x == [Fraction(-2, 2 * bad - 1), Fraction(6 * bad - 1, 2 * bad - 1)]
 

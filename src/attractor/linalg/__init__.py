@@ -1,6 +1,16 @@
 """Numerics that all rooms share: products with curvature, Krylov spaces, proximal maps, trust regions, transport."""
 
 from attractor.linalg.amplification import Amplified, amplified_sampling, rotations_needed
+from attractor.linalg.continued_fractions import (
+    Dynamics,
+    Limits,
+    Match,
+    certified,
+    convergents,
+    dynamics,
+    limits,
+    recognize,
+)
 from attractor.linalg.curvature import (
     empirical_fisher_product,
     fisher,
