@@ -6,13 +6,13 @@ Coefficients are integers by increasing power, $a_n = \sum_i a_i n^i$, with a ro
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import mpmath
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from attractor.checks import in_range
+from attractor.extras import needs
 from attractor.linalg.matrices import require_finite
 from attractor.registry import part
 
@@ -98,9 +98,7 @@ def convergents(a: Sequence[int], b: Sequence[int], terms: Sequence[int]) -> lis
     return found
 
 
-def dynamics(
-    a: Sequence[int], b: Sequence[int], terms: int = 60, limit: "mpmath.mpf | None" = None, digits: int = 400
-) -> Dynamics:
+def dynamics(a: Sequence[int], b: Sequence[int], terms: int = 60, limit: Any = None, digits: int = 400) -> Dynamics:
     r"""Metrics of convergence, computed blindly: the limit is the convergent of twice as many terms.
 
     $\delta = -1 - \log \lvert p_n / q_n - L \rvert / \log q_n$ for reduced $q_n$; a positive one for all n would prove
@@ -120,6 +118,8 @@ def dynamics(
     """
     in_range("terms", terms, 8)
     in_range("digits", digits, 15)
+    with needs("papers"):
+        import mpmath
     early, late, far = convergents(a, b, (terms // 2, terms, 2 * terms))
     with mpmath.workdps(digits):
         if 0 in (early[1], late[1], far[1]):
@@ -176,7 +176,7 @@ def certified(
     a: Sequence[int],
     b: Sequence[int],
     coefficients: tuple[int, int, int, int],
-    constant: "mpmath.mpf",
+    constant: Any,
     digits: int = 50,
 ) -> bool:
     """Whether a fraction equals $(i + j c) / (k + l c)$ in so many digits, by exact convergents.
@@ -185,13 +185,15 @@ def certified(
         a: Coefficients of its partial denominators.
         b: Those of its partial numerators.
         coefficients: i, j, k and l.
-        constant: c, a constant of mpmath's such as ``mpmath.pi`` or ``mpmath.catalan``, or a number with enough digits.
+        constant: c, of mpmath's such as ``mpmath.pi`` and ``mpmath.catalan``, or a number with enough digits.
         digits: Decimal digits, at least 1; False as well where 4,000 terms do not give so many.
 
     Raises:
         ValueError: for ``digits`` below 1.
     """
     in_range("digits", digits, 1)
+    with needs("papers"):
+        import mpmath
     with mpmath.workdps(digits + 15):
         i, j, k, l = coefficients
         exact, goal = (i + j * constant) / (k + l * constant), mpmath.mpf(10) ** -digits
