@@ -111,3 +111,13 @@ def test_what_a_peer_says_counts_where_it_could_mean_the_fault(planted):
     assert planted.place(said, "step too small") == 2
     assert planted.place(said, "unpaired targets") == 1
     assert planted.place(said, "bad batch") == 0
+
+
+def test_ratios_of_linear_algebra_are_those_of_two_calls(monkeypatch):
+    module = load("linalg")
+    pairs = [module.recycling(side=6, count=3), module.exact(module.by_flint, n=4)]
+    assert all(module.measure(pair, rounds=1) > 0 for pair in pairs)
+    rival, ours = pairs[0]
+    assert all(a.converged and b.converged for a, b in zip(rival(), ours(), strict=True))
+    fractions = load("continued_fractions")
+    assert fractions.polynomial([-3, 0, 2]) == "+2n² -3"

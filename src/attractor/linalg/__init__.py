@@ -8,6 +8,7 @@ from attractor.linalg.continued_fractions import (
     certified,
     convergents,
     dynamics,
+    fraction_grid,
     limits,
     recognize,
 )

@@ -136,10 +136,10 @@ def dynamics(a: Sequence[int], b: Sequence[int], terms: int = 60, limit: Any = N
 def recognize(
     values: Float[np.ndarray, " n"], constants: Mapping[str, float], bound: int = 4, tol: float = 1e-11
 ) -> list[Match]:
-    r"""Which values are $(i + j c) / (k + l c)$ for a constant c and small integers, by a sorted table of all those.
+    r"""Which values are $(i + j c) / (k + l c)$ for a constant c and small integers, by a sorted table of those.
 
-    A value is matched once, with the smallest sum of sizes. In double precision a match is a guess; `certified` tests it
-    with as many digits as one likes.
+    A value is matched once, with the smallest sum of sizes. In double precision a match is a guess; `certified`
+    tests it with as many digits as one likes.
 
     Arguments:
         values: Finite numbers.
@@ -202,6 +202,21 @@ def certified(
             if q and s and abs(mpmath.mpf(p) / q - mpmath.mpf(r) / s) < goal * abs(exact) / 100:
                 return bool(abs(mpmath.mpf(r) / s - exact) < goal * abs(exact))
     return False
+
+
+def fraction_grid() -> tuple[Int[np.ndarray, "n 3"], Int[np.ndarray, "n 5"]]:
+    r"""The coefficients of 126,726 fractions: linear $a_n$ with quadratic $b_n$, quadratic $a_n$ with $c n^3 (n + k)$.
+
+    Linear: from -5 to 5, slopes from 1 to 6, with all quadratics from -5 to 5. Quadratic: from 0 to 11, 0 to 11 and 1
+    to 5, with c from -4 to 4 and k from 0 to 5.
+    """
+    linear = np.array(list(itertools.product(range(-5, 6), range(1, 7), *(range(-5, 6),) * 3)))
+    quartic = np.array(list(itertools.product(range(12), range(12), range(1, 6), range(-4, 5), range(6))))
+    a = np.concatenate([np.pad(linear[:, :2], ((0, 0), (0, 1))), quartic[:, :3]])
+    b = np.zeros((len(a), 5), int)
+    b[: len(linear), :3] = linear[:, 2:]
+    b[len(linear) :, 3], b[len(linear) :, 4] = quartic[:, 3] * quartic[:, 4], quartic[:, 3]
+    return a, b
 
 
 def _example() -> tuple[float, float]:

@@ -13,14 +13,17 @@ import itertools
 import time
 from functools import partial
 
-import flint
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from attractor.extras import needs
 from attractor.linalg import exact
 from attractor.linalg.exact import solve_by_fractions, solve_rational
 from attractor.papers.words import Evidence, claim, paired_ratio, seconds, seed, seeds
+
+with needs("papers"):
+    import flint
 
 KINDS = {"dense": 1.0, "sparse": 0.25, "many": 1.0, "none": 1.0}  # shares of entries that are not zero
 prime = next(exact.primes_below())
@@ -41,7 +44,6 @@ def _holds(A, b, x):
 
 
 def unchecked(A, b):
-    """Reconstructs from two primes whatever their pivots are, and tries nothing."""
     chosen = list(itertools.islice(exact.primes_below(), 2))
     last = np.stack([exact.rref_mod(np.c_[A, b], p).matrix[:, -1] for p in chosen], 1).tolist()
     x = [exact.rational_reconstruct(*exact.crt(residues, chosen)) or 0 for residues in last]

@@ -10,33 +10,25 @@ print(certified(a, b, (2, 0, 0, 1), mpmath.ln2))  # it is 2 / ln 2, to 50 digits
 ```
 """
 
-import itertools
-
-import mpmath
 import numpy as np
+from sklearn.cluster import HDBSCAN
+from sklearn.preprocessing import RobustScaler
 
-from attractor.linalg.continued_fractions import limits, recognize
-from attractor.papers.words import cached
+from attractor.extras import needs
+from attractor.linalg.continued_fractions import certified, convergents, dynamics, fraction_grid, limits, recognize
+from attractor.papers.words import Evidence, cached, claim
+
+with needs("papers"):
+    import mpmath
 
 CONSTANTS = {name: getattr(mpmath, name) for name in ("pi", "e", "ln2", "catalan")}
 DECOYS = {name: c + mpmath.mpf("0.07") for name, c in CONSTANTS.items()}
 
 
 @cached
-def survey():
-    """127,000 fractions: a_n linear over b_n quadratic, and a_n quadratic over b_n = c n³ (n + k)."""
-    linear = np.array(list(itertools.product(range(-5, 6), range(1, 7), range(-5, 6), range(-5, 6), range(-5, 6))))
-    a, b = np.pad(linear[:, :2], ((0, 0), (0, 1))), np.pad(linear[:, 2:], ((0, 0), (0, 2)))
-    quartic = np.array(list(itertools.product(range(12), range(12), range(1, 6), range(-4, 5), range(6))))
-    c, k = quartic[:, 3], quartic[:, 4]
-    none = np.zeros_like(c)
-    return np.concatenate([a, quartic[:, :3]]), np.concatenate([b, np.stack([none, none, none, c * k, c], 1)])
-
-
-@cached
 def recognized(decoys=False):
     """By constant: a, b and coefficients of up to 100 fractions that double precision takes for it, spread evenly."""
-    a, b = survey()
+    a, b = fraction_grid()
     value, converged = limits(a, b)
     kept = np.flatnonzero(converged & np.isfinite(value) & (value != 0))
     constants = DECOYS if decoys else CONSTANTS
@@ -55,7 +47,6 @@ def certificates(decoys=False):
 
 
 def next_term(a, b, terms=60):
-    """The limit taken from the next convergent."""
     ((p, q),) = convergents(a, b, (terms + 1,))
     with mpmath.workdps(400):
         return dynamics(a, b, terms, mpmath.mpf(p) / q)
