@@ -18,6 +18,17 @@ from attractor.linalg.curvature import (
     ggn,
     hvp,
 )
+from attractor.linalg.determinantal import (
+    Fit,
+    christoffel,
+    independent_points,
+    legendre,
+    orthonormal,
+    projection_dpp,
+    repeated_dpp,
+    volume_points,
+    weighted_least_squares,
+)
 from attractor.linalg.exact import (
     Reduced,
     Solution,

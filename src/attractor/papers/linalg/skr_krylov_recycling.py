@@ -71,7 +71,8 @@ def recycled_solutions_are_right(tol=1e-8):
 
 
 @claim("24 Darcy systems to 1e-8, sorted and recycled: at most 0.6 times GMRES(30)'s products, also with Jacobi's",
-       source="ours", broken={"one vector kept": {"k": 1}})  # fmt: skip
+       source="ours", broken={"one vector kept": {"k": 1}},
+       reason="0.48 without a preconditioner; 0.65 with Jacobi's, which leaves fewer small eigenvalues")  # fmt: skip
 def fewer_products_than_restarted_gmres(k=10):
     cases, given = {}, {}
     for name, inverse in (("none", None), ("Jacobi's", jacobi)):
@@ -94,7 +95,8 @@ def sorting_saves_products(order=greedy_order):
 
 
 @claim("24 Darcy systems to 1e-10: sorted and recycled at least 13.9 times faster than GMRES(30), processor seconds",
-       source="paper", broken={"one vector kept": {"k": 1}})  # fmt: skip
+       source="paper", broken={"one vector kept": {"k": 1}},
+       reason="half of the products, but on 400 unknowns keeping spaces orthogonal costs more than products")  # fmt: skip
 def up_to_fourteen_times_faster(k=10):
     plain = _solved(None, 0, 1e-10)
     given = {"GMRES solves all to 1e-4": plain[2].max() < 1e-4}
