@@ -137,7 +137,7 @@ def repeated_dpp(
 
 
 def weighted_least_squares(features: Features, points: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"]) -> Fit:
-    r"""The fit with weights $w = m / \lVert \varphi(x) \rVert^2$, by the Gram matrix $\frac1n \sum w \varphi \varphi^\top$.
+    r"""The fit with weights $w = m / \lVert \varphi(x) \rVert^2$ over the points, which evens their lengths out.
 
     Arguments:
         features: m orthonormal ones, of all points.

@@ -48,7 +48,7 @@ def _needed(draw, m, s):
     return np.inf
 
 
-@claim("10 Legendre polynomials: points of determinantal draws have the law K(x, x) / m, to 0.02 in Kolmogorov's distance",
+@claim("10 Legendre polynomials: determinantal points have the law K(x, x) / m, to 0.02 in Kolmogorov's distance",
        source="paper", broken={"the measure's own law": {"law": lambda features, masses: masses}})  # fmt: skip
 def points_have_the_christoffel_law(law=christoffel):
     _, features, masses = legendre(10)
