@@ -18,24 +18,17 @@ import numpy as np
 from attractor.linalg.rotations import Rotation, givens
 from attractor.papers.words import Evidence, cached, claim, ratio_of_means, seed, seeds
 
-COUNT = 50_000
+COUNT = 20_000
 RIVALS = {name: partial(givens, formula=name) for name in ("divide", "reciprocal")}
 LAWS = {"normal": 0.0, "sizes over 2^16": 8.0}
-EXTREMES = {
-    "1e-30": (1e-30, 1e-30),
-    "1e30": (1e30, 1e30),
-    "1e-20 and 1e20": (1e-20, 1e20),
-    "1e20 and 1e-10": (1e20, 1e-10),
-}
+EXTREMES = [(1e-30, 1e-30), (1e30, 1e30), (1e-12, 1e18), (1e20, 1e-10)]
 
 
 @cached
 def _pairs(seed, dtype, spread, sizes=(1.0, 1.0)):
     random = np.random.default_rng(seed)
-    pairs = (
-        random.standard_normal((2, COUNT, 2)) @ np.array([1, 1j]) * 2.0 ** random.uniform(-spread, spread, (2, COUNT))
-    )
-    return (pairs * np.array(sizes)[:, None]).astype(dtype)
+    lengths = np.array(sizes)[:, None] * 2.0 ** random.uniform(-spread, spread, (2, COUNT))
+    return (random.standard_normal((2, COUNT, 2)) @ np.array([1, 1j]) * lengths).astype(dtype)
 
 
 def _errors(rotate, f, g):
@@ -53,7 +46,7 @@ def _errors(rotate, f, g):
 
 @cached
 def _means(rotate, dtype, spread):
-    """Over 50,000 pairs, one value a seed, by entry."""
+    """Over 20,000 pairs, one value a seed, by entry."""
     found = [_errors(rotate, *_pairs(s, dtype, spread)) for s in seeds(8)]
     return {name: np.array([float(one[name].mean()) for one in found]) for name in found[0]}
 
@@ -88,10 +81,17 @@ def c_is_more_accurate(rotate=givens):
     return Evidence.of_cases(_ratios(rotate, "c"), at_most=0.85)
 
 
-@claim("complex pairs, 32 and 64 bits: mean errors of r, s and unitarity are at most those of two forms of LAPACK's",
+@claim("complex pairs, 32 and 64 bits: mean errors of r and s are at most those of two forms of LAPACK's",
+       source="paper", broken=BROKEN,
+       reason="r is 1.02 times as far as dividing forms' where sizes differ; s has the same operations")  # fmt: skip
+def r_and_s_are_as_accurate(rotate=givens):
+    return Evidence.of_cases(_ratios(rotate, "r", "s"), at_most=1.0)
+
+
+@claim("complex pairs, 32 and 64 bits: on average at most as far from unitary as two forms of LAPACK's",
        source="paper", broken=BROKEN)  # fmt: skip
-def the_rest_is_as_accurate(rotate=givens):
-    return Evidence.of_cases(_ratios(rotate, "r", "s", "unitarity"), at_most=1.0)
+def it_is_nearer_to_unitary(rotate=givens):
+    return Evidence.of_cases(_ratios(rotate, "unitarity"), at_most=1.0)
 
 
 @claim("32 bits, sizes from 1e-30 to 1e30: no relative error of c, r or s above 6 times the machine's epsilon",
