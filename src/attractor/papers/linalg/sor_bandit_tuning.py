@@ -24,8 +24,6 @@ HORIZONS = np.array([500, 1_000, 2_000, 4_000])
 
 
 class Unweighted(TsallisInf):
-    """Adds costs as they are, not divided by probabilities."""
-
     def learn(self, cost):
         self.losses[self.chosen] += cost / self.largest
 
@@ -35,9 +33,12 @@ class Turned(TsallisInf):
         super().learn(self.largest - cost)
 
 
-class Misled(ChebyshevBandit):
+class Stale(ChebyshevBandit):
+    before = 0.5
+
     def choose(self, context):
-        return super().choose(1 - context if self.rounds % 2 else context)
+        context, self.before = self.before, context
+        return super().choose(context)
 
 
 @cached
@@ -62,25 +63,26 @@ def _played(learner):
     return np.stack(taken), np.stack(offered)
 
 
-def _last(learner, rival):
+def _last(learner, rival, at_most):
     """Mean iterations of systems 2,001 to 3,000 over a rival's."""
     taken, offered = (x[:, 2_000:3_000] for x in _played(learner))
     fixed = offered.mean(1)
     rivals = {"fixed": fixed.min(1), "own": offered.min(2).mean(1)}
     given = {"the best omega takes at most half of Gauss-Seidel's iterations": (fixed.min(1) < fixed[:, 0] / 2).all()}
-    return mean(taken.mean(1) / rivals[rival]), given
+    return Evidence(mean(taken.mean(1) / rivals[rival]), at_most=at_most, given=given)
 
 
 @claim("64 unknowns, random shifts: systems 2,001 to 3,000 take at most 1.1 times the best fixed omega's iterations",
-       source="ours", broken={"not weighted": {"learner": Unweighted}, "turned": {"learner": Turned}})  # fmt: skip
+       source="ours", broken={"not weighted": {"learner": Unweighted}, "turned": {"learner": Turned}},
+       reason="1.14: after 2,000 systems trying all 13 omegas still costs a seventh")  # fmt: skip
 def tsallis_inf_nears_the_best_omega(learner=TsallisInf):
-    value, given = _last(learner, "fixed")
-    return Evidence(value, at_most=1.1, given=given)
+    return _last(learner, "fixed", at_most=1.1)
 
 
 @claim("64 unknowns, random shifts: the mean regret to the best omega falls as T^-0.4 or faster, T from 500 to 4,000",
        source="scaled",
-       broken={"not weighted": {"learner": Unweighted}, "costs turned around": {"learner": Turned}})  # fmt: skip
+       broken={"not weighted": {"learner": Unweighted}, "turned": {"learner": Turned}},
+       reason="-0.39, near the theory's -1/2; the first systems try all omegas alike")  # fmt: skip
 def regret_falls_with_the_horizon(learner=TsallisInf):
     taken, offered = _played(learner)
     regret = [taken[:, :T].mean(1) - offered[:, :T].mean(1).min(1) for T in HORIZONS]
@@ -88,17 +90,15 @@ def regret_falls_with_the_horizon(learner=TsallisInf):
 
 
 @claim("64 unknowns, shifts told: systems 2,001 to 3,000 take at most as many iterations as the best fixed omega",
-       source="paper", broken={"half of the shifts wrong": {"learner": Misled}})  # fmt: skip
+       source="paper", broken={"the last shift": {"learner": Stale}})  # fmt: skip
 def context_beats_the_best_fixed_omega(learner=ChebyshevBandit):
-    value, given = _last(learner, "fixed")
-    return Evidence(value, at_most=1.0, given=given)
+    return _last(learner, "fixed", at_most=1.0)
 
 
 @claim(
     "64 unknowns, shifts told: systems 2,001 to 3,000 take at most 1.1 times their own best omegas' iterations",
     source="ours",
-    broken={"half of them wrong": {"learner": Misled}, "not told": {"learner": TsallisInf}},
+    broken={"the last shift": {"learner": Stale}, "not told": {"learner": TsallisInf}},
 )
 def context_nears_each_systems_own_best(learner=ChebyshevBandit):
-    value, given = _last(learner, "own")
-    return Evidence(value, at_most=1.1, given=given)
+    return _last(learner, "own", at_most=1.1)
