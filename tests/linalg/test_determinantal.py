@@ -32,7 +32,7 @@ def test_features_become_orthonormal_and_keep_their_span():
 
 def test_pairs_come_with_the_probabilities_of_determinants():
     kernel = FEATURES @ FEATURES.T * np.sqrt(np.outer(MASSES, MASSES))
-    counts, n = dict.fromkeys(itertools.combinations(range(5), 2), 0), 4_000
+    counts, n = dict.fromkeys(itertools.combinations(range(5), 2), 0), 1_500
     for _ in range(n):
         counts[tuple(sorted(projection_dpp(FEATURES, MASSES, RNG).tolist()))] += 1
     for pair, count in counts.items():
@@ -46,9 +46,9 @@ def test_independent_and_volume_points_have_their_laws():
     np.testing.assert_allclose(christoffel(FEATURES, MASSES), expected)
     drawn = np.bincount(independent_points(FEATURES, MASSES, 20_000, RNG), minlength=5) / 20_000
     np.testing.assert_allclose(drawn, expected, atol=0.02)
-    three = np.array([volume_points(FEATURES, MASSES, 3, RNG) for _ in range(3_000)])
+    three = np.array([volume_points(FEATURES, MASSES, 3, RNG) for _ in range(600)])
     assert (three[:, 0] != three[:, 1]).all()
-    np.testing.assert_allclose(np.bincount(three[:, 2], minlength=5) / 3_000, expected, atol=0.05)
+    np.testing.assert_allclose(np.bincount(three[:, 2], minlength=5) / 600, expected, atol=0.08)
     assert volume_points(FEATURES, MASSES, 2, RNG).size == 2
     assert repeated_dpp(FEATURES, MASSES, 3, RNG).size == 6
 

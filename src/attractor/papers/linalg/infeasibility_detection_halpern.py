@@ -95,12 +95,9 @@ def _misses(anchored, factor=1.0):
     return apart / np.linalg.norm(exact, axis=1)
 
 
-@claim(
-    "8 infeasible linear programs, 1,000 steps: the anchored residual is at most as far from v as the plain one",
-    source="scaled",
-    broken={"twice the residual": {"factor": 2.0}},
-    reason="plain iteration is linear there, as projections onto polyhedra end on faces; anchored stays at 1/k",
-)
-def anchoring_finds_it_sooner_on_linear_programs(factor=1.0):  # fmt: skip
+@claim("8 infeasible linear programs, 1,000 steps: the anchored residual is at most as far from v as the plain one",
+       source="scaled", broken={"twice the residual": {"factor": 2.0}},
+       reason="plain iteration is linear there, as projections end on faces; anchored stays at 1/k")  # fmt: skip
+def anchoring_finds_it_sooner_on_linear_programs(factor=1.0):
     given = {"the plain residual finds v to 1 %": bool((_misses(False) < 0.01).all())}
     return Evidence(paired_ratio(_misses(True, factor), _misses(False)), at_most=1.0, given=given)
