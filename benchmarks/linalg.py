@@ -91,7 +91,7 @@ ROWS: dict[str, tuple[str, Callable[[], Pair]]] = {
 }  # fmt: skip
 
 
-def measure(pair: Pair, rounds: int = 5) -> float:
+def measure(pair: Pair, rounds: int = 3) -> float:
     """How many times as long the rival takes: medians of processor seconds, in turns."""
     rival, ours = seconds(*pair, rounds=rounds, clock=time.process_time)
     return float(np.median(rival) / np.median(ours))
