@@ -42,7 +42,7 @@ def _needed(draw, m, s):
     features, masses = legendre(m)[1:]
     for n in range(m, 16 * m, m):
         random = np.random.default_rng([s, m, n])
-        fits = [weighted_least_squares(features, draw(features, masses, n, random), np.zeros(n)) for _ in range(60)]
+        fits = [weighted_least_squares(features, draw(features, masses, n, random), np.zeros(n)) for _ in range(40)]
         if np.mean([fit.stability >= 0.5 for fit in fits]) >= 0.9:
             return n
     return np.inf
