@@ -47,7 +47,7 @@ def certificates(decoys=False):
 
 
 def earlier(a, b, terms=60):
-    ((p, q),) = convergents(a, b, (terms // 2,))
+    ((p, q),) = convergents(a, b, (3 * terms // 4,))
     with mpmath.workdps(400):
         return dynamics(a, b, terms, mpmath.mpf(p) / q)
 
