@@ -37,7 +37,7 @@ class Dynamics(NamedTuple):
 class Match(NamedTuple):
     """A continued fraction's value as $(i + j c) / (k + l c)$."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     constant: str
     coefficients: tuple[int, int, int, int]
 

@@ -13,7 +13,7 @@ from attractor.linalg.matrices import require_finite
 from attractor.registry import part
 
 Vector = Float[np.ndarray, " n"]
-Matrix = Float[np.ndarray, "n n"] | sparse.sparray
+Matrix = Float[np.ndarray, "n n"] | sparse.csr_array
 
 
 class Recycled(NamedTuple):
@@ -76,7 +76,7 @@ def gcro_dr(
     U = C = np.zeros((n, 0))
     if k and recycle is not None and recycle.shape[1]:
         C, R = np.linalg.qr(np.stack([A @ back(u) for u in recycle.T], 1))
-        U = scipy.linalg.solve_triangular(R, recycle.T, trans="T").T
+        U = scipy.linalg.solve_triangular(R, recycle.T, trans="T").T  # pyright: ignore[reportArgumentType]
         products += U.shape[1]
         y, r = U @ (C.T @ r), r - C @ (C.T @ r)
     while np.linalg.norm(r) > goal and products < max_products:
@@ -112,7 +112,7 @@ def gcro_dr(
         if k:
             P = _harmonic(G, second.T @ first, k)
             Q, R = np.linalg.qr(G @ P)
-            C, U = second @ Q, scipy.linalg.solve_triangular(R, (first @ P).T, trans="T").T
+            C, U = second @ Q, scipy.linalg.solve_triangular(R, (first @ P).T, trans="T").T  # pyright: ignore[reportArgumentType]
     x = back(y)
     residual = float(np.linalg.norm(b - A @ x) / max(np.linalg.norm(b), np.finfo(float).tiny))
     return Recycled(x, products, residual, bool(np.linalg.norm(r) <= goal), U)
@@ -120,14 +120,14 @@ def gcro_dr(
 
 def _harmonic(G: Float[np.ndarray, "p q"], W: Float[np.ndarray, "p q"], k: int) -> Float[np.ndarray, "q k"]:
     """A real basis of the harmonic Ritz vectors of smallest modulus: G'G z = theta G'W z; a pair is never split."""
-    inverse, vectors = scipy.linalg.eig(G.T @ W, G.T @ G)  # 1 / theta, so that an infinite theta is none
+    inverse, vectors = scipy.linalg.eig(G.T @ W, G.T @ G)  # 1 / theta, so that an infinite theta is none  # pyright: ignore
     order = np.argsort(-np.abs(inverse), kind="stable")
     columns: list[Float[np.ndarray, " q"]] = []
     for i in order:
-        if inverse[i].imag == 0:
-            columns.append(vectors[:, i].real)
-        elif inverse[i].imag > 0:  # the other of the pair has the same modulus
-            columns += [vectors[:, i].real, vectors[:, i].imag]
+        if inverse[i].imag == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            columns.append(vectors[:, i].real)  # pyright: ignore[reportAttributeAccessIssue]
+        elif inverse[i].imag > 0:  # pyright: ignore[reportAttributeAccessIssue]
+            columns += [vectors[:, i].real, vectors[:, i].imag]  # pyright: ignore[reportAttributeAccessIssue]
         if len(columns) >= k:
             break
     return np.linalg.qr(np.stack(columns[: k if len(columns) <= k else k - 1] or columns[:1], 1))[0]

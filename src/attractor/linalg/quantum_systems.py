@@ -93,13 +93,13 @@ def hhl(
     in_range("constant", constant, 0.0, open_low=True)
     clock = np.arange(T)
     weights = np.sqrt(2 / T) * np.sin(np.pi * (clock + 0.5) / T) if window == "sine" else np.full(T, T**-0.5)
-    evolved = np.exp(1j * np.outer(clock, values) * time / T)
+    evolved = np.exp(1j * np.outer(clock, values) * time / T)  # pyright: ignore
     start = weights[:, None] * evolved * (vectors.conj().T @ right / np.linalg.norm(right))
     read = np.fft.fft(start, axis=0, norm="ortho")
     estimates = 2 * np.pi * np.where(clock < T / 2, clock, clock - T) / time
-    flag = np.clip(np.divide(constant, estimates, out=np.zeros(T), where=estimates != 0), -1, 1)
+    flag = np.clip(np.divide(constant, estimates, out=np.zeros(T), where=estimates != 0), -1, 1)  # pyright: ignore
     undone = np.fft.ifft(flag[:, None] * read, axis=0, norm="ortho") * evolved.conj()
-    return Prepared(undone @ vectors.T, float((np.abs(undone) ** 2).sum()), (np.linalg.norm(right) / constant) ** 2)
+    return Prepared(undone @ vectors.T, float((np.abs(undone) ** 2).sum()), (np.linalg.norm(right) / constant) ** 2)  # pyright: ignore
 
 
 def hermitian_dilation(A: Shaped[ArrayLike, "m n"]) -> Shaped[np.ndarray, "size size"]:

@@ -114,7 +114,7 @@ class TsallisInf:
             z -= (p.sum() - 1) / (eta * (p**1.5).sum())
             if abs(p.sum() - 1) < 1e-10:
                 break
-        self.probabilities = p / p.sum()
+        self.probabilities = p / p.sum()  # pyright: ignore[reportPossiblyUnboundVariable]
         self.chosen = _drawn(self.random, self.probabilities)
         return self.chosen
 

@@ -90,7 +90,7 @@ def _metrics():
        source="ours", deterministic=True, broken={"metrics of others": {"shift": 37}})  # fmt: skip
 def clusters_share_constants(shift=0):
     metrics, names = _metrics()
-    labels = HDBSCAN(min_cluster_size=5, copy=True).fit_predict(np.roll(metrics, shift, 0) if shift else metrics)
+    labels = HDBSCAN(min_cluster_size=5, copy=True).fit_predict(np.roll(metrics, shift, 0) if shift else metrics)  # pyright: ignore
     shares = [np.unique(names[labels == k], return_counts=True)[1].max() for k in range(labels.max() + 1)]
     given = {"half of them are in clusters": (labels >= 0).mean() >= 0.5, "four clusters": labels.max() >= 3,
              "no constant has half": max(np.unique(names, return_counts=True)[1]) < 0.5 * len(names)}  # fmt: skip

@@ -59,7 +59,7 @@ def _solved(order, k=10, tol=1e-8, preconditioner=None):
         else:
             found = solve_sequence(systems, order(fields) if order else None, **how)
         taken = time.process_time() - begun
-        errors = [np.linalg.norm(one.x - x) / np.linalg.norm(x) for one, x in zip(found, exact, strict=True)]
+        errors = [np.linalg.norm(one.x - x) / np.linalg.norm(x) for one, x in zip(found, exact, strict=True)]  # pyright: ignore
         rows.append((sum(one.products for one in found), taken, max(errors)))
     return np.array(rows).T
 

@@ -57,7 +57,7 @@ def _played(learner):
         shift, side = np.random.default_rng(s).integers((SHIFTS.size, SIDES), size=(HORIZONS[-1], 2)).T
         costs = _iterations()[shift, side]
         own = {"largest": LARGEST, "seed": s} | ({} if issubclass(learner, TsallisInf) else {"low": 0.0, "high": 1.0})
-        arms = learn_to_relax(learner(OMEGAS.size, **own), lambda t, i, costs=costs: float(costs[t, i]), SHIFTS[shift])
+        arms = learn_to_relax(learner(OMEGAS.size, **own), lambda t, i, costs=costs: float(costs[t, i]), SHIFTS[shift])  # pyright: ignore
         taken.append(costs[np.arange(arms.size), arms])
         offered.append(costs)
     return np.stack(taken), np.stack(offered)
