@@ -86,7 +86,7 @@ def success_falls_no_faster_than_condition_squared(solve=hhl):
 
 @claim("condition 8, 9 qubits, 8 to 128 unknowns: infidelity does not grow with their number, slope at most 0.1",
        source="paper", broken={"condition as n": {"condition": None}},
-       reason="0.14 to 0.2 from 8 to 128 unknowns: more eigenvalues lie near the smallest, where errors are")  # fmt: skip
+       reason="0.14 to 0.2 from 8 to 128: more eigenvalues lie near the smallest, where errors are")  # fmt: skip
 def size_does_not_matter(condition=8):
     settings = [(9, n, condition or 4 * n) for n in SIZES]
     return Evidence(log_slope(SIZES, _infidelities(hhl, settings)), at_most=0.1)
