@@ -39,7 +39,7 @@ def _rotations(anchored, iterate=infimal_displacement):
             found = iterate(T, x0, 10_000, anchored=anchored, every=20)
             return [jnp.sum((e - v) ** 2, 1) / jnp.sum(x0[:-2] ** 2) for e in (found.residual, found.normalized)]
 
-        starts = [jnp.asarray(np.random.default_rng(s).standard_normal(v.size)) for s in seeds(8)]
+        starts = [jnp.asarray(np.random.default_rng(s).standard_normal(v.size)) for s in seeds(16)]
         return [np.stack(e) for e in zip(*(jax.device_get(errors(x)) for x in starts), strict=True)]
 
 
