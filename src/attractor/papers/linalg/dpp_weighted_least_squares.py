@@ -97,7 +97,8 @@ def errors_are_near_the_best_fits(draws=None, factor=6):
 
 
 @claim("10 polynomials, 20 values: repeated draws have at most half of the mean squared error of independent points",
-       source="scaled", broken={"by the measure": {"draw": uniform}})  # fmt: skip
+       source="scaled", broken={"by the measure": {"draw": uniform}},
+       reason="holds at first; elsewhere one of 8 means of independent points' errors is near infinite")  # fmt: skip
 def few_values_are_enough(draw=repeated):
     cases = {f: paired_ratio(_errors(draw, f, 10, 2), _errors(independent_points, f, 10, 2)) for f in FUNCTIONS}
     return Evidence.of_cases(cases, at_most=0.5)
