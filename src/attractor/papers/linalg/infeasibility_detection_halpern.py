@@ -52,14 +52,14 @@ def normalized_iterates_obey_their_bounds(iterate=infimal_displacement):
 
 @claim("60 slow rotations and a shift: the plain residual's squared error falls as 1/k, slope -1.15 to -0.85, twice",
        source="scaled", broken={"anchored": {"anchored": True}, "not squared": {"power": 0.5}},
-       reason="on other seeds the mean slopes of 16 starts are -0.92 to -1.07, with intervals that reach out")  # fmt: skip
+       reason="on other seeds mean slopes of -0.92 to -1.07, with intervals that reach out")  # fmt: skip
 def plain_residuals_fall_as_one_over_k(anchored=False, power=1.0):
     return Evidence.of_cases(_slopes(_rotations(anchored)[0] ** power), within=(-1.15, -0.85))
 
 
 @claim("60 slow rotations and a shift: the anchored residual's squared error falls with slope -1.8 or steeper, twice",
        source="scaled", broken={"no anchor": {"anchored": False}},
-       reason="holds at first; -1.79 to -1.89 on other seeds, from 100 to 1,000, where a logarithm is seen")  # fmt: skip
+       reason="holds at first; -1.79 to -1.89 on other seeds up to 1,000, where a logarithm is seen")  # fmt: skip
 def anchored_residuals_fall_as_one_over_k_squared(anchored=True):
     return Evidence.of_cases(_slopes(_rotations(anchored)[0]), at_most=-1.8)
 
