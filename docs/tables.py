@@ -2,12 +2,15 @@
 
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
-proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves. ``{{ findings }}``,
-``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
+proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
+continued fractions. ``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about
+`attractor.diagnose`.
 """
 
 import html
+import json
 import re
+from pathlib import Path
 
 import plotly.graph_objects as go
 from findings import findings, instruments, planted, thresholds
@@ -17,12 +20,15 @@ from attractor import registry
 from attractor.papers.catalogue import catalogue
 from attractor.papers.rows import steps_to_target
 
+FRACTIONS = Path(__file__).with_name("data") / "continued_fractions.json"
+
 
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    tables = (optimizers, fastest, verdicts, rates, curves, findings, thresholds, planted, instruments)
-    known = {f.__name__: f for f in tables}
+    fillers = (optimizers, fastest, verdicts, rates, curves, fractions)
+    fillers += (findings, thresholds, planted, instruments)
+    known = {f.__name__: f for f in fillers}
 
     def found(match: re.Match[str]) -> str:
         return known[match[1]](*(a.strip() for a in (match[2] or "").split(",") if a.strip()))
@@ -133,6 +139,27 @@ def curves(problem: str, *methods: str) -> str:
         template="plotly_white", height=380, margin={"l": 60, "r": 20, "t": 40, "b": 45},
         title=f"{problem}, tuned with the same budget", xaxis_title="steps", yaxis_title=entry.metric, yaxis_type="log",
     )  # fmt: skip
-    name = html.escape(f"{problem}-{'-'.join(methods)}")
+    return _drawn(figure, f"{problem}-{'-'.join(methods)}")
+
+
+def fractions() -> str:
+    """Continued fractions that were recognized: digits per term and delta, a color for each constant."""
+    if not FRACTIONS.exists():
+        return "*Not measured yet: `python benchmarks/continued_fractions.py`.*"
+    figure = go.Figure()
+    for name, rows in json.loads(FRACTIONS.read_text(encoding="utf-8")).items():
+        figure.add_scatter(
+            x=[row["digits"] for row in rows], y=[row["delta"] for row in rows], text=[row["formula"] for row in rows],
+            name=name, mode="markers", marker={"size": 6, "opacity": 0.7},
+            hovertemplate="%{text}<br>%{x:.2f} digits per term, δ = %{y:.3f}",
+        )  # fmt: skip
+    figure.update_layout(
+        template="plotly_white", height=480, margin={"l": 60, "r": 20, "t": 20, "b": 45},
+        xaxis_title="correct digits per term", yaxis_title="δ",
+    )  # fmt: skip
+    return _drawn(figure, "continued-fractions")
+
+
+def _drawn(figure: go.Figure, name: str) -> str:
     script = '<script src="../../javascripts/plotly.min.js"></script>'
-    return script + figure.to_html(include_plotlyjs=False, full_html=False, div_id=name)
+    return script + figure.to_html(include_plotlyjs=False, full_html=False, div_id=html.escape(name))

@@ -16,10 +16,20 @@ from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
+from attractor.problems.elliptic import darcy_matrix, gaussian_field, poisson_matrix
 from attractor.problems.federated_digits import federated_digits
+from attractor.problems.feedforward import (
+    adjoint_step,
+    dense_net,
+    dense_step,
+    masked_autoencoder,
+    pixel_step,
+    rnn_adjoints,
+)
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
+from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
