@@ -15,12 +15,14 @@ from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
 from attractor.problems.diagonal_network import diagonal_network
+from attractor.problems.diffusion import digits_diffusion
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import federated_digits
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
+from attractor.problems.language import manual_text, text_transformer
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
@@ -79,4 +81,5 @@ from attractor.problems.tomography import (
     moving_scan,
     radon_matrix,
 )
-from attractor.problems.vision import digits_conv
+from attractor.problems.vision import digits_conv, digits_resnet
+from attractor.problems.widths import coordinate_check, digits_wide_mlp
