@@ -32,7 +32,7 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = {
-    "digits-wide-mlp": Experiment((64, 128, 256, 512), tuple(2.0**k for k in range(-10, -3)), 100, 2, "loss"),
+    "digits-wide-mlp": Experiment((64, 128, 256, 512), tuple(2.0**k for k in range(-9, -3)), 100, 2, "loss"),
     "text-transformer": Experiment((32, 64, 128), tuple(2.0**k for k in range(-9, -3)), 100, 2, "validation_loss"),
 }
 

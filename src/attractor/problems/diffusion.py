@@ -88,7 +88,7 @@ def digits_diffusion(width: int = 64, depth: int = 2, batch_size: int | None = 6
     of the best one for Gaussian pixels that are unrelated, and 0.60 that of the best for Gaussian images.
 
     Recorded are the losses on images held out for validation and test, two lines to each, at fixed noise and times.
-    The default has 47,000 parameters; ``width=512, depth=4`` has 4.3 million.
+    The default has 42,000 parameters; ``width=512, depth=4`` has 4.3 million.
 
     Arguments:
         width: Inside, at least 1.

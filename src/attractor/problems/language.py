@@ -2,7 +2,6 @@
 arguments."""
 
 import functools
-from pydoc_data.topics import topics
 
 import equinox as eqx
 import jax
@@ -33,6 +32,8 @@ def manual_paragraphs() -> tuple[str, ...]:
     of Python); releases of Python differ a little. Topics repeat one another: a paragraph that stands in
     two of them is taken where it is first, so that no held-out one has been read in training.
     """
+    from pydoc_data.topics import topics  # half a megabyte, for who asks
+
     lines = "\n\n".join(topics[name] for name in sorted(topics)).translate(PLAIN)
     kept = "".join(c for c in lines if c in CHARACTERS)
     return tuple(p for p in dict.fromkeys(map(str.strip, kept.split("\n\n"))) if p)

@@ -108,7 +108,7 @@ class ResNet(eqx.Module):
 def digits_resnet(channels: int = 8, depth: int = 1, batch_size: int | None = 32, seed: int = 0) -> Composite:
     """A residual network with group normalization on handwritten digits.
 
-    Recorded are loss and accuracy on the validation and test images of `digits_mlp`. The default has 8,000 parameters;
+    Recorded are loss and accuracy on the validation and test images of `digits_mlp`. The default has 7,000 parameters;
     ``channels=64, depth=3`` has 1.2 million.
 
     Arguments:
