@@ -164,9 +164,10 @@ def text_transformer(
     trains in seconds on a laptop; ``width=192, depth=4, context=128`` has 1.8 million and ``width=384, depth=6,
     heads=6, context=256`` 10.8 million.
 
-    ``parametrization="mup"`` is that of `digits_wide_mlp`, where the table is: queries, keys, values and the network are hidden weights, embeddings and the norms' scales are of the
-    input's kind, the head is the output. Beside them the attention's logits fall as 1 / d instead of 1 / √d, for heads
-    of d = width / heads numbers; both are the same at ``base_width``.
+    ``parametrization="mup"`` is that of `digits_wide_mlp`, where the table is: queries, keys, values and the network
+    are hidden weights, embeddings and the norms' scales are of the input's kind, the head is the output. Beside them
+    the attention's logits fall as 1 / d instead of 1 / √d, for heads of d = width / heads numbers; both are the same
+    at ``base_width``.
 
     Arguments:
         width: Of the embeddings; a multiple of ``heads``.
