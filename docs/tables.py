@@ -3,8 +3,8 @@
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
-continued fractions. ``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about
-`attractor.diagnose`.
+continued fractions, ``{{ widths }}`` whether learning rates transfer. ``{{ findings }}``, ``{{ thresholds }}``,
+``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
 """
 
 import html
@@ -21,12 +21,13 @@ from attractor.papers.catalogue import catalogue
 from attractor.papers.rows import steps_to_target
 
 FRACTIONS = Path(__file__).with_name("data") / "continued_fractions.json"
+WIDTHS = Path(__file__).with_name("data") / "widths.md"
 
 
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    fillers = (optimizers, fastest, verdicts, rates, curves, fractions)
+    fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths)
     fillers += (findings, thresholds, planted, instruments)
     known = {f.__name__: f for f in fillers}
 
@@ -47,7 +48,9 @@ def optimizers() -> str:
     problems = list(measured)
     targets = {p: registry.find_problem(p) for p in problems}
     head = ["method", "state, bytes per parameter", "gradients per step"]
-    head += [f"{p}: steps to {targets[p].metric} ≤ {targets[p].target:g}" for p in problems]
+    head += [
+        f"{p}: steps to {targets[p].metric} ≤ {targets[p].target:g}; {_budget(measured[p]['sgd'])}" for p in problems
+    ]
     rows = []
     for name in sorted({m for rows in measured.values() for m in rows}):
         cost = costs.get(name, {})
@@ -70,8 +73,13 @@ def fastest(count: int = 6) -> str:
         gradient = known["sgd"]["flops_per_step"]
         work = {m: steps * known[m]["flops_per_step"] / gradient for m, steps in reached.items()}
         best = [", ".join(f"{_method(m)} {v:.0f}" for m, v in _smallest(by, count)) for by in (reached, work)]
-        rows.append([f"{problem}, {entry.metric} ≤ {entry.target:g}", *best])
+        rows.append([f"{problem}, {entry.metric} ≤ {entry.target:g}; {_budget(known['sgd'])}", *best])
     return table(["problem", "fewest steps", "least work, in gradients"], rows)
+
+
+def _budget(row: dict) -> str:
+    """With how much the methods of a problem were tuned and measured; rows without a budget are of the usual one."""
+    return f"{row.get('budget', 16)} configurations, {row['seeds']} seeds"
 
 
 def _method(name: str) -> str:
@@ -99,7 +107,7 @@ def _steps(found: dict | None) -> str:
     value, low, high = found["steps"]
     if value is None:
         return f"not reached ({found['reached']} of {found['seeds']})"
-    return f"{value:.0f} [{low:.0f}, {'∞' if high is None else f'{high:.0f}'}]"
+    return f"{value:.0f} [{0 if low is None else low:.0f}, {'∞' if high is None else f'{high:.0f}'}]"
 
 
 def verdicts(*slugs: str) -> str:
@@ -122,6 +130,13 @@ def rates() -> str:
     [bounds] = [c for c in claims("convergence-handbook-gradient-methods") if c["name"] == "stays-below-the-bounds"]
     rows = [[plain(problem), f"{case[0]:.3g}"] for problem, case in bounds["cases"].items()]
     return table(["problem", "error / bound, at most"], rows)
+
+
+def widths() -> str:
+    """The best learning rate over widths, under two parametrizations."""
+    return (
+        WIDTHS.read_text(encoding="utf-8") if WIDTHS.exists() else "*Not measured yet: `python benchmarks/widths.py`.*"
+    )
 
 
 def curves(problem: str, *methods: str) -> str:

@@ -47,18 +47,55 @@ def test_what_is_on_record_belongs_to_registered_methods():
     assert set(registry.costs()) <= set(registry.methods())
 
 
-def test_steps_to_target_are_kept_as_they_come(monkeypatch, tmp_path):
+def test_steps_to_target_are_kept_as_they_come(tmp_path):
     module = load("steps_to_target")
-    monkeypatch.setattr(module, "OUT", tmp_path / "out.json")
-    monkeypatch.setattr(module, "BUDGET", 2)
-    monkeypatch.setattr(module, "SEEDS", 3)
-    row = module.measure(("rosenbrock", "adam"))
-    assert row["seeds"] == 3
+    settings = module.Settings(seeds=3, budget=2)
+    row = module.measure(("rosenbrock", "adam"), settings)
+    assert (row["seeds"], row["budget"], row["of"]) == (3, 2, registry.find_problem("rosenbrock").steps)
     assert len(row["at"]) == len(row["curve"])
-    assert "error" in module.measure(("bilinear-game", "adam"))
+    assert "error" in module.measure(("bilinear-game", "adam"), settings)
     assert not module.fits("bilinear-game", "adam")
-    module.save({"rosenbrock": {"adam": row}})
+    module.save({"rosenbrock": {"adam": row}}, tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text())["rosenbrock"]["adam"] == row
+
+
+def test_steps_to_target_are_for_any_size_within_a_time_and_into_any_file(monkeypatch, tmp_path):
+    module, seen, out = load("steps_to_target"), [], tmp_path / "out.json"
+
+    def compare(problem, methods, **how):
+        seen.append((problem.probes["test_loss"].measure.args[1][0].shape, methods, how))
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(module.comparison, "compare", compare)
+    more = "--steps 50 --target 2 --seeds 3 --records 5"
+    words = f"--problem text-transformer --methods adamw adamw+cosine --sizes context=16 width=8 --jobs 1 --out {out}"
+    monkeypatch.setattr("sys.argv", ["it", *words.split(), *more.split()])
+    module.main()
+    assert [methods for _, methods, _ in seen] == [["adamw"], ["adamw+cosine"]]
+    shape, _, how = seen[0]
+    assert shape == (127, 16)
+    assert (how["steps"], how["target"], how["seeds"], how["every"]) == (50, 2.0, 3, 10)
+    assert json.loads(out.read_text())["text-transformer"]["adamw"] == {"error": "RuntimeError: seen"}
+    monkeypatch.setattr("sys.argv", ["it", *words.split(), "--fresh", "--minutes", "-1"])
+    module.main()
+    assert len(seen) == 2
+    monkeypatch.setattr("sys.argv", ["it", "--problem", "rosenbrock", "--steps", "50"])
+    with pytest.raises(SystemExit):
+        module.main()
+
+
+def test_learning_rates_are_tried_over_widths():
+    module = load("widths")
+    how = module.Experiment((8, 16), (1e-3, 1e-2), 4, 1, "loss")
+    losses = module.final_losses("digits-wide-mlp", "mup", 16, how)
+    assert losses.shape == (2,)
+    assert np.isfinite(losses).all()
+
+
+def test_the_names_of_the_benchmark_are_registered():
+    module = load("steps_to_target")
+    assert [registry.find_method(name).name for name in module.NAMES] == list(module.NAMES)
+    assert set(module.NETWORKS) <= set(registry.problems())
 
 
 def test_second_order_steps_are_timed_beside_steps_that_do_the_same():

@@ -9,7 +9,10 @@ import pytest
 
 from attractor import problems
 
-WHOLE = ["digits_mlp", "digits_logistic", "digits_conv", "char_transformer", "char_lstm", "diagonal_quadratic"]
+WHOLE = [
+    "digits_mlp", "digits_logistic", "digits_conv", "digits_resnet", "digits_diffusion", "digits_wide_mlp",
+    "char_transformer", "char_lstm", "text_transformer", "diagonal_quadratic",
+]  # fmt: skip
 SMALL: dict[str, dict] = {name: {} for name in WHOLE} | {
     "deep_hedging": {"paths": 20, "batch_size": 5},
     "overlaid_digits": {"pairs": 50, "batch_size": 5},

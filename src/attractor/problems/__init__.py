@@ -15,6 +15,7 @@ from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
 from attractor.problems.diagonal_network import diagonal_network
+from attractor.problems.diffusion import digits_diffusion
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
 from attractor.problems.elliptic import darcy_matrix, gaussian_field, poisson_matrix
 from attractor.problems.federated_digits import federated_digits
@@ -31,6 +32,7 @@ from attractor.problems.generalized_linear import imitated_neuron, sigmoid_class
 from attractor.problems.graphs import digits_graph
 from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
+from attractor.problems.language import manual_text, text_transformer
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
@@ -89,4 +91,5 @@ from attractor.problems.tomography import (
     moving_scan,
     radon_matrix,
 )
-from attractor.problems.vision import digits_conv
+from attractor.problems.vision import digits_conv, digits_resnet
+from attractor.problems.widths import coordinate_check, digits_wide_mlp

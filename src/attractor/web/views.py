@@ -117,6 +117,7 @@ def room(shelf: Shelf, name: str, methods: list[dict[str, Any]]) -> View:
 
 
 SORTS = ("name", "state", "cost", "steps")
+COSTED = "digits-mlp"  # on which the cost of a step was measured, too: what the methods are shown on at first
 
 
 def methods(found: list[dict[str, Any]], room: str = "", sort: str = "name", problem: str = "") -> View:
@@ -127,7 +128,7 @@ def methods(found: list[dict[str, Any]], room: str = "", sort: str = "name", pro
     """
     measured = rows.steps_to_target()
     shared = [p for p in measured if "sgd" in measured[p]]
-    problem = problem or shared[0]
+    problem = problem or max(shared, key=lambda p: (p == COSTED, len(measured[p])))
     for what, name, known in (("order", sort, SORTS), ("problem", problem, shared), ("room", room, ("", *ROOMS))):
         if name not in known:
             raise unknown(what, name, known)
