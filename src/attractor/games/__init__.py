@@ -1,4 +1,12 @@
 """Minimax problems, variational inequalities, bilevel solvers."""
 
+from attractor.games.bilevel import HypergradientDescent
 from attractor.games.extragradient import Extragradient, GradientDescentAscent, TwoTimescaleExtragradient
+from attractor.games.hypergradient import (
+    Hypergradient,
+    implicit_hypergradient,
+    neumann_hypergradient,
+    truncated_hypergradient,
+    unrolled_hypergradient,
+)
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures

@@ -3,6 +3,7 @@
 from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
+from attractor.problems.bilevel import feature_penalties, free_lower_level, two_level_quadratic
 from attractor.problems.bilinear import bilinear_game
 from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
