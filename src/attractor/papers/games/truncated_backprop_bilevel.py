@@ -24,7 +24,7 @@ from attractor.games.hypergradient import lower_step
 from attractor.papers.words import Evidence, cached, claim, key, ratio_of_means, seconds, seed, seeds
 from attractor.problems import feature_penalties
 
-T, KS, DATA = 100, (1, 3, 10, 30), ("diabetes", "breast_cancer")
+T, DATA = 100, ("diabetes", "breast_cancer")
 
 
 def _levels(problem):
@@ -43,40 +43,38 @@ def _masked(upper, lower, x, y, *, step_size, steps, backward, first=False):
     return jax.grad(lambda x: upper(x, jax.lax.scan(partial(one, x), y, jnp.arange(steps))[0]))(x), None
 
 
-@claim("penalties of 10 and 30 features, T = 100: the bias of K = 1, 3, 10, 30 is within (1-rm)^K |F_y| max|B| / (rm)",
-       source="paper", broken={"the first K steps": {"truncated": partial(_masked, first=True)}})  # fmt: skip
-def bias_is_within_the_bound(truncated=truncated_hypergradient):
+@claim("penalties of 10 and 30 features, T = 100: from K = 2 to 20 the bias shrinks by 1 - rate mu a step, or 5 % slower",
+       source="scaled", broken={"the first K steps": {"truncated": partial(_masked, first=True)}})  # fmt: skip
+def bias_shrinks_geometrically(truncated=truncated_hypergradient):
     cases, seen = {}, []
     for data in DATA:
         with jax.enable_x64(True):
-            off, bound, size = map(np.asarray, _biases(feature_penalties(data, seed=seed()), truncated))
-        seen.append(off[0] > 0.1 * size)
-        cases |= {f"{data}, K = {k}": float(o / b) for k, o, b in zip(KS, off, bound, strict=True)}
-    return Evidence.of_cases(cases, at_most=1.0, given={"K = 1 is off by a tenth": all(seen)})
+            off, slow = map(np.asarray, _biases(feature_penalties(data, seed=seed()), truncated))
+        seen.append(off[0] > 0.02)
+        cases[data] = float((off[1] / off[0]) ** (1 / 18) / (1 - slow))
+    return Evidence.of_cases(cases, at_most=1.05, given={"K = 2 is off by 2 %": all(seen)})
 
 
 @eqx.filter_jit
 def _biases(problem, truncated):
-    """By K: how far off; the bound on that; and the size of the exact hypergradient."""
+    """How far K = 2 and 20 are from the exact hypergradient, relatively, and rate times the least curvature."""
     (upper, lower), shape = _levels(problem), problem.init(key())[0].shape
-    x = jr.normal(key(), shape) / 2 - 2
+    x = jr.normal(key(), shape) / 2
     rate = 1 / jnp.linalg.eigvalsh(jax.hessian(lower, 1)(x, 0 * x))[-1]  # neither loss is more curved than at 0
-    end, path = jax.lax.scan(lambda y, _: (lower_step(lower, x, y, rate), y), 0 * x, length=T)
     how = {"upper": upper, "lower": lower, "x": x, "y": 0 * x, "step_size": rate, "steps": T}
-    exact, slow = unrolled_hypergradient(**how).gradient, rate * jnp.exp(x).min()
-    off = jnp.stack([truncated(**how, backward=k)[0] for k in KS]) - exact
-    mixed, slope = rate * jnp.abs(jnp.exp(x) * path).max(1), jnp.linalg.norm(jax.grad(upper, 1)(x, end))
-    bound = jnp.stack([(1 - slow) ** k / slow * slope * mixed[: T - k].max() for k in KS])
-    return jnp.linalg.norm(off, axis=1), bound, jnp.linalg.norm(exact)
+    exact, end = unrolled_hypergradient(**how)
+    off = jnp.stack([truncated(**how, backward=k)[0] for k in (2, 20)]) - exact
+    least = jnp.linalg.eigvalsh(jax.hessian(lower, 1)(x, end))[0]  # the steps that are cut off end there
+    return jnp.linalg.norm(off, axis=1) / jnp.linalg.norm(exact), rate * least
 
 
 @eqx.filter_jit
 def _best(problem, rates, depth):
-    """Of one split: the validation loss at first, after 100 steps at the best rate, and the test loss there."""
+    """Of one split: the validation loss at first, after 60 steps at the best rate, and the test loss there."""
 
     def one(rate):
         method = HypergradientDescent(rate, 0.1, inner_steps=T, depth=depth)
-        z = jax.lax.fori_loop(0, 100, lambda _, z: method.step(problem, z, None, key())[0], problem.init(key()))
+        z = jax.lax.fori_loop(0, 60, lambda _, z: method.step(problem, z, None, key())[0], problem.init(key()))
         return problem.value(z[0]), problem.probes["test_loss"](problem, z, key())
 
     values, tests = jax.vmap(one)(rates)
@@ -86,10 +84,10 @@ def _best(problem, rates, depth):
 @cached
 def _splits(data, depth):
     splits = [feature_penalties(data, noise=20, seed=own) for own in seeds(8)]
-    return np.array([_best(split, jnp.geomspace(0.3, 300, 7), depth) for split in splits]).T
+    return np.array([_best(split, jnp.geomspace(1, 100, 5), depth) for split in splits]).T
 
 
-@claim("20 noise features added, 8 splits, each at its best of 7 rates: K = 10 ends within 3 % of all 100, test too",
+@claim("20 noise features added, 8 splits, each at its best of 5 rates: K = 10 ends within 3 % of all 100, test too",
        source="scaled", broken={"one step back, tuned anew": {"depth": 1}})  # fmt: skip
 def few_steps_lead_as_far(depth=10):
     cases, given = {}, {}
