@@ -43,7 +43,7 @@ def _masked(upper, lower, x, y, *, step_size, steps, backward, first=False):
     return jax.grad(lambda x: upper(x, jax.lax.scan(partial(one, x), y, jnp.arange(steps))[0]))(x), None
 
 
-@claim("penalties of 10 and 30 features, T = 100: from K = 2 to 20 the bias shrinks by 1 - rate mu a step, or 5 % slower",
+@claim("10 and 30 penalties, T = 100: from K = 2 to 20 the bias shrinks by 1 - rate mu a step, or 5 % slower at most",
        source="scaled", broken={"the first K steps": {"truncated": partial(_masked, first=True)}})  # fmt: skip
 def bias_shrinks_geometrically(truncated=truncated_hypergradient):
     cases, seen = {}, []
@@ -70,11 +70,11 @@ def _biases(problem, truncated):
 
 @eqx.filter_jit
 def _best(problem, rates, depth):
-    """Of one split: the validation loss at first, after 60 steps at the best rate, and the test loss there."""
+    """Of one split: the validation loss at first, after 40 steps at the best rate, and the test loss there."""
 
     def one(rate):
         method = HypergradientDescent(rate, 0.1, inner_steps=T, depth=depth)
-        z = jax.lax.fori_loop(0, 60, lambda _, z: method.step(problem, z, None, key())[0], problem.init(key()))
+        z = jax.lax.fori_loop(0, 40, lambda _, z: method.step(problem, z, None, key())[0], problem.init(key()))
         return problem.value(z[0]), problem.probes["test_loss"](problem, z, key())
 
     values, tests = jax.vmap(one)(rates)
@@ -83,12 +83,13 @@ def _best(problem, rates, depth):
 
 @cached
 def _splits(data, depth):
-    splits = [feature_penalties(data, noise=20, seed=own) for own in seeds(8)]
+    splits = [feature_penalties(data, noise=20, seed=own) for own in seeds(5)]
     return np.array([_best(split, jnp.geomspace(1, 100, 5), depth) for split in splits]).T
 
 
-@claim("20 noise features added, 8 splits, each at its best of 5 rates: K = 10 ends within 3 % of all 100, test too",
-       source="scaled", broken={"one step back, tuned anew": {"depth": 1}})  # fmt: skip
+@claim("20 noise features added, 5 splits, each at its best of 5 rates: K = 10 ends within 3 % of all 100, test too",
+       source="scaled", broken={"one step back, tuned anew": {"depth": 1}},
+       reason="as penalties fall on breast_cancer the lower level loses its curvature, and ten steps see little of it")  # fmt: skip
 def few_steps_lead_as_far(depth=10):
     cases, given = {}, {}
     for data in DATA:
@@ -99,7 +100,8 @@ def few_steps_lead_as_far(depth=10):
 
 
 @claim("30 penalties, T = 100: through the last 5 steps in at most half the processor time, and half the memory",
-       source="paper", deterministic=True, broken={"masked, not cut": {"truncated": _masked}})  # fmt: skip
+       source="paper", deterministic=True, broken={"masked, not cut": {"truncated": _masked}},
+       reason="what is saved is the way back, and that takes about half of the time")  # fmt: skip
 def takes_half_the_time(truncated=truncated_hypergradient):
     levels = _levels(feature_penalties("breast_cancer"))
 
