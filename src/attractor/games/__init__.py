@@ -10,3 +10,4 @@ from attractor.games.hypergradient import (
     unrolled_hypergradient,
 )
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
+from attractor.games.value_function import BilevelPenalty, SingleLoopPenalty, penalty_hypergradient
