@@ -62,30 +62,32 @@ def penalty_is_sigma_close(hypergradient=penalty_hypergradient):
     return Evidence.of_cases(cases, within=(0.9, 1.1))
 
 
-EPSILONS = np.array([0.3, 0.1, 0.03, 0.01])
+EPSILONS = np.array([0.1, 0.05, 0.02, 0.01])
 
 
-@partial(jax.jit, static_argnums=3)
-def _slopes(problem, sigma, rate, steps):
-    """Norms of the true gradient, every ten steps."""
-    method = BilevelPenalty(rate, 0.3, sigma=sigma)
+@eqx.filter_jit
+def _slopes(problem, sigmas, rates):
+    """Norms of the true gradient every ten of 12,000 steps, by sigma and rate."""
 
-    def ten(carry, _):
-        carry = jax.lax.fori_loop(0, 10, lambda _, c: method.step(problem, c[0], c[1], key()), carry)
-        return carry, norm(jax.grad(problem.value)(carry[0][0]))
+    def one(sigma, rate):
+        method, start = BilevelPenalty(rate, 0.3, sigma=sigma), problem.init(key())
 
-    start = problem.init(key())
-    return jax.lax.scan(ten, (start, method.init(problem, start, key())), length=steps // 10)[1]
+        def ten(carry, _):
+            carry = jax.lax.fori_loop(0, 10, lambda _, c: method.step(problem, c[0], c[1], key()), carry)
+            return carry, norm(jax.grad(problem.value)(carry[0][0]))
+
+        return jax.lax.scan(ten, (start, method.init(problem, start, key())), length=1_200)[1]
+
+    return jax.vmap(lambda sigma: jax.vmap(partial(one, sigma))(rates))(sigmas)
 
 
 @claim("many minimizers below, sigma = eps / 10, best of 5 rates: steps to a gradient of eps grow by eps^-3 at most",
-       source="paper", broken={"sigma as for the largest eps": {"sigmas": np.full(4, 0.03)}})  # fmt: skip
+       source="paper", broken={"sigma as for the largest eps": {"sigmas": np.full(4, 0.01)}})  # fmt: skip
 def takes_a_cubic_number_of_steps(sigmas=EPSILONS / 10):
     taken, rates = [], jnp.geomspace(0.003, 0.3, 5)
-    run = jax.vmap(jax.vmap(_slopes, (None, None, 0, None)), (None, 0, None, None))
     with jax.enable_x64(True):
         for own in seeds(5):
-            curves = run(two_level_quadratic(rank=4, seed=own), jnp.asarray(sigmas), rates, 12_000)
+            curves = _slopes(two_level_quadratic(rank=4, seed=own), jnp.asarray(sigmas), rates)
             taken.append(10 * (1 + first_step(curves, EPSILONS[:, None])).min(1))
     slopes = -log_slopes(EPSILONS, np.array(taken))
     given = {"the largest takes some": np.min(taken) > 10}
@@ -94,11 +96,11 @@ def takes_a_cubic_number_of_steps(sigmas=EPSILONS / 10):
 
 @eqx.filter_jit
 def _ends(problem, method, rates):
-    """The smallest value over rates, after 3,000 steps below."""
+    """The smallest value over rates, after 1,500 steps below."""
 
     def one(rate):
         own, start = method(rate), problem.init(key())
-        count, carry = 3_000 // getattr(own, "inner_steps", 1), (start, own.init(problem, start, key()))
+        count, carry = 1_500 // getattr(own, "inner_steps", 1), (start, own.init(problem, start, key()))
         carry = jax.lax.fori_loop(0, count, lambda _, c: own.step(problem, c[0], c[1], key()), carry)
         return problem.value(carry[0][0])
 

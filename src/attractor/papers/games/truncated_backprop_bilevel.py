@@ -89,7 +89,7 @@ def _splits(data, depth):
 
 @claim("20 noise features added, 5 splits, each at its best of 5 rates: K = 10 ends within 3 % of all 100, test too",
        source="scaled", broken={"one step back, tuned anew": {"depth": 1}},
-       reason="as penalties fall on breast_cancer the lower level loses its curvature, and ten steps see little")  # fmt: skip
+       reason="as penalties fall on breast_cancer curvature is lost below, and ten steps see little")  # fmt: skip
 def few_steps_lead_as_far(depth=10):
     cases, given = {}, {}
     for data in DATA:
