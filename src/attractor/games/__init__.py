@@ -10,4 +10,6 @@ from attractor.games.hypergradient import (
     unrolled_hypergradient,
 )
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
+from attractor.games.multipliers import AveragedMultipliers
+from attractor.games.unbounded_smoothness import NormalizedMomentum
 from attractor.games.value_function import BilevelPenalty, SingleLoopPenalty, penalty_hypergradient

@@ -111,5 +111,5 @@ def takes_half_the_time(truncated=truncated_hypergradient):
 
     both = compiled(truncated, backward=5), compiled(unrolled_hypergradient)
     spent = seconds(*(lambda f=f: [f(jnp.zeros(30)) for _ in range(20)] for f in both), clock=time.process_time)
-    ours, exact = (f.memory_analysis().temp_size_in_bytes for f in both)
+    ours, exact = (f.memory_analysis().temp_size_in_bytes for f in both)  # pyright: ignore[reportOptionalMemberAccess]
     return Evidence.of_cases({"time": ratio_of_means(*spent), "memory": ours / exact}, at_most=0.5)
