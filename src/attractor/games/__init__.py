@@ -1,5 +1,6 @@
 """Minimax problems, variational inequalities, bilevel solvers."""
 
+from attractor.games.best_response import Response, SelfTuning, gated_ridge
 from attractor.games.bilevel import HypergradientDescent
 from attractor.games.extragradient import Extragradient, GradientDescentAscent, TwoTimescaleExtragradient
 from attractor.games.hypergradient import (
