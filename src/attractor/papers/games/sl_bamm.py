@@ -23,7 +23,7 @@ from attractor.papers.words import Evidence, claim, key, log_slopes, mean, ratio
 from attractor.problems import feature_penalties, free_lower_level, two_level_quadratic
 from attractor.trees import norm
 
-RATES = np.geomspace(0.01, 0.3, 5)
+RATES = np.geomspace(0.02, 0.3, 4)
 
 
 @eqx.filter_jit
@@ -56,11 +56,11 @@ def _averaged(rate, mix=0.5, decay=0.1):
 def _worst_start(problem, method, n):
     """At the best of the rates, the largest error from ten starts, each number from -2 to 2."""
     starts = jr.uniform(key(), (10, 3 * n), minval=-2, maxval=2)
-    runs = jax.vmap(lambda s: _run(problem, method, (s[:n], s[n:]), RATES, 3_000, _farthest))(starts)
+    runs = jax.vmap(lambda s: _run(problem, method, (s[:n], s[n:]), RATES, 1_000, _farthest))(starts)
     return runs.max(0).min()
 
 
-@claim("half of y free below, n = 2, 20 and 100: from each of 10 starts the solution is found to 1e-2 in 3,000 steps",
+@claim("half of y free below, n = 2, 20 and 100: from each of 10 starts the solution is found to 1e-2 in 1,000 steps",
        source="scaled", broken={"hardly averaged, tuned anew": {"mix": 1e-4}})  # fmt: skip
 def finds_the_solution_among_many(mix=0.5):
     method = partial(_averaged, mix=mix)
@@ -74,12 +74,12 @@ def _with_upper(share):
     return Bilevel(plain.upper, lambda x, y: share * plain.upper(x, y, None) + plain.lower(x, y, None), plain.init)
 
 
-@claim("half of y free below: hypergradients of the lower level alone end 0.1 away or more, at the best of 5 rates",
+@claim("half of y free below: hypergradients of the lower level alone end 0.1 away or more, at the best of 4 rates",
        source="paper", broken={"a tenth of the upper level added below": {"share": 0.1}})  # fmt: skip
 def others_do_not_move_what_is_free(share=0.0):
     make = partial(HypergradientDescent, inner_rate=0.3, inner_steps=10, depth=10)
     problem = _with_upper(share) if share else free_lower_level(2)
-    kinds = ("truncated", "implicit", "neumann")
+    kinds = ("truncated", "neumann")  # conjugate gradients have nothing to solve: the slope is not in the range
     cases = {kind: float(_worst_start(problem, partial(make, estimate=kind), 2)) for kind in kinds}
     return Evidence.of_cases(cases, at_least=0.1)
 
@@ -108,13 +108,13 @@ def bias_goes_with_the_average(decays=(0.25, 0.5)):
     return Evidence.of_cases(cases, within=(0.8, 1.3))
 
 
-@claim("diabetes with 20 noise features, 5 splits: ends within 1 % of implicit gradients, each at its best of 5 rates",
+@claim("diabetes with 20 noise features, 5 splits: ends within 1 % of implicit gradients, each at its best of 4 rates",
        source="ours", broken={"mu stays": {"decay": 0.0}})  # fmt: skip
 def ends_where_implicit_gradients_do(decay=0.5):
-    splits, rates = [feature_penalties(noise=20, seed=own) for own in seeds(5)], np.geomspace(0.03, 3, 5)
+    splits, rates = [feature_penalties(noise=20, seed=own) for own in seeds(5)], np.geomspace(0.06, 3, 4)
     ours = partial(AveragedMultipliers, inner_rate=0.1, multiplier_rate=0.1, mix=0.5, decay=decay)
     exact = partial(HypergradientDescent, inner_rate=0.1, inner_steps=1, depth=10, estimate="implicit")
-    ends = [[float(jnp.nanmin(_run(s, m, s.init(key()), rates, 2_000, _at_x))) for m in (ours, exact)] for s in splits]
+    ends = [[float(jnp.nanmin(_run(s, m, s.init(key()), rates, 1_000, _at_x))) for m in (ours, exact)] for s in splits]
     before = np.mean([float(split.value(split.init(key())[0])) for split in splits])
     ours_end, there = np.array(ends).T
     given = {"implicit gradients improve the start by a tenth": there.mean() < 0.9 * before}
