@@ -19,8 +19,8 @@ def hyperbolic_levels(
     $$ F = \sum_i \cosh y_i + \xi^\top y, \qquad g = \tfrac12 \lVert y - A x \rVert^2 + \zeta^\top y, \qquad
        \Phi(x) = \sum_i \cosh (A x)_i $$
 
-    ξ and ζ are means of minibatches of 4,096 rows each, whose mean is 0. The best x is 0; y starts at its solution, where
-    the slope is steep.
+    ξ and ζ are means of minibatches of 4,096 rows each, whose mean is 0. The best x is 0; y starts at its solution,
+    where the slope is steep.
 
     Arguments:
         n: Numbers in x, at least 1.
