@@ -21,7 +21,7 @@ from attractor.games import SelfTuning, gated_ridge
 from attractor.papers.words import Evidence, claim, key, mean, ratio_of_means, seeds
 from attractor.problems import feature_penalties
 
-STEPS, RATES = 1_500, (0.01, 0.02, 0.05, 0.1)
+STEPS, RATES, INNER = 2_000, (0.01, 0.03, 0.1), (0.02, 0.05, 0.1)
 
 
 @claim("ridge on diabetes, penalties 1e-6 to 1e6: a linear network of two layers, rows gated, is the best response",
@@ -61,11 +61,11 @@ def _values(problem, points):
 
 
 @eqx.filter_jit
-def _tuned(problem, rates, draw, **how):
-    """The value at the last x, by rate."""
+def _tuned(problem, draw, width):
+    """The smallest value at the last x over rates of both levels; some diverge."""
 
-    def one(rate):
-        method, start = SelfTuning(rate, 0.1, **how), problem.init(key())
+    def one(rate, inner):
+        method, start = SelfTuning(rate, inner, width=width), problem.init(key())
         state = method.init(problem, start, draw)
 
         def step(carry, own):
@@ -74,7 +74,8 @@ def _tuned(problem, rates, draw, **how):
         (x, _), _ = jax.lax.scan(step, (start, state), jr.split(draw, STEPS))[0]
         return problem.value(x)
 
-    return jax.vmap(one)(jnp.asarray(rates))
+    rates, inner = (jnp.asarray(a.ravel()) for a in np.meshgrid(RATES, INNER))
+    return jnp.nanmin(jax.vmap(one)(rates, inner))
 
 
 @claim("one penalty of breast_cancer, from 3 decades below the best of 20 and 2 above: ends within 2 % of it, 5 splits",
@@ -87,19 +88,19 @@ def finds_what_a_grid_finds(width=0.5):
         best.append(float(values.min()))
         for decades, found in ends.items():
             problem = _one_penalty(base, grid[values.argmin()] + decades * np.log(10))
-            found.append(float(_tuned(problem, RATES, jr.key(split), width=width).min()))
+            found.append(float(_tuned(problem, jr.key(split), width)))
     cases = {f"from {decades:+} decades": ratio_of_means(found, best) for decades, found in ends.items()}
     return Evidence.of_cases(cases, within=(0.95, 1.02))
 
 
-@claim("30 penalties of breast_cancer, 5 splits: a run at the best of 4 rates ends below 30 random draws, each solved",
+@claim("30 penalties of breast_cancer, 5 splits: a run at the best of 9 rates ends below 30 random draws, each solved",
        source="scaled", broken={"not perturbed": {"width": 1e-3}})  # fmt: skip
 def beats_random_search(width=0.5):
     ratios, gains = [], []
     for split in seeds(5):
         problem = feature_penalties("breast_cancer", seed=split)
         searched = float(_values(problem, jr.uniform(jr.key(split), (30, 30), minval=-9, maxval=2)).min())
-        ratios.append(float(_tuned(problem, RATES, jr.key(split), width=width).min()) / searched)
+        ratios.append(float(_tuned(problem, jr.key(split), width)) / searched)
         gains.append(searched / float(problem.value(problem.init(key())[0])))
     given = {"the search improves the start by a tenth": np.mean(gains) < 0.9}
     return Evidence(mean(np.array(ratios)), at_most=1.0, given=given)
