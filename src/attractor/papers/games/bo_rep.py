@@ -104,7 +104,7 @@ def takes_a_quartic_number_of_steps(tuned=True):
 
 @claim("sum of cosh from 8: ten steps below at every tenth step lead as soon to 0.05 as ten at every step, within 10 %",
        source="ours", broken={"never refreshed after the first": {"period": 10**6}},
-       reason="a lag of ten steps asks for a smaller rate: per call, too, it takes about half as much again")  # fmt: skip
+       reason="a lag of ten steps asks for a smaller rate: in calls, too, it takes half as much again")  # fmt: skip
 def seldom_is_enough(period=10):
     ours, always = (_steps(_all(NormalizedMomentum, NORMALIZED, 8.0, p), 0.05) for p in (period, 1))
     return Evidence(mean(ours / always.mean()), within=(0.9, 1.1), given={"it gets there": (always < STEPS).all()})
