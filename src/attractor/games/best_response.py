@@ -103,7 +103,8 @@ class SelfTuning(Method):
         learning_rate: η > 0, Adam's.
         inner_rate: γ > 0, of the response.
         width: s > 0 at the start, one for each number in x.
-        entropy: τ ≥ 0: how much wide perturbations are favored. 0: s follows F alone.
+        entropy: τ ≥ 0: how much wide perturbations are favored. 0: s follows F alone. Where F does not depend on a
+            number of x its width grows without bound, as Adam does not know how small τ is.
         inner_steps: N ≥ 1, each on a minibatch and a perturbation of its own.
         warmup: Steps before x moves, at least 0.
 
