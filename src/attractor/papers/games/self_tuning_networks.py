@@ -110,5 +110,5 @@ def beats_random_search(method=SelfTuning):
         searched = float(_values(problem, jr.uniform(jr.key(split), (30, 30), minval=-9, maxval=2)).min())
         ratios.append(float(_tuned(problem, jr.key(split), method)) / searched)
         gains.append(searched / float(problem.value(problem.init(key())[0])))
-    given = {"the search improves the start by a tenth": np.mean(gains) < 0.9, "a run ends": np.isfinite(ratios).all()}
+    given = {"the search improves by a tenth": np.mean(gains) < 0.9, "a run ends": np.isfinite(ratios).all()}
     return Evidence(mean(np.array(ratios)), at_most=1.0, given=given)
