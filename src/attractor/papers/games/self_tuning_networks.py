@@ -102,7 +102,7 @@ def finds_what_a_grid_finds(method=SelfTuning):
 
 @claim("30 penalties of breast_cancer, 5 splits: a run at the best of 9 rates ends below 30 random draws, each solved",
        source="scaled", broken={"weights do not answer": {"method": _Ungated}},
-       reason="widths that the loss does not depend on grow by the entropy until the descent below diverges")  # fmt: skip
+       reason="widths without a say in the loss grow by the entropy, until descent below diverges")  # fmt: skip
 def beats_random_search(method=SelfTuning):
     ratios, gains = [], []
     for split in seeds(5):
