@@ -86,7 +86,8 @@ def _tuned(problem, draw, method=SelfTuning):
 
 
 @claim("one penalty of breast_cancer, from 3 decades below the best of 20 and 2 above: ends within 2 % of it, 5 splits",
-       source="ours", broken={"weights do not answer": {"method": _Ungated}})  # fmt: skip
+       source="ours", broken={"weights do not answer": {"method": _Ungated}},
+       reason="it ends a few percent to a fifth above the best of the grid: the split decides")  # fmt: skip
 def finds_what_a_grid_finds(method=SelfTuning):
     grid, ends, best = jnp.linspace(-9, 2, 20), {-3: [], 2: []}, []
     for split in seeds(5):
@@ -100,15 +101,15 @@ def finds_what_a_grid_finds(method=SelfTuning):
     return Evidence.of_cases(cases, within=(0.95, 1.02))
 
 
-@claim("30 penalties of breast_cancer, 5 splits: a run at the best of 9 rates ends below 30 random draws, each solved",
+@claim("30 penalties of breast_cancer, 3 splits: a run at the best of 9 rates ends below 30 random draws, each solved",
        source="scaled", broken={"weights do not answer": {"method": _Ungated}},
        reason="widths without a say in the loss grow by the entropy, until descent below diverges")  # fmt: skip
 def beats_random_search(method=SelfTuning):
     ratios, gains = [], []
-    for split in seeds(5):
+    for split in seeds(3):
         problem = feature_penalties("breast_cancer", seed=split)
         searched = float(_values(problem, jr.uniform(jr.key(split), (30, 30), minval=-9, maxval=2)).min())
         ratios.append(float(_tuned(problem, jr.key(split), method)) / searched)
         gains.append(searched / float(problem.value(problem.init(key())[0])))
-    given = {"the search improves by a tenth": np.mean(gains) < 0.9, "a run ends": np.isfinite(ratios).all()}
-    return Evidence(mean(np.array(ratios)), at_most=1.0, given=given)
+    given = {"the search improves by a tenth": np.mean(gains) < 0.9}
+    return Evidence(mean(np.array(ratios)) if np.isfinite(ratios).all() else np.inf, at_most=1.0, given=given)
