@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attractor.bilevel import Bilevel
     from attractor.blackbox import minimize_blackbox
     from attractor.comparison import compare
     from attractor.decision import Decision
@@ -28,6 +29,7 @@ _WHERE = {
     "attractor.comparison": ("compare",),
     "attractor.loops": ("Loop",),
     "attractor.method": ("Gradient", "Method"),
+    "attractor.bilevel": ("Bilevel",),
     "attractor.objectives": ("Composite", "Constrained", "MultiObjective"),
     "attractor.papers": ("check",),
     "attractor.probe": ("Probe",),
@@ -47,9 +49,10 @@ _PACKAGES = (
 )  # fmt: skip
 
 __all__ = [
-    "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game", "Gradient",
-    "LogUniform", "Loop", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem", "Trace", "Uniform",
-    "check", "compare", "diagnose", "diagnose_run", "minimize_blackbox", "run", "scheduled",
+    "Bilevel", "Choice", "Comparison", "Composite", "Constrained", "Decision", "Federated", "FixedPoint", "Game",
+    "Gradient", "LogUniform", "Loop", "Method", "Minimization", "Monitor", "MultiObjective", "Probe", "Problem",
+    "Trace", "Uniform", "check", "compare", "diagnose", "diagnose_run", "minimize_blackbox", "run",
+    "scheduled",
 ]  # fmt: skip
 __version__ = "0.1.0"
 

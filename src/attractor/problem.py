@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -101,15 +101,19 @@ def _forget_batch(function: Callable, x: PyTree, batch: PyTree = None) -> Any:
     return function(x)
 
 
-def with_batch(function: Callable) -> Callable:
-    """Let ``f(x)`` be called as ``f(x, batch)``."""
+def _forget_batch_of_pair(function: Callable, x: PyTree, y: PyTree, batch: PyTree = None) -> Any:
+    return function(x, y)
+
+
+def with_batch(function: Callable, points: Literal[1, 2] = 1) -> Callable:
+    """Let ``f(x)`` be called as ``f(x, batch)``; with two ``points``, ``f(x, y)`` as ``f(x, y, batch)``."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # builtins and some C functions hide their signature
         return function
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    takes_two = len(positional) >= 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return function if takes_two else eqx.Partial(_forget_batch, function)
+    takes_batch = len(positional) > points or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    return function if takes_batch else eqx.Partial(_forget_batch if points == 1 else _forget_batch_of_pair, function)
 
 
 def as_probes(probes: Mapping[str, Any]) -> dict[str, Probe]:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor import Composite, Federated, Minimization, run
+from attractor import Bilevel, Composite, Federated, Minimization, run
 from attractor.problem import as_init
 
 
@@ -109,3 +109,34 @@ def test_the_docs_show_a_measurement_of_ones_own():
     space = {"__name__": "docs"}
     exec(compile(block, "docs/index.md", "exec"), space)
     assert float(space["trace"]["largest weight"].values.min()) > 0
+
+
+def test_two_levels_draw_their_minibatches_apart():
+    data = jnp.arange(30.0), jnp.arange(100.0, 112.0)
+    problem = Bilevel(
+        lambda x, y, b: jnp.mean(b) * x, lambda x, y: y**2, (jnp.ones(()), jnp.ones(())), data, batch_size=5
+    )
+    upper, lower = problem.sample(jr.key(0))
+    assert upper.shape == lower.shape == (5,)
+    assert upper.max() < 30 <= 100 <= lower.min()
+    assert not np.array_equal(np.asarray(upper) % 12, np.asarray(lower) - 100)
+    assert float(problem.upper(2.0, 1.0, jnp.ones(3))) == 2.0
+    assert float(problem.lower(1.0, 3.0, None)) == 9.0
+    with pytest.raises(ValueError, match="solve"):
+        problem.value(1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"init": (jnp.ones(()),)}, "init: expected a pair"),
+        ({"data": jnp.ones(3)}, "data: expected a pair"),
+        ({"data": ((jnp.ones(3), jnp.ones(2)), None)}, "same leading axis"),
+        ({"data": (jnp.ones(3), jnp.ones(2)), "batch_size": 3}, r"1 … 2"),
+        ({"batch_size": 1}, "no data"),
+    ],
+)
+def test_two_levels_name_what_is_wrong(given, message):
+    whole = {"init": (jnp.ones(()), jnp.ones(()))} | given
+    with pytest.raises(ValueError, match=message):
+        Bilevel(lambda x, y: y, lambda x, y: y**2, **whole)

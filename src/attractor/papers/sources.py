@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PARSING = threading.RLock()  # CPython 3.11 counts the depth of all threads' syntax trees together, and may raise
 # Modules beside the rooms that only some claims use, and that count as the rooms do.
-FOLLOWED = {"attractor.objectives", "attractor.decision", "attractor.trees"}
+FOLLOWED = {"attractor.bilevel", "attractor.decision", "attractor.objectives", "attractor.trees"}
 # Of the core, what shows and stores results and has no part in them: not even the golden runs need to look at it.
 SHOWN = (
     "report", "tables", "plots", "progress", "names", "store", "torch", "cli", "backends", "cluster", "checks",
