@@ -1,4 +1,14 @@
 """Minimax problems, variational inequalities, bilevel solvers."""
 
-from attractor.games.extragradient import Extragradient, GradientDescentAscent, TwoTimescaleExtragradient
+from attractor.games.extragradient import (
+    Extragradient,
+    GradientDescentAscent,
+    OptimisticGradient,
+    PastExtragradient,
+    ProximalPoint,
+    ReflectedGradient,
+    SingleCallState,
+    TwoTimescaleExtragradient,
+)
+from attractor.games.local_convergence import convergence_factor
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
