@@ -21,7 +21,13 @@ from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
-from attractor.problems.linear_fields import comonotone_matrix, comonotone_rotation, comonotonicity, linear_game
+from attractor.problems.linear_fields import (
+    comonotone_matrix,
+    comonotone_rotation,
+    comonotonicity,
+    linear_game,
+    turning_matrix,
+)
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from attractor.checks import in_range
@@ -52,6 +53,21 @@ def linear_game(matrix: Any) -> Game:
         raise ValueError(f"matrix: expected shape (d, d) with d >= 2, got {matrix.shape}")
     solution = tuple(jnp.split(jnp.zeros(d), [d // 2]))
     return Game(eqx.Partial(_linear, matrix), eqx.Partial(_start, d), solution=solution)
+
+
+def turning_matrix(cosine: Float[np.ndarray, "..."], length: Any = 1.0) -> Float[np.ndarray, "... 2 2"]:
+    """The plane turned by an angle and scaled: ρ-negatively comonotone with ρ = -cosine / length.
+
+    Arguments:
+        cosine: Of the angle, in [-1, 1]; several at once give several matrices.
+        length: The factor, of the same shape.
+
+    Raises:
+        ValueError: if a ``cosine`` is out of range.
+    """
+    in_range("cosine", cosine, -1.0, 1.0)
+    along, across = length * np.asarray(cosine), length * np.sqrt(1 - np.asarray(cosine) ** 2)
+    return np.stack([np.stack([along, -across], -1), np.stack([across, along], -1)], -2)
 
 
 def comonotonicity(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
