@@ -16,6 +16,7 @@ from attractor.games import (
     ProximalPoint,
     ReflectedGradient,
     convergence_factor,
+    convergence_factors,
 )
 from attractor.problem import Game
 from attractor.problems import comonotone_matrix, comonotone_rotation, comonotonicity, linear_game, turning_matrix
@@ -170,6 +171,15 @@ def test_the_convergence_factor_is_that_of_a_long_run():
         distances = np.asarray(jax.lax.scan(step, carry, None, 6_000)[1])
         long = (distances[-1] / distances[-2_001]) ** (1 / 2_000)
         np.testing.assert_allclose(long, convergence_factor(method, game), rtol=1e-3)
+
+
+def test_a_map_of_factors_has_an_axis_for_the_fields_and_one_for_each_hyper_parameter():
+    with jax.enable_x64(True):
+        fields, rates, aheads = turning_matrix(np.array([0.5, -0.3, 0.0])), [0.1, 0.2], [0.4, 0.6, 0.8, 1.0]
+        found = convergence_factors(lambda r, a: Extragradient(r, look_ahead=a), fields, rates, aheads)
+        eigenvalue = np.exp(1j * np.arccos([0.5, -0.3, 0.0]))[:, None, None]
+        ahead = 1 - np.array(aheads) * eigenvalue
+    np.testing.assert_allclose(found, abs(1 - np.array(rates)[:, None] * eigenvalue * ahead), rtol=1e-12)
 
 
 def test_without_a_solution_there_is_no_factor():

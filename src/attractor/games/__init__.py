@@ -10,5 +10,5 @@ from attractor.games.extragradient import (
     SingleCallState,
     TwoTimescaleExtragradient,
 )
-from attractor.games.local_convergence import convergence_factor
+from attractor.games.local_convergence import convergence_factor, convergence_factors
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures

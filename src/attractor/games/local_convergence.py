@@ -1,5 +1,6 @@
 """Near an equilibrium: by what factor a step of a method shortens the distance to it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from attractor.method import Method
 from attractor.problem import FixedPoint, Game
+from attractor.problems.linear_fields import linear_game
 
 
 def convergence_factor(method: Method, problem: Game | FixedPoint) -> Float[Array, ""]:
@@ -38,3 +40,25 @@ def convergence_factor(method: Method, problem: Game | FixedPoint) -> Float[Arra
         return ravel_pytree(eqx.filter(method.step(problem, z, state, key), eqx.is_inexact_array))[0]
 
     return jnp.abs(jnp.linalg.eigvals(jax.jacfwd(step)(flat))).max()
+
+
+@eqx.filter_jit
+def convergence_factors(make: Callable[..., Method], matrices: Any, *grids: Any) -> Float[Array, "m ..."]:
+    """The `convergence_factor` on each of several linear fields, for all combinations of hyper-parameters.
+
+    Arguments:
+        make: ``make(*hyper)`` gives the method; the same function again compiles nothing anew.
+        matrices: A field each, ``(m, d, d)``.
+        *grids: The values of each hyper-parameter.
+
+    Returns:
+        An axis for the fields, and then one for each of the ``grids``.
+    """
+
+    def factor(matrix: Array, *hyper: Array) -> Array:
+        return convergence_factor(make(*hyper), linear_game(matrix))
+
+    over: Any = factor
+    for axis in range(len(grids), -1, -1):
+        over = jax.vmap(over, [0 if i == axis else None for i in range(len(grids) + 1)])
+    return over(jnp.asarray(matrices), *map(jnp.asarray, grids))
