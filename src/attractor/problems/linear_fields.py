@@ -55,7 +55,7 @@ def linear_game(matrix: Any) -> Game:
     return Game(eqx.Partial(_linear, matrix), eqx.Partial(_start, d), solution=solution)
 
 
-def turning_matrix(cosine: Float[np.ndarray, "..."], length: Any = 1.0) -> Float[np.ndarray, "... 2 2"]:
+def turning_matrix(cosine: Any, length: Any = 1.0) -> Float[np.ndarray, "... 2 2"]:
     """The plane turned by an angle and scaled: ρ-negatively comonotone with ρ = -cosine / length.
 
     Arguments:
