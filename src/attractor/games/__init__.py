@@ -1,5 +1,12 @@
 """Minimax problems, variational inequalities, bilevel solvers."""
 
+from attractor.games.anchoring import FiniteSum, VarianceReducedHalpern, plane_games
+from attractor.games.competitive import (
+    CompetitiveGradient,
+    OptimisticCompetitiveGradient,
+    competitive_game,
+    competitive_gradient_descent,
+)
 from attractor.games.extragradient import (
     Extragradient,
     GradientDescentAscent,

@@ -7,6 +7,7 @@ from attractor.linalg.curvature import (
     ggn,
     hvp,
 )
+from attractor.linalg.fixed_point import Halpern
 from attractor.linalg.hutchinson import (
     block_average,
     hutchinson_diagonal,
