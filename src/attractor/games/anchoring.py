@@ -79,7 +79,7 @@ def plane_games(key: PRNGKeyArray, samples: int, dim: int) -> tuple[FiniteSum, F
     $$ F_i(z) = P_i (R P_i^\top z - b_i), \qquad R = \begin{pmatrix} 1 & -1 \\ 1 & 1 \end{pmatrix} $$
 
     with orthonormal $P_i$, ``(d, 2)``: each 1/2-cocoercive, so that L = 2. The planes lie mostly along few directions,
-    with deviations of the coordinates from 1 down to 1/20, which makes the mean ill conditioned.
+    with deviations of the coordinates from 1 down to 1/5, which makes the mean ill conditioned.
 
     Arguments:
         key: What is drawn.
@@ -95,7 +95,7 @@ def plane_games(key: PRNGKeyArray, samples: int, dim: int) -> tuple[FiniteSum, F
     in_range("samples", samples, 1)
     in_range("dim", dim, 2)
     for_planes, for_targets = jr.split(key)
-    planes = jnp.linalg.qr(jnp.geomspace(1.0, 0.05, dim)[:, None] * jr.normal(for_planes, (samples, dim, 2)))[0]
+    planes = jnp.linalg.qr(jnp.geomspace(1.0, 0.2, dim)[:, None] * jr.normal(for_planes, (samples, dim, 2)))[0]
     start = jnp.split(jnp.zeros(dim), [dim // 2])
     game = FiniteSum(_in_planes, tuple(start), (planes, jr.normal(for_targets, (samples, 2))))
     turned = planes + jnp.stack([planes[..., 1], -planes[..., 0]], -1)
