@@ -13,6 +13,7 @@ from attractor.games import (
     competitive_gradient_descent,
 )
 from attractor.problem import Game
+from attractor.problems import leaving_players
 
 RNG = np.random.default_rng(0)
 A, B, X, Y = RNG.normal(size=(3, 4)), RNG.normal(size=(4, 3)), RNG.normal(size=3), RNG.normal(size=4)
@@ -67,6 +68,17 @@ def test_noise_reaches_the_field_and_players_may_be_trees():
     assert competitive.sample(jr.key(1)) == game.sample(jr.key(1))
 
 
+def test_players_who_would_leave_alone_are_held_together_by_reckoning():
+    with jax.enable_x64(True):
+        game = leaving_players(jr.key(0), 3, 0.4)
+        flat = lambda field: jax.jacfwd(lambda z: jnp.concatenate(field((z[:3], z[3:]), None)))  # noqa: E731
+        jacobian = flat(game.field)(jnp.zeros(6))
+        np.testing.assert_allclose(jnp.diag(jacobian), -0.4, atol=1e-12)
+        np.testing.assert_allclose(np.linalg.svd(jacobian[:3, 3:])[1], [2.0, 1.5, 1.0], rtol=1e-12)
+        assert np.linalg.eigvals(jacobian).real.max() < 0
+        assert np.linalg.eigvals(flat(competitive_game(game, 1.0).field)(jnp.zeros(6))).real.min() > 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -74,6 +86,8 @@ def test_noise_reaches_the_field_and_players_may_be_trees():
         (lambda: CompetitiveGradient(0.1, -1.0), "interaction"),
         (lambda: OptimisticCompetitiveGradient(0.1, 1.0, 0), "iterations"),
         (lambda: competitive_game(Game(lambda z: z, (jnp.zeros(1), jnp.zeros(1))), -0.1), "interaction"),
+        (lambda: leaving_players(jr.key(0), 0), "dim"),
+        (lambda: leaving_players(jr.key(0), 2, 1.0), "away"),
     ],
 )
 def test_bad_arguments_are_named(make, message):

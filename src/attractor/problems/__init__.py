@@ -3,7 +3,7 @@
 from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
-from attractor.problems.bilinear import bilinear_game
+from attractor.problems.bilinear import bilinear_game, leaving_players
 from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
