@@ -19,4 +19,5 @@ from attractor.games.extragradient import (
 )
 from attractor.games.local_convergence import convergence_factor, convergence_factors
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
+from attractor.games.mean_variance import FictitiousPlay, mean_variance_response, reward_variance, risk_averse_game
 from attractor.games.primal_dual import AcceleratedPrimalDual, LinearizedPrimalDual, PrimalDualState, SaddlePoint

@@ -82,14 +82,16 @@ def _calls(weights, scale):
 
 
 @claim("1,000 small games: a hundredth of the field for at most 1/3 of Halpern's calls, each at the best of 4 steps",
-       source="scaled", broken=BROKEN)  # fmt: skip
+       source="scaled", broken=BROKEN,
+       reason="0.32 to 0.34, not told from 1/3 by four seeds: six times fewer a step, in twice the steps")  # fmt: skip
 def a_third_of_the_calls(weights=WHOLE, *, scale):
     ours, plain = _calls(weights, scale)[1_000]
     return Evidence(paired_ratio(ours, plain), at_most=1 / 3, given={"Halpern gets there": np.isfinite(plain).all()})
 
 
 @claim("250 to 4,000 small games: calls to a hundredth of the field grow with slope at most 0.75 of n (Halpern's 1)",
-       source="scaled", broken=BROKEN)  # fmt: skip
+       source="scaled", broken=BROKEN,
+       reason="0.49 to 0.59, and four seeds leave 0.25 to 0.93; it holds on two of three others")  # fmt: skip
 def calls_grow_as_the_root_of_n(weights=WHOLE, *, scale):
     return Evidence(
         log_slope(SAMPLES, np.stack([ours for ours, _ in _calls(weights, scale).values()], 1)), at_most=0.75
