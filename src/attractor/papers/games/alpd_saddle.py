@@ -34,10 +34,10 @@ class _Damaged(AcceleratedPrimalDual):
 
 
 def _problem(smoothness):
-    """f of curvatures from L down to 1e-7 L and 0, around a point that is as far in each of their directions; a coupling of norm 1 and rank 10."""
+    """f of curvatures from L to 1e-7 L and 0, equally far along each; a coupling of norm 1 and rank 10 along some."""
     turn = jnp.asarray(np.asarray(dct(np.eye(40), norm="ortho")))
     root = turn * jnp.append(jnp.sqrt(smoothness * jnp.geomspace(1.0, 1e-7, 35)), jnp.zeros(5))
-    matrix, center = jnp.eye(10, 40) * jnp.linspace(1.0, 0.1, 10)[:, None], turn @ jnp.full(40, 40**-0.5)
+    matrix, center = turn[:, ::4].T * jnp.linspace(1.0, 0.1, 10)[:, None], turn @ jnp.full(40, 40**-0.5)
     game = SaddlePoint(
         lambda x: jnp.sum(((x - center) @ root) ** 2) / 2, lambda x, y: y @ (matrix @ x), lambda y: y @ y / 2,
         lambda y, step: y / (1 + step), (jnp.zeros(40), jnp.zeros(10)))  # fmt: skip
