@@ -54,7 +54,7 @@ def _outcomes(keys, risk, play):
 
 @cached
 def _games(risk, scale, play=FictitiousPlay):
-    keys = jax.vmap(jr.key)(jnp.asarray(seeds(**sizes(scale, n=(64, 1_000)))))
+    keys = jax.vmap(jr.key)(jnp.asarray(seeds(**sizes(scale, n=(128, 1_000)))))
     return np.asarray(_outcomes(keys, jnp.asarray(risk), play))
 
 
@@ -66,11 +66,12 @@ def fictitious_play_gets_there(play=FictitiousPlay, *, scale):
     return Evidence(proportion(int((regrets <= 0.02).sum()), len(regrets)), at_least=0.8)
 
 
-@claim("random 4 x 4 games: reward variances under risk 1 are together at most 0.75 of those under risk 0",
+@claim("random 4 x 4 games with variances above 0.1 under risk 0: those under risk 1 are together at most 0.75 of them",
        source="ours", broken={"a tenth of the risk": {"risk": 0.1}})  # fmt: skip
 def rewards_vary_less(risk=1.0, *, scale):
     averse, neutral = (_games(r, scale)[..., 1].mean(1) for r in (risk, 0.0))
-    return Evidence(ratio_of_means(averse, neutral), at_most=0.75, given={"they vary at risk 0": neutral.mean() > 0.1})
+    risky = neutral > 0.1  # in the others play ends at pure strategies, with nothing to lessen
+    return Evidence(ratio_of_means(averse[risky], neutral[risky]), at_most=0.75, given={"10 games": risky.sum() >= 10})
 
 
 @claim("random 4 x 4 games: risk 1 costs nothing, mean rewards are within 0.1 of those under risk 0",
