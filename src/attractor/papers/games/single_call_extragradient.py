@@ -2,7 +2,6 @@
 
 ```python
 from attractor import games, problems, run
-
 print(run(problems.bilinear_game(5), games.PastExtragradient(0.3), steps=500, seeds=4).summary("distance"))
 ```
 """
@@ -45,9 +44,8 @@ def free_of_constraints_all_three_are_one(reflection=1.0):
 
 
 @jax.jit
-def _gaps(keys, ahead, step):  # duality gaps of averaged leading points on matrix games, in units of D²/(step T)
-
-    def one(own):
+def _gaps(keys, ahead, step):
+    def one(own):  # duality gaps of averaged leading points on matrix games, in units of D²/(step T)
         a = jr.normal(own, (8, 10))
         game, z = Game.minimax(lambda x, y: x @ a @ y, jnp.zeros(1)), (jnp.full(8, 1 / 8), jnp.full(10, 1 / 10))
         rate, onto = step / jnp.linalg.norm(a, 2), lambda z: tuple(map(projection_simplex, z))
@@ -70,9 +68,8 @@ def averages_keep_the_ergodic_rate(ahead=1.0, step=0.4, *, scale):
 
 
 @jax.jit
-def _distances(keys, outward, gamma, power):  # squared, to the equilibrium 0, with steps gamma/(t + 32)^power
-
-    def one(own):
+def _distances(keys, outward, gamma, power):
+    def one(own):  # squared, to the equilibrium 0, with steps gamma/(t + 32)^power
         a = jr.normal(jr.fold_in(own, 1), (6, 6))
         turn = (a - a.T) / 3 + jnp.eye(6) / 2
         field = lambda z, noise: (turn @ z[0] - outward * jnp.sum(z[0] ** 2) * z[0] + noise,)  # noqa: E731
