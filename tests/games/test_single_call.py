@@ -137,7 +137,7 @@ def test_random_fields_have_the_constants_that_are_asked_for():
         assert (inner >= -0.3 * square - 1e-9).all()
         assert np.linalg.norm(matrix @ matrix.T - matrix.T @ matrix) > 0.1
         game = comonotone_rotation(2.0, 0.3)
-        np.testing.assert_allclose(comonotonicity(turning_matrix(-0.6, 2.0)), 0.3)
+        np.testing.assert_allclose(comonotonicity(jnp.asarray(turning_matrix(-0.6, 2.0))), 0.3)
         turned = np.concatenate(game.field((jnp.array([1.0]), jnp.array([0.0])), None))
         np.testing.assert_allclose([turned[0], np.linalg.norm(turned)], [-0.3 * 4.0, 2.0], rtol=1e-9)
 

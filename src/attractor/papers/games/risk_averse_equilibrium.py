@@ -7,7 +7,7 @@ from attractor import games, run
 hunt = [[4.0, -2.0], [2.0, 1.5]]  # a stag needs both hunters, a hare does not
 for risk in (0.0, 0.5):
     game = games.risk_averse_game(hunt, hunt, risk, start=(jnp.array([0.8, 0.2]), jnp.array([0.8, 0.2])))
-    print(risk, run(game, games.FictitiousPlay(), steps=500).final())
+    print(risk, run(game, games.FictitiousPlay(), steps=500).final)
 ```
 """
 
