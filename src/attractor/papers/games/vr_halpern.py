@@ -69,10 +69,8 @@ def _runs(weights, scale):
     return {n: [np.asarray(a) for a in _program(n, keys, weights)] for n in SAMPLES}
 
 
-def _calls(
-    weights, scale
-):  # by n: samples' fields to a hundredth of the first length, at the best rates, and Halpern's
-    found = {}
+def _calls(weights, scale):
+    found = {}  # by n: samples' fields to a hundredth of the first length, each at its best rate, and Halpern's
     for n, (ours, calls, plain, first, _) in _runs(weights, scale).items():
         steps, others = (first_step(lengths, 1e-2 * first[:, None]) for lengths in (ours, plain))
         at = np.minimum(steps, STEPS - 1).astype(int)[..., None]
