@@ -1,8 +1,24 @@
 """Minimax problems, variational inequalities, bilevel solvers."""
 
+from attractor.games.anchoring import FiniteSum, VarianceReducedHalpern, plane_games
 from attractor.games.best_response import Response, SelfTuning, gated_ridge
 from attractor.games.bilevel import HypergradientDescent
-from attractor.games.extragradient import Extragradient, GradientDescentAscent, TwoTimescaleExtragradient
+from attractor.games.competitive import (
+    CompetitiveGradient,
+    OptimisticCompetitiveGradient,
+    competitive_game,
+    competitive_gradient_descent,
+)
+from attractor.games.extragradient import (
+    Extragradient,
+    GradientDescentAscent,
+    OptimisticGradient,
+    PastExtragradient,
+    ProximalPoint,
+    ReflectedGradient,
+    SingleCallState,
+    TwoTimescaleExtragradient,
+)
 from attractor.games.hypergradient import (
     Hypergradient,
     implicit_hypergradient,
@@ -10,7 +26,10 @@ from attractor.games.hypergradient import (
     truncated_hypergradient,
     unrolled_hypergradient,
 )
+from attractor.games.local_convergence import convergence_factor, convergence_factors
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
+from attractor.games.mean_variance import FictitiousPlay, mean_variance_response, reward_variance, risk_averse_game
 from attractor.games.multipliers import AveragedMultipliers
+from attractor.games.primal_dual import AcceleratedPrimalDual, LinearizedPrimalDual, PrimalDualState, SaddlePoint
 from attractor.games.unbounded_smoothness import NormalizedMomentum
 from attractor.games.value_function import BilevelPenalty, SingleLoopPenalty, penalty_hypergradient

@@ -40,6 +40,7 @@ from attractor.linalg.exact import (
     solve_by_fractions,
     solve_rational,
 )
+from attractor.linalg.fixed_point import Halpern
 from attractor.linalg.hutchinson import (
     block_average,
     hutchinson_diagonal,

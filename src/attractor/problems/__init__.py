@@ -4,7 +4,7 @@ from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
 from attractor.problems.bilevel import feature_penalties, free_lower_level, two_level_quadratic
-from attractor.problems.bilinear import bilinear_game
+from attractor.problems.bilinear import bilinear_game, leaving_players
 from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
@@ -31,10 +31,17 @@ from attractor.problems.feedforward import (
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
-from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.hyperbolic import hyperbolic_levels
+from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
 from attractor.problems.language import manual_text, text_transformer
+from attractor.problems.linear_fields import (
+    comonotone_matrix,
+    comonotone_rotation,
+    comonotonicity,
+    linear_game,
+    turning_matrix,
+)
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
