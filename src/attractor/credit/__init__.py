@@ -9,3 +9,17 @@ from attractor.credit.forward import (
     forward_gradient_descent,
     value_and_forward_gradient,
 )
+from attractor.credit.layered import (
+    Layered,
+    LayeredGradient,
+    LayeredLoss,
+    Quality,
+    backpropagation,
+    dense,
+    dense_params,
+    estimator_quality,
+    layered_digits,
+    local_gradient,
+    plain,
+)
+from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent
