@@ -22,4 +22,4 @@ from attractor.credit.layered import (
     local_gradient,
     plain,
 )
-from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent
+from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent, smoothed_backpropagation

@@ -91,6 +91,41 @@ def likelihood_ratio(
     return estimate  # pyright: ignore[reportReturnType]
 
 
+def smoothed_backpropagation(sigma: Scalar = 0.1, copies: int = 1) -> Estimator:
+    r"""Backpropagation through noise in the units: of $E_\varepsilon\, f(\theta, \sigma\varepsilon)$, too.
+
+    What `likelihood_ratio` is to be compared with: the same objective, and the chain of derivatives.
+
+    Arguments:
+        sigma: Size of the noise in the inputs of the units, at least 0.
+        copies: Passes per example, at least 1.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    in_range("sigma", sigma, 0.0)
+    in_range("copies", copies, 1)
+
+    def estimate(loss: LayeredLoss, params: PyTree, key: PRNGKeyArray) -> tuple[Array, PyTree]:
+        inputs, targets = loss.batch
+        units = len(loss.units(params))
+
+        def noisy(params: PyTree, x: Array, y: Array, key: PRNGKeyArray) -> Array:
+            left = iter(jr.split(key, units))
+            output = loss.network(params, x, lambda f, a: f(a + sigma * jr.normal(next(left), a.shape, a.dtype)))
+            return loss.criterion(output, y)
+
+        def mean(params: PyTree) -> Array:
+            keys = jr.split(key, (copies, len(inputs)))
+            return jax.vmap(jax.vmap(noisy, (None, 0, 0, 0)), (None, None, None, 0))(
+                params, inputs, targets, keys
+            ).mean()
+
+        return jax.value_and_grad(mean)(params)
+
+    return estimate  # pyright: ignore[reportReturnType]
+
+
 def _along(first: Array, like: Array) -> Array:
     """An array for the first axis, to be multiplied with all of another."""
     return first.reshape(-1, *[1] * (like.ndim - 1)).astype(like.dtype)
