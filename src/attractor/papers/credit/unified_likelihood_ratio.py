@@ -33,20 +33,23 @@ def _times(factor, loss, params, key):
        source="scaled", broken={"a copy's own loss in its baseline": {"factor": 7 / 8},
                                 "over the noise's variance": {"factor": 1 / SIGMA}})  # fmt: skip
 def is_unbiased(factor=1.0):
-    problem = layered_digits(SIZES, batch_size=16)
-    params, loss = problem.init(key()), problem.at(problem.sample(key(1)))
-    gradient = jax.jit(lambda k: smoothed(SIGMA, 4_000)(loss, params, k)[1])(key(2))
-    quality = jax.jit(lambda f: estimator_quality(eqx.Partial(_times, f), loss, params, key(3), 4_000, gradient))(
-        factor
-    )
-    cases = {f"layer {i + 1}": float(b) for i, b in enumerate(quality.bias[:2])}
-    return Evidence.of_cases(cases, at_most=0.05, given={"draws enough": quality.variance[:2].max() / 4_000 < 0.005})
+    problem = layered_digits(SIZES, batch_size=8)
+
+    @jax.jit
+    def quality(factor, params, batch):
+        loss = problem.at(batch)
+        gradient = smoothed(SIGMA, 1_000)(loss, params, key(2))[1]
+        return estimator_quality(eqx.Partial(_times, factor), loss, params, key(3), 4_000, gradient)
+
+    found = quality(factor, problem.init(key()), problem.sample(key(1)))
+    cases = {f"layer {i + 1}": float(b) for i, b in enumerate(found.bias[:2])}
+    return Evidence.of_cases(cases, at_most=0.05, given={"draws enough": found.variance[:2].max() / 4_000 < 0.005})
 
 
 @cached
-def _variance(copies, **way):
+def _variance(**way):
     """Of the hidden layers' estimates at eight starts, ``(8, 2)``."""
-    problem, estimator = layered_digits(SIZES, batch_size=16), likelihood_ratio(SIGMA, copies, **way)
+    problem, estimator = layered_digits(SIZES, batch_size=16), likelihood_ratio(SIGMA, 16, **way)
 
     def at(number):
         of_start, of_batch, of_noise = jr.split(jr.key(number), 3)
@@ -62,9 +65,10 @@ STEPS = {"pairs and a baseline": (BOTH, ALONE), "pairs on top of a baseline": (B
 
 
 @claim("16 passes: pairs, noise in one layer at a time, a Sobol sequence: each leaves at most the variance without it",
-       source="paper", broken={"the second half repeats the first": {"copies": 8}})  # fmt: skip
-def each_technique_helps(copies=16):
-    pairs = {name: (_variance(copies, **ours), _variance(16, **other)) for name, (ours, other) in STEPS.items()}
+       source="paper", broken={"switched off": {"instead": ALONE}},
+       reason="pairs see half as many directions: with a baseline 1.8 times the variance; each layer's own: 0.9 and 1.4")  # fmt: skip
+def each_technique_helps(instead=None):
+    pairs = {name: (_variance(**(instead or ours)), _variance(**other)) for name, (ours, other) in STEPS.items()}
     cases = {f"{n}, layer {i + 1}": paired_ratio(a[:, i], b[:, i]) for n, (a, b) in pairs.items() for i in range(2)}
     return Evidence.of_cases(cases, at_most=1.0)
 
@@ -105,13 +109,14 @@ DAMAGED = {"hidden layers as they start": {"factor": 0.0}}
 
 
 @claim("tanh network on digits, both tuned: test accuracy within two points of backpropagation's", source="scaled",
-       broken=DAMAGED)  # fmt: skip
+       broken=DAMAGED, reason="two points less with 8 passes an example")  # fmt: skip
 def learns_as_well(factor=1.0):
     return Evidence.of_cases(**_above(MEASURES[0], factor, 0.0), within=(-0.02, 0.02))
 
 
 @claim("digits, gradient signs of 0.1: keeps the accuracy of backpropagation, without noise and through the same noise",
-       source="scaled", broken={"a sign in hidden layers": {"factor": -1.0}})  # fmt: skip
+       source="scaled", broken={"a sign in hidden layers": {"factor": -1.0}},
+       reason="more robust than without noise; what makes it so is the noise, through which derivatives do as well")  # fmt: skip
 def is_more_robust(factor=1.0):
     return Evidence.of_cases(**_above(MEASURES[1], factor, 0.0, SIGMA), at_least=0.0)
 
