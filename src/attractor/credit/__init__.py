@@ -23,3 +23,15 @@ from attractor.credit.layered import (
     plain,
 )
 from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent, smoothed_backpropagation
+from attractor.credit.straight_through import (
+    binary_dense,
+    categorical_bound,
+    exact_categorical_gradient,
+    expected_categorical_gradient,
+    gumbel_straight_through,
+    power_sign,
+    power_sign_slope,
+    reinmax,
+    sign_through,
+    straight_through,
+)
