@@ -23,6 +23,7 @@ from attractor.credit.layered import (
     plain,
 )
 from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent, smoothed_backpropagation
+from attractor.credit.quantized_backward import Steps, few_bit, pack, step_approximation, stored_bytes, unpack
 from attractor.credit.straight_through import (
     binary_dense,
     categorical_bound,
@@ -33,5 +34,6 @@ from attractor.credit.straight_through import (
     power_sign_slope,
     reinmax,
     sign_through,
+    sign_with_slope,
     straight_through,
 )

@@ -167,12 +167,14 @@ def categorical_bound(
 
 
 @jax.custom_vjp
-def _sign(inputs: Array, slope: Array) -> Array:
-    """The sign, +1 at 0, with the given derivative."""
+def sign_with_slope(inputs: Array, slope: Array) -> Array:
+    """The sign, +1 at 0, with ``slope`` as its derivative, an array of the same shape."""
     return jnp.where(inputs >= 0, 1.0, -1.0).astype(inputs.dtype)
 
 
-_sign.defvjp(lambda inputs, slope: (_sign(inputs, slope), slope), lambda slope, g: (slope * g, jnp.zeros_like(slope)))
+sign_with_slope.defvjp(
+    lambda inputs, slope: (sign_with_slope(inputs, slope), slope), lambda slope, g: (slope * g, jnp.zeros_like(slope))
+)
 
 
 def power_sign_slope(inputs: Array, o: Scalar = 3.0, t: Scalar = 1.5, m: Scalar = 0.1) -> Array:
@@ -215,7 +217,7 @@ def power_sign(inputs: Array, o: Scalar = 3.0, t: Scalar = 1.5, m: Scalar = 0.1)
     Paper: Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator for Binary Neural Networks
     Training. Its text gives the function; the values of t and m are those of its published program.
     """
-    return _sign(inputs, power_sign_slope(inputs, o, t, m))
+    return sign_with_slope(inputs, power_sign_slope(inputs, o, t, m))
 
 
 def sign_through(inputs: Array, t: Scalar = 1.0) -> Array:
@@ -229,13 +231,14 @@ def sign_through(inputs: Array, t: Scalar = 1.0) -> Array:
         ValueError: if ``t`` is not positive.
     """
     in_range("t", t, 0.0, open_low=True)
-    return _sign(inputs, (jnp.abs(inputs) <= t).astype(inputs.dtype))
+    return sign_with_slope(inputs, (jnp.abs(inputs) <= t).astype(inputs.dtype))
 
 
 def binary_dense(params: list[tuple[Array, Array]], x: Array, unit: Unit, activation: Activation) -> Array:
     """`dense` with binary weights in all layers but the first and the last; ``activation`` makes weights binary, too.
 
-    A row of weights is its signs times the mean size of its entries.
+    Before their signs are taken, a row of weights gets mean 0 and variance 1; sums are divided by the square root of
+    how many numbers they add.
 
     Arguments:
         params: As `dense_params` makes them.
@@ -246,6 +249,6 @@ def binary_dense(params: list[tuple[Array, Array]], x: Array, unit: Unit, activa
     (first, bias), *middle, (last, offset) = params
     x = unit(activation, first @ x + bias)
     for weight, bias in middle:
-        scale = jax.lax.stop_gradient(jnp.abs(weight).mean(1))
-        x = unit(activation, scale * (activation(weight) @ x) + bias)
+        standard = (weight - weight.mean(1, keepdims=True)) / weight.std(1, keepdims=True)
+        x = unit(activation, activation(standard) @ x / x.size**0.5 + bias)
     return last @ x + offset
