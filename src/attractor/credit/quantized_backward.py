@@ -45,7 +45,7 @@ def step_approximation(
         low: Begin of the interval; below it, q has its first value.
         high: End of the interval, above ``low``.
         points: Of the grid, at least 2.
-        placing: ``"optimal"``, or ``"uniform"`` for steps of equal width, or ``"quantile"`` for steps over which f varies
+        placing: ``"optimal"``; ``"uniform"`` for steps of equal width, ``"quantile"`` for those over which f varies
             equally much.
 
     Raises:

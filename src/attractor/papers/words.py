@@ -123,8 +123,8 @@ def _descents(
     rates: Array, numbers: Array, traced: PyTree, start: Any, slope: Any, grade: Any, steps: int, optimizer: Any
 ):
     def one(rate: Array, number: Array) -> tuple[Array, Array]:
-        of_start, of_grade, *of_steps = jr.split(jr.key(number), steps + 2)
-        given = jnp.stack(of_steps), jnp.arange(steps) / steps
+        of_start, of_grade, of_steps = jr.split(jr.key(number), 3)
+        given = jr.split(of_steps, steps), jnp.arange(steps) / steps
         x = descend(optimizer(rate), lambda x, g: slope(x, *g, *traced), start(of_start), given)
         return grade(x, of_grade, *traced)
 
@@ -140,7 +140,7 @@ def tune_descent(
     steps: int,
     n: int = 8,
     optimizer: Callable[..., Any] = optax.adam,
-) -> Float[np.ndarray, " n"]:
+) -> Float[np.ndarray, "n ..."]:
     """`tune` for a loop that is no `Problem`: the results on ``n`` fresh seeds at the best of `TRIES` rates.
 
     One program, of eight runs side by side, serves all values of ``traced`` and, for 8 seeds, the verdict.
@@ -148,7 +148,7 @@ def tune_descent(
     Arguments:
         start: ``start(key) -> x``.
         slope: ``slope(x, key, share, *traced)``, the gradient; ``share`` of the steps is done, in [0, 1).
-        grade: ``grade(x, key, *traced) -> (score, result)``; the larger the score, on validation data, the better.
+        grade: ``grade(x, key, *traced) -> (score, results)``; the larger the score, on validation data, the better.
         *traced: What the variants of an experiment differ in, as arrays.
         searched: The learning rates.
         steps: How many.
