@@ -3,11 +3,13 @@
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves. ``{{ findings }}``,
-``{{ thresholds }}`` and ``{{ planted }}`` are about `attractor.diagnose`.
+``{{ thresholds }}`` and ``{{ planted }}`` are about `attractor.diagnose`, ``{{ estimators }}`` about gradients without
+backpropagation.
 """
 
 import html
 import re
+from pathlib import Path
 
 import plotly.graph_objects as go
 from findings import findings, planted, thresholds
@@ -21,7 +23,9 @@ from attractor.papers.rows import steps_to_target
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    known = {f.__name__: f for f in (optimizers, fastest, verdicts, rates, curves, findings, thresholds, planted)}
+    known = {
+        f.__name__: f for f in (optimizers, fastest, verdicts, rates, curves, findings, thresholds, planted, estimators)
+    }
 
     def found(match: re.Match[str]) -> str:
         return known[match[1]](*(a.strip() for a in (match[2] or "").split(",") if a.strip()))
@@ -103,6 +107,12 @@ def verdicts(*slugs: str) -> str:
         for claim in claims(slug)
     ]
     return table(["paper", "claim", "outcome", "measured", "needed"], rows)
+
+
+def estimators() -> str:
+    """Bias, variance and cosine of gradient estimators, and the memory of a backward pass, as last measured."""
+    path = Path(__file__).with_name("data") / "credit.md"
+    return path.read_text(encoding="utf-8") if path.exists() else "*Not measured yet: `python benchmarks/credit.py`.*"
 
 
 def _link(slug: str) -> str:

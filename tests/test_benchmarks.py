@@ -111,3 +111,15 @@ def test_what_a_peer_says_counts_where_it_could_mean_the_fault(planted):
     assert planted.place(said, "step too small") == 2
     assert planted.place(said, "unpaired targets") == 1
     assert planted.place(said, "bad batch") == 0
+
+
+def test_credit_has_a_row_per_estimator_and_network(monkeypatch):
+    module = load("credit")
+    monkeypatch.setattr(module, "ESTIMATORS", {"exact": module.ESTIMATORS["backpropagation"]})
+    monkeypatch.setattr(module, "SIZES", (64, 4, 10))
+    [[name, bias, variance, cosine]] = module.quality(0, 2)
+    assert (name, cosine) == ("exact", "1, 1")
+    assert all(float(v) < 1e-5 for v in f"{bias}, {variance}".split(", "))
+    rows = module.memory()
+    assert len(rows) == 3
+    assert all(float(row[1]) > float(row[2]) for row in rows)
