@@ -30,7 +30,8 @@ def _error(activation, levels, placing, low=-8.0, high=8.0):
 
 
 @claim("GELU, SiLU, tanh, 1 to 4 bits: the error is below that of steps of equal width and equal variation",
-       source="ours", broken={"placed for inputs up to 1": {"low": -1.0, "high": 1.0}}, deterministic=True)  # fmt: skip
+       source="ours", broken={"placed for inputs up to 1": {"low": -1.0, "high": 1.0}}, deterministic=True,
+       reason="with one bit, GELU's best step is at zero, where that of equal width is, too")  # fmt: skip
 def places_steps_best(low=-8.0, high=8.0):
     cases = {}
     for (name, f), bits in itertools.product(ACTIVATIONS.items(), (1, 2, 3, 4)):
@@ -93,7 +94,7 @@ def learns_as_well(activation=THREE):
 
 
 @claim("digits, 3 bits, both tuned: training ends at 0.97 to 1.03 times the loss of exact derivatives", source="ours",
-       broken=REVERSED)  # fmt: skip
+       broken=REVERSED, reason="small losses: eight seeds leave 10 %")  # fmt: skip
 def ends_at_the_same_loss(activation=THREE):
     ours, exact = _both(activation, "loss")
     return Evidence(paired_ratio(ours, exact), within=(0.97, 1.03), note=f"{ours.mean():.4f}, {exact.mean():.4f}")
