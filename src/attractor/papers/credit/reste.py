@@ -75,7 +75,8 @@ def _accuracies(setting):
 
 
 @claim("binary network on digits, tuned: at least the test accuracy of clipped, equally cut and sharper estimators",
-       source="paper", broken={"the derivative's inverse": {"ours": (1.0, 3.0, 1.5, -1.0)}})  # fmt: skip
+       source="paper", broken={"the derivative's inverse": {"ours": (1.0, 3.0, 1.5, -1.0)}},
+       reason="a point above the clipped one; eight seeds leave two")  # fmt: skip
 def trains_better(ours=RESTE):
     others = {"clipped at 1": STE, "exponent 1, the same cut": SAME_CUT, "exponent 10": SHARP}
     found = [_accuracies(setting) for setting in (ours, *others.values())]
