@@ -268,6 +268,7 @@ SLOW = {
     "adahessian", "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
     "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography", "stde", "thermodynamic-natural-gradient",
+    "unified-likelihood-ratio",
 }  # fmt: skip
 
 
