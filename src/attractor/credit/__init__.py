@@ -24,6 +24,13 @@ from attractor.credit.layered import (
     plain,
 )
 from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent, smoothed_backpropagation
+from attractor.credit.local_losses import (
+    forward_forward_loss,
+    goodness,
+    goodness_by_label,
+    with_label,
+    wrong_labels,
+)
 from attractor.credit.quantized_backward import Steps, few_bit, pack, step_approximation, stored_bytes, unpack
 from attractor.credit.straight_through import (
     binary_dense,

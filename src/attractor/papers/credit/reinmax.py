@@ -125,20 +125,35 @@ def _bounds(weights):
     return tune_descent(_start, _slope, _grade, jnp.asarray(weights), searched=LogUniform(1e-3, 3e-2), steps=300)
 
 
+def _above(weights, others):
+    """By how much the test bound is above that of other derivatives."""
+    ours, theirs, none = _bounds(weights), {n: _bounds(w) for n, w in others.items()}, _bounds(NONE)
+    cases = {name: paired_difference(ours, other) for name, other in theirs.items()}
+    note = ", ".join(f"{bounds.mean():.2f}" for bounds in (ours, *theirs.values()))
+    given = {"derivatives of samples help": all(none.mean() > other.mean() for other in theirs.values())}
+    return Evidence.of_cases(cases, at_most=0.0, given=given, note=f"{note}; {none.mean():.2f} without a derivative")
+
+
+NONE = (0.0, 0.0, 0.0)
+DETACHED = {"samples without a derivative": {"weights": NONE}}
+
+
 @claim("digits, 4 variables of 8 categories: at most the test bound of straight-through, plain or Gumbel, all tuned",
-       source="paper", broken=BROKEN)  # fmt: skip
+       source="paper", broken=DETACHED)  # fmt: skip
 def trains_better(weights=SECOND):
-    ours, others = _bounds(weights), {"straight-through": _bounds(FIRST), "Gumbel": _bounds(GUMBEL)}
-    cases = {name: paired_difference(ours, other) for name, other in others.items()}
-    means = [bounds.mean() for bounds in (ours, *others.values(), _bounds((0.0, 0.0, 0.0)))]
-    note = "{:.2f}, {:.2f}, {:.2f}, and {:.2f} without a derivative".format(*means)
-    return Evidence.of_cases(cases, at_most=0.0, given={"derivatives of samples help": means[1] < means[3]}, note=note)
+    return _above(weights, {"straight-through": FIRST, "Gumbel": GUMBEL})
+
+
+@claim("digits, 4 variables of 8 categories: at most the test bound of second-order terms that are wrong, all tuned",
+       source="ours", broken=DETACHED)  # fmt: skip
+def trains_better_than_its_mistakes(weights=SECOND):
+    return _above(weights, {name: mistake["weights"] for name, mistake in BROKEN.items()})
 
 
 @claim("a gradient of that autoencoder takes at most 1.1 times straight-through's time", source="paper",
        broken={"a pass for each of two derivatives": {"samplers": (reinmax, straight_through)}})  # fmt: skip
 def costs_as_much(samplers=(reinmax,)):
-    params, images = _start(key()), jr.uniform(key(2), (512, 64))
+    params, images = _start(key()), jr.uniform(key(2), (256, 64))
     slopes = [jax.jit(jax.grad(partial(categorical_bound, sampler=s))) for s in (straight_through, *samplers)]
-    first, *ours = seconds(*(partial(f, params, images, key(3)) for f in slopes), rounds=60, clock=process_time)
+    first, *ours = seconds(*(partial(f, params, images, key(3)) for f in slopes), rounds=30, clock=process_time)
     return Evidence(median(sum(ours) / first), at_most=1.1)
