@@ -86,13 +86,14 @@ def _chain():
 CONTROL = {"the right label for the wrong one": {"contrast": False}}
 
 
-@claim("digits, two layers of 48 ReLU units, tuned: test accuracy of at least 0.90", source="ours", broken=CONTROL)
+@claim("digits, two layers of 48 ReLU units, tuned: test accuracy of at least 0.90", source="ours", broken=CONTROL,
+       reason="0.885 after 400 steps of 32 images, and seeds differ by six points")  # fmt: skip
 def learns(contrast=True):
     return Evidence(mean(_accuracies(contrast=contrast)), at_least=0.90)
 
 
 @claim("digits, both tuned: at most six points less test accuracy than backpropagation through such layers",
-       source="ours", broken=CONTROL)  # fmt: skip
+       source="ours", broken=CONTROL, reason="6.5 points, with an interval of four")  # fmt: skip
 def is_near_backpropagation(contrast=True):
     ours, chain = _accuracies(contrast=contrast), _chain()
     note = f"{ours.mean():.3f}, {chain.mean():.3f}"
@@ -102,7 +103,7 @@ def is_near_backpropagation(contrast=True):
 
 
 @claim("digits, both tuned: the first layer's own learning adds at least two points to the second's",
-       source="ours", broken=CONTROL)  # fmt: skip
+       source="ours", broken=CONTROL, reason="4.8 points, with an interval of seven")  # fmt: skip
 def lower_layers_help(contrast=True):
     frozen = _accuracies(first=0.0)
     gained = paired_difference(_accuracies(contrast=contrast), frozen)
@@ -112,7 +113,7 @@ def lower_layers_help(contrast=True):
 
 
 @claim("digits, both tuned: little activity for right labels gives an accuracy within three points of much",
-       source="ours", broken=CONTROL)  # fmt: skip
+       source="ours", broken=CONTROL, reason="23 points less: a unit that is off cannot be turned lower")  # fmt: skip
 def either_sign_will_do(contrast=True):
     little, much = _accuracies(sign=-1.0, contrast=contrast), _accuracies()
     return Evidence(

@@ -139,13 +139,13 @@ DETACHED = {"samples without a derivative": {"weights": NONE}}
 
 
 @claim("digits, 4 variables of 8 categories: at most the test bound of straight-through, plain or Gumbel, all tuned",
-       source="paper", broken=DETACHED)  # fmt: skip
+       source="paper", broken=DETACHED, reason="a quarter of a nat lower; eight seeds leave as much")  # fmt: skip
 def trains_better(weights=SECOND):
     return _above(weights, {"straight-through": FIRST, "Gumbel": GUMBEL})
 
 
 @claim("digits, 4 variables of 8 categories: at most the test bound of second-order terms that are wrong, all tuned",
-       source="ours", broken=DETACHED)  # fmt: skip
+       source="ours", broken=DETACHED, reason="no lower: with the wrong sign, exact for nothing, it trains as well")  # fmt: skip
 def trains_better_than_its_mistakes(weights=SECOND):
     return _above(weights, {name: mistake["weights"] for name, mistake in BROKEN.items()})
 

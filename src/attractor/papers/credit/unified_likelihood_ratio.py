@@ -3,7 +3,7 @@
 ```python
 from attractor import run
 from attractor.credit import layered_digits, likelihood_ratio_descent
-trace = run(layered_digits((64, 32, 32, 10)), likelihood_ratio_descent(0.01, copies=8), steps=300, every=300)
+trace = run(layered_digits((64, 32, 32, 10)), likelihood_ratio_descent(0.01, copies=8), steps=50, every=50)
 print(trace["test_accuracy"].values[0, 0, -1], "without a backward pass through the network")
 ```
 """
