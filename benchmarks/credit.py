@@ -108,12 +108,17 @@ def page(draws: int = 256) -> str:
     """Both tables, with what they show."""
     layers = f"in {len(SIZES) - 1} layers"
     head = ["estimator", f"bias, {layers}", f"variance, {layers}", f"cosine, {layers}"]
-    kept = ["network", "kB kept by `jax.nn.gelu`", "kB with its inputs", *(f"{b} bits: less by" for b in (1, 2, 3, 4))]
+    kept = [
+        "network",
+        "kB kept by `jax.nn.gelu`",
+        "kB with its inputs",
+        *(f"less by, {b} bit{'s' * (b > 1)}" for b in (1, 2, 3, 4)),
+    ]
     parts = [f"At the start ({draws} estimates each, 64 images):\n", table(head, quality(0, draws))]
     parts += ["After 200 steps of Adam:\n", table(head, quality(200, draws))]
     parts += [
-        "Memory of the backward pass, counted from what `jax.vjp` keeps. The paper says up to 40 % less, of a whole "
-        "transformer: there, attention, dropout and normalization keep arrays, too, which no activation changes. Here "
+        "Memory of the backward pass, counted from what `jax.vjp` keeps. The paper says up to 40 % less, of whole "
+        "models: in those, normalization, attention and dropout keep arrays, too, which no activation changes. Here "
         "the networks are little else than their activations.\n",
         table(kept, memory()),
     ]
