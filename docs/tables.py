@@ -3,8 +3,9 @@
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
-continued fractions, ``{{ widths }}`` whether learning rates transfer. ``{{ findings }}``, ``{{ thresholds }}``,
-``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
+continued fractions, ``{{ widths }}`` whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients
+miss. ``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about
+`attractor.diagnose`.
 """
 
 import html
@@ -27,7 +28,7 @@ WIDTHS = Path(__file__).with_name("data") / "widths.md"
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths)
+    fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths, estimators)
     fillers += (findings, thresholds, planted, instruments)
     known = {f.__name__: f for f in fillers}
 
@@ -118,6 +119,12 @@ def verdicts(*slugs: str) -> str:
         for claim in claims(slug)
     ]
     return table(["paper", "claim", "outcome", "measured", "needed"], rows)
+
+
+def estimators() -> str:
+    """Bias, variance and cosine of gradient estimators, and the memory of a backward pass, as last measured."""
+    path = Path(__file__).with_name("data") / "credit.md"
+    return path.read_text(encoding="utf-8") if path.exists() else "*Not measured yet: `python benchmarks/credit.py`.*"
 
 
 def _link(slug: str) -> str:

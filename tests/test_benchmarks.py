@@ -163,3 +163,13 @@ def test_ratios_of_linear_algebra_are_those_of_two_calls(monkeypatch):
     assert all(a.converged and b.converged for a, b in zip(rival(), ours(), strict=True))
     fractions = load("continued_fractions")
     assert fractions.polynomial([-3, 0, 2]) == "+2n² -3"
+def test_credit_has_a_row_per_estimator_and_network(monkeypatch):
+    module = load("credit")
+    monkeypatch.setattr(module, "ESTIMATORS", {"exact": module.ESTIMATORS["backpropagation"]})
+    monkeypatch.setattr(module, "SIZES", (64, 4, 10))
+    [[name, bias, variance, cosine]] = module.quality(0, 2)
+    assert (name, cosine) == ("exact", "1, 1")
+    assert all(float(v) < 1e-5 for v in f"{bias}, {variance}".split(", "))
+    rows = module.memory()
+    assert len(rows) == 3
+    assert all(float(row[1]) > float(row[2]) for row in rows)

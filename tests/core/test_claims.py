@@ -269,6 +269,8 @@ SLOW = {
     "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "penalty-bilevel-first-order", "rising-tomography", "stde",
     "thermodynamic-natural-gradient",
+    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "reinmax", "rising-tomography", "stde",
+    "thermodynamic-natural-gradient", "unified-likelihood-ratio",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.feedback_alignment import direct_feedback, direct_feedback_descent, feedback_matrices
 from attractor.credit.forward import (
     EstimatorStats,
     ForwardGradient,
@@ -8,4 +9,39 @@ from attractor.credit.forward import (
     forward_gradient,
     forward_gradient_descent,
     value_and_forward_gradient,
+)
+from attractor.credit.layered import (
+    Layered,
+    LayeredGradient,
+    LayeredLoss,
+    Quality,
+    backpropagation,
+    dense,
+    dense_params,
+    estimator_quality,
+    layered_digits,
+    local_gradient,
+    plain,
+)
+from attractor.credit.likelihood_ratio import likelihood_ratio, likelihood_ratio_descent, smoothed_backpropagation
+from attractor.credit.local_losses import (
+    forward_forward_loss,
+    goodness,
+    goodness_by_label,
+    with_label,
+    wrong_labels,
+)
+from attractor.credit.quantized_backward import Steps, few_bit, pack, step_approximation, stored_bytes, unpack
+from attractor.credit.straight_through import (
+    binary_dense,
+    categorical_bound,
+    exact_categorical_gradient,
+    expected_categorical_gradient,
+    gumbel_straight_through,
+    power_sign,
+    power_sign_slope,
+    reinmax,
+    sign_through,
+    sign_with_slope,
+    straight_through,
 )

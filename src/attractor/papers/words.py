@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from numpy.typing import ArrayLike
 
 from attractor import comparison
@@ -19,7 +21,7 @@ from attractor.papers.evidence import Bounded, Evidence, bounds
 from attractor.papers.setting import SHIFT, cached, seed, seeds
 from attractor.probe import Probe
 from attractor.problem import Problem
-from attractor.registry import Space, find_method, space_of
+from attractor.registry import Dimension, Space, find_method, sample, space_of
 from attractor.stats import (
     Interval,
     bootstrap,
@@ -34,7 +36,7 @@ from attractor.stats import (
 __all__ = [
     "Entry", "Evidence", "Interval", "Scale", "bootstrap", "cached", "claim", "descend", "first_step", "graded",
     "key", "log_slope", "log_slopes", "mean", "median", "paired_difference", "paired_ratio", "probes", "proportion",
-    "ratio_of_means", "run", "seconds", "seed", "seeds", "sizes", "tune", "tune_splits", "worst",
+    "ratio_of_means", "run", "seconds", "seed", "seeds", "sizes", "tune", "tune_descent", "tune_splits", "worst",
 ]  # fmt: skip
 
 TRIES = 4  # configurations per searched hyper-parameter, at least
@@ -114,6 +116,52 @@ def tune_splits(
         comparison.tune(problem(seed=split), method, seeds=own[tuning:], tuning_seeds=own[:tuning], **how).final.mean()
         for split, own in zip(splits, drawn, strict=False)
     ])  # fmt: skip
+
+
+@partial(jax.jit, static_argnames=("start", "slope", "grade", "steps", "optimizer"))
+def _descents(
+    rates: Array, numbers: Array, traced: PyTree, start: Any, slope: Any, grade: Any, steps: int, optimizer: Any
+):
+    def one(rate: Array, number: Array) -> tuple[Array, Array]:
+        of_start, of_grade, of_steps = jr.split(jr.key(number), 3)
+        given = jr.split(of_steps, steps), jnp.arange(steps) / steps
+        x = descend(optimizer(rate), lambda x, g: slope(x, *g, *traced), start(of_start), given)
+        return grade(x, of_grade, *traced)
+
+    return jax.vmap(one)(rates, numbers)
+
+
+def tune_descent(
+    start: Callable[..., PyTree],
+    slope: Callable[..., PyTree],
+    grade: Callable[..., tuple[Array, Array]],
+    *traced: PyTree,
+    searched: Dimension,
+    steps: int,
+    n: int = 8,
+    optimizer: Callable[..., Any] = optax.adam,
+) -> Float[np.ndarray, "n ..."]:
+    """`tune` for a loop that is no `Problem`: the results on ``n`` fresh seeds at the best of `TRIES` rates.
+
+    One program, of eight runs side by side, serves all values of ``traced`` and, for 8 seeds, the verdict.
+
+    Arguments:
+        start: ``start(key) -> x``.
+        slope: ``slope(x, key, share, *traced)``, the gradient; ``share`` of the steps is done, in [0, 1).
+        grade: ``grade(x, key, *traced) -> (score, results)``; the larger the score, on validation data, the better.
+        *traced: What the variants of an experiment differ in, as arrays.
+        searched: The learning rates.
+        steps: How many.
+        n: Fresh seeds. A rate is scored by its mean over two others.
+        optimizer: ``rate -> transformation``.
+    """
+    rates = np.array([tried["rate"] for tried in sample({"rate": searched}, TRIES)])
+    of = start, slope, grade, steps, optimizer
+    lanes = jnp.repeat(jnp.asarray(rates), 2), jnp.asarray(seeds(2, 1)[:2] * TRIES)
+    scores = np.asarray(_descents(*lanes, traced, *of)[0], float)
+    best = rates[np.where(np.isfinite(scores), scores, -np.inf).reshape(TRIES, 2).mean(1).argmax()]
+    fresh = jnp.asarray(seeds(n))
+    return np.asarray(_descents(jnp.full(len(fresh), best), fresh, traced, *of)[1], float)
 
 
 def probes(problem: Problem, *names: str) -> dict[str, Probe]:
