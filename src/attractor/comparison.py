@@ -132,7 +132,7 @@ def compare(
         CheckpointError: if ``checkpoint`` holds the state of another comparison, or a damaged file.
         Incomplete: if a method raises an exception once another has been measured; it holds the comparison of those.
         Interrupted: on Ctrl-C once a method has been measured; it holds the comparison of those that have. While JAX is
-            at work, the first Ctrl-C takes effect when its program comes back, and a second one at once.
+            at work, the first Ctrl-C takes effect where that is safe, at the latest when a program has been compiled.
     """
     found = candidates(methods)
     how = plan(steps, seeds, budget, metric, target, goal, by, tuned_on, tuning_seeds)

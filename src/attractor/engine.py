@@ -234,11 +234,12 @@ def _execute(
             _require_memory(*arguments, calls=len(range(first, len(at), stride)), lanes=lanes)
         carry, values = _advance(*arguments)
         if checkpoint is not None:
+            _wait(values)
             recorded = [_join([*recorded, jax.device_get(values)])]
         else:
             recorded.append(values)
             if pending is not None:  # wait for the call before this one: the next is queued while this one computes
-                jax.block_until_ready(pending)
+                _wait(pending)
             pending = values
         done = at[min(first + stride, len(at)) - 1] - (at[first - 1] if first else 0)
         timing = timing.add(time.perf_counter() - begun, done, lanes, compiling=first == resumed)
@@ -247,6 +248,7 @@ def _execute(
         advance(done)
         first += stride
     begun = time.perf_counter()
+    _wait(recorded)
     values = _join(jax.device_get(recorded))
     timing = timing.wait(time.perf_counter() - begun)
     # (C, S, …) -> lanes; every call records `stride` times, the last one past the end: those repeat the last step.
@@ -365,6 +367,15 @@ def _name_the_static(problem: Problem, job: _Job, error: Exception) -> Exception
         f"sweep: Python code branches on the value of {listed[:-2]}, which is not known while one program is compiled "
         f"for all values; pass static=({listed.strip()}) to compile a program for each value"
     )
+
+
+def _wait(arrays: PyTree) -> None:
+    """Until they have been computed: in Python, where Ctrl-C is heard, as it is not inside of JAX."""
+    begun = time.perf_counter()
+    for array in jax.tree.leaves(arrays):
+        while isinstance(array, jax.Array) and not array.is_ready():  # pyright: ignore[reportAttributeAccessIssue]
+            _progress.stop_if_asked()
+            time.sleep(min(0.01 * (time.perf_counter() - begun), 0.1))  # a hundredth of the time is lost at most
 
 
 def _join(parts: list[dict[str, Any]]) -> dict[str, np.ndarray]:

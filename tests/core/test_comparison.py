@@ -1,5 +1,6 @@
 """Comparisons: equal budgets, fresh paired seeds, honest statistics, a report that works offline."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
+from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, engine, problems, registry
 from attractor.checkpoint import CheckpointError
 from attractor.comparison import TUNING_SEEDS, Incomplete, Interrupted, tune
 from attractor.engine import run
@@ -207,6 +208,33 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     assert (tmp_path / "comparison.html").stat().st_size > 1_000_000
 
 
+STUCK = """
+import ctypes, sys
+from attractor.cli import app, main
+
+@app.command()
+def stuck():
+    print("begun", flush=True)
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):  # the second time it waits for itself, in C, where Python hears nothing
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+sys.argv = ["attractor", "stuck"]
+main()
+"""
+
+
+def test_pressed_again_ctrl_c_ends_what_does_not_hear_it():
+    child = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "begun\n"
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # two that come at once are one
+            child.wait(5)
+    assert child.returncode == 130
+
+
 def press():
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -254,6 +282,22 @@ def test_a_run_stops_between_two_calls_of_its_program():
         run(bowl(), optax.sgd(0.1), steps=1_000, every=100, seeds=1)
     assert 0 < told[-1] < 1_000
     assert len(told) == 3
+
+
+def test_a_program_that_runs_for_long_is_not_waited_for(monkeypatch):
+    class Never:  # as `jax.Array.is_ready` says of what is still being computed
+        def is_ready(self):
+            press()
+            return False
+
+    monkeypatch.setattr(engine.jax, "Array", Never)
+
+    def waits():
+        with interruptible():
+            engine._wait({"loss": Never()})
+
+    with pytest.raises(KeyboardInterrupt):
+        waits()
 
 
 def test_another_handler_is_left_alone():
