@@ -10,7 +10,6 @@ import jupytext
 import nbformat
 import plotly.io
 from nbclient import NotebookClient
-from traitlets.config import Config
 
 GALLERY = Path(__file__).with_name("gallery")
 MINUTES = 10
@@ -37,9 +36,8 @@ def executed(path: Path) -> nbformat.NotebookNode:
     notebook = jupytext.read(path)
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"  # the figure alone, without the library
     with tempfile.TemporaryDirectory() as folder:
-        here = Config({"KernelManager": {"transport": "ipc"}})  # a file's socket, and no port
-        how = {"timeout": 60 * MINUTES, "resources": {"metadata": {"path": folder}}, "config": here}
-        return NotebookClient(notebook, **how).execute()
+        client = NotebookClient(notebook, timeout=60 * MINUTES, resources={"metadata": {"path": folder}})
+        return client.execute()
 
 
 def page(name: str, notebook: nbformat.NotebookNode) -> str:
