@@ -65,5 +65,6 @@ def _figure(data: dict, name: str) -> str:
     """A figure that draws itself with the library that goes with the site."""
     figure = plotly.io.from_json(json.dumps(data), skip_invalid=True)
     figure.update_layout(height=380, width=None, margin={"l": 60, "r": 20, "t": 40, "b": 45})
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})  # or it takes half of a phone
     script = '<script src="../../javascripts/plotly.min.js"></script>'
     return script + figure.to_html(include_plotlyjs=False, full_html=False, div_id=name)

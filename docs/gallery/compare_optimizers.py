@@ -46,7 +46,7 @@ result
 print(result.ratio("steps_to_target", "muon", "sgd"))
 
 # %% [markdown]
-# The winner's runs, seed by seed:
+# The winner's runs, median and spread over the seeds:
 
 # %%
 fastest = min(result.entries, key=lambda name: result[name].steps_to_target.mean())
