@@ -60,11 +60,15 @@ lint: env
 check: env
 	$(BIN)/attractor check --all --record --jobs 2
 
-# All papers, oldest verdict first, and one more replication of every statistical claim, within HOURS each.
-HOURS ?= 4
+# All papers, oldest verdict first, and one more replication of every statistical claim, within HOURS each; on a Ray
+# cluster by `make nightly BACKEND=ray ADDRESS=head:6379`, or without an address on this machine's cores.
+HOURS   ?= 4
+BACKEND ?= local
+ADDRESS ?=
+WHERE    = --jobs 2 --backend $(BACKEND) $(if $(ADDRESS),--address $(ADDRESS))
 nightly: env
-	-$(BIN)/attractor check --all --record --jobs 2 --minutes $$(($(HOURS) * 60))
-	-$(BIN)/attractor check --all --replication next --record --jobs 2 --minutes $$(($(HOURS) * 60))
+	-$(BIN)/attractor check --all --record --minutes $$(($(HOURS) * 60)) $(WHERE)
+	-$(BIN)/attractor check --all --replication next --record --minutes $$(($(HOURS) * 60)) $(WHERE)
 
 # The share of what holds, of the claims with seeds, that most of its replications confirm.
 replicated: env

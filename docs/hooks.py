@@ -1,11 +1,13 @@
 """What the documentation says about papers and results is generated when the site is built, never typed.
 
-`pages` has a page for every paper and room; `tables` fills the placeholders of the pages that are written by hand.
+`pages` has a page for every paper and room, `notebooks` executes the gallery; `tables` fills the placeholders of
+the pages that are written by hand.
 """
 
 from pathlib import Path
 
 import formulas
+import notebooks
 import pages
 import tables
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,8 +25,8 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the generated pages."""
-    for path, markdown in pages.pages().items():
-        files.append(File.generated(config, path, content=markdown))
+    for path, content in (pages.pages() | notebooks.pages()).items():
+        files.append(File.generated(config, path, content=content))
 
 
 def on_page_markdown(markdown: str, **_) -> str:

@@ -155,6 +155,8 @@ def test_targets_of_a_black_box_are_counted():
     sphere, far = module.reached("cma-es", 1, 1, 2, 150), module.reached("random", 24, 1, 5, 2)
     assert (sphere.all(), far.any(), sphere.shape) == (True, False, (4,))
     assert sorted(n for group in module.GROUPS.values() for n in group) == list(range(1, 25))
+
+
 def test_ratios_of_linear_algebra_are_those_of_two_calls(monkeypatch):
     module = load("linalg")
     pairs = [module.recycling(side=6, count=3), module.exact(module.by_flint, n=4)]
@@ -163,6 +165,8 @@ def test_ratios_of_linear_algebra_are_those_of_two_calls(monkeypatch):
     assert all(a.converged and b.converged for a, b in zip(rival(), ours(), strict=True))
     fractions = load("continued_fractions")
     assert fractions.polynomial([-3, 0, 2]) == "+2n² -3"
+
+
 def test_credit_has_a_row_per_estimator_and_network(monkeypatch):
     module = load("credit")
     monkeypatch.setattr(module, "ESTIMATORS", {"exact": module.ESTIMATORS["backpropagation"]})

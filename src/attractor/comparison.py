@@ -1,5 +1,6 @@
 """Honest comparisons: every method tuned with the same budget, then measured on fresh paired seeds."""
 
+import contextlib
 import os
 import platform
 import re
@@ -130,7 +131,8 @@ def compare(
         TypeError: if a method does not fit the problem.
         CheckpointError: if ``checkpoint`` holds the state of another comparison, or a damaged file.
         Incomplete: if a method raises an exception once another has been measured; it holds the comparison of those.
-        Interrupted: on Ctrl-C once a method has been measured; it holds the comparison of those that have.
+        Interrupted: on Ctrl-C once a method has been measured; it holds the comparison of those that have. While JAX is
+            at work, the first Ctrl-C takes effect where that is safe, at the latest when a program has been compiled.
     """
     found = candidates(methods)
     how = plan(steps, seeds, budget, metric, target, goal, by, tuned_on, tuning_seeds)
@@ -261,8 +263,9 @@ class _Programs:
             make = registry.with_horizon(candidate.factory, self._run["steps"])
             for config in registry.sample(self.found[name].space, self.how.budget):
                 require(self.problem, as_method(make(**config)))
-        with _progress.task("compare", len(self.found), "method", progress) as advance:
-            far = self._backend != "local"
+        far = self._backend != "local"  # there nothing of JAX runs in this process
+        task = _progress.task("compare", len(self.found), "method", progress)
+        with contextlib.nullcontext() if far else _progress.interruptible(), task as advance:
             measured = spread(self.measure, self.found, backend=self._backend, address=self._address) if far else ()
             for name, entry in measured or ((name, self.measure(name)) for name in self.found):
                 self._done[name] = entry

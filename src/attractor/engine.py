@@ -34,6 +34,7 @@ from attractor.transformations import Transformation, is_transformation
 
 FINITE = "__finite__"  # recorded beside the probes: are all of x's numbers finite?
 RESERVED = {"config", "seed", "step", "diverged_at", FINITE}  # names in a trace that no probe may have
+ROOM = 100  # so many times what they hold and read is free: then lanes are not asked what they need to work
 STEPS_PER_CALL = 64  # at least so many steps a program call, which hides the cost of calling from Python
 
 Config = Mapping[str, Any]
@@ -53,6 +54,7 @@ def run(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     static: Sequence[str] = (),
+    sharding: PyTree = None,
 ) -> Trace:
     """Iterate ``method`` on ``problem`` for every configuration and seed, and record the probes.
 
@@ -67,13 +69,18 @@ def run(
         probes: Measurements by name, each a `Probe` or a function ``(problem, x, key) -> array``; default: the
             problem's own. With a fourth argument, the function gets the method's state too.
         every: Steps between recordings; default: about 100 recordings. Step 0 and the last step are always recorded.
-        lanes: Run at most so many lanes at a time, in programs of exactly that width; default: all at once. With
-            ``lanes``, calls that differ in their numbers of configurations and seeds share one compiled program.
+        lanes: Run at most so many lanes at a time, in programs of exactly that width; default: all at once, or as many
+            as fit into the memory that is free. With ``lanes``, calls that differ in their numbers of configurations
+            and seeds share one compiled program.
         checkpoint: A folder. State is saved there after every program call; the same call again resumes from it and
             gives the very same trace. With more ``steps`` and the same ``every``, a run goes on from where it ended.
         progress: Show a progress bar on standard error; `None`: if that is a terminal and it takes over two seconds.
         static: Names of floats in ``sweep`` to treat as structural all the same, because Python code branches on their
             values, as the peak of `optax.warmup_cosine_decay_schedule` does.
+        sharding: On which devices a large iterate lies: a `jax.sharding.NamedSharding` for all of its arrays, or a tree
+            of them like the iterate, `None` where an array is not split. What the method's state keeps in the shape of
+            the iterate is split alike, within each lane; data lie where they were put by `jax.device_put`. Without
+            it, configurations are spread over all devices.
 
     Returns:
         A `Trace` with dims ``config``, ``seed``, ``step``.
@@ -83,6 +90,7 @@ def run(
         ValueError: for an argument out of range, a probe with the name of an axis, or a hyper-parameter that the method
             refuses.
         CheckpointError: if ``checkpoint`` holds the state of another run, or a damaged file.
+        MemoryError: if so many ``lanes`` at a time need more memory than is free; it says how many would fit.
     """
     for name, count in (("steps", steps), ("every", every), ("lanes", lanes)):
         if count is not None and (not isinstance(count, int | np.integer) or count < 1):
@@ -103,18 +111,36 @@ def run(
     if taken := (RESERVED | set(measured)) & set(configs[0]):
         raise ValueError(f"sweep: {sorted(taken)[0]!r} is also the name of an axis or of a probe; rename the probe")
     every = min(int(every or max(steps // 100, 1)), steps)
+    split = None if sharding is None else _shardings(problem, sharding)
     _keep_compiled_programs()
     folder = None if checkpoint is None else local_folder(checkpoint)
 
     jobs = _jobs(make, configs, seed_list, lanes, frozenset(static))
-    results: list[_Result | None] = [None] * len(jobs)
-    with _progress.task(name_of(method), steps * len(jobs), "step", progress) as advance:
-        for i, job in enumerate(jobs):
-            saved = None if folder is None else Checkpoint(folder / f"part-{i}.ckpt")
+    done: list[tuple[_Job, _Result]] = []
+    task = _progress.task(name_of(method), steps * len(jobs), "step", progress)
+    with _progress.interruptible(), task as advance:
+
+        def execute(job: _Job, part: str, share: float = 1.0) -> None:
+            saved = None if folder is None else Checkpoint(folder / f"part-{part}.ckpt")
+
+            def told(steps: float) -> None:
+                advance(share * steps)
+                _progress.stop_if_asked()
+
             try:
-                results[i] = _execute(problem, job, measured, steps, every, saved, advance)
+                done.append((job, _execute(problem, job, measured, steps, every, saved, told, split)))
             except jax.errors.ConcretizationTypeError as error:
                 raise _name_the_static(problem, job, error) from error
+            except _TooWide as error:
+                if lanes is not None:
+                    raise MemoryError(str(error)) from error
+                pieces = _pieces(job, error.fits)
+                for i, piece in enumerate(pieces):
+                    execute(piece, f"{part}-{error.fits}-{i}", share / len(pieces))
+
+        for i, job in enumerate(jobs):
+            execute(job, str(i))
+    jobs, results = [job for job, _ in done], [result for _, result in done]
     trace = _assemble(problem, method, configs, seed_list, jobs, results, list(measured), steps, every)
     for name, probe in measured.items():
         trace.dataset[name].attrs["goal"] = probe.goal
@@ -148,6 +174,7 @@ class _Setup(eqx.Module):
     probes: dict[str, Probe]
     seeds: Array
     lane: Array  # (C,), only its length matters: it says how many configurations there are
+    sharding: tuple[NamedSharding | None, ...] | None = None  # of the iterate's arrays
 
 
 def _execute(
@@ -158,9 +185,10 @@ def _execute(
     every: int,
     checkpoint: Checkpoint | None,
     advance: Callable[[float], None],
+    sharding: tuple[NamedSharding | None, ...] | None = None,
 ) -> _Result:
     width = len(job.seeds) if job.seeds.ndim == 2 else len(job.places) // len(job.seeds)
-    split, whole = _placement(width)
+    split, whole = _placement(width) if sharding is None else (lambda tree: tree, _where_it_is)
     setup = _Setup(
         problem=whole(problem),
         make=whole(job.make),
@@ -169,6 +197,7 @@ def _execute(
         probes=whole(probes),
         seeds=(split if job.seeds.ndim == 2 else whole)(jnp.asarray(job.seeds)),
         lane=split(jnp.arange(width)),
+        sharding=sharding,
     )
     carry = split(_starter(jax.default_backend())(setup))
     at = [*range(0, steps, every), steps]
@@ -190,29 +219,36 @@ def _execute(
                     f"checkpoint: {checkpoint.path} belongs to another run, of {was}, not {now}; a run is extended by "
                     "more steps= with the same every=, if that divides its length; else choose another folder"
                 )
-            carry = split(state.carry)
+            carry = jax.tree.map(
+                lambda new, old: jax.device_put(new, old.sharding) if eqx.is_array(old) else old, state.carry, carry
+            )
             recorded = [{k: v[:, :, :first] for k, v in state.recorded.items()}]
             timing = Timing(**state.timing)
             advance(at[min(first, len(at)) - 1])
 
-    pending = None
+    pending, lanes = None, width * job.seeds.shape[-1]
     while first < len(at):
         begun = time.perf_counter()
-        carry, values = _advance((setup, jnp.asarray(first), *call, stride), carry)
+        arguments = (setup, jnp.asarray(first), *call, stride), carry
+        if first == resumed and lanes > 1:
+            _require_memory(*arguments, calls=len(range(first, len(at), stride)), lanes=lanes)
+        carry, values = _advance(*arguments)
         if checkpoint is not None:
+            _wait(values)
             recorded = [_join([*recorded, jax.device_get(values)])]
         else:
             recorded.append(values)
             if pending is not None:  # wait for the call before this one: the next is queued while this one computes
-                jax.block_until_ready(pending)
+                _wait(pending)
             pending = values
         done = at[min(first + stride, len(at)) - 1] - (at[first - 1] if first else 0)
-        timing = timing.add(time.perf_counter() - begun, done, width * job.seeds.shape[-1], compiling=first == resumed)
+        timing = timing.add(time.perf_counter() - begun, done, lanes, compiling=first == resumed)
         if checkpoint is not None:
             checkpoint.save(carry, recorded[0], min(first + stride, len(at)), vars(timing), at)
         advance(done)
         first += stride
     begun = time.perf_counter()
+    _wait(recorded)
     values = _join(jax.device_get(recorded))
     timing = timing.wait(time.perf_counter() - begun)
     # (C, S, …) -> lanes; every call records `stride` times, the last one past the end: those repeat the last step.
@@ -256,7 +292,9 @@ def _start(setup: _Setup) -> PyTree:
         x = setup.problem.init(key)
         state = _method(setup, hyper).init(setup.problem, x, jr.fold_in(key, 1))
         # With its type fixed, or the program would be compiled again for the types after the first steps.
-        return jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a)) if eqx.is_array_like(a) else a, (x, state))
+        carry = jax.tree.map(lambda a: jnp.asarray(a, jnp.result_type(a)) if eqx.is_array_like(a) else a, (x, state))
+        moving, fixed = eqx.partition(carry, eqx.is_array)
+        return eqx.combine(_sharded(moving, setup.sharding), fixed)
 
     return _over_lanes(lane, setup)
 
@@ -273,7 +311,8 @@ def _advance(call: tuple[_Setup, Array, Array, Array, int], carry: PyTree) -> tu
 
         def step(t: Array, moving: PyTree) -> PyTree:
             x, state = eqx.combine(moving, fixed)
-            return eqx.filter(method.step(setup.problem, x, state, jr.fold_in(step_key, t)), eqx.is_array)
+            moved = method.step(setup.problem, x, state, jr.fold_in(step_key, t))
+            return _sharded(eqx.filter(moved, eqx.is_array), setup.sharding)
 
         def record(moving: PyTree, index: Array) -> tuple[PyTree, dict[str, Array]]:
             begin, end = jnp.maximum(index - 1, 0) * every, jnp.minimum(index * every, steps)
@@ -330,6 +369,15 @@ def _name_the_static(problem: Problem, job: _Job, error: Exception) -> Exception
     )
 
 
+def _wait(arrays: PyTree) -> None:
+    """Until they have been computed: in Python, where Ctrl-C is heard, as it is not inside of JAX."""
+    begun = time.perf_counter()
+    for array in jax.tree.leaves(arrays):
+        while isinstance(array, jax.Array) and not array.is_ready():  # pyright: ignore[reportAttributeAccessIssue]
+            _progress.stop_if_asked()
+            time.sleep(min(0.01 * (time.perf_counter() - begun), 0.1))  # a hundredth of the time is lost at most
+
+
 def _join(parts: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Concatenate recordings along their record axis, (C, S, records, …)."""
     return {k: np.concatenate([_widened(p[k]) for p in parts], axis=2) for k in parts[0]}
@@ -340,6 +388,99 @@ def _widened(values: Any) -> np.ndarray:
     values = np.asarray(values)
     foreign = values.dtype.kind not in "biufc" and jnp.issubdtype(values.dtype, jnp.floating)
     return values.astype(np.float32) if foreign else values
+
+
+def _where_it_is(tree: PyTree) -> PyTree:
+    """Arrays on the devices where they are, of a mesh that is automatic."""
+
+    def put(leaf: Any) -> Any:
+        named = isinstance(leaf, jax.Array) and isinstance(leaf.sharding, NamedSharding)
+        return jax.device_put(leaf, _automatic(leaf.sharding)) if named else leaf
+
+    return jax.tree.map(put, tree)
+
+
+def _shardings(problem: Problem, sharding: PyTree) -> tuple[NamedSharding | None, ...]:
+    """One for each of the iterate's arrays, once it is known that they can be split so."""
+    start = eqx.filter(eqx.filter_eval_shape(problem.init, jr.key(0)), lambda a: isinstance(a, jax.ShapeDtypeStruct))
+    try:
+        spread = jax.tree.broadcast(sharding, start, is_leaf=lambda s: s is None)
+    except ValueError as error:
+        raise ValueError(f"sharding: expected a NamedSharding, or a tree of them like the iterate; {error}") from error
+    found = []
+    named = jax.tree_util.tree_leaves_with_path(spread, is_leaf=lambda s: s is None)
+    for (path, given), leaf in zip(named, jax.tree.leaves(start), strict=True):
+        where = f"sharding{jax.tree_util.keystr(path)}"
+        if given is not None and not (isinstance(given, NamedSharding) and isinstance(given.mesh, Mesh)):
+            raise ValueError(f"{where}: expected a jax.sharding.NamedSharding or None, got {given!r}")
+        if given is not None:
+            try:
+                given.shard_shape(leaf.shape)
+            except ValueError as error:
+                raise ValueError(f"{where}: an array of shape {leaf.shape} cannot be split so: {error}") from error
+        found.append(None if given is None else _automatic(given))
+    return tuple(found)
+
+
+def _automatic(sharding: Any) -> NamedSharding:
+    """The same where it is for the compiler to decide on what lies between: JAX's other kind wants all of it said."""
+    mesh = sharding.mesh
+    return NamedSharding(Mesh(mesh.devices, mesh.axis_names), sharding.spec)
+
+
+def _sharded(carry: PyTree, sharding: tuple[NamedSharding | None, ...] | None) -> PyTree:
+    """Iterate and state of a lane, the iterate and what has its shape (momenta, averages) kept on their devices."""
+    if sharding is None:
+        return carry
+    like = jax.tree.map(jnp.shape, carry[0]), jax.tree.structure(carry[0])
+
+    def is_alike(part: PyTree) -> bool:
+        return jax.tree.structure(part) == like[1] and jax.tree.map(jnp.shape, part) == like[0]
+
+    def put(part: PyTree) -> PyTree:
+        if not is_alike(part):
+            return part
+        leaves = jax.tree.leaves(part)
+        kept = [a if s is None else lax.with_sharding_constraint(a, s) for a, s in zip(leaves, sharding, strict=True)]
+        return jax.tree.unflatten(like[1], kept)
+
+    return jax.tree.map(put, carry, is_leaf=is_alike)
+
+
+class _TooWide(Exception):
+    """A program of several lanes that needs more memory than there is; ``fits`` of them need no more."""
+
+    def __init__(self, lanes: int, needed: float, free: float):
+        # A power of two, as what is free varies a little, and a run that goes on is to be cut as it was.
+        self.fits = 1 << max(int(lanes * free / needed).bit_length() - 1, 0)
+        need = f"{lanes} at a time need {needed / 1e9:.3g} GB of memory, of which {free / 1e9:.3g} GB are free"
+        super().__init__(f"lanes: {need}; lanes={self.fits} would fit")
+
+
+def _require_memory(call: tuple[_Setup, Array, Array, Array, int], carry: PyTree, calls: int, lanes: int) -> None:
+    """Refuse a program whose working memory, with the recordings of all its calls, is more than what is free."""
+    free = free_memory()
+    data, state = (sum(a.nbytes for a in jax.tree.leaves(eqx.filter(t, eqx.is_array))) for t in (call[0], carry))
+    if free is None or ROOM * (lanes * data + state) < free:  # asking takes milliseconds
+        return
+    sizes = _lower(_advance, call, carry).compile().memory_analysis()  # JAX keeps what was compiled, and runs it later
+    # A processor's devices share one memory; of an accelerator, each has its own.
+    devices = (
+        len(jax.tree.leaves(eqx.filter(carry, eqx.is_array))[0].devices()) if jax.default_backend() == "cpu" else 1
+    )
+    kept = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    needed = devices * (sizes.temp_size_in_bytes + calls * kept)
+    if needed > 0.9 * free:
+        raise _TooWide(lanes, needed, 0.9 * free)
+
+
+def free_memory() -> float | None:
+    """Bytes that are free, of the first accelerator's memory or else of this machine's; `None` where nothing says."""
+    if stats := jax.local_devices()[0].memory_stats():
+        return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text(encoding="utf-8").splitlines() if meminfo.exists() else []
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _placement(width: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -417,21 +558,23 @@ def _jobs(
     jobs = []
     for structural, members in groups.items():
         names = [k for k, v in configs[members[0]].items() if is_continuous(k, v)]
-
-        def continuous(chosen: Sequence[int], names: list[str] = names) -> dict[str, np.ndarray]:
-            return {k: np.asarray([configs[i][k] for i in chosen]) for k in names}
-
-        if lanes is None:
-            places = [(i, s) for i in members for s in range(len(seeds))]
-            jobs.append(_Job(make, dict(structural), continuous(members), np.asarray(seeds), places))
-            continue
+        continuous = {k: np.asarray([configs[i][k] for i in members]) for k in names}
         places = [(i, s) for i in members for s in range(len(seeds))]
-        for start in range(0, len(places), lanes):
-            part = places[start : start + lanes]
-            padded = part + [part[-1]] * (lanes - len(part))
-            own = np.asarray([[seeds[s]] for _, s in padded])
-            jobs.append(_Job(make, dict(structural), continuous([i for i, _ in padded]), own, part))
+        job = _Job(make, dict(structural), continuous, np.asarray(seeds), places)
+        jobs += [job] if lanes is None else _pieces(job, lanes)
     return jobs
+
+
+def _pieces(job: _Job, lanes: int) -> list[_Job]:
+    """A job in programs of exactly so many lanes, each with its own seed; the last is filled up with its last lane."""
+    pieces = []
+    for start in range(0, len(job.places), lanes):
+        lane = np.minimum(np.arange(start, start + lanes), len(job.places) - 1)
+        config, seed = np.divmod(lane, job.seeds.shape[-1])
+        own = job.seeds[lane] if job.seeds.ndim == 2 else job.seeds[seed][:, None]
+        continuous = {k: v[config] for k, v in job.continuous.items()}
+        pieces.append(_Job(job.make, job.structural, continuous, own, job.places[start : start + lanes]))
+    return pieces
 
 
 def _assemble(

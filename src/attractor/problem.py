@@ -1,7 +1,10 @@
 """Problems: where an iteration starts, and the oracles a method may call along the way."""
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import equinox as eqx
@@ -121,6 +124,44 @@ def as_probes(probes: Mapping[str, Any]) -> dict[str, Probe]:
     return {name: as_probe(probe) for name, probe in probes.items()}
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A function, as where it is found: in a module, or as a method of an object."""
+
+    owner: Any
+    name: str
+
+
+def _by_name(leaf: Any) -> Any:
+    """What `pickle` cannot: it takes a jitted function for the one inside, and knows no lambda nor Equinox' methods."""
+    if (owner := getattr(leaf, "__self__", None)) is not None and isinstance(leaf, eqx.Module):
+        return _Named(owner, getattr(leaf, "__name__", ""))
+    module = getattr(leaf, "__module__", None) or ""
+    if not callable(leaf) or module.partition(".")[0] not in ("attractor", "equinox", "jax", "optax"):
+        return leaf
+    return next((_Named(module, k) for k, v in vars(sys.modules[module]).items() if v is leaf), leaf)
+
+
+def _found(leaf: Any) -> Any:
+    if not isinstance(leaf, _Named):
+        return leaf
+    return getattr(importlib.import_module(leaf.owner) if isinstance(leaf.owner, str) else leaf.owner, leaf.name)
+
+
+def _each(function: Callable[[Any], Any], tree: Any) -> Any:
+    """`jax.tree.map` that reaches static fields, and keeps dicts in their order: the first probe decides."""
+    if isinstance(tree, eqx.Module) and not hasattr(tree, "__self__"):
+        copy = object.__new__(type(tree))
+        vars(copy).update(_each(function, vars(tree)))
+        return copy
+    if type(tree) is dict:
+        return {name: _each(function, value) for name, value in tree.items()}
+    if type(tree) is tuple or type(tree) is list:
+        mapped = [_each(function, value) for value in tree]
+        return tuple(mapped) if type(tree) is tuple else mapped
+    return function(tree)
+
+
 class Problem(eqx.Module):
     """Where to start (``init``) and, in the subclasses, what may be asked along the way.
 
@@ -131,6 +172,13 @@ class Problem(eqx.Module):
 
     init: eqx.AbstractVar[Callable[[PRNGKeyArray], PyTree]]
     probes: eqx.AbstractVar[dict[str, Probe]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `pickle` keeps: the fields, with functions that it cannot find itself by their names."""
+        return _each(_by_name, vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(_each(_found, state))
 
     @classmethod
     def example(cls, dtype: DTypeLike = jnp.float32) -> "Problem":

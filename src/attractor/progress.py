@@ -1,8 +1,14 @@
-"""Progress on standard error: a bar with rate and estimate for anything that takes longer than two seconds."""
+"""Progress on standard error: a bar with rate and estimate for anything that takes longer than two seconds.
+
+And its end before time: Ctrl-C, where it is safe.
+"""
 
 import contextlib
 import contextvars
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -93,3 +99,42 @@ def task(label: str, total: float, unit: str = "it", enabled: bool | None = None
             _shown.reset(token)
             if display.started:
                 display.bars.stop()
+
+
+_pressed: list[int] | None = None  # the signals that came since Ctrl-C is held back; `None` where it is not
+
+
+def _hold(number: int, frame: object) -> None:
+    if _pressed:
+        raise KeyboardInterrupt
+    if _pressed is not None:
+        _pressed.append(number)
+        os.write(2, b"\nstopping where nothing is lost; Ctrl-C again stops at once\n")  # print may be at work itself
+
+
+def stop_if_asked() -> None:
+    """Raise the `KeyboardInterrupt` that was held back, if any."""
+    if _pressed:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, Ctrl-C takes effect where `stop_if_asked` is called, at the latest at the end; pressed again, anywhere.
+
+    Raised in the middle of JAX, a `KeyboardInterrupt` may be swallowed, or end the process (jax-ml/jax#18246). Only
+    Python's own handler is replaced, in the main thread, which is the one that signals reach.
+    """
+    global _pressed
+    main = threading.current_thread() is threading.main_thread()
+    if _pressed is not None or not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    _pressed = []
+    signal.signal(signal.SIGINT, _hold)
+    try:
+        yield
+        stop_if_asked()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _pressed = None

@@ -267,10 +267,8 @@ WRITTEN = [slug for slug in papers.catalogue() if papers.written(slug)]
 SLOW = {
     "adahessian", "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
     "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
-    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "penalty-bilevel-first-order", "rising-tomography", "stde",
-    "thermodynamic-natural-gradient",
-    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "reinmax", "rising-tomography", "stde",
-    "thermodynamic-natural-gradient", "unified-likelihood-ratio",
+    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "penalty-bilevel-first-order", "reinmax", "rising-tomography",
+    "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
 }  # fmt: skip
 
 

@@ -1,15 +1,19 @@
 """Work on a Ray cluster: two nodes, one of them killed in the middle; what cannot run is said within seconds."""
 
+import json
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from attractor import LogUniform, Loop, cluster, compare
 from attractor.backends import spread
+from attractor.cli import app
 from attractor.engine import run
 from attractor.problems import rotated_quadratic
 
@@ -134,3 +138,28 @@ def test_an_address_where_nobody_answers_is_said_at_once(monkeypatch):
         list(spread(losses, [0.1], address="a:1"))
     with pytest.raises(ValueError, match="backend: expected one of local, ray, got 'dask'"):
         list(spread(losses, [0.1], backend="dask"))
+
+
+def test_claims_are_recorded_here_as_they_came_out_there(nodes, monkeypatch, tmp_path):
+    found, _ = nodes
+    monkeypatch.setenv("COLUMNS", "200")
+    command = ["check", "gae", "--claim", "limits", "--replication", "7", "--json"]
+    told = {}
+    for where, flags in {"here": [], "there": ["--backend", "ray", "--address", found.address]}.items():
+        monkeypatch.setenv("ATTRACTOR_HOME", str(tmp_path / where))
+        done = CliRunner().invoke(app, [*command, *flags], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        (told[where],) = json.loads(done.stdout)
+        assert len(list((tmp_path / where).rglob("gae.json"))) == 1
+    times = ("seconds", "cpu_seconds")
+    here, there = ({k: v for k, v in row.items() if k not in times} for row in told.values())
+    assert here == there
+
+
+def test_the_nightly_run_goes_to_a_cluster():
+    command = ["make", "-n", "nightly", "HOURS=1", "BACKEND=ray", "ADDRESS=head:6379"]
+    printed = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in printed.splitlines() if "check --all" in line]
+    assert [" --replication next " in line for line in lines] == [False, True]
+    for line in lines:
+        assert "--record --minutes $((1 * 60)) --jobs 2 --backend ray --address head:6379" in line

@@ -1,5 +1,6 @@
 """Comparisons: equal budgets, fresh paired seeds, honest statistics, a report that works offline."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -21,10 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
+from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, engine, problems, registry
 from attractor.checkpoint import CheckpointError
 from attractor.comparison import TUNING_SEEDS, Incomplete, Interrupted, tune
+from attractor.engine import run
 from attractor.plots import axis_of
+from attractor.progress import heard_by, interruptible, stop_if_asked
 from attractor.report import render, reproduce, sentence
 
 
@@ -173,6 +176,138 @@ def test_an_interruption_keeps_what_was_measured():
     assert caught.value.missing == ["second", "third"]
     with pytest.raises(KeyboardInterrupt):
         compare(bowl(), {"only": stopped}, steps=5, seeds=2, budget=2)
+
+
+INTERRUPTED = """
+import sys
+from attractor.cli import main
+from attractor.progress import heard_by
+
+def listen(label, done, total, unit):
+    if label == "compare" and done == 1:
+        print("the second method begins", file=sys.stderr, flush=True)
+
+sys.argv = "attractor compare logistic-regression sgd lazy-newton psgd --steps 400 --budget 26 --json".split()
+with heard_by(listen):
+    main()
+"""
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    """While the second method is compiled, or tried: JAX may lose an exception that is raised then, or crash."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen([sys.executable, "-c", INTERRUPTED], cwd=tmp_path, **pipes)
+    assert child.stderr is not None
+    assert any("the second method begins" in line for line in child.stderr)
+    child.send_signal(signal.SIGINT)
+    told, errors = child.communicate(timeout=300)
+    assert child.returncode == 130, errors
+    assert "stopping where nothing is lost" in errors
+    assert "stopped before lazy-newton, psgd; the rest is kept" in errors
+    assert [row["method"] for row in json.loads(told)["table"]] == ["sgd"]
+    assert (tmp_path / "comparison.html").stat().st_size > 1_000_000
+
+
+STUCK = """
+import ctypes, sys
+from attractor.cli import app, main
+
+@app.command()
+def stuck():
+    print("begun", flush=True)
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):  # the second time it waits for itself, in C, where Python hears nothing
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+sys.argv = ["attractor", "stuck"]
+main()
+"""
+
+
+def test_pressed_again_ctrl_c_ends_what_does_not_hear_it():
+    child = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "begun\n"
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # two that come at once are one
+            child.wait(5)
+    assert child.returncode == 130
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_is_held_back_until_it_is_asked_for():
+    done = []
+
+    def asks():
+        with interruptible():
+            stop_if_asked()
+            press()
+            with interruptible():  # the outer one counts
+                done.append("goes on")
+            stop_if_asked()
+            done.append("never")
+
+    def is_pressed_twice():
+        with interruptible():
+            press()
+            done.append("first")
+            press()
+            done.append("never")
+
+    def does_not_ask():
+        with interruptible():
+            press()
+            done.append("last")
+
+    for function in (asks, is_pressed_twice, does_not_ask, press):
+        with pytest.raises(KeyboardInterrupt):
+            function()
+        stop_if_asked()  # nothing is left of it
+    assert done == ["goes on", "first", "last"]
+
+
+def test_a_run_stops_between_two_calls_of_its_program():
+    told = []
+
+    def listen(label, done, total, unit):
+        told.append(done)
+        if len(told) == 3:
+            press()
+
+    with heard_by(listen), pytest.raises(KeyboardInterrupt):
+        run(bowl(), optax.sgd(0.1), steps=1_000, every=100, seeds=1)
+    assert 0 < told[-1] < 1_000
+    assert len(told) == 3
+
+
+def test_a_program_that_runs_for_long_is_not_waited_for(monkeypatch):
+    class Never:  # as `jax.Array.is_ready` says of what is still being computed
+        def is_ready(self):
+            press()
+            return False
+
+    monkeypatch.setattr(engine.jax, "Array", Never)
+
+    def waits():
+        with interruptible():
+            engine._wait({"loss": Never()})
+
+    with pytest.raises(KeyboardInterrupt):
+        waits()
+
+
+def test_another_handler_is_left_alone():
+    seen, before = [], signal.signal(signal.SIGINT, lambda *_: seen.append("mine"))
+    try:
+        with interruptible():
+            press()
+        assert seen == ["mine"]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_is_tuned_is_what_is_ranked():

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attractor import Federated, FixedPoint, Game, Gradient, Method, Minimization, problems, run
+from attractor import Federated, FixedPoint, Game, Gradient, Method, Minimization, engine, problems, run
 from attractor.checkpoint import CheckpointError
 from attractor.engine import flops_per_step
 from attractor.progress import heard_by
@@ -391,6 +391,104 @@ def test_lanes_are_spread_over_devices(tmp_path):
     bowl = Minimization(lambda x: jnp.sum(jnp.array([1.0, 4.0]) * (x - 1.0) ** 2), init=jnp.array([3.0, -2.0]))
     single = run(bowl, optax.sgd, steps=20, every=5, seeds=2, sweep={"learning_rate": [0.1, 0.01, 0.03, 0.3]})
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), single["loss"].values, rtol=1e-5)
+
+
+SHARDED = """
+import sys
+import jax, jax.numpy as jnp, numpy as np, optax, pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from attractor import Minimization, engine, run
+
+assert len(jax.devices()) == 8
+mesh = jax.make_mesh((4, 2), ("model", "data"))  # of JAX's explicit kind
+on = lambda *axes: NamedSharding(mesh, PartitionSpec(*axes))
+rng = np.random.default_rng(0)
+inputs, targets = rng.normal(size=(64, 16)), rng.normal(size=(64, 8))
+start = {"b": jnp.zeros(3), "w": jnp.asarray(rng.normal(size=(16, 8)))}
+
+def loss(x, batch):
+    return jnp.mean((jnp.tanh(batch[0] @ x["w"]) - batch[1]) ** 2) + jnp.sum((x["b"] - 1) ** 2)
+
+shapes, advance = [], engine._advance
+
+def spy(call, carry):
+    assert call[0].problem.full[0].sharding.spec == expected
+    result = advance(call, carry)
+    for leaf in jax.tree.leaves(result[0]):
+        if leaf.shape[2:] == (16, 8):  # w, and Adam's two averages
+            shapes.append(leaf.addressable_shards[0].data.shape)
+    return result
+
+how = dict(steps=150, every=50, seeds=2, sweep={"learning_rate": [0.1, 0.01]})
+for number, expected in enumerate([PartitionSpec(), PartitionSpec("data")]):
+    data = jax.device_put((inputs, targets), NamedSharding(mesh, expected))
+    problem = Minimization(loss, start, data)
+    plain = run(Minimization(loss, start, (inputs, targets)), optax.adam, **how)
+    engine._advance, spy.lower = spy, advance.lower  # a checkpoint asks for the program
+    folder = f"{sys.argv[1]}/{number}"
+    split = run(problem, optax.adam, sharding={"b": None, "w": on("model")}, checkpoint=folder, **how)
+    again = run(problem, optax.adam, sharding={"b": None, "w": on("model")}, checkpoint=folder, **how)
+    longer = run(problem, optax.adam, sharding={"b": None, "w": on("model")}, checkpoint=folder, **how | {"steps": 200})
+    engine._advance = advance
+    np.testing.assert_allclose(split["loss"], plain["loss"], rtol=1e-9)
+    np.testing.assert_allclose(split.final["w"], plain.final["w"], rtol=1e-6)
+    np.testing.assert_array_equal(split["loss"], again["loss"])
+    np.testing.assert_array_equal(longer["loss"][..., :4], split["loss"])
+    assert len(longer["loss"].step) == 5
+assert len(shapes) >= 12 and set(shapes) == {(2, 2, 4, 8)}, shapes  # lanes, then a quarter of the rows
+
+one = run(problem, optax.adam, sharding=on(), **how)  # replicated: the data are what is split
+np.testing.assert_allclose(one["loss"], plain["loss"], rtol=1e-9)
+for wrong, message in (
+    ({"w": None}, "sharding: expected a NamedSharding, or a tree of them like the iterate"),
+    ({"b": on("model"), "w": None}, "sharding.'b'.: an array of shape .3,. cannot be split so"),
+    (PartitionSpec("model"), "sharding.'b'.: expected a jax.sharding.NamedSharding or None, got P"),
+):
+    with pytest.raises(ValueError, match=message):
+        run(problem, optax.adam, sharding=wrong, **how)
+"""
+
+
+def test_a_large_iterate_is_split_over_devices(tmp_path):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment["JAX_ENABLE_X64"] = "1"
+    command = [sys.executable, "-c", SHARDED, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_as_many_lanes_as_memory_is_free_for(tmp_path, monkeypatch):
+    """A lane works with 1,000 residuals, 4 kB, and records three rows of 100 numbers, 1.2 kB."""
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(1_000, 3)), jnp.float32)
+    problem = Minimization(lambda x, batch: jnp.mean((batch @ x - 2) ** 2), jnp.ones(3), rows)
+    how = {"steps": 20, "every": 10, "sweep": {"learning_rate": list(np.linspace(0.1, 0.9, 11))}, "seeds": 3}
+    how["probes"] = {"loss": problem.probes["loss"], "row": lambda p, x, key: jnp.full(100, x[0])}
+    whole, widths, pieces = run(problem, optax.adam, **how), [], engine._pieces
+    monkeypatch.setattr(engine, "_pieces", lambda job, lanes: widths.append(lanes) or pieces(job, lanes))
+    monkeypatch.setattr(engine, "free_memory", lambda: 100_000.0)
+    told = []
+    with heard_by(lambda label, done, total, unit: told.append((done, total))):
+        cut = run(problem, optax.adam, checkpoint=tmp_path, **how)
+    assert widths == [8] or widths == [16]  # a power of two
+    np.testing.assert_allclose(cut["loss"], whole["loss"], rtol=1e-5)
+    assert told[-1] == (pytest.approx(20), 20)
+    assert cut.dataset.identical(run(problem, optax.adam, checkpoint=tmp_path, **how).dataset)
+    (width, *_) = widths
+    with pytest.raises(MemoryError, match=rf"33 at a time need .* GB .*9e-05 GB are free; lanes={width} would fit"):
+        run(problem, optax.adam, lanes=33, **how)
+    assert run(problem, optax.adam, lanes=width, **how).dataset.identical(cut.dataset)
+    monkeypatch.setattr(engine, "free_memory", lambda: 1.0)  # one lane at a time is tried all the same
+    assert len(run(problem, optax.adam, **how | {"seeds": 1})["loss"].config) == 11
+    assert widths[-1] == 1
+
+
+def test_free_memory_is_that_of_the_accelerator_or_of_the_machine(monkeypatch):
+    here = engine.free_memory()
+    assert here is None or 1e6 < here < 1e15
+    for stats, free in (({"bytes_limit": 100, "bytes_in_use": 30}, 70), ({"bytes_in_use": 30}, None)):
+        device = type("Card", (), {"memory_stats": lambda self, stats=stats: stats})()
+        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
+        assert engine.free_memory() == free
 
 
 def test_state_may_hold_keys_and_static_parts(tmp_path):

@@ -32,7 +32,7 @@ def test_a_paper_that_came_in_has_a_claim_that_runs(project, monkeypatch):
     entry = {"title": "Sharp Valleys: Descent along Ravines", "abstract": "Momentum follows ravines of the loss."}
     (project / "a.json").write_text(json.dumps([{**entry, "URL": "https://arxiv.org/abs/2601.00001"}]))
     assert run(project, monkeypatch, "attractor", "import", "a.json").returncode == 0
-    told = run(project, monkeypatch, "attractor", "draft", "2601.00001", "--room", "optim")
+    told = run(project, monkeypatch, "attractor", "new", "paper", "2601.00001", "--room", "optim")
     assert told.returncode == 0, told.stderr
     assert "wrote src/attractor/papers/optim/sharp_valleys.py" in told.stdout
     checked = run(project, monkeypatch, "attractor", "check", "sharp-valleys", "--json")
@@ -41,7 +41,7 @@ def test_a_paper_that_came_in_has_a_claim_that_runs(project, monkeypatch):
     assert [b["verdict"] for b in verdict["broken"]] == ["fails"]
     tested = run(project, monkeypatch, "pytest", "-q", "tests/papers/optim/test_sharp_valleys.py")
     assert tested.returncode == 0, tested.stdout
-    again = run(project, monkeypatch, "attractor", "draft", "2601.00001")
+    again = run(project, monkeypatch, "attractor", "new", "paper", "2601.00001")
     assert (again.returncode, "nothing was changed" in again.stderr) == (2, True)
 
 

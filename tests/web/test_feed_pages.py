@@ -88,7 +88,7 @@ def test_formulas_in_titles_and_abstracts_are_set(client):
     number = re.search(r'href="/feed/(\d+)">An <math', client.get("/").text)[1]
     text = client.get(f"/feed/{number}").text
     assert text.count("<math") == 2
-    assert "attractor draft 2611.00777" in text
+    assert "attractor new paper 2611.00777" in text
 
 
 def test_text_from_feeds_stays_text(client):

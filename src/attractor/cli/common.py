@@ -1,14 +1,18 @@
 """What all commands share: the application, how errors end it, how things are printed."""
 
+import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import sysconfig
 import tempfile
+import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -39,7 +43,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        with _ends_when_pressed_twice():
+            app()
     except (ValueError, TypeError, FileNotFoundError, ConnectionError, MissingExtra) as error:
         if os.environ.get("ATTRACTOR_TRACEBACK"):
             raise
@@ -48,7 +53,40 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("attractor: interrupted; what was finished is kept")
-        sys.exit(130)
+        _leave(130)
+    except SystemExit as end:
+        if end.code == 130:  # typer's, or a command's own, after Ctrl-C
+            _leave(130)
+        raise
+
+
+@contextlib.contextmanager
+def _ends_when_pressed_twice() -> Iterator[None]:
+    """Inside, a second Ctrl-C ends the process, even while JAX is at work and Python has not heard of the first."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+
+    def watch() -> None:
+        pressed = 0
+        while pressed < 2 and (numbers := os.read(told, 64)):  # the signals' numbers; nothing, once the pipe is closed
+            pressed += numbers.count(signal.SIGINT)
+        if pressed >= 2:
+            os._exit(130)
+
+    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(tell)
+
+
+def _leave(code: int) -> NoReturn:
+    """End now: Python's own way out would wait for the program that JAX is at, which may take minutes."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _where(error: BaseException) -> str:

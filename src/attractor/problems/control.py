@@ -119,12 +119,13 @@ def cartpole(width: int = 20, policy_depth: int = 0, horizon: int | None = None)
     """
     environment, limit = _from_gymnasium(CartPole, "CartPole-v1")
 
-    def build(key: PRNGKeyArray) -> tuple[CategoricalPolicy, eqx.nn.MLP]:
-        for_actor, for_critic = jr.split(key)
-        logits = _network(4, 2, width, policy_depth, for_actor)
-        return CategoricalPolicy(logits), _network(4, "scalar", width, 1, for_critic)
-
+    build = eqx.Partial(_balancing, width, policy_depth)
     return _decision(environment, build, limit if horizon is None else horizon)
+
+
+def _balancing(width: int, depth: int, key: PRNGKeyArray) -> tuple[CategoricalPolicy, eqx.nn.MLP]:
+    for_actor, for_critic = jr.split(key)
+    return CategoricalPolicy(_network(4, 2, width, depth, for_actor)), _network(4, "scalar", width, 1, for_critic)
 
 
 @problem("pendulum", metric="return", steps=100)
@@ -139,13 +140,13 @@ def pendulum(width: int = 32, policy_depth: int = 1) -> Decision:
         ModuleNotFoundError: without gymnasium, the extra ``attractor[rl]``.
     """
     environment, horizon = _from_gymnasium(Pendulum, "Pendulum-v1")
+    return _decision(environment, eqx.Partial(_swinging, width, policy_depth), horizon)
 
-    def build(key: PRNGKeyArray) -> tuple[GaussianPolicy, eqx.nn.MLP]:
-        for_actor, for_critic = jr.split(key)
-        mean = _network(3, 1, width, policy_depth, for_actor)
-        return GaussianPolicy(mean, jnp.zeros(1)), _network(3, "scalar", width, 1, for_critic)
 
-    return _decision(environment, build, horizon)
+def _swinging(width: int, depth: int, key: PRNGKeyArray) -> tuple[GaussianPolicy, eqx.nn.MLP]:
+    for_actor, for_critic = jr.split(key)
+    mean = _network(3, 1, width, depth, for_actor)
+    return GaussianPolicy(mean, jnp.zeros(1)), _network(3, "scalar", width, 1, for_critic)
 
 
 def _network(inputs: int, outputs: Any, width: int, depth: int, key: PRNGKeyArray) -> eqx.nn.MLP:

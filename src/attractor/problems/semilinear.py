@@ -1,5 +1,7 @@
 r"""Control of $-y'' + \max(0, y) = u$: a differential equation with a kink, and two things wanted of its control."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,13 +145,20 @@ def semilinear_control(
         raise ValueError(f"basis: expected {elements - 1} rows, one for each interior node, got {len(basis)}")
     matrix = basis.T @ full @ basis
     wanted = jnp.sin(2 * jnp.pi * jnp.arange(1, elements) / elements)
-
-    def losses(x: Nodes) -> tuple[Array, Array]:
-        right = x * elements**0.5
-        state = banded_newton(right) if banded else basis @ semismooth_newton(matrix, basis, basis.T @ right)
-        return jnp.sum((state - wanted) ** 2) / elements, jnp.sum(x**2)
-
+    # functools' partial is no tree, so that the matrices are constants of the program, as identities are for nothing.
+    losses = functools.partial(_losses, None if banded else (matrix, basis), wanted)
     return MultiObjective(losses, jnp.zeros(elements - 1), names=("tracking", "cost"), weights=(1.0, 1e-3))
+
+
+def _losses(reduced: tuple[Array, Array] | None, wanted: Nodes, x: Nodes) -> tuple[Array, Array]:
+    elements = len(x) + 1
+    right = x * elements**0.5
+    if reduced is None:
+        state = banded_newton(right)
+    else:
+        matrix, basis = reduced
+        state = basis @ semismooth_newton(matrix, basis, basis.T @ right)
+    return jnp.sum((state - wanted) ** 2) / elements, jnp.sum(x**2)
 
 
 def losses_without_kink(x: Nodes) -> Float[Array, " 2"]:
