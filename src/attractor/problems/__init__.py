@@ -16,7 +16,12 @@ from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
-from attractor.problems.federated_digits import federated_digits
+from attractor.problems.federated_digits import (
+    dirichlet_digits,
+    federated_digits,
+    split_by_dirichlet,
+    split_by_label,
+)
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
