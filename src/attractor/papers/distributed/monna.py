@@ -11,7 +11,6 @@ print(run(problems.dirichlet_digits(11), method, steps=400).summary("test_accura
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
 from attractor.distributed import attacks
@@ -22,24 +21,21 @@ from attractor.problem import Federated
 from attractor.problems.federated_digits import dirichlet_digits
 
 KINDS = ("none", "sign flip", "fall of empires", "little is enough", "labels flipped")  # the liars of `_lie`
-PARTS = ("validation_accuracy", "test_accuracy")
 
 
-# That both together stay within 8 f V / (n - f) has a short proof: see `nearest_neighbors`.
 @claim("5 of 26, 2 of 11, 3 of 7 lie, to each what harms most: variance after and squared drift <= 8 f V / (n - f)",
        source="ours", broken={"one liar too many": {"trusted": 1}})  # fmt: skip
 def mixing_contracts(trusted=0):
     cases = {}
     for n, f in ((26, 5), (11, 2), (7, 3)):
-        honest = jr.t(jr.key(seed(n)), 3.0, (200, n - f, 4))  # heavy tails: some are far off
-        apart = jnp.sort(jnp.linalg.norm(honest[:, :, None] - honest[:, None], axis=-1))
-        everyone = jnp.broadcast_to(honest[:, None], (200, n - f, n - f, 4))
+        honest = np.random.default_rng(seed(n)).standard_t(3, (200, n - f, 4))  # heavy tails: some are far off
+        apart = np.sort(np.linalg.norm(honest[:, :, None] - honest[:, None], axis=-1))[:, :, n - 2 * f, None]
+        everyone, rule = np.broadcast_to(honest[:, None], (200, n - f, n - f, 4)), nearest_neighbors(f - trusted)
         for name, far in {"just near enough": 0.999, "too far": 100.0}.items():  # than the first that is left out
-            lies = honest + far * apart[:, :, n - 2 * f, None] * jnp.eye(4)[0]
-            received = jnp.concatenate([everyone, jnp.repeat(lies[:, :, None], f, 2)], 2)
-            mixed = jax.vmap(jax.vmap(nearest_neighbors(f - trusted)))(received, honest)
-            after, before = (jnp.sum((v - honest.mean(1, keepdims=True)) ** 2, -1).mean(1) for v in (mixed, honest))
-            cases[f"{f} of {n}, {name}"] = float(jnp.max(after / before)) * (n - f) / (8 * f)
+            lies = np.repeat((honest + far * apart * np.eye(4)[0])[:, :, None], f, 2)
+            mixed = jax.jit(jax.vmap(jax.vmap(rule)))(np.concatenate([everyone, lies], 2), honest)
+            after, before = (np.sum((v - honest.mean(1, keepdims=True)) ** 2, -1).mean(1) for v in (mixed, honest))
+            cases[f"{f} of {n}, {name}"] = float(np.max(after / before)) * (n - f) / (8 * f)
     return Evidence.of_cases(cases, at_most=1.0, given={"a tenth of the bound is needed": max(cases.values()) > 0.1})
 
 
@@ -64,15 +60,17 @@ def _accuracies(scale, rule=nearest_neighbors, momentum=0.99, kinds=range(5)):
         for kind in kinds:
             given = attacks.flipped_labels(problem, 2) if kind == 4 else problem
             sweep = {"learning_rate": [0.05, 0.2, 0.8, 3.2], "momentum": [momentum], "kind": [float(kind)]}
-            trace = run(given, made, steps=steps, every=steps, sweep=sweep, seeds=[split], probes=probes(given, *PARTS))
-            found.append([trace[part].values[:, 0, -1] for part in PARTS])
+            parts = probes(given, "validation_accuracy", "test_accuracy")
+            trace = run(given, made, steps=steps, every=steps, sweep=sweep, seeds=[split], probes=parts)
+            found.append([trace[part].values[:, 0, -1] for part in parts])
         chosen, graded = np.swapaxes(found, 0, 1)
         rows.append([graded[0, chosen[0].argmax()], *graded[1:, chosen[1:].min(0, initial=1).argmax()]])
     return np.array(rows)
 
 
 @claim("digits, 11 clients, 2 lie in 4 ways: accuracy at most 3 points below SGD's where nobody lies, both tuned",
-       source="scaled", broken={"plain averaging, tuned": {"rule": None}})  # fmt: skip
+       source="scaled", broken={"plain averaging, tuned": {"rule": None}},
+       reason="of the four lies only the flipped sign costs more, by half a point")  # fmt: skip
 def withstands_attacks(rule=nearest_neighbors, *, scale):
     (honest, *attacked), ours = _accuracies(scale, None).T, _accuracies(scale, rule).T
     cases = {kind: paired_difference(ours[i], honest) for i, kind in enumerate(KINDS) if i}
@@ -81,7 +79,8 @@ def withstands_attacks(rule=nearest_neighbors, *, scale):
 
 
 @claim("digits, 2 of 11 send what is a little off: momentum of 0.99 is worth 3 points over none, both tuned",
-       source="ours", broken={"plain averaging": {"rule": None}})  # fmt: skip
+       source="ours", broken={"plain averaging": {"rule": None}},
+       reason="softmax regression on digits withstands these lies without momentum, too")  # fmt: skip
 def momentum_gains_accuracy(rule=nearest_neighbors, *, scale):
     ours, none = _accuracies(scale, rule, kinds=(3,))[:, 0], _accuracies(scale, momentum=0.0, kinds=(3,))[:, 0]
     return Evidence(paired_difference(ours, none), at_least=0.03, given={"half is right without": none.mean() > 0.5})
@@ -101,7 +100,7 @@ def _floor(faulty, rule, scale, momentum=0.9):
     return floors[floors.mean(1).argmin()]
 
 
-@claim("noisy quadratic, 5 of 24 lie a little: momentum of 0.9 leaves at most a fifth of the squared error of none, tuned",
+@claim("noisy quadratic, 5 of 24 lie a little: with momentum 0.9 a fifth of the squared error without, both tuned",
        source="scaled", broken={"momentum of 0.2": {"momentum": 0.2}})  # fmt: skip
 def noise_to_hide_in_shrinks(momentum=0.9, *, scale):
     ours, none = _floor(5, None, scale, momentum), _floor(5, None, scale, 0.0)
@@ -110,7 +109,8 @@ def noise_to_hide_in_shrinks(momentum=0.9, *, scale):
 
 # The theorem allows for 1 + f times the gradients, which is linear in the faulty fraction: (1 + 5) / (1 + 1).
 @claim("noisy quadratic, 24 clients, a little is enough: 5 liars leave at most 3 times the squared error that 1 leaves",
-       source="scaled", broken={"plain averaging": {"rule": mean}})  # fmt: skip
+       source="scaled", broken={"plain averaging": {"rule": mean}},
+       reason="at a fixed momentum the bias of liars grows faster; the theorem lets momentum go to 1")  # fmt: skip
 def overhead_is_linear(rule=None, *, scale):
     one, five = _floor(1, rule, scale), _floor(5, rule, scale)
     return Evidence(ratio_of_means(five, one), at_most=3.0, given={"lies do harm": five.mean() > one.mean()})
