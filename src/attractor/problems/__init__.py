@@ -14,6 +14,7 @@ from attractor.problems.convex import least_absolute_deviations, least_squares, 
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
+from attractor.problems.diabetes import diabetes_mlp, diabetes_posterior
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
 from attractor.problems.federated_digits import (
@@ -25,7 +26,14 @@ from attractor.problems.federated_digits import (
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
-from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
+from attractor.problems.kinks import (
+    kinked_maximum,
+    kinked_parabolas,
+    kinked_valley,
+    kinked_waves,
+    relu_misfit,
+    tilted_wells,
+)
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
