@@ -31,7 +31,7 @@ def _runs(scale, noise=0.3, coupling_decay=0.25):
     steps, sweep = 4_000 if scale == "quick" else 100_000, {"noise": [noise], "coupling_decay": [coupling_decay]}
     measured = {"point": _point, "apart": disagreement}
     trace = run(tilted_wells(10), _made, sweep=sweep, steps=steps, every=40, seeds=seeds(200), probes=measured)
-    return trace["point"].values[0, :, -1], trace["apart"].values[0], trace["step"].values
+    return trace["point"].values[0, :, -1], trace["apart"].values[0], trace.dataset["step"].values
 
 
 @claim("two wells and a kink, 10 agents on a ring, from a saddle's stable manifold: 97 % end within 0.1 of a minimum",

@@ -73,7 +73,8 @@ def samples_the_posterior(kind="conducive", *, scale):
 
 
 @claim("diabetes over 10 clients, 40 local steps: DSGLD's mean square about the exact mean is 5 times FSGLD's or more",
-       source="scaled", broken=WRONG)  # fmt: skip
+       source="scaled", broken=WRONG,
+       reason="here it is about 5 times, as chance has it on the line")  # fmt: skip
 def plain_chains_drift_off(kind="conducive", *, scale):
     ours, plain = _moments(scale)[KINDS.index(kind), 2], _moments(scale)[1, 2]
     return Evidence(
@@ -82,7 +83,8 @@ def plain_chains_drift_off(kind="conducive", *, scale):
 
 
 @claim("diabetes over 10 clients: from 1 to 40 local steps DSGLD's mean square about the exact mean grows 5 times",
-       source="scaled", broken={"conducive gradients": {"kind": "conducive"}})  # fmt: skip
+       source="scaled", broken={"conducive gradients": {"kind": "conducive"}},
+       reason="it grows 4.7 times; longer stays would grow it further")  # fmt: skip
 def delay_is_what_harms(kind="none", *, scale):
     moments = _moments(scale)[KINDS.index(kind)]
     return Evidence(ratio_of_means(moments[2], moments[0]), at_least=5.0)
