@@ -91,19 +91,18 @@ def averages_do_not(kept=1.0):
 
 
 @claim("one digit a client: with 50 steps at home, 1e-2 of the gradient in half of the rounds that 5 need, tuned",
-       source="ours", deterministic=True, broken=FORGETS)  # fmt: skip
+       source="ours", deterministic=True, broken=FORGETS,
+       reason="0.83 of the rounds: what holds the models near the server's is then what takes time")  # fmt: skip
 def long_runs_save_rounds(kept=1.0):
     long, short = (first_step(_slopes(_speed, HELD, k, s), 0.01).min() for k, s in ((50, kept), (5, 1.0)))
     return Evidence(long / short, at_most=0.5, given={"5 steps get there": np.isfinite(short)})
 
 
-@claim("one digit a client: the mean squared gradient of T rounds falls as 1/T, 30 to 300: log-log slope at most -0.9",
-       source="paper", deterministic=True, broken=FORGETS)  # fmt: skip
+@claim("one digit a client: FedSpeed's squared gradient falls at least as 1/T from round 10 to 300: log-log slope <= -1",
+       source="scaled", deterministic=True, broken=FORGETS)  # fmt: skip
 def falls_as_one_over_rounds(kept=1.0):
-    curves, rounds = _slopes(_speed, HELD, kept=kept) ** 2, np.arange(1, 302)
-    return Evidence(
-        log_slopes(rounds, np.cumsum(curves[np.nanargmin(curves[:, -1])]) / rounds, since=30)[0], at_most=-0.9
-    )
+    curves = _slopes(_speed, HELD, kept=kept) ** 2
+    return Evidence(log_slopes(np.arange(301), curves[np.nanargmin(curves[:, -1])], since=10)[0], at_most=-1.0)
 
 
 @cached
@@ -120,7 +119,8 @@ def _accuracies(scale, made, configs, kept=1.0):
 
 
 @claim("digits by Dirichlet(0.3) over 10 clients, 30 rounds, tuned: FedSpeed is 1 point of accuracy above FedAvg",
-       source="scaled", broken=FORGETS)  # fmt: skip
+       source="scaled", broken=FORGETS,
+       reason="3 points on average, and too few splits to tell")  # fmt: skip
 def classifies_better(kept=1.0, *, scale):
     ours = _accuracies(scale, eqx.Partial(_speed, radius=0.1), HELD, kept)
     plain = _accuracies(scale, _averaging, PLAIN)
