@@ -35,7 +35,8 @@ def _runs(scale, noise=0.3, coupling_decay=0.25):
 
 
 @claim("two wells and a kink, 10 agents on a ring, from a saddle's stable manifold: 97 % end within 0.1 of a minimum",
-       source="scaled", broken={"no noise": {"noise": 0.0}})  # fmt: skip
+       source="scaled", broken={"no noise": {"noise": 0.0}},
+       reason="the others are on their way after 4,000 steps, and 200 runs are too few to tell")  # fmt: skip
 def leaves_the_saddle(noise=0.3, *, scale):
     off = np.linalg.norm(np.abs(_runs(scale, noise)[0]) - [1.0, 0.0, 0.0], axis=-1)
     return Evidence(proportion(int((off < 0.1).sum()), off.size), at_least=0.97)

@@ -59,8 +59,8 @@ def _run(problem, configs, scale):
 @cached
 def _measured(scale):
     """Accuracies and disagreements (splits, columns): 0 FedAvg, 1 DFedAvg, 2 DFedSAM, 3 MGS, each the best of ten on a
-    split of their own; of DFedSAM 4 without and 5 with four times the radius, 6 with four, 7 with two gossip steps; 8 MGS
-    without gossip."""
+    split of their own; of DFedSAM 4 without and 5 with four times the radius, 6 with four, 7 with two gossip steps; 8
+    MGS without gossip."""
     rates, splits = np.geomspace(0.03, 2.0, 10), seeds(7 if scale == "quick" else 21)
     plain, sharp = [(r, 0.0) for r in rates], [(r, radius) for r in rates[::2] for radius in (0.03, 0.1)]
     own, *others = (dirichlet_digits(16, 0.3, width=16, batch_size=8, seed=s) for s in splits)

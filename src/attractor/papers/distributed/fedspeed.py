@@ -98,7 +98,7 @@ def long_runs_save_rounds(kept=1.0):
     return Evidence(long / short, at_most=0.5, given={"5 steps get there": np.isfinite(short)})
 
 
-@claim("one digit a client: FedSpeed's squared gradient falls at least as 1/T from round 10 to 300: log-log slope <= -1",
+@claim("one digit a client: FedSpeed's squared gradient falls at least as 1/T, T = 10 to 300: log-log slope <= -1",
        source="scaled", deterministic=True, broken=FORGETS)  # fmt: skip
 def falls_as_one_over_rounds(kept=1.0):
     curves = _slopes(_speed, HELD, kept=kept) ** 2
