@@ -9,6 +9,7 @@ import pytest
 from attractor.distributed import ConsensusDescent
 from attractor.engine import run
 from attractor.problem import Federated
+from attractor.problems import tilted_wells
 
 STAR = np.zeros((4, 4), bool)
 STAR[0, 1:] = STAR[1:, 0] = STAR[2, 3] = STAR[3, 2] = True
@@ -36,10 +37,20 @@ def test_steps_are_those_of_a_loop_with_the_same_noise():
     np.testing.assert_allclose(x, points.mean(0), rtol=1e-7)
 
 
+def test_tilts_cancel():
+    problem = tilted_wells(5, 0.3)
+    for x in ([0.4, -2.0, 0.7], [-1.0, 0.0, 0.0]):
+        mean = (x[0] ** 2 - 1) ** 2 / 4 + x[1] ** 2 / 2 + abs(x[2])
+        np.testing.assert_allclose(problem.loss(jnp.asarray(x), problem.full), mean, rtol=1e-5, atol=1e-7)
+    assert np.ptp(np.asarray(problem.full), 0).min() > 0.3
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: ConsensusDescent(0.0), "learning_rate"),
+        (lambda: tilted_wells(1), "agents"),
+        (lambda: tilted_wells(tilt=1.0), "tilt"),
         (lambda: ConsensusDescent(0.1, 0.0), "coupling"),
         (lambda: ConsensusDescent(0.1, noise=-1.0), "noise"),
         (lambda: run(tilted(), ConsensusDescent(0.1, graph=np.zeros((4, 4), bool)), steps=1), "adjacency: .*4 parts"),

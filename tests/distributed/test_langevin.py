@@ -8,6 +8,7 @@ import pytest
 
 from attractor.distributed import FederatedLangevin, Surrogates, dsgld, laplace_surrogates
 from attractor.problem import Federated
+from attractor.problems import diabetes_posterior
 
 RNG = np.random.default_rng(0)
 ROWS, TARGETS = RNG.normal(size=(4, 5, 3)) * [1.0, 2.0, 0.5], RNG.normal(size=(4, 5))
@@ -56,10 +57,26 @@ def test_steps_are_those_of_a_loop_with_the_same_noise(corrected):
     np.testing.assert_allclose(np.r_[x["c"], x["w"]], z, rtol=1e-8)
 
 
+def test_the_posterior_of_diabetes_is_that_of_its_loss():
+    with jax.enable_x64(True):
+        problem = diabetes_posterior(10)
+        slope, curvature = (d(problem.loss)(problem.solution, problem.full) for d in (jax.grad, jax.hessian))
+        np.testing.assert_allclose(slope, 0, atol=1e-9)
+        spread = np.sqrt(np.diag(np.linalg.inv(440 * curvature)))
+        moment = problem.probes["moment"](
+            problem, problem.solution + jnp.asarray([2.0, 0, 0, -1.0]) * spread, jr.key(0)
+        )
+    np.testing.assert_allclose(moment, 5 / 4, rtol=1e-6)
+    targets = np.asarray(problem.full[1])
+    assert (targets[:-1].max(1) <= targets[1:].min(1)).all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: dsgld(0.0), "step_size"),
+        (lambda: diabetes_posterior(0), "clients"),
+        (lambda: diabetes_posterior(noise=0.0), "noise"),
         (lambda: FederatedLangevin(0.1, 0), "local_steps"),
         (lambda: laplace_surrogates(regression(), {"c": jnp.asarray(0.0), "w": jnp.zeros(2)}, 0), "newton_steps"),
     ],

@@ -92,7 +92,8 @@ def flat_models_agree(column=2, *, scale):
 
 
 @claim("digits on a ring of 16, all tuned: DFedSAM-MGS is at most 1 point of accuracy below FedAvg with a server",
-       source="scaled", broken={"without gossip": {"column": 8}})  # fmt: skip
+       source="scaled", broken={"without gossip": {"column": 8}},
+       reason="half a point above, and too few splits to tell")  # fmt: skip
 def closes_the_gap(column=3, *, scale):
     accuracies, _ = _measured(scale)
     given = {"FedAvg gets 9 of 10": accuracies[:, 0].mean() > 0.9}
@@ -100,7 +101,8 @@ def closes_the_gap(column=3, *, scale):
 
 
 @claim("digits on a ring of 16, all tuned: DFedSAM-MGS is at least 1 point of accuracy above DFedAvg",
-       source="scaled", broken={"gossip once, four times the radius": {"column": 5}})  # fmt: skip
+       source="scaled", broken={"gossip once, four times the radius": {"column": 5}},
+       reason="1.2 points above, and too few splits to tell")  # fmt: skip
 def beats_plain_gossip(column=3, *, scale):
     accuracies, _ = _measured(scale)
     return Evidence(paired_difference(accuracies[:, column], accuracies[:, 1]), at_least=0.01)

@@ -14,17 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from attractor.distributed.federated_averaging import Corrections, FedSpeed
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    first_step,
-    log_slopes,
-    paired_difference,
-    probes,
-    run,
-    seeds,
-)
+from attractor.papers.words import Evidence, cached, claim, first_step, paired_difference, probes, run, seeds
 from attractor.problem import Federated
 from attractor.problems.digits import cross_entropy_of, small_digits
 from attractor.problems.federated_digits import dirichlet_digits, split_by_label
@@ -50,11 +40,8 @@ def _averaging(local_steps, kept, *, learning_rate, prox):
 
 
 def _swept(problem, made, configs, local_steps, kept, **how):
-    sweep, factory = (
-        [{"learning_rate": r, "prox": p} for r, p in configs],
-        eqx.Partial(made, local_steps, jnp.asarray(kept)),
-    )
-    return run(problem, factory, sweep=sweep, **how)
+    sweep = [{"learning_rate": rate, "prox": prox} for rate, prox in configs]
+    return run(problem, eqx.Partial(made, local_steps, jnp.asarray(kept)), sweep=sweep, **how)
 
 
 def _loss(x, batch):
@@ -96,13 +83,6 @@ def averages_do_not(kept=1.0):
 def long_runs_save_rounds(kept=1.0):
     long, short = (first_step(_slopes(_speed, HELD, k, s), 0.01).min() for k, s in ((50, kept), (5, 1.0)))
     return Evidence(long / short, at_most=0.5, given={"5 steps get there": np.isfinite(short)})
-
-
-@claim("one digit a client: FedSpeed's squared gradient falls at least as 1/T, T = 10 to 300: log-log slope <= -1",
-       source="scaled", deterministic=True, broken=FORGETS)  # fmt: skip
-def falls_as_one_over_rounds(kept=1.0):
-    curves = _slopes(_speed, HELD, kept=kept) ** 2
-    return Evidence(log_slopes(np.arange(301), curves[np.nanargmin(curves[:, -1])], since=10)[0], at_most=-1.0)
 
 
 @cached
