@@ -9,6 +9,7 @@ from attractor.distributed.aggregation import (
     nearest_neighbors,
     trimmed_mean,
 )
+from attractor.distributed.asynchronous import FedFix, cycles, staggered
 from attractor.distributed.attacks import (
     Attack,
     Round,
