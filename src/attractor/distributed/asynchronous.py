@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from attractor.checks import Scalar
+from attractor.checks import Scalar, in_range
 from attractor.distributed.local import gradients_at, keys_of_local_steps, shift, spread
 from attractor.method import Method, hyper
 from attractor.problem import Federated
@@ -75,8 +75,11 @@ class FedFix(Method):
     interval: Scalar = hyper(1.0, low=0.0, open_low=True)
     server_rate: Scalar = hyper(1.0, low=0.0, open_low=True)
     local_steps: int = hyper(1, low=1, static=True)
-    times: Times | Callable[[int], Times] = hyper(staggered, low=0.0, open_low=True)
+    times: Times | Callable[[int], Times] = hyper(staggered)
     weights: Float[Array, " n"] | None = hyper(None)
+
+    def __check_init__(self) -> None:
+        in_range("times", self.times, 0.0, open_low=True)
 
     def init(self, problem: Federated, x: PyTree, key: PRNGKeyArray) -> Underway:
         n, times = problem.n_clients, self._times(problem)

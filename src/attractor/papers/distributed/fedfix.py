@@ -62,7 +62,7 @@ def _weighted(interval):
     return (q * CENTERS).sum((0, 1)) / q.sum((0, 1))
 
 
-@claim("10 quadratics, times 1 to 10, equal weights: the limit counts clients by deliveries, to 2 % of what that is off",
+@claim("10 quadratics, times 1 to 10, equal weights: the limit counts clients by deliveries, to 2 % of that error",
        source="scaled", deterministic=True, broken={"not rounded up": {"scheme": "not rounded up"}})  # fmt: skip
 def equal_weights_solve_another_problem(scheme="equal"):
     off = {i: np.linalg.norm(_weighted(i) - SOLUTION) for i in (1.0, 4.0)}
