@@ -95,9 +95,13 @@ def test_rules_are_those_of_numpy():
         np.testing.assert_allclose(found(lib.mean), VECTORS.mean(0))
         np.testing.assert_allclose(found(lib.coordinate_median), np.median(VECTORS, 0))
         np.testing.assert_allclose(found(lib.trimmed_mean(2)), np.sort(VECTORS, 0)[2:5].mean(0))
+        chosen, rule = [], jax.jit(lib.krum(2))
+        for vectors in np.random.default_rng(1).normal(size=(20, 7, 3)):
+            near = np.sort(np.linalg.norm(vectors[:, None] - vectors, axis=-1) ** 2, 1)
+            np.testing.assert_allclose(rule(jnp.asarray(vectors), own), vectors[near[:, 1:4].sum(1).argmin()])
+            chosen.append([near[:, 1:end].sum(1).argmin() for end in (3, 4, 5)])
+        assert (np.ptp(chosen, 1) > 0).any()  # n - f - 2 = 3 neighbors, and not one more or less
         apart = np.linalg.norm(VECTORS[:, None] - VECTORS, axis=-1) ** 2
-        scores = np.sort(apart, 1)[:, 1:4].sum(1)  # n - f - 2 = 3 neighbors
-        np.testing.assert_allclose(found(lib.krum(2)), VECTORS[scores.argmin()])
         near = np.argsort(apart[4])[:5]
         np.testing.assert_allclose(found(lib.nearest_neighbors(2)), VECTORS[near].mean(0))
         median = found(lib.geometric_median(300))
