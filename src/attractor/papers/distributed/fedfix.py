@@ -87,7 +87,7 @@ def _time(interval, scheme):
 
 @claim("10 quadratics of condition 20, times 1 to 10: FedFix, every 5, is at 1e-3 of the gap before FedAvg, both tuned",
        source="paper", deterministic=True, broken={"equal weights": {"scheme": 1.0}},
-       reason="with one exact gradient FedAvg is gradient descent, and may take long steps; FedFix's arrivals pull in turn")  # fmt: skip
+       reason="with exact gradients FedAvg takes long steps, and FedFix's arrivals pull in turn")  # fmt: skip
 def is_faster_than_waiting(scheme=0.0):
     waiting = _time(10.0, 0.0)
     return Evidence(_time(5.0, scheme) / waiting, at_most=1.0, given={"FedAvg takes 5 rounds": 50 <= waiting < np.inf})
