@@ -8,6 +8,7 @@ from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
+from attractor.problems.client_splits import dirichlet_digits, split_by_dirichlet, split_by_label
 from attractor.problems.clusters import gaussian_clusters
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
@@ -17,23 +18,11 @@ from attractor.problems.degenerate_systems import degenerate_zeros, multiple_roo
 from attractor.problems.diabetes import diabetes_mlp, diabetes_posterior
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
-from attractor.problems.federated_digits import (
-    dirichlet_digits,
-    federated_digits,
-    split_by_dirichlet,
-    split_by_label,
-)
+from attractor.problems.federated_digits import federated_digits
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
 from attractor.problems.graphs import digits_graph
-from attractor.problems.kinks import (
-    kinked_maximum,
-    kinked_parabolas,
-    kinked_valley,
-    kinked_waves,
-    relu_misfit,
-    tilted_wells,
-)
+from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
@@ -85,6 +74,7 @@ from attractor.problems.synthetic import (
     sparse_system,
 )
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
+from attractor.problems.tilted_wells import tilted_wells
 from attractor.problems.tomography import (
     ellipse_phantoms,
     ellipse_scans,

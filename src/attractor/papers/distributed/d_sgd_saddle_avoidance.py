@@ -14,7 +14,7 @@ import numpy as np
 from attractor.distributed.gossip import ConsensusDescent
 from attractor.distributed.local import disagreement
 from attractor.papers.words import Evidence, cached, claim, log_slope, proportion, ratio_of_means, run, seeds
-from attractor.problems.kinks import tilted_wells
+from attractor.problems.tilted_wells import tilted_wells
 
 
 def _made(*, noise, coupling_decay):

@@ -19,7 +19,7 @@ from attractor.distributed.gossip import LocalGossip
 from attractor.distributed.local import disagreement
 from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, ratio_of_means, run, seeds
 from attractor.problem import Federated
-from attractor.problems.federated_digits import dirichlet_digits
+from attractor.problems.client_splits import dirichlet_digits
 
 RING = topologies.ring_mixing(16)
 MIXINGS = np.stack([np.full((16, 16), 1 / 16), *(np.linalg.matrix_power(RING, q) for q in (1, 4, 2, 0))])

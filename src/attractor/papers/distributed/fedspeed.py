@@ -16,8 +16,8 @@ import numpy as np
 from attractor.distributed.federated_averaging import Corrections, FedSpeed
 from attractor.papers.words import Evidence, cached, claim, first_step, paired_difference, probes, run, seeds
 from attractor.problem import Federated
+from attractor.problems.client_splits import dirichlet_digits, split_by_label
 from attractor.problems.digits import cross_entropy_of, small_digits
-from attractor.problems.federated_digits import dirichlet_digits, split_by_label
 
 FORGETS = {"half of the correction is forgotten": {"kept": 0.5}}
 PLAIN = [(float(rate), 1e9) for rate in np.geomspace(0.01, 1.0, 16)]

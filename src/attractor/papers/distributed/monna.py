@@ -18,7 +18,7 @@ from attractor.distributed.aggregation import mean, nearest_neighbors
 from attractor.distributed.byzantine import RobustGossip
 from attractor.papers.words import Evidence, cached, claim, paired_difference, probes, ratio_of_means, run, seed, seeds
 from attractor.problem import Federated
-from attractor.problems.federated_digits import dirichlet_digits
+from attractor.problems.client_splits import dirichlet_digits
 
 KINDS = ("none", "sign flip", "fall of empires", "little is enough", "labels flipped")  # the liars of `_lie`
 
