@@ -9,12 +9,14 @@ from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
 from attractor.problems.bundle_adjustment import bundle_adjustment, random_scene, reprojection_residuals
 from attractor.problems.burgers import burgers_operator, burgers_pairs, gaussian_random_field, solve_burgers
+from attractor.problems.client_splits import dirichlet_digits, split_by_dirichlet, split_by_label
 from attractor.problems.clusters import gaussian_clusters
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
+from attractor.problems.diabetes import diabetes_mlp, diabetes_posterior
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.diffusion import digits_diffusion
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
@@ -93,6 +95,7 @@ from attractor.problems.synthetic import (
     sparse_system,
 )
 from attractor.problems.temporal_order import temporal_order, temporal_order_sequences
+from attractor.problems.tilted_wells import tilted_wells
 from attractor.problems.tomography import (
     ellipse_phantoms,
     ellipse_scans,

@@ -1,13 +1,16 @@
-"""The diabetes data of scikit-learn as a small regression network: 442 patients, 10 features, standardized."""
+"""The diabetes data of scikit-learn, 442 patients, 10 features, standardized: a small network, an exact posterior."""
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import train_test_split
 
+from attractor.checks import in_range
 from attractor.objectives import Composite
+from attractor.probe import Probe
+from attractor.problem import Federated
 from attractor.problems.held_out import halves, held_out
 
 
@@ -32,3 +35,48 @@ def diabetes_mlp(width: int = 16, batch_size: int | None = 32) -> Composite:
 
 def _half_mean_square(outputs: Float[Array, "n 1"], batch: tuple[Array, Array]) -> Float[Array, ""]:
     return 0.5 * jnp.mean((outputs - batch[1]) ** 2)
+
+
+def diabetes_posterior(clients: int = 10, batch_size: int | None = None, noise: float = 0.5) -> Federated:
+    r"""Bayesian linear regression on four features, patients sorted by severity over clients: a known posterior.
+
+    N f is the posterior's energy, with N the number of patients, noise of a known variance and a standard normal prior.
+    Records ``moment``, the mean over coordinates of $(x - \mu)^2 / \sigma^2$ with the posterior's mean and variance,
+    which is 1 on average over samples of it; ``solution`` is that mean.
+
+    Arguments:
+        clients: How many equal parts the 442 patients are cut into (a rest is left out), 1 … 442.
+        batch_size: Patients per client and step; `None`: all of its own.
+        noise: Variance of the observations, > 0.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+    in_range("clients", clients, 1, 442)
+    in_range("noise", noise, 0.0, open_low=True)
+    x, y = (np.asarray(a) for a in load_diabetes(return_X_y=True))
+    x, y = ((x - x.mean(0)) / x.std(0))[:, [2, 3, 6, 8]], (y - y.mean()) / y.std()  # mass, pressure, two of the blood
+    order = np.argsort(y, kind="stable")[: len(y) // clients * clients]
+    x, y = x[order], y[order]
+    precision = x.T @ x / noise + np.eye(4)
+    mean, covariance = np.linalg.solve(precision, x.T @ y / noise), np.linalg.inv(precision)
+    scale = jnp.asarray(np.sqrt(np.diag(covariance)))
+    return Federated(
+        eqx.Partial(_negative_log_posterior, noise, len(y)),
+        jnp.asarray(mean),
+        (x.reshape(clients, -1, 4), y.reshape(clients, -1)),
+        batch_size=batch_size,
+        solution=mean,
+        probes={"moment": Probe(eqx.Partial(_moment, jnp.asarray(mean), scale))},
+    )
+
+
+def _negative_log_posterior(
+    noise: float, samples: int, x: Float[Array, " 4"], batch: tuple[Array, Array]
+) -> Float[Array, ""]:
+    features, targets = batch
+    return jnp.mean((features @ x - targets) ** 2) / (2 * noise) + x @ x / (2 * samples)
+
+
+def _moment(mean: Array, scale: Array, problem: Federated, x: Array, key: PRNGKeyArray) -> Float[Array, ""]:
+    return jnp.mean(((x - mean) / scale) ** 2)
