@@ -9,6 +9,8 @@ print(trace.summary("apart"))
 ```
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -50,7 +52,9 @@ def _made(*, learning_rate, radius, graph):
 
 def _run(problem, configs, scale):
     measured = probes(problem, "validation_accuracy", "test_accuracy") | {"apart": disagreement}
-    sweep = [dict(zip(("learning_rate", "radius", "graph"), map(float, c), strict=True)) for c in configs]
+    sweep: list[dict[str, Any]] = [
+        dict(zip(("learning_rate", "radius", "graph"), map(float, c), strict=True)) for c in configs
+    ]
     how = {"steps": 60 if scale == "quick" else 300, "seeds": seeds(1, 1), "probes": measured, "lanes": 10}
     trace = run(problem, _made, sweep=sweep, every=how["steps"], **how)
     return [trace[name].values[:, 0, -1] for name in measured]

@@ -8,6 +8,8 @@ print(run(problems.federated_digits(10), method, steps=200).summary("gradient_no
 ```
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,7 +49,7 @@ def _runs(scaled=False):
     configs += [(0.02, interval, scheme) for interval in (1.0, 4.0) for scheme in (0.0, 1.0, 2.0)]
     configs += [(0.04, 1.0, 0.0), (0.04, 5.0, 0.0), (0.4, 5.0, 0.0)]
     problem = Federated(_loss, jnp.zeros(4), (CENTERS, CURVATURES * (SCALES if scaled else 1.0)))
-    sweep = [dict(zip(("learning_rate", "interval", "scheme"), c, strict=True)) for c in configs]
+    sweep: list[dict[str, Any]] = [dict(zip(("learning_rate", "interval", "scheme"), c, strict=True)) for c in configs]
     trace = run(problem, _made, sweep=sweep, steps=STEPS, every=1, probes={"point": _point})
     return dict(zip(configs, trace["point"].values[:, 0], strict=True))
 
@@ -67,14 +69,14 @@ def _weighted(interval):
        source="scaled", deterministic=True, broken={"not rounded up": {"scheme": "not rounded up"}})  # fmt: skip
 def equal_weights_solve_another_problem(scheme="equal"):
     off = {i: np.linalg.norm(_weighted(i) - SOLUTION) for i in (1.0, 4.0)}
-    cases = {f"every {i:g}": np.linalg.norm(_limit(i, scheme) - _weighted(i)) / off[i] for i in off}
+    cases: dict[str, Any] = {f"every {i:g}": np.linalg.norm(_limit(i, scheme) - _weighted(i)) / off[i] for i in off}
     return Evidence.of_cases(cases, at_most=0.02, given={"it is another problem": min(off.values()) > 0.1})
 
 
 @claim("10 quadratics, times 1 to 10, weights in proportion to cycles: the limit is the solution, to 2 % of that",
        source="scaled", deterministic=True, broken={"not rounded up": {"scheme": "not rounded up"}})  # fmt: skip
 def balanced_weights_solve_the_problem(scheme="balanced"):
-    off = np.linalg.norm(_weighted(4.0) - SOLUTION)
+    off: Any = np.linalg.norm(_weighted(4.0) - SOLUTION)
     return Evidence(np.linalg.norm(_limit(4.0, scheme) - SOLUTION) / off, at_most=0.02)
 
 
@@ -97,5 +99,7 @@ def is_faster_than_waiting(scheme=0.0):
        source="scaled", deterministic=True, broken={"sum in place of mean": {"rate": 0.4}})  # fmt: skip
 def is_steadier_than_asynchronous(rate=0.04):
     ours, asynchronous = (_runs()[c][-STEPS // 4 :] for c in ((rate, 5.0, 0.0), (0.04, 1.0, 0.0)))
-    spread = [np.std((CURVATURES.mean(0) * (points - SOLUTION) ** 2).sum(-1)) for points in (ours, asynchronous)]
+    spread: list[Any] = [
+        np.std((CURVATURES.mean(0) * (points - SOLUTION) ** 2).sum(-1)) for points in (ours, asynchronous)
+    ]
     return Evidence(spread[0] / spread[1], at_most=0.6, given={"asynchronously it varies": spread[1] > 1e-7})

@@ -8,6 +8,8 @@ print(run(problems.dirichlet_digits(11), method, steps=400).summary("test_accura
 ```
 """
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -51,7 +53,7 @@ def _made(rule, faulty, *, learning_rate, momentum, kind):
 
 
 @cached
-def _accuracies(scale, rule=nearest_neighbors, momentum=0.99, kinds=range(5)):
+def _accuracies(scale, rule=nearest_neighbors, momentum=0.99, kinds: Sequence[int] = range(5)):
     """Test accuracies (splits, kinds) at the rate that is best on validation images, in the worst attack or in none."""
     (splits, steps), rows = (6, 200) if scale == "quick" else (20, 600), []
     made = eqx.Partial(_made, mean if rule is None else rule(2), 2)
