@@ -65,7 +65,7 @@ def smooths_from_above(stretch=1.0):
 @claim("|x|₁/√d, d = 10: the estimates average to the gradient of the smoothed function within 3 standard errors",
        source="paper", broken={"half a factor": {"estimate": _halves(two_point_gradient)}})  # fmt: skip
 def is_unbiased_for_the_smoothed(estimate=two_point_gradient, *, scale):
-    n = 50_000 if scale == "quick" else 2_000_000
+    n = 20_000 if scale == "quick" else 2_000_000
     with jax.enable_x64(True):
         x = jnp.asarray([0.0, 0.05, -0.1, 0.2, 0.5, -1.0, 0.0, 0.15, 0.02, -0.3])
         drawn = jax.jit(jax.vmap(lambda k: estimate(_norm, x, k, RADIUS)))(jr.split(key(), n))
@@ -74,10 +74,10 @@ def is_unbiased_for_the_smoothed(estimate=two_point_gradient, *, scale):
         return Evidence(float(jnp.linalg.norm(drawn.mean(0) - inside.mean(0)) / spread**0.5), at_most=3.0)
 
 
-@claim("|x|₁/√d: the estimate's mean square grows like a power of d = 8 … 128 between 0.85 and 1.15",
+@claim("|x|₁/√d: the estimate's mean square grows like a power of d = 8 … 64 between 0.85 and 1.15",
        source="paper", broken={"one value instead of a difference": {"estimate": _one_value}})  # fmt: skip
 def its_mean_square_grows_with_the_dimension(estimate=two_point_gradient, *, scale):
-    n, dims = (16 if scale == "quick" else 64), (8, 16, 32, 64, 128)
+    n, dims = (16 if scale == "quick" else 64), (8, 16, 32, 64)
 
     def square(d, k):
         x = jr.normal(jr.fold_in(k, 1), (d,))
