@@ -138,8 +138,9 @@ def test_a_planted_fault_is_placed_and_tabled(planted, monkeypatch):
     found = planted.measure(planted.ours, {"recurrent": programs.lstm})
     assert found["places"] == {("recurrent", "frozen layer"): 1, ("recurrent", "unscaled inputs"): 1}
     assert set(found["alarms"]) == {("recurrent", 0), ("recurrent", 1)}
-    table = planted.table({"fitted": found}, {"peer": {"fitted": found}})
+    table = planted.table({"fitted": found}, planted.rows("peer", {"fitted": found}))
     assert "| attractor, programs fitted | 2 of 2 (100%) | 2 of 2 (100%) |" in table
+    assert "| peer, programs fitted | 2 of 2 (100%) | 2 of 2 (100%) |" in table
     assert "| frozen layer | 1 |" in table
 
 

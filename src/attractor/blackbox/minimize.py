@@ -298,7 +298,7 @@ def minimize_blackbox(
             registered method of `attractor.blackbox`, or a `Method` that uses function values only. Methods see the
             unit cube, reflected at its faces, and start in its middle: their lengths are shares of the bounds.
         budget: Calls of f, at least 1.
-        seed: Of the search.
+        seed: Of the search, at least 0.
         checkpoint: A file that keeps every call. With the same settings a run goes on where the file ends; with a
             larger budget it is extended.
         workers: Calls at once: a number of threads (for f that waits for another program), or a function like `map`,

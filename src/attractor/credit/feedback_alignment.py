@@ -23,7 +23,7 @@ def feedback_matrices(
 
     Arguments:
         key: Draws them.
-        units: How many units each layer has, at least one of each.
+        units: How many units each layer has, at least 1.
         outputs: How many numbers the network's output has, at least 1.
         shared: Whether the layers take the first rows of one matrix, which is as tall as the widest of them.
 

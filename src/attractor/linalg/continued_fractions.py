@@ -109,7 +109,7 @@ def dynamics(a: Sequence[int], b: Sequence[int], terms: int = 60, limit: Any = N
         b: Those of its partial numerators.
         terms: n, at least 8.
         limit: L where it is known.
-        digits: Decimal digits of the arithmetic, more than the convergents have.
+        digits: Decimal digits of the arithmetic, at least 15: more than the convergents have.
 
     Raises:
         ValueError: for numbers out of range, or a fraction whose convergents are equal or infinite.

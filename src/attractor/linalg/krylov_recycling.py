@@ -48,7 +48,7 @@ def gcro_dr(
         A: Nonsingular, dense or sparse.
         b: The right-hand side.
         m: Largest dimension of the space, at least 1.
-        k: How many vectors are kept, 0 ≤ k < m.
+        k: How many vectors are kept, at least 0 and less than m.
         recycle: The ``space`` of an earlier solve.
         precondition: $v \mapsto M^{-1} v$; the system solved is $A M^{-1} y = b$, $x = M^{-1} y$.
         tol: Stop once the residual's norm is at most this times b's; positive.
@@ -138,7 +138,7 @@ def greedy_order(features: Float[ArrayLike, "systems ..."], first: int = 0) -> I
 
     Arguments:
         features: What tells systems apart, such as their coefficient fields.
-        first: Where to begin.
+        first: Where to begin, at least 0.
 
     Raises:
         ValueError: for features that are not finite, or a first system that is none.
