@@ -31,6 +31,9 @@ SEARCHES = {
     "accelerated-zeroth-order": [AcceleratedZerothOrder(rate, radius=0.01, pairs=5) for rate in (1e-6, 1e-5, 1e-4)],
 }
 
+LENGTHS = {"consensus-based-optimization": "spread", "consensus-hopping": "spread",
+           "accelerated-zeroth-order": "learning_rate"}  # fmt: skip
+
 
 def reached(method, number: int, instance: int, dim: int, budget: int) -> np.ndarray:
     """Which targets one search of one function meets."""
@@ -56,7 +59,8 @@ def main() -> None:
             ]).mean(0)  # fmt: skip
             tried.append((runs.mean(), [runs[np.array(group) - 1].mean() for group in GROUPS.values()], method))
         share, groups, best = max(tried, key=lambda entry: entry[0])
-        label = f"`{best}`" if len(methods) > 1 else name
+        length = getattr(best, LENGTHS.get(name, ""), None)
+        label = name if length is None else f"{name}, {LENGTHS[name].replace('_', ' ')} {length:g}"
         rows.append((share, [label, *(f"{100 * g:.0f}" for g in groups), f"**{100 * share:.0f}**"]))
     lines = ["| percent of targets reached | " + " | ".join(GROUPS) + " | all |", "|---" * (len(GROUPS) + 2) + "|"]
     lines += ["| " + " | ".join(cells) + " |" for _, cells in sorted(rows, key=lambda row: -row[0])]

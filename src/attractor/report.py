@@ -204,7 +204,7 @@ def _cell(column: Any, value: Any) -> str:
     if isinstance(value, Interval) and np.isposinf(value.low):
         return "never"
     if isinstance(value, Interval):
-        return f'{value.value:.4g}<span class="range">[{value.low:.4g}, {value.high:.4g}]</span>'
+        return f'{value.value:.4g} <span class="range">[{value.low:.4g}, {value.high:.4g}]</span>'
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return "—"
     if isinstance(value, float):
