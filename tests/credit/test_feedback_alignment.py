@@ -41,6 +41,7 @@ def test_matrices_have_their_size_and_share_rows():
     assert not np.allclose(one[:300], other)
     one, other = feedback_matrices(jr.key(0), [4, 6], 5, shared=True)
     np.testing.assert_array_equal(one, other[:4])
+    assert (one.shape, other.shape) == ((4, 5), (6, 5))
 
 
 def test_refuses_what_does_not_fit():

@@ -71,7 +71,6 @@ def step_approximation(
         path = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(y)))])
         inner = np.searchsorted(path, path[-1] * np.arange(1, levels) / levels)
         ends = np.append(np.clip(inner, np.arange(1, levels), points - levels + np.arange(1, levels)), points)
-        ends = np.maximum.accumulate(ends)
     else:
         raise ValueError(f"placing: expected 'optimal', 'uniform' or 'quantile', got {placing!r}")
     starts = np.concatenate([[0], ends[:-1]])
