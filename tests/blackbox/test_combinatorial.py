@@ -12,7 +12,8 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from attractor import run
-from attractor.blackbox import grid_paths, interpolated, solver_of, surrogate_costs, surrogate_network
+from attractor.blackbox import interpolated, solver_of, surrogate_costs, surrogate_network
+from attractor.problems import grid_paths
 
 PATHS = grid_paths(4)
 RNG = np.random.default_rng(8)

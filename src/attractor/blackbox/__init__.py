@@ -1,7 +1,6 @@
 """Methods that use function values only: zeroth-order, constrained, Bayesian and learned search."""
 
 from attractor.blackbox.combinatorial import (
-    grid_paths,
     interpolated,
     solver_of,
     surrogate_costs,

@@ -125,31 +125,3 @@ def surrogate_network(
         return jax.vmap(lambda y: loss(answer(model(y)), y))(batch).mean()
 
     return Minimization.of_model(build, mean, instances, batch_size=batch_size)
-
-
-def grid_paths(side: int) -> Float[np.ndarray, "paths edges"]:
-    """All ways from one corner of a square grid to the other, right or down, as which edges they take: 0 and 1.
-
-    Arguments:
-        side: Nodes per side, 2 to 9; there are as many paths as ways to order the moves, 252 for 6.
-
-    Raises:
-        ValueError: if ``side`` is out of range.
-    """
-    in_range("side", side, 2, 9)
-    edges: dict[tuple, int] = {}
-    paths: list[list[int]] = []
-
-    def walk(node: tuple[int, int], taken: list[int]) -> None:
-        if node == (side - 1, side - 1):
-            paths.append(taken)
-        for step in ((0, 1), (1, 0)):
-            to = node[0] + step[0], node[1] + step[1]
-            if max(to) < side:
-                walk(to, [*taken, edges.setdefault((node, to), len(edges))])
-
-    walk((0, 0), [])
-    table = np.zeros((len(paths), len(edges)))
-    for row, taken in zip(table, paths, strict=True):
-        row[taken] = 1.0
-    return table

@@ -32,7 +32,7 @@ from attractor.problems.feedforward import (
 )
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
-from attractor.problems.graphs import digits_graph
+from attractor.problems.graphs import digits_graph, grid_paths
 from attractor.problems.hyperbolic import hyperbolic_levels
 from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
