@@ -1,4 +1,4 @@
-"""Graphs of data: neighbors, weighted by how near they are."""
+"""Graphs: of data, whose neighbors are weighted by how near they are, and the ways through a grid."""
 
 from collections.abc import Sequence
 
