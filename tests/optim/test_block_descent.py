@@ -15,6 +15,7 @@ from attractor.optim.block_descent import (
     entropic_cost,
     feasible_descent,
     nonnegative_cp,
+    sinkhorn_divergence,
     wasserstein_cp_dictionary,
 )
 
@@ -84,6 +85,21 @@ def test_entropic_transport_agrees_with_pot_and_its_conjugate():
         np.testing.assert_allclose(conjugate, attained, rtol=1e-8)
         other = float(jnp.vdot(g, arrays[1])) - ours
         assert other < conjugate
+
+
+def test_the_sinkhorn_divergence_is_made_of_three_transports():
+    cells, (a, b) = np.linspace(0, 1, 6), simplex(2, 6, axis=1)
+    cost = (cells[:, None] - cells) ** 2
+
+    def entropic(x, y):
+        plan: Any = ot.sinkhorn(x, y, cost, 0.1, stopThr=1e-14)
+        return np.sum(plan * cost) + 0.1 * np.sum(plan * np.log(plan))
+
+    with jax.enable_x64(True):
+        found = sinkhorn_divergence(*(jnp.asarray([a, b]), jnp.asarray([b, b])), jnp.asarray(cost), 0.1)
+    expected = entropic(a, b) - entropic(a, a) / 2 - entropic(b, b) / 2
+    np.testing.assert_allclose(found, [expected, 0.0], rtol=1e-6, atol=1e-12)
+    assert expected > 1e-3
 
 
 def test_a_dictionary_stays_on_its_simplices_and_improves():

@@ -13,6 +13,7 @@ from attractor.optim import (
     convex_adversarial_relu,
     convex_relu_admm,
     recover_relu_network,
+    relu_dual_bound,
     relu_training_loss,
     robust_arrangements,
     sample_relu_arrangements,
@@ -53,6 +54,11 @@ def test_admm_against_slsqp():
         start = RNG.standard_normal(4 * len(d)) / 100
         found = minimize(value, start, constraints=[cone], method="SLSQP", options={"maxiter": 500, "ftol": 1e-12})
         assert ours == pytest.approx(found.fun, rel=1e-5)
+        assert relu_dual_bound(solution.z[0], x, y, patterns, beta) == pytest.approx(found.fun, rel=1e-5)
+        for factor in (0.0, 0.8, 1.3):  # of other weights it is below, and still a bound
+            assert relu_dual_bound(factor * solution.z[0], x, y, patterns, beta) < (1 - 1e-4) * found.fun
+    with pytest.raises(ValueError, match="beta"):
+        relu_dual_bound(solution.z[0], x, y, patterns, 0.0)
 
 
 def test_two_iterations_of_admm_are_those_of_dense_algebra():

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes
 
-from attractor.problems.diabetes import diabetes_mlp
+from attractor.problems.diabetes import diabetes_mlp, diabetes_sample
 from attractor.problems.digits import averaged_pixels, digits, small_digits
 
 
@@ -27,6 +28,19 @@ def test_diabetes_network_is_measured_on_patients_it_does_not_train_on():
     outputs = problem.inner(start, problem.full)
     np.testing.assert_allclose(problem.loss(start, problem.full), 0.5 * jnp.mean((outputs - y) ** 2), rtol=1e-5)
     assert float(problem.probes["test_loss"](problem, start, jax.random.key(1), None)) > 0
+
+
+def test_a_sample_of_patients_is_standardized_among_themselves():
+    with jax.enable_x64(True):
+        x, y = map(np.asarray, diabetes_sample((2, 8), count=9, seed=3))
+        every = np.asarray(diabetes_sample((2,), count=442)[0])
+    assert (x.shape, y.shape) == ((9, 3), (9,))
+    np.testing.assert_allclose(x.mean(0), [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose([*x.std(0), y.mean(), y.std()], [1, 1, 0, 0, 1], atol=1e-12)
+    mass = load_diabetes().data[:, 2]
+    np.testing.assert_allclose(np.sort(every[:, 0]), np.sort((mass - mass.mean()) / mass.std()), rtol=1e-10)
+    with pytest.raises(ValueError, match="count"):
+        diabetes_sample((2,), count=443)
 
 
 @pytest.mark.parametrize("side", [1, 2, 8])

@@ -25,6 +25,7 @@ from attractor.optim.block_descent import (
     entropic_cost,
     feasible_descent,
     nonnegative_cp,
+    sinkhorn_divergence,
     wasserstein_cp_dictionary,
 )
 from attractor.optim.common_descent import CommonDescent, common_descent, largest_front_gap, scalarized
@@ -33,6 +34,7 @@ from attractor.optim.convex_networks import (
     convex_adversarial_relu,
     convex_relu_admm,
     recover_relu_network,
+    relu_dual_bound,
     relu_training_loss,
     robust_arrangements,
     sample_relu_arrangements,

@@ -233,6 +233,27 @@ def entropic_cost(
     return epsilon * jnp.sum(logarithm(source, u) + logarithm(target, jnp.where(target > 0, v, 1)), 1)
 
 
+def sinkhorn_divergence(
+    source: Float[Array, "n m"], target: Float[Array, "n m"], cost: Float[Array, "m m"], epsilon: Scalar,
+    steps: int = 500,
+) -> Float[Array, " n"]:  # fmt: skip
+    r"""Entropic transport cost, less what its entropy adds even between equals, row by row:
+    $W_\varepsilon(a, b) - W_\varepsilon(a, a) / 2 - W_\varepsilon(b, b) / 2$.
+
+    At least 0, and 0 for equal distributions, if the kernel $e^{-C / \varepsilon}$ is positive definite.
+
+    Arguments:
+        source: A distribution per row.
+        target: A distribution per row.
+        cost: C.
+        epsilon: $\varepsilon$, in (0, inf).
+        steps: As in `entropic_cost`.
+    """
+    pairs = ((source, target), (source, source), (target, target))
+    both, *alone = (entropic_cost(*pair, cost, epsilon, steps) for pair in pairs)
+    return both - sum(alone) / 2
+
+
 def wasserstein_cp_dictionary(
     tensor: Float[Array, "n ..."],
     cost: Float[Array, "m m"],

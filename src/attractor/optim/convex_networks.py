@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from scipy.optimize import nnls
 
 from attractor.checks import Scalar, in_range
 from attractor.linalg.proximal import group_soft_threshold, soft_threshold
@@ -102,6 +103,42 @@ def recover_relu_network(weights: Float[Array, "2 p d"]) -> ReluNetwork:
     size = jnp.sqrt(jnp.linalg.norm(weights, axis=-1))
     hidden = weights / jnp.where(size > 0, size, 1)[..., None]
     return ReluNetwork(hidden.reshape(-1, weights.shape[-1]), (size * jnp.array([[1], [-1]])).ravel())
+
+
+def relu_dual_bound(
+    weights: Float[Array, "2 p d"], x: Float[Array, "n d"], y: Float[Array, " n"], patterns: Bool[Array, "p n"],
+    beta: float,
+) -> float:  # fmt: skip
+    r"""A lower bound on `relu_training_loss` with these activation patterns: with all of them, for any network.
+
+    $$ \max_z\; \langle z, y \rangle - \tfrac12 \lVert z \rVert^2 \quad\text{s.t.}\quad
+       \max \{ z^\top D_i X u : \lVert u \rVert \le 1,\; (2 D_i - 1) X u \ge 0 \} \le \beta $$
+
+    at z, the residual of ``weights`` scaled until the constraints hold, on one side and the other. For the optimal
+    weights it is tight.
+
+    Arguments:
+        weights: Of the convex program, such as `convex_relu_admm` finds.
+        x: One example per row.
+        y: Targets.
+        patterns: D, a row per neuron and side.
+        beta: Weight decay, in (0, inf).
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: Practical Convex Formulation of Robust One-hidden-layer Neural Network Training.
+    """
+    in_range("beta", beta, 0.0, open_low=True)
+    rows, targets, v = (np.asarray(a, float) for a in (x, y, weights))
+    residual = targets - np.einsum("pn,nd,pd->n", patterns, rows, v[0] - v[1])
+    # The maximum over unit vectors of a cone is the distance to its polar cone.
+    largest = max(
+        nnls(-((2 * d - 1)[:, None] * rows).T, sign * rows.T @ (d * residual))[1]
+        for d in np.asarray(patterns, float) for sign in (1, -1)
+    )  # fmt: skip
+    z = min(1.0, beta / largest) * residual
+    return float(z @ targets - z @ z / 2)
 
 
 def convex_relu_admm(

@@ -16,7 +16,7 @@ from attractor.problems.convex import least_absolute_deviations, least_squares, 
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
-from attractor.problems.diabetes import diabetes_mlp, diabetes_posterior
+from attractor.problems.diabetes import diabetes_mlp, diabetes_posterior, diabetes_sample
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.diffusion import digits_diffusion
 from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp

@@ -1,4 +1,6 @@
-"""The diabetes data of scikit-learn, 442 patients, 10 features, standardized: a small network, an exact posterior."""
+"""The diabetes data of scikit-learn, 442 patients, 10 features: a small network, an exact posterior, a sample."""
+
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -35,6 +37,27 @@ def diabetes_mlp(width: int = 16, batch_size: int | None = 32) -> Composite:
 
 def _half_mean_square(outputs: Float[Array, "n 1"], batch: tuple[Array, Array]) -> Float[Array, ""]:
     return 0.5 * jnp.mean((outputs - batch[1]) ** 2)
+
+
+def diabetes_sample(
+    features: Sequence[int], count: int = 40, seed: int = 0
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    """A few patients' measurements, standardized among themselves, with a constant last, and how their disease went on.
+
+    Arguments:
+        features: Columns of the ten: age, sex, body mass, blood pressure, six blood values.
+        count: n, patients drawn without replacement, 2 … 442.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: for ``count`` out of its range.
+    """
+    in_range("count", count, 2, 442)
+    x, y = (np.asarray(a) for a in load_diabetes(return_X_y=True))
+    rows = np.random.default_rng(seed).choice(len(y), count, replace=False)
+    x, y = x[rows][:, list(features)], y[rows]
+    x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
+    return jnp.asarray(np.column_stack([x, np.ones(count)])), jnp.asarray(y)
 
 
 def diabetes_posterior(clients: int = 10, batch_size: int | None = None, noise: float = 0.5) -> Federated:

@@ -17,13 +17,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.blackbox.zeroth_order import (
-    AcceleratedZerothOrder,
-    ZerothOrderDescent,
-    directions,
-    in_ball,
-    two_point_gradient,
-)
+from attractor.blackbox import zeroth_order as lib
+from attractor.blackbox.zeroth_order import AcceleratedZerothOrder, directions, in_ball, two_point_gradient
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, key, ratio_of_means
 from attractor.problems.convex import least_absolute_deviations
@@ -89,7 +84,7 @@ def its_mean_square_grows_with_the_dimension(estimate=two_point_gradient, *, sca
 
 
 def _descent(learning_rate, radius, pairs=1):
-    return ZerothOrderDescent(learning_rate, 0.0, radius=radius, pairs=pairs, law="sphere")
+    return lib.ZerothOrderDescent(learning_rate, 0.0, radius=radius, pairs=pairs, law="sphere")
 
 
 @cached

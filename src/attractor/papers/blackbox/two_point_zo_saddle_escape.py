@@ -60,9 +60,8 @@ def _steps(method, problem, pairs, n, rate, noise, level=-0.9 / 16):
     with jax.enable_x64(True):
         eta = rate * pairs / problem.init(jr.key(0)).size
         every = max(1, int(0.2 / eta))
-        trace = words.run(
-            problem, method(eta, noise, pairs=pairs), steps=200 * every, seeds=words.seeds(n), every=every
-        )
+        trace = words.run(problem, method(eta, noise, pairs=pairs), steps=200 * every, seeds=words.seeds(n),
+                          every=every)  # fmt: skip
     return words.first_step(trace["loss"].values[0], level, trace.dataset["step"].values)
 
 
@@ -72,9 +71,8 @@ def _steps(method, problem, pairs, n, rate, noise, level=-0.9 / 16):
 def escapes_from_the_saddle(method=ZerothOrderDescent, noise=NOISE, *, scale):
     cases = {f"{m} pairs": _steps(method, _saddle(20), m, NUMBER[scale], 0.2, noise) for m in (1, 4, 20)}
     cases["factors"] = _steps(method, _factors(), 1, NUMBER[scale], 0.2, noise, level=0.01 * 0.34)
-    return Evidence.of_cases(
-        {k: words.proportion(int(np.isfinite(v).sum()), len(v)) for k, v in cases.items()}, at_least=0.9
-    )
+    return Evidence.of_cases({k: words.proportion(int(np.isfinite(v).sum()), len(v)) for k, v in cases.items()},
+                             at_least=0.9)  # fmt: skip
 
 
 _two_sided = functools.partial(two_point_gradient, law="normal")
@@ -98,9 +96,8 @@ def sees_nothing_at_the_saddle(estimate=_two_sided):
 def the_noise_saves_steps(noise=NOISE, *, scale):
     near = ZerothOrderDescent, _saddle(20, 1e-4), 4, NUMBER[scale], 0.2
     ours, without = _steps(*near, noise), _steps(*near, 0.0)
-    return Evidence(
-        words.paired_ratio(ours, without), at_most=0.8, given={"without noise it leaves": np.isfinite(without).all()}
-    )
+    return Evidence(words.paired_ratio(ours, without), at_most=0.8,
+                    given={"without noise it leaves": np.isfinite(without).all()})  # fmt: skip
 
 
 @claim("quartic, one pair, η = 0.2/d: the steps to escape grow like a power of d = 8, 20, 50 between 0.65 and 1.35",

@@ -85,9 +85,8 @@ def updates_align(fresh=False):
 def learns_as_well(fresh=False):
     ours, chain = _trained(WIDE, fresh=fresh)[:, 3], _trained(WIDE, True)[:, 3]
     given = {"backpropagation learns": chain.mean() > 0.9}
-    return Evidence(
-        paired_difference(ours, chain), within=(-0.03, 0.03), given=given, note=f"{ours.mean():.3f}, {chain.mean():.3f}"
-    )
+    return Evidence(paired_difference(ours, chain), within=(-0.03, 0.03), given=given,
+                    note=f"{ours.mean():.3f}, {chain.mean():.3f}")  # fmt: skip
 
 
 @claim("2 units in the second layer: cosines there and below it are lower by 0.1 than with 32", source="scaled",

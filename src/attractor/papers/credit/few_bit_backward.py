@@ -85,9 +85,8 @@ def _both(activation, measure):
     return [_trained(f).last(measure).values[0] for f in (activation, jax.nn.gelu)]
 
 
-@claim(
-    "digits, 3 bits, both tuned: test accuracy within one point of exact derivatives'", source="scaled", broken=REVERSED
-)
+@claim("digits, 3 bits, both tuned: test accuracy within one point of exact derivatives'", source="scaled",
+       broken=REVERSED)  # fmt: skip
 def learns_as_well(activation=THREE):
     ours, exact = _both(activation, "test_accuracy")
     return Evidence(paired_difference(ours, exact), within=(-0.01, 0.01), given={"it learns": exact.mean() > 0.9})

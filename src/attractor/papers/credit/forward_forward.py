@@ -14,16 +14,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from attractor import LogUniform
-from attractor.credit import (
-    dense,
-    dense_params,
-    forward_forward_loss,
-    goodness_by_label,
-    plain,
-    with_label,
-    wrong_labels,
-)
+from attractor import LogUniform, credit
+from attractor.credit import dense, dense_params, goodness_by_label, plain, with_label, wrong_labels
 from attractor.papers.words import Evidence, cached, claim, mean, paired_difference, tune_descent
 from attractor.problems.digits import cross_entropy_of, digits
 from attractor.problems.held_out import halves
@@ -44,7 +36,7 @@ def _slope(params, key, share, sign, contrast, first):
     (images, labels), others = _batch(key), jr.fold_in(key, 1)
     wrong = jnp.where(contrast, wrong_labels(others, labels, 10), labels)
     pair = with_label(images, labels, 10), with_label(images, wrong, 10)
-    lower, upper = jax.grad(forward_forward_loss)(params, *pair, sign=sign)
+    lower, upper = jax.grad(credit.forward_forward_loss)(params, *pair, sign=sign)
     return [jax.tree.map(lambda g: first * g, lower), upper]
 
 
@@ -97,9 +89,8 @@ def learns(contrast=True):
 def is_near_backpropagation(contrast=True):
     ours, chain = _accuracies(contrast=contrast), _chain()
     note = f"{ours.mean():.3f}, {chain.mean():.3f}"
-    return Evidence(
-        paired_difference(ours, chain), at_least=-0.06, given={"that learns": chain.mean() > 0.9}, note=note
-    )
+    return Evidence(paired_difference(ours, chain), at_least=-0.06, given={"that learns": chain.mean() > 0.9},
+                    note=note)  # fmt: skip
 
 
 @claim("digits, both tuned: the first layer's own learning adds at least two points to the second's",
@@ -107,15 +98,13 @@ def is_near_backpropagation(contrast=True):
 def lower_layers_help(contrast=True):
     frozen = _accuracies(first=0.0)
     gained = paired_difference(_accuracies(contrast=contrast), frozen)
-    return Evidence(
-        gained, at_least=0.02, given={"the second learns": frozen.mean() > 0.3}, note=f"{frozen.mean():.3f}"
-    )
+    return Evidence(gained, at_least=0.02, given={"the second learns": frozen.mean() > 0.3},
+                    note=f"{frozen.mean():.3f}")  # fmt: skip
 
 
 @claim("digits, both tuned: little activity for right labels gives an accuracy within three points of much",
        source="ours", broken=CONTROL, reason="23 points less: a unit that is off cannot be turned lower")  # fmt: skip
 def either_sign_will_do(contrast=True):
     little, much = _accuracies(sign=-1.0, contrast=contrast), _accuracies()
-    return Evidence(
-        paired_difference(little, much), within=(-0.03, 0.03), note=f"{little.mean():.3f}, {much.mean():.3f}"
-    )
+    return Evidence(paired_difference(little, much), within=(-0.03, 0.03),
+                    note=f"{little.mean():.3f}, {much.mean():.3f}")  # fmt: skip

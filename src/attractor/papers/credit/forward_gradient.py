@@ -151,10 +151,8 @@ def trains_twice_as_fast(straight=True, *, scale):
     problem = digits_logistic(batch_size=64)
     sgd = tune(problem, (optax.sgd, {"learning_rate": LogUniform(0.03, 3.0)}), steps=500, every=5, target=0.5,
                metric="loss", budget=4, **sizes(scale, seeds=(8, 32)))  # fmt: skip
-    steps, taken = (
-        paired_ratio(_trained("logistic", straight, scale).steps_to_target, sgd.steps_to_target),
-        _seconds(problem),
-    )
+    steps, taken = (paired_ratio(_trained("logistic", straight, scale).steps_to_target, sgd.steps_to_target),
+                    _seconds(problem))  # fmt: skip
     each = float(np.median(taken[0] / taken[-1]))
     ratio = Interval(*(each * bound for bound in (steps.value, steps.low, steps.high)))
     return Evidence(ratio, at_most=0.5, given={"SGD reaches it": sgd.reached.all()}, note=f"a step: {each:.2f}")

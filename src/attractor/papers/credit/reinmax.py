@@ -18,28 +18,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor import LogUniform
-from attractor.credit import (
-    categorical_bound,
-    dense_params,
-    exact_categorical_gradient,
-    expected_categorical_gradient,
-    gumbel_straight_through,
-    reinmax,
-    straight_through,
-)
-from attractor.papers.words import (
-    Evidence,
-    cached,
-    claim,
-    key,
-    log_slope,
-    median,
-    paired_difference,
-    seconds,
-    seeds,
-    tune_descent,
-)
+from attractor import LogUniform, credit
+from attractor.credit import categorical_bound, dense_params, gumbel_straight_through, reinmax, straight_through
+from attractor.papers import words
+from attractor.papers.words import Evidence, cached, claim, key, log_slope, median, seconds, seeds, tune_descent
 from attractor.problems.digits import digits
 from attractor.problems.held_out import halves
 
@@ -69,8 +51,8 @@ def _errors(numbers, weights, k):
             a, curved = matrix @ d, jnp.sin(1 + scale * (matrix[0] @ d)) * jnp.exp(scale * (matrix[1] @ d))
             return jnp.where(scale == 0, a[0] + a[1] * a[2], curved)
 
-        exact = exact_categorical_gradient(f, logits)
-        mean = expected_categorical_gradient(lambda *of, **given: _mixed(weights, *of, **given), f, logits)
+        exact = credit.exact_categorical_gradient(f, logits)
+        mean = credit.expected_categorical_gradient(lambda *of, **given: _mixed(weights, *of, **given), f, logits)
         return jnp.linalg.norm(mean - exact) / jnp.linalg.norm(exact)
 
     return jax.vmap(lambda n: jax.vmap(lambda s: off(n, s))(jnp.array(SCALES)))(numbers)
@@ -96,9 +78,8 @@ def is_exact_for_quadratics(weights=SECOND):
 def is_of_second_order(weights=SECOND):
     cases = {f"{k} categories": log_slope(SCALES[1:], _off(weights, k)[1]) for k in (3, 10)}
     first = log_slope(SCALES[1:], _off(FIRST, 3)[1])
-    return Evidence.of_cases(
-        cases, at_least=1.9, given={"straight-through is of order one": abs(first.value - 1) < 0.1}
-    )
+    return Evidence.of_cases(cases, at_least=1.9,
+                             given={"straight-through is of order one": abs(first.value - 1) < 0.1})  # fmt: skip
 
 
 SIZES = (64, 32, 32), (32, 32, 64)  # from pixels to 4 variables of 8 categories, and back
@@ -128,7 +109,7 @@ def _bounds(weights):
 def _above(weights, others):
     """By how much the test bound is above that of other derivatives."""
     ours, theirs, none = _bounds(weights), {n: _bounds(w) for n, w in others.items()}, _bounds(NONE)
-    cases = {name: paired_difference(ours, other) for name, other in theirs.items()}
+    cases = {name: words.paired_difference(ours, other) for name, other in theirs.items()}
     note = ", ".join(f"{bounds.mean():.2f}" for bounds in (ours, *theirs.values()))
     given = {"derivatives of samples help": all(none.mean() > other.mean() for other in theirs.values())}
     return Evidence.of_cases(cases, at_most=0.0, given=given, note=f"{note}; {none.mean():.2f} without a derivative")

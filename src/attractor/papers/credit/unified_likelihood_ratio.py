@@ -60,11 +60,8 @@ def _variance(**way):
 
 
 ALONE, BASELINE, BOTH = {"antithetic": False, "baseline": False}, {"antithetic": False}, {}
-STEPS = {
-    "pairs": (BOTH, BASELINE),
-    "one layer at a time": ({"layerwise": True}, BOTH),
-    "Sobol": ({"sobol": True}, BOTH),
-}
+STEPS = {"pairs": (BOTH, BASELINE), "one layer at a time": ({"layerwise": True}, BOTH),
+         "Sobol": ({"sobol": True}, BOTH)}  # fmt: skip
 
 
 @claim("16 passes: pairs, noise in one layer at a time, a Sobol sequence: each leaves at most the variance without it",

@@ -45,9 +45,8 @@ def leaves_the_saddle(noise=0.3, *, scale):
 @claim("two wells and a kink, 10 agents: without noise the saddle itself is reached, to 0.05 in every coordinate",
        source="paper", deterministic=True, broken={"with noise": {"noise": 0.3}})  # fmt: skip
 def saddle_is_left_by_noise_only(noise=0.0):
-    trace = run(
-        tilted_wells(10), _made(noise=noise, coupling_decay=0.25), steps=4_000, every=4_000, probes={"x": _point}
-    )
+    trace = run(tilted_wells(10), _made(noise=noise, coupling_decay=0.25), steps=4_000, every=4_000,
+                probes={"x": _point})  # fmt: skip
     return Evidence(float(np.abs(trace["x"].values[0, 0, -1]).max()), at_most=0.05)
 
 

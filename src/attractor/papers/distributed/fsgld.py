@@ -77,9 +77,8 @@ def samples_the_posterior(kind="conducive", *, scale):
        reason="here it is about 5 times, as chance has it on the line")  # fmt: skip
 def plain_chains_drift_off(kind="conducive", *, scale):
     ours, plain = _moments(scale)[KINDS.index(kind), 2], _moments(scale)[1, 2]
-    return Evidence(
-        ratio_of_means(plain, ours), at_least=5.0, given={"FSGLD samples": 0.5 < _moments(scale)[0, 2].mean() < 2}
-    )
+    return Evidence(ratio_of_means(plain, ours), at_least=5.0,
+                    given={"FSGLD samples": 0.5 < _moments(scale)[0, 2].mean() < 2})  # fmt: skip
 
 
 @claim("diabetes over 10 clients: from 1 to 40 local steps DSGLD's mean square about the exact mean grows 5 times",

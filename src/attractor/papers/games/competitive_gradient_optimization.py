@@ -30,9 +30,8 @@ def contracts_by_the_formula(sign=1.0):
     eta, alpha, s = ETAS[:, None], ALPHAS, SIZES[:, None, None]
     formula = 1 - (2 * eta * alpha - eta**2) * s**2 / (1 + alpha**2 * s**2)
     with jax.enable_x64(True):
-        return Evidence(
-            np.abs(convergence_factors(CGO, BILINEAR, ETAS, sign * ALPHAS) ** 2 - formula).max(), at_most=1e-8
-        )
+        return Evidence(np.abs(convergence_factors(CGO, BILINEAR, ETAS, sign * ALPHAS) ** 2 - formula).max(),
+                        at_most=1e-8)  # fmt: skip
 
 
 @jax.jit

@@ -91,9 +91,8 @@ def a_third_of_the_calls(weights=WHOLE, *, scale):
        source="scaled", broken=BROKEN,
        reason="0.49 to 0.59, and four seeds leave 0.25 to 0.93; it holds on two of three others")  # fmt: skip
 def calls_grow_as_the_root_of_n(weights=WHOLE, *, scale):
-    return Evidence(
-        log_slope(SAMPLES, np.stack([ours for ours, _ in _calls(weights, scale).values()], 1)), at_most=0.75
-    )
+    return Evidence(log_slope(SAMPLES, np.stack([ours for ours, _ in _calls(weights, scale).values()], 1)),
+                    at_most=0.75)  # fmt: skip
 
 
 @claim("250 to 4,000 small games, step 1/4L, k = 16 to 1,024: the mean field is at most 16 L D / (k + 4) long",

@@ -36,10 +36,8 @@ STRETCH = np.diag([2.0, 0.5])
 TURN = np.array([[0.5, -(0.75**0.5)], [0.75**0.5, 0.5]])
 UNTURNED = np.eye(2)
 ROUNDS = 3
-FLOWS: dict[str, Any] = {
-    "potential": ("scalar", generative.c_rectified_flow, generative.gradient_velocity),
-    "velocity": (2, generative.rectified_flow, lambda model: model),
-}
+FLOWS: dict[str, Any] = {"potential": ("scalar", generative.c_rectified_flow, generative.gradient_velocity),
+                         "velocity": (2, generative.rectified_flow, lambda model: model)}  # fmt: skip
 
 
 def _continued(model, key):

@@ -44,9 +44,8 @@ def _measured(classes, scale):
     size = sizes(scale, width=(32, 256), depth=(1, 2), steps=(2_000, 20_000), seeds=(8, 10))
     (images, labels), _ = digits()
     data = images[labels < classes], labels[labels < classes]
-    problem = Minimization.of_model(
-        lambda key: eqx.nn.MLP(64, classes, size["width"], size["depth"], key=key), cross_entropy, data, batch_size=64
-    )
+    problem = Minimization.of_model(lambda key: eqx.nn.MLP(64, classes, size["width"], size["depth"], key=key),
+                                    cross_entropy, data, batch_size=64)  # fmt: skip
     probes = {"loss": problem.probes["loss"], "point": lambda problem, x, key: ravel_pytree(x)[0]}
     how = {"steps": size["steps"], "every": 5, "seeds": seeds(size["seeds"]), "probes": probes}
     trace = run(problem, optax.sgd(0.1), **how)

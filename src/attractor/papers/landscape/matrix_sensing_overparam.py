@@ -23,10 +23,8 @@ from attractor.landscape.matrix_sensing import normal_operator, sensing_descent,
 from attractor.papers.words import Evidence, cached, claim, first_step, log_slope, mean, ratio_of_means, seeds, sizes
 
 N, RANK, RATE = 10, 2, 0.25  # of the truth, whose singular values are 1 and 0.7
-DESCEND = jax.jit(
-    jax.vmap(lambda x, m, a, steps, every: sensing_descent(x, m, RATE, steps, every, a), (0, 0, 0, None, None)),
-    static_argnums=(3, 4),
-)
+DESCEND = jax.jit(jax.vmap(lambda x, m, a, steps, every: sensing_descent(x, m, RATE, steps, every, a),
+                           (0, 0, 0, None, None)), static_argnums=(3, 4))  # fmt: skip
 
 
 def _truths(draws):

@@ -44,9 +44,8 @@ LEVELS, CURVATURES = (-0.5, 0.0, 0.5), (0.0025, 0.005, 0.01, 0.02)
 def _final_gaps(half):
     """2 - the last eigenvalue, and the last residual: ``(level, curvature, start)``, rate 1, all starts above 2."""
     above, residual = np.meshgrid([0.1, 0.2, 0.3], [-0.1, -0.05, 0.05, 0.1])
-    level, eps, w, z = np.broadcast_arrays(
-        np.array(LEVELS)[:, None, None], np.array(CURVATURES)[:, None], above.ravel(), residual.ravel()
-    )
+    level, eps, w, z = np.broadcast_arrays(np.array(LEVELS)[:, None, None], np.array(CURVATURES)[:, None],
+                                           above.ravel(), residual.ravel())  # fmt: skip
     low = (2 + w - 2 * level) / (1 + eps)  # eps theta_2^2, for a kernel of 2 + w + 2 z
     with jax.enable_x64(True):
 
@@ -108,8 +107,6 @@ def random_models_sharpen(curved=1.0, *, scale):
        source="scaled", broken={"a tenth of the curvature": {"curved": 0.1}})  # fmt: skip
 def they_end_just_below_the_edge(curved=1.0, *, scale):
     solved, rose, ends = (part[1] for part in _random(curved, scale))
-    hits, given = (
-        (ends > 1.85) & (ends < 2) & solved,
-        {"half of them oscillate": curved < 1 or rose[solved].mean() > 0.5},
-    )
+    hits, given = ((ends > 1.85) & (ends < 2) & solved,
+                   {"half of them oscillate": curved < 1 or rose[solved].mean() > 0.5})  # fmt: skip
     return Evidence(proportion(int(hits.sum()), int(solved.sum())), at_least=0.7, given=given)

@@ -66,12 +66,8 @@ def _areas(slabs, n, adam=True, radius=0.0, noise=0.0, without=(), members=1):
     rotations = [np.linalg.qr(np.random.default_rng(s).standard_normal((DIMENSION, DIMENSION)))[0] for s in numbers]
     data = [_draw(jr.key(s), EXAMPLES, DIMENSION, slabs, noise=noise) for s in numbers]
     shown = [_hidden(x, without, jr.key(0)) @ q for (x, _), q in zip(data, rotations, strict=True)]
-    how = (
-        np.stack(shown),
-        np.stack([y for _, y in data]),
-        np.full(len(data), adam),
-        np.full(len(data), radius, np.float32),
-    )
+    how = (np.stack(shown), np.stack([y for _, y in data]), np.full(len(data), adam),
+           np.full(len(data), radius, np.float32))  # fmt: skip
     networks = [tuple(map(np.asarray, _trained(numbers + 1_000 * m, *how))) for m in range(members)]
     for i, (number, q) in enumerate(zip(numbers, rotations, strict=True)):
         x, y = _draw(jr.key(number + 5_000), EXAMPLES, DIMENSION, slabs, noise=noise)

@@ -92,9 +92,8 @@ def correlations_obey_the_bound(exponent=correlation_exponent, standard=False, *
 def kernel_fluctuations_fall(power=1.0, *, scale):
     kernels = _measured(False, scale)["tangent"]
     relative = kernels.var(1, ddof=1) / kernels.mean(1) ** 2
-    return Evidence.of_cases(
-        {net: log_slope(WIDTHS, relative[:, i] ** power) for i, net in enumerate(POLYNOMIALS)}, at_most=-0.85
-    )
+    return Evidence.of_cases({net: log_slope(WIDTHS, relative[:, i] ** power) for i, net in enumerate(POLYNOMIALS)},
+                             at_most=-0.85)  # fmt: skip
 
 
 @claim("ReLU differs: E f f_mm / E ff is 0 (to 1e-5) at widths 8 to 64, where z^2 + z has at least 0.1",

@@ -13,22 +13,15 @@ print(np.abs(features @ fit.coefficients - np.exp(x)).max(), "from", points.size
 
 import numpy as np
 
-from attractor.linalg.determinantal import (
-    christoffel,
-    independent_points,
-    legendre,
-    projection_dpp,
-    repeated_dpp,
-    volume_points,
-    weighted_least_squares,
-)
+from attractor.linalg import determinantal as lib
+from attractor.linalg.determinantal import independent_points, legendre, volume_points, weighted_least_squares
 from attractor.papers.words import Evidence, cached, claim, mean, paired_ratio, seeds
 
 FUNCTIONS = {"Runge": lambda x: 1 / (1 + 25 * x**2), "exponential": np.exp}
 
 
 def repeated(features, masses, n, random):
-    return repeated_dpp(features, masses, n // features.shape[1], random)
+    return lib.repeated_dpp(features, masses, n // features.shape[1], random)
 
 
 def uniform(features, masses, n, random):
@@ -50,12 +43,12 @@ def _needed(draw, m, s):
 
 @claim("10 Legendre polynomials: determinantal points have the law K(x, x) / m, to 0.02 in Kolmogorov's distance",
        source="paper", broken={"the measure's own law": {"law": lambda features, masses: masses}})  # fmt: skip
-def points_have_the_christoffel_law(law=christoffel):
+def points_have_the_christoffel_law(law=lib.christoffel):
     _, features, masses = legendre(10)
     apart = []
     for s in seeds(4):
         random = np.random.default_rng(s)
-        drawn = np.concatenate([projection_dpp(features, masses, random) for _ in range(250)])
+        drawn = np.concatenate([lib.projection_dpp(features, masses, random) for _ in range(250)])
         found = np.cumsum(np.bincount(drawn, minlength=masses.size)) / drawn.size
         apart.append(np.abs(found - np.cumsum(law(features, masses))).max())
     return Evidence(mean(apart), at_most=0.02)

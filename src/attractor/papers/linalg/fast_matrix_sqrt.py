@@ -73,12 +73,9 @@ def eight_steps_solve_the_lyapunov_equation(solve=lyapunov_sign, steps=8):
     return Evidence.of_cases(cases, at_most=1e-3)
 
 
-@claim(
-    "eigenvalues 1, 1, 1/4: the gradient is the exact one to 1e-4, where autodiff through eigenvalues gives NaN",
-    source="scaled",
-    deterministic=True,
-    broken={"through eigenvalues": {"root": sqrtm_eigh}, "3 steps": {"root": partial(pade_12, iterations=3)}},
-)
+@claim("eigenvalues 1, 1, 1/4: the gradient is the exact one to 1e-4, where autodiff through eigenvalues gives NaN",
+       source="scaled", deterministic=True, broken={"through eigenvalues": {"root": sqrtm_eigh},
+                                                    "3 steps": {"root": partial(pade_12, iterations=3)}})  # fmt: skip
 def repeated_eigenvalues_have_a_gradient(root=pade_12):  # fmt: skip
     with jax.enable_x64(True):
         A, G = jnp.diag(jnp.array([1.0, 1.0, 0.25])), jnp.array([[1.0, 2.0, 0.5], [-1.0, 3.0, 1.0], [0.2, 0.1, -2.0]])

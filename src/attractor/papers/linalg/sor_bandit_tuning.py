@@ -95,10 +95,7 @@ def context_beats_the_best_fixed_omega(learner=ChebyshevBandit):
     return _last(learner, "fixed", at_most=1.0)
 
 
-@claim(
-    "64 unknowns, shifts told: systems 2,001 to 3,000 take at most 1.1 times their own best omegas' iterations",
-    source="ours",
-    broken={"the last shift": {"learner": Stale}, "not told": {"learner": TsallisInf}},
-)
+@claim("64 unknowns, shifts told: systems 2,001 to 3,000 take at most 1.1 times their own best omegas' iterations",
+       source="ours", broken={"the last shift": {"learner": Stale}, "not told": {"learner": TsallisInf}})  # fmt: skip
 def context_nears_each_systems_own_best(learner=ChebyshevBandit):
     return _last(learner, "own", at_most=1.1)

@@ -92,9 +92,8 @@ def _train(operation, units, sparse, scale):
 
 def _success(operation, sparse, scale):
     ahead, strictly, _ = _train(operation, "arithmetic units", sparse, scale)
-    return Evidence(
-        proportion(int(strictly.sum()), len(strictly)), at_least=0.8, note=f"[2, 6] solved {ahead.mean():.0%}"
-    )
+    return Evidence(proportion(int(strictly.sum()), len(strictly)), at_least=0.8,
+                    note=f"[2, 6] solved {ahead.mean():.0%}")  # fmt: skip
 
 
 BROKEN = {"no sparsity pressure": {"sparse": 0.0}}

@@ -29,11 +29,8 @@ from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_fiel
 
 # The paper prints ν = 0.1, at which little but one sinusoid is left at t = 1. The problem's ν = 0.01 is harder.
 MODES, POINTS, OTHERS, RATES = 16, 64, (128, 256), (1e-3, 3e-3, 1e-2, 3e-2)
-BUILD = {
-    "FNO": lambda model, key: model,
-    "CNN": lambda model, key: convolutional_network(model, key=key),
-    "MLP": lambda model, key: dense_network(model, POINTS, key=key),
-}
+BUILD = {"FNO": lambda model, key: model, "CNN": lambda model, key: convolutional_network(model, key=key),
+         "MLP": lambda model, key: dense_network(model, POINTS, key=key)}  # fmt: skip
 NO_OPERATORS = {"no integral operators, retuned": {"share": 0.0}}
 
 

@@ -145,11 +145,8 @@ def _after_samples(make, largest, steps, every, scale):
 
 
 FULL = (functools.partial(_fixed, size=ROWS), None, SAMPLES // ROWS, 1)
-FIXED = {
-    "8": (*SMALL[:2], SAMPLES // 8, 256),
-    "512": (functools.partial(_fixed, size=512), 512, SAMPLES // 512, 4),
-    "all": FULL,
-}
+FIXED = {"8": (*SMALL[:2], SAMPLES // 8, 256), "512": (functools.partial(_fixed, size=512), 512, SAMPLES // 512, 4),
+         "all": FULL}  # fmt: skip
 
 
 @claim(

@@ -45,12 +45,8 @@ def _language():
 
 
 def _ademamix(learning_rate, steps, alpha):
-    return optax.contrib.ademamix(
-        learning_rate,
-        b3=half_life_schedule(0.9, 0.999, steps),
-        alpha=optax.linear_schedule(0.0, alpha, steps),
-        weight_decay=DECAY,
-    )
+    return optax.contrib.ademamix(learning_rate, b3=half_life_schedule(0.9, 0.999, steps),
+                                  alpha=optax.linear_schedule(0.0, alpha, steps), weight_decay=DECAY)  # fmt: skip
 
 
 def _adamw(learning_rate, steps, alpha):

@@ -21,14 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from attractor.optim.block_descent import (
-    block_proximal_descent,
-    cp_tensor,
-    divergence_cp,
-    entropic_cost,
-    nonnegative_cp,
-    wasserstein_cp_dictionary,
-)
+from attractor.optim import block_descent as lib
+from attractor.optim.block_descent import block_proximal_descent, cp_tensor, nonnegative_cp
 from attractor.papers.words import Evidence, cached, claim, log_slope, paired_difference, seeds, sizes
 from attractor.problems.matrix import translated_bumps
 
@@ -86,7 +80,7 @@ def becomes_stationary(error=0.0, *, scale):
 
 
 def _dictionary(tensors, starts, cost, **how):
-    solve = jax.vmap(partial(wasserstein_cp_dictionary, **how), (0, None, 0))
+    solve = jax.vmap(partial(lib.wasserstein_cp_dictionary, **how), (0, None, 0))
     return jax.jit(solve)(tensors, cost, starts)
 
 
@@ -117,11 +111,9 @@ def never_rises(descend=block_proximal_descent, *, scale):
 @jax.jit
 @partial(jax.vmap, in_axes=(0, 0, None))
 def _missed(tensor, factors, cost):
-    """By data set: mean transport cost of histograms to mixtures, less what the entropy adds even between equals."""
+    """By data set: mean Sinkhorn divergence of histograms from mixtures."""
     a, b = (x.reshape(len(x), -1) for x in (tensor, cp_tensor(factors) + 1e-12))
-    b = b / b.sum(1, keepdims=True)
-    both, *alone = (entropic_cost(x, y, cost, EPSILON) for x, y in ((a, b), (a, a), (b, b)))
-    return jnp.mean(both - sum(alone) / 2)
+    return jnp.mean(lib.sinkhorn_divergence(a, b / b.sum(1, keepdims=True), cost, EPSILON))
 
 
 @cached
@@ -130,7 +122,7 @@ def _baselines(n):
     tensors, starts, cost = _bumps(n)
     euclidean = partial(nonnegative_cp, sweeps=1_000, weight=1e-4, inner_steps=5)
     (plain, record), (kl, values) = (
-        jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(divergence_cp, sweeps=1_000))
+        jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(lib.divergence_cp, sweeps=1_000))
     )
     still = [float(jnp.median(curve[:, -101] / curve[:, -1])) < 1.01 for curve in (record["loss"], values)]
     return [np.asarray(_missed(tensors, factors, cost)) for factors in (plain, kl)], all(still)

@@ -58,11 +58,8 @@ def _bloop(rho, share=1.0):
     return eqx.Partial(_projected, jnp.asarray(rho), jnp.asarray(share))  # arrays: one program for all
 
 
-OTHERS = {
-    "PCGrad": eqx.Partial(_added, jnp.asarray(True)),
-    "projection per minibatch": _bloop(1.0),
-    "sum of the losses": eqx.Partial(_added, jnp.asarray(False)),
-}
+OTHERS = {"PCGrad": eqx.Partial(_added, jnp.asarray(True)), "projection per minibatch": _bloop(1.0),
+          "sum of the losses": eqx.Partial(_added, jnp.asarray(False))}  # fmt: skip
 
 
 _quadratic = cached(lambda: bilevel_quadratic(seed()))  # one object, so that programs are shared

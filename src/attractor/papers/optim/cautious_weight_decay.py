@@ -52,10 +52,8 @@ def _made(direction, steps, decay):
     return eqx.Partial(_method, direction, steps, jnp.asarray(decay))
 
 
-MEASURES = {
-    "size": lambda problem, x, key: norm(x),
-    "gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full)),
-}
+MEASURES = {"size": lambda problem, x, key: norm(x),
+            "gradient": lambda problem, x, key: norm(jax.grad(problem.loss)(x, problem.full))}  # fmt: skip
 
 
 @cached
@@ -95,10 +93,8 @@ def finds_smaller_solutions(decay=CAUTIOUS, *, scale):
     return Evidence.of_cases(ratios, at_most=0.99, given=given)
 
 
-SPACES = {
-    "AdamW": {"learning_rate": LogUniform(3e-4, 3e-2), "weight_decay": LogUniform(1e-2, 1.0)},
-    "Lion": {"learning_rate": LogUniform(1e-4, 1e-2), "weight_decay": LogUniform(3e-2, 3.0)},
-}
+SPACES = {"AdamW": {"learning_rate": LogUniform(3e-4, 3e-2), "weight_decay": LogUniform(1e-2, 1.0)},
+          "Lion": {"learning_rate": LogUniform(1e-4, 1e-2), "weight_decay": LogUniform(3e-2, 3.0)}}  # fmt: skip
 STEPS, BASES = 500, {"AdamW": optax.scale_by_adam(), "Lion": optax.scale_by_lion()}
 
 

@@ -105,10 +105,8 @@ def _errors(family, settings, steps, scale):
 
 def _at_most(name, theirs, ours):
     (baseline, rate), (found, best) = theirs, ours
-    given = {
-        f"{name} halves the error": np.median(baseline) < 0.5,
-        f"{name}: the rate is not at an end": rate not in RATES,
-    }
+    given = {f"{name} halves the error": np.median(baseline) < 0.5,
+             f"{name}: the rate is not at an end": rate not in RATES}  # fmt: skip
     note = f"errors {np.median(found):.4f} and {np.median(baseline):.4f} at rates {best:.4f} and {rate:.4f}"
     return Evidence(paired_ratio(found, baseline), at_most=1.0, given=given, note=note)
 

@@ -47,15 +47,13 @@ def _prox(rate):
 
 
 # theorem, assumption, what builds the problem, rate -> method
-EXACT = {
-    "least squares": ("gradient-descent", "convex", _squares, optax.sgd),
-    "ridge": ("gradient-descent", "strongly-convex", partial(_squares, l2=0.1), optax.sgd),
-    "x² + 3 sin² x": ("gradient-descent", "pl", cases.wave_in_a_bowl, optax.sgd),
-    "interpolation": ("gradient-descent", "pl", _interpolation, optax.sgd),
-    "absolute deviations": ("subgradient", "convex", cases.absolute_deviations, optax.sgd),
-    "lasso": ("proximal-gradient", "convex", partial(_squares, l1=L1), _prox),
-    "elastic net": ("proximal-gradient", "strongly-convex", partial(_squares, l1=L1, l2=0.1), _prox),
-}
+EXACT = {"least squares": ("gradient-descent", "convex", _squares, optax.sgd),
+         "ridge": ("gradient-descent", "strongly-convex", partial(_squares, l2=0.1), optax.sgd),
+         "x² + 3 sin² x": ("gradient-descent", "pl", cases.wave_in_a_bowl, optax.sgd),
+         "interpolation": ("gradient-descent", "pl", _interpolation, optax.sgd),
+         "absolute deviations": ("subgradient", "convex", cases.absolute_deviations, optax.sgd),
+         "lasso": ("proximal-gradient", "convex", partial(_squares, l1=L1), _prox),
+         "elastic net": ("proximal-gradient", "strongly-convex", partial(_squares, l1=L1, l2=0.1), _prox)}  # fmt: skip
 NOISY = {
     "least squares, one at a time": ("sgd", "convex", partial(_squares, 1), optax.sgd),
     "ridge, one at a time": ("sgd", "strongly-convex", partial(_squares, 1, l2=0.1), optax.sgd),

@@ -22,52 +22,23 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from scipy.optimize import nnls
-from sklearn.datasets import load_diabetes
 
-from attractor.optim.convex_networks import (
-    ReluNetwork,
-    convex_relu_admm,
-    recover_relu_network,
-    relu_training_loss,
-    sample_relu_arrangements,
-    sampled_convex_program,
-)
+from attractor.optim import convex_networks as net
+from attractor.optim.convex_networks import convex_relu_admm, recover_relu_network, relu_training_loss
 from attractor.papers.words import Evidence, cached, claim, first_step, key, median, run, seed, seeds, sizes
 from attractor.problem import Minimization
+from attractor.problems.diabetes import diabetes_sample
 
 BETA, STEPS, ARRANGEMENTS = 0.1, 9_000, (40, 200)
 SEVERAL, ONE = (2, 3, 8, 6), (2,)  # columns: body mass, blood pressure and two blood values; body mass
 
 
-def _patients(features, count=40, draw=None):
-    """Disease progression from standardized measurements, a constant last."""
-    x, y = load_diabetes(return_X_y=True)
-    rows = np.random.default_rng(seed() if draw is None else draw).choice(len(y), count, replace=False)
-    x, y = x[rows][:, list(features)], y[rows]
-    x, y = (x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std()
-    return jnp.asarray(np.column_stack([x, np.ones(count)])), jnp.asarray(y)
-
-
 @cached
 def _solved(features, count, rho, steps, solve=convex_relu_admm):
     """Data, arrangements and the convex program's solution, in double precision."""
-    x, y = _patients(features)
-    patterns = sample_relu_arrangements(key(), x, count)
+    x, y = diabetes_sample(features, seed=seed())
+    patterns = net.sample_relu_arrangements(key(), x, count)
     return x, y, patterns, jax.jit(partial(solve, beta=BETA, rho=rho, steps=steps))(x, y, patterns)
-
-
-def _dual_bound(x, y, patterns, weights):
-    """A lower bound on the convex program, from the residual scaled until the dual's constraints hold."""
-    x, y, weights = np.asarray(x), np.asarray(y), np.asarray(weights)
-    residual = y - np.einsum("pn,nd,pd->n", patterns, x, weights[0] - weights[1])
-    # max of r' D X v over unit v in the cone is the distance of X' D r to the polar cone
-    largest = max(
-        nnls(-((2 * d - 1)[:, None] * x).T, sign * x.T @ (d * residual))[1]
-        for d in np.asarray(patterns, float) for sign in (1, -1)
-    )  # fmt: skip
-    z = min(1, BETA / largest) * residual
-    return z @ y - z @ z / 2
 
 
 def _half_decay(*data, beta, **how):
@@ -78,7 +49,7 @@ def _half_decay(*data, beta, **how):
 def _unbalanced(weights):
     """The neurons with output weights +1 and -1, instead of shared out."""
     network = recover_relu_network(weights)
-    return ReluNetwork(network.hidden * jnp.abs(network.output)[:, None], jnp.sign(network.output))
+    return net.ReluNetwork(network.hidden * jnp.abs(network.output)[:, None], jnp.sign(network.output))
 
 
 @claim("40 patients, 5 inputs, 40 patterns: the network's own loss exceeds a dual lower bound by at most 1e-4 of it",
@@ -88,7 +59,8 @@ def the_optimum_is_certified(solve=convex_relu_admm, recover=recover_relu_networ
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(SEVERAL, sizes(scale, count=ARRANGEMENTS)["count"], 0.1, STEPS, solve)
         weights = solution.z[0]
-        reached, bound = relu_training_loss(recover(weights), x, y, BETA), _dual_bound(x, y, patterns, weights)
+        reached, bound = (relu_training_loss(recover(weights), x, y, BETA),
+                          net.relu_dual_bound(weights, x, y, patterns, BETA))  # fmt: skip
     return Evidence(abs(float(reached) / bound - 1), at_most=1e-4, note=f"loss {reached:.6f}, bound {bound:.6f}")
 
 
@@ -97,8 +69,8 @@ def _linearity(rho, scale):
     """By draw of patients and arrangements: when the residual is at 1e-8, and R^2 of its log up to there, or 0."""
     size, draws = sizes(scale, count=ARRANGEMENTS, n=(9, 64)), []
     for draw in seeds(size["n"]):
-        x, y = _patients(SEVERAL, draw=draw)
-        patterns = sample_relu_arrangements(jr.key(draw), x, 2 * size["count"])[: size["count"]]  # as many for all
+        x, y = diabetes_sample(SEVERAL, seed=draw)
+        patterns = net.sample_relu_arrangements(jr.key(draw), x, 2 * size["count"])[: size["count"]]  # as many for all
         draws.append((x, y, patterns))
     solve = jax.jit(jax.vmap(partial(convex_relu_admm, beta=BETA, rho=rho, steps=STEPS)))
     solution = solve(*map(jnp.stack, zip(*draws, strict=True)))
@@ -124,11 +96,10 @@ def converges_linearly(rho=0.1, *, scale):
 @cached
 def _adam(scale):
     """The losses of 10 Adam runs at each of 4 rates, with a neuron per weight vector of the convex program."""
-    (x, y), steps = _patients(ONE), sizes(scale, steps=(2_000, 30_000))["steps"]
-    problem = Minimization(
-        lambda network: relu_training_loss(network, x, y, BETA),
-        init=lambda key: ReluNetwork(jr.normal(key, (140, 2)) / 2, jr.normal(jr.fold_in(key, 1), (140,)) / 12),
-    )
+    (x, y), steps = diabetes_sample(ONE, seed=seed()), sizes(scale, steps=(2_000, 30_000))["steps"]
+    problem = Minimization(lambda network: relu_training_loss(network, x, y, BETA),
+                           init=lambda key: net.ReluNetwork(jr.normal(key, (140, 2)) / 2,
+                                                            jr.normal(jr.fold_in(key, 1), (140,)) / 12))  # fmt: skip
     adam = lambda rate: optax.adam(optax.cosine_decay_schedule(rate, steps))  # noqa: E731
     how = {"steps": steps, "every": steps, "seeds": seeds(10), "sweep": {"rate": [0.005, 0.01, 0.02, 0.05]}}
     return run(problem, adam, **how).last("loss").values
@@ -152,6 +123,6 @@ def no_run_of_adam_is_better(count=2_000, *, scale):
 def a_sampled_lasso_comes_close(count=1_000):
     with jax.enable_x64(True):
         x, y, patterns, solution = _solved(ONE, 2_000, 0.1, 5_000)
-        optimum = _dual_bound(x, y, patterns, solution.z[0])
-        sampled = sampled_convex_program(key(), x, y, count, BETA, 2_000)
+        optimum = net.relu_dual_bound(solution.z[0], x, y, patterns, BETA)
+        sampled = net.sampled_convex_program(key(), x, y, count, BETA, 2_000)
         return Evidence(float(relu_training_loss(sampled, x, y, BETA) / optimum - 1), at_most=0.01)

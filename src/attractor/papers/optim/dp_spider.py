@@ -37,11 +37,8 @@ def _noisy(factor=1.0, move=lambda moved: moved):
     return {"method": Damaged}
 
 
-TOO_LITTLE = {
-    "noise for one release": _noisy(40**-0.5),
-    "noise like the squared move": _noisy(move=jnp.square),
-    "a change of one gradient, not of two": _noisy(0.5),
-}
+TOO_LITTLE = {"noise for one release": _noisy(40**-0.5), "noise like the squared move": _noisy(move=jnp.square),
+              "a change of one gradient, not of two": _noisy(0.5)}  # fmt: skip
 LARGE = {"noise for the largest move": _noisy(move=lambda moved: moved + 1e9)}
 
 

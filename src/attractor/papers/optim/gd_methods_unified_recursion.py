@@ -74,11 +74,10 @@ def one_recursion_for_all(factor=1.0, share=1.0):
     x, gap = (a[0] for a in _path(problem, optax.sgd(step)))
     square, slopes = np.sum((x - w) ** 2, -1), _squared_slopes(problem, x)
     half = square / (2 * step)
-    slacks = {
-        "descent, convex": recursion_slack(half[1:], gap[1:], half[:-1]) / half[0],
-        "descent, strongly convex": recursion_slack(square[1:], 0.0, square[:-1], 1 - c["mu"] / c["L"]) / square[0],
-        "descent, nonconvex": recursion_slack(gap[1:], step / 2 * slopes[:-1], gap[:-1]) / gap[0],
-    }
+    slacks = {"descent, convex": recursion_slack(half[1:], gap[1:], half[:-1]) / half[0],
+              "descent, strongly convex":
+                  recursion_slack(square[1:], 0.0, square[:-1], 1 - c["mu"] / c["L"]) / square[0],
+              "descent, nonconvex": recursion_slack(gap[1:], step / 2 * slopes[:-1], gap[:-1]) / gap[0]}  # fmt: skip
 
     x, gap = _nesterov(problem, step)
     weight = (np.arange(STEPS) + 2) / 2
@@ -138,6 +137,5 @@ def does_not_stall(method=Svrg):
     runs = (run(problem, m, steps=20_000, every=20_000, seeds=seeds(12)) for m in (method(step, 500), optax.sgd(step)))
     ours, sgd = (np.maximum(trace.last("loss").values[0] - optimum, 1e-16) for trace in runs)
     started = float(problem.loss(jnp.zeros(10), problem.full)) - optimum
-    return Evidence(
-        paired_ratio(ours, sgd), at_most=1e-3, given={"SGD gets closer than its start": sgd.max() < started}
-    )
+    return Evidence(paired_ratio(ours, sgd), at_most=1e-3,
+                    given={"SGD gets closer than its start": sgd.max() < started})  # fmt: skip

@@ -17,13 +17,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.optim.stochastic_approximation import (
-    averaged_covariance,
-    hill_estimator,
-    kesten_tail_index,
-    linear_stochastic_approximation,
-    stationary_covariance,
-)
+from attractor.optim import stochastic_approximation as lib
+from attractor.optim.stochastic_approximation import hill_estimator, kesten_tail_index, linear_stochastic_approximation
 from attractor.papers.words import Evidence, Interval, cached, claim, key, mean, sizes
 
 STEP_SIZES = (0.3, 0.4, 0.6)
@@ -94,7 +89,7 @@ def _chains(steps, chains):
        source="scaled", broken={"noise of the matrices forgotten": {"sigma": OF_VECTORS_ALONE}})  # fmt: skip
 def small_steps_are_gaussian(sigma=SIGMA, *, scale):
     last, _ = _chains(**sizes(scale, **SIZES))
-    predicted = stationary_covariance(MATRIX, sigma, 0.01)
+    predicted = lib.stationary_covariance(MATRIX, sigma, 0.01)
     return Evidence(float(np.linalg.norm(np.cov(last.T) - predicted) / np.linalg.norm(predicted)), at_most=0.1)
 
 
@@ -104,5 +99,5 @@ def small_steps_are_gaussian(sigma=SIGMA, *, scale):
 def the_average_follows_the_limit_theorem(sigma=SIGMA, *, scale):
     """Of 6,000 steps: an average forgets its start, the solution, with an error of 1 / (step · eigenvalue · n)."""
     size = sizes(scale, **SIZES)
-    expected = np.trace(averaged_covariance(MATRIX, sigma, size["steps"]))
+    expected = np.trace(lib.averaged_covariance(MATRIX, sigma, size["steps"]))
     return Evidence(mean((_chains(**size)[1] ** 2).sum(1) / expected), within=(0.85, 1.15))

@@ -49,9 +49,8 @@ def _lasso(method, steps):
     a, truth = rng.standard_normal((100, 500)), np.where(np.arange(500) < 10, 1.0, 0.0)
     b = a @ truth + 0.1 * rng.standard_normal(100)
     rate = 1 / np.linalg.norm(a, 2) ** 2
-    problem = Minimization(
-        lambda w, data: 0.5 * jnp.sum((data[0] @ w - data[1]) ** 2), jnp.zeros(500), (jnp.asarray(a), jnp.asarray(b))
-    )
+    problem = Minimization(lambda w, data: 0.5 * jnp.sum((data[0] @ w - data[1]) ** 2), jnp.zeros(500),
+                           (jnp.asarray(a), jnp.asarray(b)))  # fmt: skip
     trace = run(problem, lambda l1: method(rate, l1), sweep={"l1": WEIGHTS.tolist()}, steps=steps, every=steps)
     return np.stack(trace.final[:, 0])
 

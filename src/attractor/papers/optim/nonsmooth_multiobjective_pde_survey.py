@@ -93,11 +93,9 @@ def _off_the_front(elements, points):
 def points_are_pareto_critical(kinked_adjoint=True, *, scale):
     elements = sizes(scale, elements=ELEMENTS)["elements"]
     with jax.enable_x64(True):
-        found = {
-            "weighted sums": _weighted_sums(elements, kinked_adjoint=kinked_adjoint)[0],
-            "reference points": _reference_points(elements),
-            "common descent": _common_descents(elements),
-        }
+        found = {"weighted sums": _weighted_sums(elements, kinked_adjoint=kinked_adjoint)[0],
+                 "reference points": _reference_points(elements),
+                 "common descent": _common_descents(elements)}  # fmt: skip
         length = jax.jit(lambda x: jnp.linalg.norm(min_norm_in_hull(jax.jacrev(_losses(elements))(x))))
         longest = {name: float(max(map(length, points))) for name, points in found.items()}
     return Evidence.of_cases(longest, at_most=1e-4)

@@ -39,9 +39,8 @@ def _distances(method):
     """From the minimum of the three slopes, at each of 2,000 steps with the method's own optimal parameters."""
     with jax.enable_x64(True):
         probes = {"distance": lambda problem, x, key: jnp.abs(x)}
-        trace = run(
-            Minimization(_three_slopes, jnp.asarray(3.3)), method(1 / 25, 25.0), steps=2_000, every=1, probes=probes
-        )
+        trace = run(Minimization(_three_slopes, jnp.asarray(3.3)), method(1 / 25, 25.0), steps=2_000, every=1,
+                    probes=probes)  # fmt: skip
     return trace["distance"].values[0, 0]
 
 

@@ -90,9 +90,8 @@ def _gradients(problem, make, target, rates, samples, batch, n, periods, steps, 
         trace = run(problem, make, sweep=configs, seeds=draws, steps=steps, every=10, lanes=lanes)
         first = first_step(trace["loss"].values, target, trace.dataset["step"].values)
         full = [np.ceil(f / c["period"]) if "period" in c else 0 * f for f, c in zip(first, configs, strict=True)]
-        return np.nan_to_num(
-            (1 + ("period" in configs[0])) * batch * first + samples * np.stack(full), nan=np.inf, posinf=np.inf
-        )
+        return np.nan_to_num((1 + ("period" in configs[0])) * batch * first + samples * np.stack(full), nan=np.inf,
+                             posinf=np.inf)  # fmt: skip
 
     best = configs[np.minimum(cost(configs, seeds(2, stream=1)), 1e9).mean(1).argmin()]
     return cost([best], seeds(n))[0], ", ".join(f"{name} {value:.2g}" for name, value in best.items())

@@ -45,13 +45,10 @@ def _methods():
         space, time = jax.lax.fori_loop(0, STEPS, lambda _, x: fit_separable(data, beams, x, ridge), START)
         return time @ space.T
 
-    return {
-        "both": jax.jit(lambda *a: joint(denoise, *a).z),
-        "residual": jax.jit(lambda *a: joint(lambda f: f - denoise(f), *a).z),
-        "low rank": jax.jit(low_rank),
-        "denoiser": jax.jit(lambda data, beams, prior: red_gradient_descent(data, beams, denoise, prior)),
-        "splitting": functools.partial(joint, denoise),
-    }
+    return {"both": jax.jit(lambda *a: joint(denoise, *a).z),
+            "residual": jax.jit(lambda *a: joint(lambda f: f - denoise(f), *a).z), "low rank": jax.jit(low_rank),
+            "denoiser": jax.jit(lambda data, beams, prior: red_gradient_descent(data, beams, denoise, prior)),
+            "splitting": functools.partial(joint, denoise)}  # fmt: skip
 
 
 @cached

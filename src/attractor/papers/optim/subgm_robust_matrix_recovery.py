@@ -48,9 +48,8 @@ def _final(search_rank, start, scale, norm="l1", shrink=1e4, measurements=600):
 def a_small_start_helps(shrink=1e4, *, scale):
     small, large = (_final(20, start, scale, shrink=shrink) for start in (1e-3, 1.0))
     note = f"{np.median(small):.2g} against {np.median(large):.2g}"
-    return Evidence(
-        paired_ratio(small, large), at_most=0.1, given={"the large start helps": large.max() < 1}, note=note
-    )
+    return Evidence(paired_ratio(small, large), at_most=0.1, given={"the large start helps": large.max() < 1},
+                    note=note)  # fmt: skip
 
 
 @claim("search rank 20, 30 % outliers, starts 1e-1 to 1e-3: the error falls with the start, log-log slope at least 0.5",

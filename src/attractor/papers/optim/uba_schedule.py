@@ -119,9 +119,8 @@ def _test_losses(schedule, phis, longest, n):
             made = [schedule(1.0, steps, phi) if phi else schedule(1.0, steps) for phi in phis]
             shapes = jnp.stack([jnp.asarray(jax.vmap(s)(jnp.arange(longest)), float) for s in made])
             shapes = jnp.resize(shapes, (len(PHIS), longest))
-            budget = functools.partial(
-                run, problem, eqx.Partial(_momentum, shapes), steps=steps, every=steps, lanes=n, probes=recorded
-            )
+            budget = functools.partial(run, problem, eqx.Partial(_momentum, shapes), steps=steps, every=steps, lanes=n,
+                                       probes=recorded)  # fmt: skip
             tuning = budget(sweep=configs, seeds=tuning_seeds).last("validation_loss").values.mean(1)
             best = configs[int(np.argmin(np.nan_to_num(tuning, nan=np.inf)))]
             final = budget(sweep=[best], seeds=seeds(n)).last("test_loss").values[0]

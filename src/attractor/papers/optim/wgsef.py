@@ -67,13 +67,9 @@ def _smallest(rows, strength):
     return jnp.where((norms <= jnp.sort(norms)[K - 1])[:, None], rows, 0)
 
 
-PROXES = {
-    "envelope": lambda rows, strength: prox_group_envelope(rows, K, strength),
-    "room for all": lambda rows, strength: prox_group_envelope(rows, WIDTH, strength),
-    "smallest": _smallest,
-    "lasso": prox_group_lasso,
-    "dense": lambda rows, strength: rows,
-}
+PROXES = {"envelope": lambda rows, strength: prox_group_envelope(rows, K, strength),
+          "room for all": lambda rows, strength: prox_group_envelope(rows, WIDTH, strength), "smallest": _smallest,
+          "lasso": prox_group_lasso, "dense": lambda rows, strength: rows}  # fmt: skip
 
 
 def _trainer(which, strength):

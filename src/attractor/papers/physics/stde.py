@@ -87,12 +87,8 @@ def _sampled(u, x, key, n=16):
 
 
 NESTED = partial(nested_laplacian, n=16)  # first-order AD
-ESTIMATES = {
-    "jets": _sampled,
-    "four times as many jets": partial(_sampled, n=64),
-    "first order, at once": NESTED,
-    "first order, one by one": partial(NESTED, batch_size=1),
-}
+ESTIMATES = {"jets": _sampled, "four times as many jets": partial(_sampled, n=64), "first order, at once": NESTED,
+             "first order, one by one": partial(NESTED, batch_size=1)}  # fmt: skip
 FOUR = {"four times as many": {"ours": "four times as many jets"}}
 
 

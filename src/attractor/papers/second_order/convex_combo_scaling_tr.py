@@ -45,9 +45,8 @@ def _runs(scale):
             start = lower + (upper - lower) * share
             residuals = lambda x: jax.lax.switch(system, [s.residuals for s in systems.values()], x)  # noqa: E731
             problem, known = Composite.least_squares(residuals, start), jnp.where(bounded, 0.0, jnp.inf)
-            method = ScaledTrustRegion(
-                lower - known, upper + known, MixedScaling(weights, (*SCALINGS, *BROKEN.values()))
-            )
+            method = ScaledTrustRegion(lower - known, upper + known,
+                                       MixedScaling(weights, (*SCALINGS, *BROKEN.values())))  # fmt: skip
 
             def step(carry, _):
                 x, state = method.step(problem, *carry, jr.key(0))  # pyright: ignore[reportCallIssue]

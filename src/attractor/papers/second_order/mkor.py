@@ -88,10 +88,8 @@ def _mkor(decay=0.95, threshold=2.0, blend=0.9):
 
 
 OURS = _mkor()
-WITHOUT = {
-    "factors stay the identity, retuned": {"ours": _mkor(decay=1.0)},
-    "half the identity mixed in at every step, retuned": {"ours": _mkor(threshold=1e-9, blend=0.5)},
-}
+WITHOUT = {"factors stay the identity, retuned": {"ours": _mkor(decay=1.0)},
+           "half the identity mixed in at every step, retuned": {"ours": _mkor(threshold=1e-9, blend=0.5)}}  # fmt: skip
 
 
 # Arithmetic of K-FAC's Cholesky factors and solves, which XLA does not count: two layers, (in + 1, out).

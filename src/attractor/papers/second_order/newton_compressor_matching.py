@@ -24,12 +24,10 @@ from attractor.registry import LogUniform
 from attractor.second_order.line_search import line_search_newton
 
 # Method, what is searched, steps. So much damping leaves of the Newton step the gradient alone, with a line search.
-METHODS = {
-    "newton": (line_search_newton, {"damping": LogUniform(1e-4, 1.0)}, 50),
-    "no curvature, retuned": (line_search_newton, {"damping": LogUniform(1e1, 1e4)}, 50),
-    "adam": (optax.adam, {"learning_rate": LogUniform(1e-3, 1.0)}, 500),
-    "gradient descent": (optax.sgd, {"learning_rate": LogUniform(1e-2, 10.0)}, 500),
-}
+METHODS = {"newton": (line_search_newton, {"damping": LogUniform(1e-4, 1.0)}, 50),
+           "no curvature, retuned": (line_search_newton, {"damping": LogUniform(1e1, 1e4)}, 50),
+           "adam": (optax.adam, {"learning_rate": LogUniform(1e-3, 1.0)}, 500),
+           "gradient descent": (optax.sgd, {"learning_rate": LogUniform(1e-2, 10.0)}, 500)}  # fmt: skip
 UNCURVED = {"no curvature, retuned": {"ours": "no curvature, retuned"}}
 
 

@@ -25,11 +25,8 @@ from attractor.second_order import energy as lib
 from attractor.second_order.energy import EnergyDescentState, energy_descent
 
 RATES, OFFSET = np.geomspace(1e-3, 1e3, 13), 1.0
-PROBLEMS = {
-    "Rosenbrock": lib.rosenbrock_by_fisher,
-    "simplex": lambda: lib.simplex_mixture(seed()),
-    "Gaussian": lib.gaussian_divergence,
-}
+PROBLEMS = {"Rosenbrock": lib.rosenbrock_by_fisher, "simplex": lambda: lib.simplex_mixture(seed()),
+            "Gaussian": lib.gaussian_divergence}  # fmt: skip
 
 
 @cached
@@ -108,11 +105,9 @@ def stays_bounded_where_descent_diverges(method=energy_descent):
 )  # fmt: skip
 def converges_at_the_rates_of_three_classes(method=energy_descent):
     """Exponents of 1/k, at least 1; for PL how many times as many digits the second half brings in all, over 1.5."""
-    losses = {
-        "convex": lambda x, _: (x @ jnp.array([[2.0, 0.5], [0.5, 1.0]]) @ x) ** 4,
-        "PL": lambda x, _: x[0] ** 2 + 3 * jnp.sin(x[0]) ** 2 + 0.1 * x[1] ** 2,
-        "nonconvex": lambda x, _: jnp.sum(x**6 / (1 + x**6)),
-    }
+    losses = {"convex": lambda x, _: (x @ jnp.array([[2.0, 0.5], [0.5, 1.0]]) @ x) ** 4,
+              "PL": lambda x, _: x[0] ** 2 + 3 * jnp.sin(x[0]) ** 2 + 0.1 * x[1] ** 2,
+              "nonconvex": lambda x, _: jnp.sum(x**6 / (1 + x**6))}  # fmt: skip
     found = {}
     with jax.enable_x64(True):
         made = method(0.1, OFFSET, lambda x, g: g / jnp.array([1.0, 4.0]))

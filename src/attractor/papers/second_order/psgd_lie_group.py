@@ -80,9 +80,8 @@ def finds_the_absolute_inverse(fitted=Triangular.fitted, *, scale):
 def crosses_the_valley(psgd=psgd):
     ours = run(rosenbrock(), psgd(group="triangular", fit_probability=1.0), steps=4_000, seeds=seeds(8), every=20)
     gradients = 3 * first_step(ours["loss"].values[0], 1e-6, ours["loss"].step.values)
-    descent = tune(
-        rosenbrock(), (optax.sgd, {"learning_rate": LogUniform(1e-4, 1e-2)}), steps=30_000, every=100, target=1e-6
-    )
+    descent = tune(rosenbrock(), (optax.sgd, {"learning_rate": LogUniform(1e-4, 1e-2)}), steps=30_000, every=100,
+                   target=1e-6)  # fmt: skip
     baseline = descent.steps_to_target
     return Evidence(
         paired_ratio(gradients, baseline), at_most=0.2, given={"gradient descent gets there": descent.reached.all()},

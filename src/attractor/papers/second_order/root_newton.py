@@ -111,10 +111,8 @@ def is_no_slower_than_the_cubic_step_size(stepsize=root_stepsize, *, scale):
     streams = range(sizes(scale, n=(2, 16))["n"])
     cases = [("logistic", distance, stream) for distance in (10.0, 20.0) for stream in streams]
     steps = {f"{d:g}, {i}": [_tuned((n, d, i), r)[1] for r in (stepsize, cubic_stepsize, _whole)] for n, d, i in cases}
-    given = {
-        "the cubic step size gets there": all(np.isfinite(cubic) for _, cubic, _ in steps.values()),
-        "whole steps do not": all(np.isinf(whole) for *_, whole in steps.values()),
-    }
+    given = {"the cubic step size gets there": all(np.isfinite(cubic) for _, cubic, _ in steps.values()),
+             "whole steps do not": all(np.isinf(whole) for *_, whole in steps.values())}  # fmt: skip
     return Evidence.of_cases({name: a / b for name, (a, b, _) in steps.items()}, at_most=1.0, given=given)
 
 
