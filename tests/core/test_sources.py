@@ -62,10 +62,24 @@ def test_the_hash_follows_what_is_used(package, tmp_path):
         Sources(tmp_path).fingerprint("attractor.nothing", "core")
 
 
-def test_a_module_imported_whole_counts_whole(package):
-    paper = "from attractor.rooms import base\n"
-    first = package(papers__room__paper=paper, rooms__base="a = 1\n", rooms____init__="")
-    assert package(rooms__base="a = 1\nb = 1\n") != first
+@pytest.mark.parametrize(
+    ("used", "whole"),
+    [
+        ("x = lib.a\n", False),
+        ("def f():\n    return lib.a + lib.a\n", False),
+        ("x = vars(lib)\n", True),
+        ("x = lib.a, lib\n", True),
+        ("x = lib.missing\n", True),
+        ("def f():\n    from attractor.rooms import base\n    return base.a\n", True),
+    ],
+)
+def test_of_a_module_that_is_imported_what_is_named_counts_or_else_all(package, used, whole):
+    paper = f"from attractor.rooms import base as lib\n{used}"
+    base = "a = 1\nb = 1\n"
+    first = package(papers__room__paper=paper, rooms__base=base, rooms____init__="")
+    assert (package(rooms__base=base + "c = 1\n") != first) is whole
+    assert package(rooms__base="a = 2\nb = 1\n") != first
+    assert package(rooms__base=base) == first
 
 
 def test_the_core_counts_by_its_golden_runs_only(package):

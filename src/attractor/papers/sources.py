@@ -195,6 +195,7 @@ class Sources:
         self._bodies: dict[str, list[ast.stmt]] = {}
         self._names: dict[str, dict[str, list[int]]] = {}
         self._used: dict[tuple[str, int], set[tuple[str, int]]] = {}
+        self._whole: dict[str, dict[str, str]] = {}
         self._dumped: dict[tuple[str, int], bytes] = {}
 
     def fingerprint(self, module: str, core: str) -> str:
@@ -252,26 +253,51 @@ class Sources:
         inside = {(module, i) for name in names for i in local.get(name, ())}
         inside |= {(module, i) for i, other in enumerate(body) if not _bound(other) and not _registered(other)}
         imports = [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
-        return inside | {place for node in imports for place in self._imported(module, node)}
+        inside |= {place for node in imports for place in self._imported(module, node)}
+        whole = {alias: of for alias, of in self._modules(module).items() if alias in names}
+        return inside | {place for alias, of in whole.items() for place in self._of_module(statement, alias, of)}
+
+    def _modules(self, module: str) -> dict[str, str]:
+        """What a module imports of our modules, ``from attractor.optim import adaptive as lib``, by its name there."""
+        if module not in self._whole:
+            nodes = [node for node in self._body(module) if isinstance(node, ast.ImportFrom)]
+            pairs = [(a.asname or a.name, f"{self._base(module, node)}.{a.name}") for node in nodes for a in node.names]
+            self._whole[module] = {name: whole for name, whole in pairs if self._counts(whole)}
+        return self._whole[module]
+
+    def _counts(self, module: str) -> bool:
+        return module.startswith("attractor.") and _file(self.root, module).is_file() and not self.is_core(module)
+
+    def _of_module(self, statement: ast.stmt, alias: str, module: str) -> Iterator[tuple[str, int]]:
+        """What a statement uses of a module: ``alias.name``, or all of it where the alias stands alone."""
+        nodes = list(ast.walk(statement))
+        named = [n for n in nodes if isinstance(n, ast.Name) and n.id == alias]
+        used = [n.attr for n in nodes if isinstance(n, ast.Attribute) and n.value in named]
+        known = self._bindings(module)
+        if len(used) == len(named) and all(name in known for name in used):
+            yield from ((module, i) for name in used for i in known[name])
+        else:
+            yield from ((module, i) for i in range(len(self._body(module))))
 
     def _imported(self, module: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, int]]:
         """The statements of ours that an import statement brings in."""
-        package = module if _file(self.root, module).name == "__init__.py" else module.rpartition(".")[0]
-        if isinstance(node, ast.Import):
-            base, names = None, [alias.name for alias in node.names]
-        else:
-            relative = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(relative, package) if node.level else node.module or ""
-            names = [alias.name for alias in node.names]
-        for name in names:
+        base = self._base(module, node) if isinstance(node, ast.ImportFrom) else None
+        if base is not None and base.startswith("attractor.") and self.is_core(base):
+            return
+        for name in (alias.name for alias in node.names):
             whole = name if base is None else f"{base}.{name}"
-            if base is not None and base.startswith("attractor.") and self.is_core(base):
-                continue
             if whole.startswith("attractor.") and _file(self.root, whole).is_file():
-                if not self.is_core(whole):  # a module that is imported as a whole counts as a whole
+                # At the top of a module, what is used of it counts; see `_of_module`.
+                if self._counts(whole) and not (isinstance(node, ast.ImportFrom) and node in self._body(module)):
                     yield from ((whole, i) for i in range(len(self._body(whole))))
             elif base and base.split(".")[0] == "attractor" and base != "attractor":
                 yield from ((base, i) for i in self._bindings(base).get(name, ()))
+
+    def _base(self, module: str, node: ast.ImportFrom) -> str:
+        """The module that a ``from`` import names."""
+        package = module if _file(self.root, module).name == "__init__.py" else module.rpartition(".")[0]
+        relative = "." * node.level + (node.module or "")
+        return importlib.util.resolve_name(relative, package) if node.level else node.module or ""
 
 
 def _bound(statement: ast.stmt) -> set[str]:
