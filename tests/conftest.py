@@ -19,6 +19,11 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("attractor", "typecheck.check")
 
+import signal  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background: tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import gc  # noqa: E402
 
 gc.disable()  # until the tests are collected: what is imported stays

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_diabetes
 
 from attractor.problems.diabetes import diabetes_mlp, diabetes_sample
-from attractor.problems.digits import averaged_pixels, digits, small_digits
+from attractor.problems.digits import averaged_pixels, digits, small_digits, small_digits_mlp
 
 
 def test_small_digits_are_means_of_2_by_2_pixels():
@@ -41,6 +41,20 @@ def test_a_sample_of_patients_is_standardized_among_themselves():
     np.testing.assert_allclose(np.sort(every[:, 0]), np.sort((mass - mass.mean()) / mass.std()), rtol=1e-10)
     with pytest.raises(ValueError, match="count"):
         diabetes_sample((2,), count=443)
+
+
+def test_a_network_on_small_digits_is_as_small_as_it_says():
+    problem = small_digits_mlp(3, 6, every=2, count=20)
+    x = problem.init(jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(x)) == 16 * 6 + 6 + 6 * 3 + 3
+    images, labels = small_digits(3, every=2)
+    np.testing.assert_array_equal(problem.full[0], images[:20])
+    first, second = x.layers
+    logits = np.tanh(images[:20] @ first.weight.T + first.bias) @ second.weight.T + second.bias
+    chosen = np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), labels[:20, None], 1)
+    np.testing.assert_allclose(problem.loss(x, problem.full), -chosen.mean(), rtol=1e-5)
+    with pytest.raises(ValueError, match="width"):
+        small_digits_mlp(3, 0)
 
 
 @pytest.mark.parametrize("side", [1, 2, 8])

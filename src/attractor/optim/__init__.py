@@ -159,7 +159,9 @@ from attractor.optim.spectral import (
 )
 from attractor.optim.splitting import Admm, admm, fista
 from attractor.optim.stationarity import (
+    CriticalPoints,
     averaged_gradients,
+    critical_points,
     goldstein_norm,
     min_norm_in_hull,
     moreau_gradient,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -184,3 +185,40 @@ def stationary_point(loss: Loss, x: Float[Array, " d"], steps: int = 150) -> Flo
         return (jnp.where(better, new, z), jnp.where(better, damping / 3, damping * 4)), None
 
     return jax.lax.scan(descend, (x, 1e-2), length=steps)[0][0]
+
+
+class CriticalPoints(NamedTuple):
+    """What was found, with m points."""
+
+    loss: Float[np.ndarray, " m"]
+    eigenvalues: Float[np.ndarray, "m d"]  # of the Hessian, ascending
+
+
+def critical_points(
+    loss: Loss, points: Float[Array, "n d"], steps: int = 150, tolerance: float = 1e-6
+) -> CriticalPoints:
+    r"""The critical points near some points, of every index: `stationary_point` from each, where it gets there.
+
+    Arguments:
+        loss: A smooth function of a vector.
+        points: One per row, such as iterates of training runs.
+        steps: As in `stationary_point`.
+        tolerance: $\lVert \nabla f \rVert$ below which a point counts, in (0, inf).
+
+    Returns:
+        Losses and eigenvalues, in the order of the points that led there; a point reached twice is listed twice.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Paper: On the saddle point problem for non-convex optimization (arXiv 1405.4604).
+    """
+    in_range("tolerance", tolerance, 0.0, open_low=True)
+
+    def end(x: Array) -> tuple[Array, Array, Array]:
+        z = stationary_point(loss, x, steps)
+        return loss(z), jnp.linalg.norm(jax.grad(loss)(z)), jnp.linalg.eigvalsh(jax.hessian(loss)(z))
+
+    losses, norms, eigenvalues = map(np.asarray, jax.jit(jax.vmap(end))(points))
+    found = norms < tolerance
+    return CriticalPoints(losses[found], eigenvalues[found])

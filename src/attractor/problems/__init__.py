@@ -19,7 +19,14 @@ from attractor.problems.degenerate_systems import degenerate_zeros, multiple_roo
 from attractor.problems.diabetes import diabetes_mlp, diabetes_posterior, diabetes_sample
 from attractor.problems.diagonal_network import diagonal_network
 from attractor.problems.diffusion import digits_diffusion
-from attractor.problems.digits import averaged_pixels, digits, digits_logistic, digits_mlp
+from attractor.problems.digits import (
+    averaged_pixels,
+    digits,
+    digits_logistic,
+    digits_mlp,
+    small_digits,
+    small_digits_mlp,
+)
 from attractor.problems.elliptic import darcy_matrix, gaussian_field, poisson_matrix
 from attractor.problems.federated_digits import federated_digits
 from attractor.problems.feedforward import (

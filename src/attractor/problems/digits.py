@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from attractor.checks import in_range
 from attractor.objectives import Composite
 from attractor.problems.held_out import halves, held_out
 from attractor.registry import problem
@@ -47,6 +48,29 @@ def small_digits(classes: int = 4, every: int = 1) -> tuple[Float[np.ndarray, "n
     (images, labels), _ = digits()
     images, labels = images[labels < classes][::every], labels[labels < classes][::every]
     return images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16), labels
+
+
+def small_digits_mlp(classes: int = 4, width: int = 3, every: int = 1, count: int | None = None) -> Composite:
+    """A tanh network with one hidden layer on `small_digits`, of so few weights that its Hessian is cheap; full batch.
+
+    Arguments:
+        classes: As in `small_digits`.
+        width: Hidden units, at least 1.
+        every: As in `small_digits`.
+        count: The first so many images; `None`: all.
+
+    Raises:
+        ValueError: for ``width`` below 1.
+    """
+    in_range("width", width, 1)
+    images, labels = small_digits(classes, every)
+    return Composite.of_model(
+        eqx.Partial(_small_mlp, classes, width), cross_entropy_of, (images[:count], labels[:count])
+    )
+
+
+def _small_mlp(classes: int, width: int, key: PRNGKeyArray) -> eqx.nn.MLP:
+    return eqx.nn.MLP(16, classes, width, 1, jnp.tanh, key=key)
 
 
 @problem("digits-mlp", metric="test_loss", steps=1_000, target=0.15)

@@ -23,15 +23,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from scipy.stats import rankdata
 
-from attractor.optim.stationarity import stationary_point
+from attractor.optim.stationarity import critical_points
 from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, key, run, seeds, sizes, tune
-from attractor.problem import Minimization
-from attractor.problems.digits import cross_entropy, small_digits
+from attractor.problems.digits import small_digits, small_digits_mlp
 from attractor.problems.multimodal import quartic_saddle
 from attractor.registry import LogUniform
 from attractor.second_order.saddle_free import SaddleFreeNewton
+from attractor.stats import rank_correlation
 
 
 class Kind(SaddleFreeNewton):
@@ -88,14 +87,7 @@ def newton_is_attracted(kind=NEWTON, *, scale):
     return Evidence(float(np.mean(_distances(kind, scale)[:, 20] < 1e-5)), at_least=1.0)
 
 
-@cached
-def _network():
-    """127 parameters on 250 digits of three classes, averaged to 4 x 4 pixels."""
-    images, labels = small_digits(3)
-    build = functools.partial(eqx.nn.MLP, 16, 3, 6, 1, jnp.tanh)
-    return Minimization.of_model(lambda key: build(key=key), cross_entropy, (images[:250], labels[:250]))
-
-
+_network = cached(functools.partial(small_digits_mlp, 3, 6, count=250))  # 127 weights
 MOMENTUM = functools.partial(optax.sgd, momentum=0.9), {"learning_rate": LogUniform(1e-2, 10.0)}
 SPACE = {"learning_rate": LogUniform(0.1, 1.0), "damping": LogUniform(1e-3, 1.0)}
 
@@ -121,8 +113,7 @@ def trains_lower(kind=SADDLE_FREE, *, scale):
 
 @cached
 def _critical_points(scale):
-    """(losses, Hessian eigenvalues) at critical points: Gauss-Newton on half the squared gradient norm, started from
-    points along training runs of a network with 3 hidden units on 60 digits, in float64."""
+    """Near points along training runs of a network with 3 hidden units on 60 digits, in float64."""
     with jax.enable_x64(True):
         starts, (images, labels) = sizes(scale, n=(80, 5_000))["n"], (jnp.asarray(a[:60]) for a in small_digits(3))
 
@@ -134,18 +125,7 @@ def _critical_points(scale):
         def train(i, z):
             return jax.lax.fori_loop(0, i * 200 // starts, lambda _, z: z - 0.5 * jax.grad(loss)(z), z)
 
-        def end(i, z):
-            z = stationary_point(loss, train(i, z))
-            return loss(z), jnp.linalg.norm(jax.grad(loss)(z)), jnp.linalg.eigvalsh(jax.hessian(loss)(z))
-
-        ends = jax.jit(jax.vmap(end))(jnp.arange(starts), 0.5 * jr.normal(key(), (starts, 63)))
-        losses, norms, eigenvalues = map(np.asarray, ends)
-        return losses[norms < 1e-6], eigenvalues[norms < 1e-6]
-
-
-def _rank_correlation(x, y):
-    x, y = (rankdata(a, axis=-1) - (a.shape[-1] + 1) / 2 for a in (x, y))
-    return (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+        return critical_points(loss, jax.vmap(train)(jnp.arange(starts), 0.5 * jr.normal(key(), (starts, 63))))
 
 
 @claim("critical points of a small network: loss rises with the share of negative eigenvalues, rank correlation >= 0.7",
@@ -155,4 +135,4 @@ def loss_rises_with_the_index(sign=1.0, *, scale):
     shares = (sign * eigenvalues < -1e-6).mean(-1)
     given = {"20 critical points of 4 indices": len(losses) >= 20 and len(np.unique(shares)) >= 4}
     note = f"{len(losses)} critical points, index up to {shares.max():.2f}"
-    return Evidence(bootstrap(_rank_correlation, shares, losses), at_least=0.7, given=given, note=note)
+    return Evidence(rank_correlation(shares, losses), at_least=0.7, given=given, note=note)

@@ -11,9 +11,9 @@ for time in (0.1, 10.0, 1e4):  # from gradient descent to natural gradient desce
 ```
 """
 
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -22,10 +22,9 @@ import optax
 
 from attractor.comparison import tune
 from attractor.engine import run
-from attractor.objectives import Composite
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, key, log_slope, paired_ratio, seeds, sizes
-from attractor.problems.digits import cross_entropy_of, small_digits
+from attractor.problems.digits import small_digits_mlp
 from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.regularized_newton import gauss_newton_hessian
 from attractor.second_order.thermodynamic import ThermodynamicNaturalGradient, ornstein_uhlenbeck
@@ -34,11 +33,8 @@ from attractor.trees import as_vector
 DAMPING, NOISE = 0.1, 1e-4  # of the system that is solved; the temperature at which networks are trained
 
 
-@cached
-def _network():
-    """A third of the digits 0 to 3, in 4 x 4 blocks, and a network of 67 weights; all of it at each step."""
-    build = lambda key: eqx.nn.MLP(16, 4, 3, 1, jax.nn.tanh, key=key)  # noqa: E731
-    return Composite.of_model(build, cross_entropy_of, small_digits(4, every=3))
+# A third of the digits 0 to 3, and a network of 67 weights.
+_network = cached(partial(small_digits_mlp, 4, 3, every=3))
 
 
 @cached
