@@ -19,6 +19,7 @@ from attractor.problems import (
     matrix_sensing,
     ridge,
     rosenbrock,
+    rosenbrock_on_sphere,
 )
 
 
@@ -58,6 +59,16 @@ def test_minibatches_are_unbiased():
     w = jnp.ones_like(problem.solution)
     losses = jax.vmap(lambda key: problem.loss(w, problem.sample(key)))(jr.split(jr.key(0), 20_000))
     assert float(losses.mean()) == pytest.approx(float(problem.loss(w, problem.full)), rel=0.05)
+
+
+def test_the_valley_on_a_sphere_does_not_see_lengths():
+    with jax.enable_x64(True):
+        w = np.random.default_rng(5).standard_normal((2, 3))
+        x = 6**0.5 * w.ravel() / np.linalg.norm(w)
+        expected = np.mean([(x[i + 1] - x[i] ** 2) ** 2 + 0.1 * (1 - x[i]) ** 2 for i in range(5)])
+        for length in (1.0, 3.7):
+            assert rosenbrock_on_sphere(jnp.asarray(length * w)) == pytest.approx(expected, rel=1e-12)
+        assert rosenbrock_on_sphere(jnp.full(4, 0.3)) == pytest.approx(0.0, abs=1e-20)
 
 
 def test_rosenbrock_is_scipys():

@@ -83,7 +83,7 @@ from attractor.optim.multi_objective import (
     project_auxiliary,
     projected_sum,
 )
-from attractor.optim.normalized import normalized_gd, scale_by_norm_power
+from attractor.optim.normalized import change_of_gradient, normalized_gd, scale_by_norm_power
 from attractor.optim.online import convert_online_learner, online_to_nonconvex
 from attractor.optim.perceptron import OutputNormalized, logistic_loss, margins, perceptron_loss
 from attractor.optim.phase_field import GinzburgLandau

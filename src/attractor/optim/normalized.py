@@ -1,14 +1,16 @@
 """Gradients divided by a power of their norm, for losses whose curvature grows with their slope."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from attractor.checks import Scalar, in_range
 from attractor.registry import LogUniform, Uniform, method
+from attractor.trees import norm
 
 
 def scale_by_norm_power(beta: Scalar = 1.0) -> optax.GradientTransformation:
@@ -57,3 +59,30 @@ def normalized_gd(learning_rate: optax.ScalarOrSchedule, beta: Scalar = 1.0) -> 
     if not callable(learning_rate):
         in_range("learning_rate", learning_rate, 0.0)
     return optax.chain(scale_by_norm_power(beta), optax.scale_by_learning_rate(learning_rate))
+
+
+def change_of_gradient(
+    gradient: Callable[[Array], Array], w: Float[Array, " d"], v: Float[Array, " d"], between: int = 11
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""What generalized smoothness compares: how fast the gradient changes between two points, and how long it gets.
+
+    $$ \frac{\lVert \nabla f(v) - \nabla f(w) \rVert}{\lVert v - w \rVert} \le
+       L_0 + L_1 \max_{u \in [w, v]} \lVert \nabla f(u) \rVert^\alpha $$
+
+    Arguments:
+        gradient: $\nabla f$.
+        w: A point.
+        v: Another one.
+        between: Points on the segment, its ends among them, at which the longest gradient is looked for, at least 2.
+
+    Returns:
+        The left side, and the longest gradient.
+
+    Raises:
+        ValueError: for ``between`` below 2.
+
+    Paper: Generalized-Smooth Nonconvex Optimization is As Efficient As Smooth Nonconvex Optimization.
+    """
+    in_range("between", between, 2)
+    lengths = jax.vmap(lambda t: norm(gradient(w + t * (v - w))))(jnp.linspace(0, 1, between))
+    return norm(gradient(v) - gradient(w)) / norm(v - w), jnp.max(lengths)

@@ -76,7 +76,7 @@ from attractor.problems.rate_cases import (
     wave_in_a_bowl,
 )
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
-from attractor.problems.rosenbrock import rosenbrock
+from attractor.problems.rosenbrock import rosenbrock, rosenbrock_on_sphere
 from attractor.problems.semilinear import (
     banded_newton,
     losses_without_kink,

@@ -34,3 +34,17 @@ def rosenbrock(dim: int = 2, steepness: float = 100.0) -> Composite:
 
 def _residuals(root: Float[Array, ""], x: Float[Array, " d"], batch: None = None) -> Float[Array, " m"]:
     return jnp.concatenate([root * (x[1:] - x[:-1] ** 2), 2**0.5 * (1 - x[:-1])])
+
+
+def rosenbrock_on_sphere(w: Float[Array, "..."]) -> Float[Array, ""]:
+    r"""A gentle valley in the direction of w, so that its length does not matter; minimum 0 where all entries are equal
+    and positive.
+
+    $$ f(w) = \frac{1}{d-1} \sum_{i=1}^{d-1} (x_{i+1} - x_i^2)^2 + 0.1 (1 - x_i)^2, \qquad
+       x = \sqrt{d}\, w / \lVert w \rVert $$
+
+    Arguments:
+        w: Of any shape with d entries, at least 2, not all 0.
+    """
+    x = w.size**0.5 * (w / jnp.linalg.norm(w)).ravel()
+    return jnp.mean((x[1:] - x[:-1] ** 2) ** 2 + 0.1 * (1 - x[:-1]) ** 2)

@@ -23,6 +23,7 @@ from attractor.optim.projected import adamp, sgdp
 from attractor.papers import words
 from attractor.papers.words import Evidence, cached, claim, graded, mean, paired_difference, paired_ratio
 from attractor.problems.digits import classifier
+from attractor.problems.rosenbrock import rosenbrock_on_sphere
 from attractor.registry import LogUniform
 
 DIM, STEPS = 20, 500
@@ -51,16 +52,6 @@ def _method(name, share, learning_rate):
     return optax.GradientTransformation(whole.init, update)
 
 
-def _unit(w):
-    return w / jnp.linalg.norm(w)
-
-
-def _rosenbrock_on_sphere(w):
-    """Rosenbrock's valley in the direction of w, so that the length of w does not matter."""
-    x = DIM**0.5 * _unit(w).ravel()
-    return jnp.mean((x[1:] - x[:-1] ** 2) ** 2 + 0.1 * (1 - x[:-1]) ** 2)
-
-
 @eqx.filter_jit
 def _descend(name, share, rates, starts):
     def path(rate, w):
@@ -68,12 +59,12 @@ def _descend(name, share, rates, starts):
 
         def step(carry, _):
             w, state = carry
-            u, state = optimizer.update(jax.grad(_rosenbrock_on_sphere)(w), state, w)
+            u, state = optimizer.update(jax.grad(rosenbrock_on_sphere)(w), state, w)
             growth = jnp.sum((w + u) ** 2) - jnp.sum(w**2) - jnp.sum(u**2)  # pyright: ignore[reportOperatorIssue]
             return (w + u, state), jnp.maximum(jnp.abs(jnp.sum(w * u)), jnp.abs(growth))
 
         (w, _), errors = jax.lax.scan(step, (w, optimizer.init(w)), length=STEPS)
-        return _rosenbrock_on_sphere(w), jnp.sum(w**2), errors.max()
+        return rosenbrock_on_sphere(w), jnp.sum(w**2), errors.max()
 
     return jax.vmap(jax.vmap(path, (None, 0)), (0, None))(rates, starts)
 
@@ -83,7 +74,8 @@ def _ends(name, share, scale):
     """Loss, growth of the squared norm from 1, and its largest error in 500 steps, each ``(rates, seeds)``."""
     n = words.sizes(scale, n=(32, 1_000))["n"]
     with jax.enable_x64(True):
-        starts = jax.vmap(lambda k: _unit(jr.normal(k, (1, DIM), jnp.float64)))(jr.split(words.key(), n))
+        drawn = jax.vmap(lambda k: jr.normal(k, (1, DIM), jnp.float64))(jr.split(words.key(), n))
+        starts = drawn / jnp.linalg.norm(drawn, axis=-1, keepdims=True)
         loss, size, error = _descend(name, jnp.asarray(share), jnp.asarray(RATES), starts)
         return np.asarray(loss), np.asarray(size) - 1, np.asarray(error)
 

@@ -4,7 +4,7 @@
 import jax.numpy as jnp
 import optax
 from attractor import Minimization, run
-from attractor.optim import normalized_gd
+from attractor.optim import change_of_gradient, normalized_gd
 
 problem = Minimization(lambda x: jnp.sum(jnp.cosh(x)), jnp.array([20.0, -15.0, 3.0]))
 for method in (normalized_gd(0.05), optax.sgd(1e-8)):  # 1e-7 diverges
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from attractor.optim.normalized import normalized_gd
+from attractor.optim.normalized import change_of_gradient, normalized_gd
 from attractor.optim.variance_reduction import NormalizedSpider
 from attractor.papers.words import Evidence, cached, claim, first_step, log_slopes, paired_ratio, run, seeds, sizes
 from attractor.problem import Minimization
@@ -141,12 +141,7 @@ def is_generalized_smooth(alpha=2 / 3):
     """Near: within 10 times the solution's norm; far: 100 times; m is the largest gradient on the way, α = 2/3."""
     problem, rng = quartic_phase_retrieval(seed=seeds(1)[0]), np.random.default_rng(seeds(1, stream=1))
     gradient, size = jax.grad(lambda w: problem.loss(w, problem.full)), np.linalg.norm(problem.solution)
-
-    @jax.jit
-    @jax.vmap
-    def measure(w, v):
-        between = jax.vmap(lambda t: norm(gradient(w + t * (v - w))))(jnp.linspace(0, 1, 11))
-        return norm(gradient(v) - gradient(w)) / norm(v - w), jnp.max(between)
+    measure = jax.jit(jax.vmap(partial(change_of_gradient, gradient)))
 
     def pairs(radius):
         ends = rng.standard_normal((2, 10_000, 20))
