@@ -4,7 +4,7 @@
 from attractor import distributed, problems, run
 
 method = distributed.FedSpeed(0.1, prox=3.0, local_steps=50)
-print(run(problems.federated_digits(10), method, steps=100).summary("gradient_norm"))
+print(run(problems.federated_digits(10), method, steps=20).summary("gradient_norm"))
 ```
 """
 

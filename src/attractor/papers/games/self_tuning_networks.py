@@ -6,7 +6,7 @@ from attractor import games, problems
 
 problem = problems.feature_penalties("breast_cancer")
 method = games.SelfTuning(0.05, inner_rate=0.05, width=0.5)
-print(attractor.run(problem, method, steps=2_000, seeds=4).summary("value"))
+print(attractor.run(problem, method, steps=500, seeds=4).summary("value"))
 ```
 """
 

@@ -8,9 +8,9 @@ from attractor.optim import add_penalty, binary_penalty
 
 optimizer = optax.chain(add_penalty(binary_penalty, weight=1.0), optax.adam(1e-2))
 w = jax.random.normal(jax.random.key(0), (4, 4))
-state = optimizer.init(w)
+state, update = optimizer.init(w), jax.jit(optimizer.update)
 for _ in range(500):
-    updates, state = optimizer.update(jnp.zeros_like(w), state, w)  # no loss here: only the penalty
+    updates, state = update(jnp.zeros_like(w), state, w)  # no loss here: only the penalty
     w = optax.apply_updates(w, updates)
 print(jnp.abs(w))  # one size for all, which nobody has set
 ```

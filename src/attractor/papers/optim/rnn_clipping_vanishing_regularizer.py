@@ -9,7 +9,7 @@ from attractor.problems import temporal_order
 
 problem = temporal_order(length=10, width=10, penalty=eqx.Partial(vanishing_gradient_penalty, weight=2.0))
 clipped_sgd = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.2))
-print(run(problem, clipped_sgd, steps=300)["test_accuracy"])
+print(run(problem, clipped_sgd, steps=50)["test_accuracy"])
 ```
 """
 

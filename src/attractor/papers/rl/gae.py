@@ -4,7 +4,7 @@
 import attractor
 from attractor import problems, rl
 
-trace = attractor.run(problems.cartpole(), rl.TRPO, sweep={"lam": [0.0, 0.96]}, steps=8, seeds=2)
+trace = attractor.run(problems.cartpole(), rl.TRPO, sweep={"lam": [0.0, 0.96]}, steps=4, seeds=2)
 print(trace["return"].mean("seed"))  # episode return of every lam along the iterations
 ```
 """

@@ -6,7 +6,7 @@ from attractor.problems import deep_hedging
 from attractor.second_order import Kfac
 
 problem = deep_hedging(width=8, paths=200)
-trace = run(problem, Kfac(learning_rate=0.05, damping=0.1), steps=50)
+trace = run(problem, Kfac(learning_rate=0.05, damping=0.1), steps=20)
 print(trace["loss"], trace["test_variance"], trace["test_cost"])
 ```
 """
