@@ -10,6 +10,7 @@ from scipy.optimize import minimize, nnls
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    dictionary_start,
     divergence_cp,
     entropic_conjugate,
     entropic_cost,
@@ -108,9 +109,12 @@ def test_a_dictionary_stays_on_its_simplices_and_improves():
     cost = ((points[:, None] - points) ** 2).sum(-1)
     with jax.enable_x64(True):
         tensor = jnp.asarray(simplex(5, 16, axis=1).reshape(5, 4, 4))
-        start = tuple(map(jnp.asarray, (simplex(5, 2, axis=1), simplex(4, 2, axis=0), simplex(4, 2, axis=0))))
+        start = dictionary_start(tensor.shape, 2, seed=3)
         factors, values = wasserstein_cp_dictionary(tensor, jnp.asarray(cost), start, 5)
-    for i, factor in enumerate(map(np.asarray, factors)):
+    assert [u.shape for u in start] == [(5, 2), (4, 2), (4, 2)]
+    with pytest.raises(ValueError, match="rank"):
+        dictionary_start(tensor.shape, 0)
+    for i, factor in [*enumerate(map(np.asarray, start)), *enumerate(map(np.asarray, factors))]:
         assert factor.min() >= 0
         np.testing.assert_allclose(factor.sum(1 if i == 0 else 0), 1.0, atol=1e-9)
     assert np.all(np.diff(values) < 0)

@@ -20,6 +20,7 @@ from attractor.optim.batch_size import AdaptiveBatch, adadagrad, adadagrad_norm
 from attractor.optim.block_descent import (
     block_proximal_descent,
     cp_tensor,
+    dictionary_start,
     divergence_cp,
     entropic_conjugate,
     entropic_cost,

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -254,6 +255,24 @@ def sinkhorn_divergence(
     return both - sum(alone) / 2
 
 
+def dictionary_start(shape: Sequence[int], rank: int, seed: int = 0) -> Factors:
+    """A random start of `wasserstein_cp_dictionary`: weights and marginals in their simplices, and nowhere near 0.
+
+    Arguments:
+        shape: Of the tensor, ``(n, n_1, …, n_d)``.
+        rank: How many products of marginals are mixed, at least 1.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: for ``rank`` below 1.
+    """
+    in_range("rank", rank, 1)
+    rng = np.random.default_rng(seed)
+    weights, *marginals = (rng.random((size, rank)) + 0.1 for size in shape)
+    start = weights / weights.sum(1, keepdims=True), *(u / u.sum(0) for u in marginals)
+    return tuple(map(jnp.asarray, start))
+
+
 def wasserstein_cp_dictionary(
     tensor: Float[Array, "n ..."],
     cost: Float[Array, "m m"],
@@ -283,7 +302,8 @@ def wasserstein_cp_dictionary(
     Arguments:
         tensor: X, a distribution of d variables per entry of the first axis, ``(n, n_1, …, n_d)``.
         cost: C, of moving mass between the m = n_1 ⋯ n_d cells, row by row.
-        factors: Start: ``(n, rank)``, rows in the simplex, then d times ``(n_i, rank)``, columns in the simplex.
+        factors: Start: ``(n, rank)``, rows in the simplex, then d times ``(n_i, rank)``, columns in the simplex, such as
+            `dictionary_start`.
         sweeps: At least 1.
         epsilon: $\varepsilon$, in units of the cost, in (0, inf).
         weight: $\lambda$, in (0, inf).

@@ -88,12 +88,8 @@ def _dictionary(tensors, starts, cost, **how):
 def _bumps(n):
     """Data, starts with everything in simplices, and the cost."""
     (*tensors,), (cost, *_) = zip(*(translated_bumps(i) for i in seeds(n)), strict=True)
-    starts = []
-    for i in seeds(n, stream=1):
-        rng = np.random.default_rng(i)
-        weights, *marginals = (rng.random((m, 4)) + 0.1 for m in tensors[0].shape)
-        starts.append((weights / weights.sum(1, keepdims=True), *(u / u.sum(0) for u in marginals)))
-    return jnp.stack(tensors), jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *starts), cost
+    starts = [lib.dictionary_start(tensors[0].shape, 4, i) for i in seeds(n, stream=1)]
+    return jnp.stack(tensors), jax.tree.map(lambda *a: jnp.stack(a), *starts), cost
 
 
 @claim(

@@ -22,7 +22,7 @@ from attractor.linalg.proximal import lasso, soft_threshold
 from attractor.optim.variance_reduction import CyclicBlockDescent
 from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, log_slopes, run, seeds, sizes
 from attractor.problem import Minimization
-from attractor.problems.convex import logistic_regression
+from attractor.problems.convex import least_squares, logistic_regression
 from attractor.problems.generalized_linear import sigmoid_loss
 
 L1, BLOCKS, BATCH, SAMPLES, TARGET = 1e-3, 5, 24, 569, 1e-5  # below the square of the penalty's own slope, 31e-6
@@ -140,18 +140,13 @@ def costs_less_at_equal_steps(shares=WHOLE, *, scale):
 def is_linear_under_pl(shares=WHOLE, *, scale):
     rng = np.random.default_rng(seeds(1))
     rows, y = rng.standard_normal((200, 10)) @ rng.standard_normal((10, 20)) / 20**0.5, rng.standard_normal(200)
-    optimum = np.mean((rows @ np.linalg.lstsq(rows, y)[0] - y) ** 2) / 2
-
-    def loss(x, batch):
-        return jnp.mean((batch[0] @ x - batch[1]) ** 2) / 2
-
     with jax.enable_x64(True):
-        problem = Minimization(loss, jnp.zeros(20), (jnp.asarray(rows), jnp.asarray(y)), batch_size=14)
+        problem = least_squares(rows, y, batch_size=14)
         made, how = eqx.Partial(_method, BLOCKS, 0.0, jnp.asarray(shares, float)), sizes(scale, steps=(1_500, 15_000))
         sweep = {"learning_rate": [0.05], "probability": [0.065]}
         trace = run(problem, made, sweep=sweep, seeds=seeds(8), every=10, **how)
     fits = {}
-    for i, gap in enumerate(trace["loss"].values[0] - optimum):
+    for i, gap in enumerate(trace["loss"].values[0] - problem.optimum):
         t = np.flatnonzero(gap > 1e-12)
         fits[f"run {i}"] = np.corrcoef(t, np.log(gap[t]))[0, 1] ** 2 if np.isfinite(gap).all() else 0.0
     return Evidence.of_cases(fits, at_least=0.98)
