@@ -302,7 +302,7 @@ def wasserstein_cp_dictionary(
     Arguments:
         tensor: X, a distribution of d variables per entry of the first axis, ``(n, n_1, …, n_d)``.
         cost: C, of moving mass between the m = n_1 ⋯ n_d cells, row by row.
-        factors: Start: ``(n, rank)``, rows in the simplex, then d times ``(n_i, rank)``, columns in the simplex, such as
+        factors: Start: ``(n, rank)``, rows in the simplex, then d times ``(n_i, rank)``, columns in the simplex; see
             `dictionary_start`.
         sweeps: At least 1.
         epsilon: $\varepsilon$, in units of the cost, in (0, inf).
