@@ -19,8 +19,12 @@ import jax.random as jr
 import numpy as np
 from sklearn.datasets import load_digits
 
-from attractor.optim import functional_teaching as lib
-from attractor.optim.functional_teaching import functional_teaching, gaussian_kernel, iterative_teaching_dimension
+from attractor.optim.functional_teaching import (
+    functional_gradient_learner,
+    functional_teaching,
+    gaussian_kernel,
+    iterative_teaching_dimension,
+)
 from attractor.papers.words import Evidence, bootstrap, cached, claim, key, seeds
 
 RATE = 0.8
@@ -33,8 +37,10 @@ def _targets():
     mixture = jnp.exp(-2 * (line[:, 0] + 1) ** 2) + 0.6 * jnp.exp(-4 * (line[:, 0] - 1) ** 2)
     pixels = jnp.stack(jnp.meshgrid(jnp.arange(8.0), jnp.arange(8.0)), -1).reshape(64, 2)
     digit = jnp.asarray(load_digits(return_X_y=True)[0][3] / 16, dtype=float)
-    return {"mixture": (mixture, gaussian_kernel(line, line, 0.3)),
-            "digit": (digit, gaussian_kernel(pixels, pixels, 0.5))}  # fmt: skip
+    return {
+        "mixture": (mixture, gaussian_kernel(line, line, 0.3)),
+        "digit": (digit, gaussian_kernel(pixels, pixels, 0.5)),
+    }
 
 
 @claim("curve and digit image: the greedy teacher reaches loss 1e-3 in at most half the random one's median steps",
@@ -62,7 +68,7 @@ def every_greedy_step_is_better_than_average(choose=jnp.argmax):
     target, kernel = _targets()["digit"]
 
     def after(values, i):
-        return lib.functional_gradient_learner(values, jnp.array([i]), target, kernel, RATE)
+        return functional_gradient_learner(values, jnp.array([i]), target, kernel, RATE)
 
     def step(values, _):
         losses = jax.vmap(lambda i: jnp.mean((after(values, i) - target) ** 2) / 2)(jnp.arange(len(target)))
