@@ -1,4 +1,4 @@
-"""What optax's wrappers may ask of every registered method that is an optax transformation."""
+"""What optax's wrappers may ask of every registered method that is an optax transformation and not optax's own."""
 
 import functools
 
@@ -45,7 +45,11 @@ def is_transformation(name):
     return made(name) is not None
 
 
-OPTAX = [name for name in NAMES if is_transformation(name)]
+def is_optaxs_own(name):
+    return registry.find_method(name).factory.__module__.startswith("optax.")
+
+
+OPTAX = [name for name in NAMES if is_transformation(name) and not is_optaxs_own(name)]
 
 
 def extras(transformation, x, t):
