@@ -91,7 +91,8 @@ def _leave(code: int) -> NoReturn:
 
 def _where(error: BaseException) -> str:
     """The innermost line of the user's own code that an error went through, if any."""
-    installed = [sysconfig.get_path(p) for p in ("purelib", "platlib", "stdlib")] + [str(Path(__file__).parents[1])]
+    ours = [sysconfig.get_path(p) for p in ("purelib", "platlib", "stdlib")] + [str(Path(__file__).parents[1])]
+    installed = [str(Path(p).resolve()) for p in ours]  # an environment may be a link
     scripts = str(Path(sys.argv[0]).resolve())
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = str(Path(frame.filename).resolve())
