@@ -1,5 +1,6 @@
 """Federated, compressed and robust optimization over many clients."""
 
+from attractor.distributed.adversarial import AdversarialAveraging
 from attractor.distributed.aggregation import (
     Aggregator,
     coordinate_median,
