@@ -51,21 +51,21 @@ def _lanes(width, local_steps, records, rates, numbers, power, radius, ascent, u
         method = AdversarialAveraging(rate, 1.0, radius, 3, ascent, local_steps)
 
         def three_rounds(p, key):
-            p = jax.lax.fori_loop(0, 3, lambda _, p: method.step(problem, p, None, key)[0], p)
-            return p, (worst(p, clients), jnp.linalg.norm(p["w"] - w, axis=1).max())
+            found = worst(p, clients), jnp.linalg.norm(p["w"] - w, axis=1).max()
+            return jax.lax.fori_loop(0, 3, lambda _, p: method.step(problem, p, None, key)[0], p), found
 
         p, (losses, moved) = jax.lax.scan(three_rounds, start, jr.split(jr.key(number), records))
         harmed = pgd_attack(lambda inputs: loss(p, (inputs, labels)), fresh, RADIUS)
         right, clean = (labels * _network(power, p, inputs) > 0 for inputs in (harmed, fresh))
         shares = jnp.stack([right[::2].mean(), right[1::2].mean(), clean.mean()])  # the first to choose a rate by
-        return jnp.r_[1.0, losses / worst(start, clients)], jnp.r_[0.0, moved], shares
+        return losses / losses[0], moved, shares
 
     return jax.vmap(one)(jnp.asarray(rates), jnp.asarray(numbers))
 
 
 def _trained(scale, width=256, power=1 / 3, radius=RADIUS, ascent=0.5, unlike=256, local_steps=5, by_accuracy=False):
     """Of `_lanes`, on fresh seeds at the best of four rates on another one: least loss, or right under attack."""
-    n, records = (4, 50) if scale == "quick" else (16, 333)
+    n, records = (4, 51) if scale == "quick" else (16, 333)
     size, of = (width, local_steps, records), (power, radius, ascent, unlike)
     losses, _, right = map(np.asarray, _lanes(*size, tuple(RATES), tuple(seeds(1, 1)[:1] * 4), *of))
     score = right[:, 0] if by_accuracy else -losses.min(1)
@@ -75,7 +75,8 @@ def _trained(scale, width=256, power=1 / 3, radius=RADIUS, ascent=0.5, unlike=25
 
 
 @claim("50 digits sorted over 5 clients, 256 neurons, 1 or 5 steps at home: a tenth of the attacked loss, tuned",
-       source="scaled", broken={"the attack descends": {"ascent": -0.5, "at_home": (5,)}})  # fmt: skip
+       source="scaled", broken={"the attack descends": {"ascent": -0.5, "at_home": (5,)}},
+       reason="0.098 on average with one step at home and 0.053 with five: four seeds do not tell 0.098 from 0.1")  # fmt: skip
 def robust_loss_vanishes(ascent=0.5, at_home=(1, 5), *, scale):
     cases = {f"{k} at home": mean(_trained(scale, ascent=ascent, local_steps=k)[0].min(1)) for k in at_home}
     plain = _trained(scale, radius=0.0, by_accuracy=True)[0]
@@ -83,7 +84,7 @@ def robust_loss_vanishes(ascent=0.5, at_home=(1, 5), *, scale):
 
 
 @claim("the same, 5 steps at home: the least attacked loss falls from 16 to 64 and from there to 256 neurons, tuned",
-       source="ours", broken={"four neurons, repeated": {"unlike": 4}})  # fmt: skip
+       source="ours", broken={"sixteen neurons, repeated": {"unlike": 16}})  # fmt: skip
 def wider_is_better(unlike=256, *, scale):
     narrow, middle, wide = (_trained(scale, width, unlike=unlike)[0].min(1) for width in WIDTHS)
     cases = {"64 over 16": mean(middle / narrow), "256 over 64": mean(wide / middle)}
@@ -91,7 +92,8 @@ def wider_is_better(unlike=256, *, scale):
 
 
 @claim("until half of the attacked loss is gone, no neuron moves farther than a constant times width^(-2/3), tuned",
-       source="ours", broken={"outer weights of width^(-1/2)": {"power": 1 / 2}})  # fmt: skip
+       source="ours", broken={"outer weights of width^(-1/2)": {"power": 1 / 2}},
+       reason="the width to the -0.47; by the power of the outer weights the exponent changes as it should")  # fmt: skip
 def neurons_stay_near(power=1 / 3, *, scale):
     losses, moved = (np.array(found) for found in zip(*(_trained(scale, w, power)[:2] for w in WIDTHS), strict=True))
     until = (losses <= 0.5).argmax(-1)[..., None]  # 0, where nothing has moved, if never
