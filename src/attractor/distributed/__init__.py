@@ -3,6 +3,7 @@
 from attractor.distributed.adversarial import AdversarialAveraging
 from attractor.distributed.aggregation import (
     Aggregator,
+    aggregate,
     coordinate_median,
     geometric_median,
     krum,
@@ -40,3 +41,4 @@ from attractor.distributed.topologies import (
     spectral_gap,
     torus,
 )
+from attractor.distributed.traffic import Counted, broadcasts, round_bits, traffic

@@ -85,7 +85,8 @@ def robust_loss_vanishes(ascent=0.5, at_home=(1, 5), *, scale):
 
 
 @claim("the same, 5 steps at home: the least attacked loss falls from 16 to 64 and from there to 256 neurons, tuned",
-       source="ours", broken={"sixteen neurons, repeated": {"unlike": 16}})  # fmt: skip
+       source="ours", broken={"sixteen neurons, repeated": {"unlike": 16}},
+       reason="1.08 from 16 to 64 and 0.78 from there, and too few seeds to tell")  # fmt: skip
 def wider_is_better(unlike=256, *, scale):
     narrow, middle, wide = (_trained(scale, width, unlike=unlike)[0].min(1) for width in WIDTHS)
     cases = {"64 over 16": mean(middle / narrow), "256 over 64": mean(wide / middle)}
@@ -93,7 +94,8 @@ def wider_is_better(unlike=256, *, scale):
 
 
 @claim("the same, at a small rate: until half of the attacked loss is gone, no neuron moves more than width^(-2/3)",
-       source="ours", broken={"outer weights of width^(-1/2)": {"power": 1 / 2}})  # fmt: skip
+       source="ours", broken={"outer weights of width^(-1/2)": {"power": 1 / 2}},
+       reason="width^(-0.49); outer weights of width^(-1/2) make it -0.29, a fifth less")  # fmt: skip
 def neurons_stay_near(power=1 / 3, *, scale):
     runs = [_fresh(scale, (width, 5, 51), RATES[0], (power, RADIUS, 0.5, 256))[:2] for width in WIDTHS]
     losses, moved = map(np.array, zip(*runs, strict=True))
