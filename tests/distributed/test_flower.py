@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,16 +43,16 @@ def test_a_rule_for_vectors_aggregates_models():
 def strategy_after(sent, rule=coordinate_median, metrics=None):
     """What a strategy makes of replies that carry these records, and of one error."""
     flwr = pytest.importorskip("flwr.app", reason=WHY)
-    from attractor.distributed.flower import RobustFedAvg
+    from attractor.distributed import flower
 
-    strategy = RobustFedAvg(rule, min_train_nodes=1, min_available_nodes=1)
+    identity = pytest.importorskip("flwr.supercore.task_identity", reason=WHY).TaskIdentity
+    identity.task_id = identity.run_id = identity.node_id = 1  # as where a server app runs
+    strategy = flower.RobustFedAvg(rule, min_train_nodes=1, min_available_nodes=1)
 
-    class Grid:
-        def get_node_ids(self):
-            return range(1, len(sent) + 2)
-
+    grid = create_autospec(flower.Grid, instance=True)
+    grid.get_node_ids.return_value = range(1, len(sent) + 2)
     model = flwr.ArrayRecord({name: flwr.Array(array) for name, array in OWN.items()})
-    asked = list(strategy.configure_train(1, model, flwr.ConfigRecord(), Grid()))
+    asked = list(strategy.configure_train(1, model, flwr.ConfigRecord(), grid))
     answers = [flwr.Message(flwr.Error(1, "it is out of memory"), reply_to=asked[-1])]
     for number, (message, records) in enumerate(zip(asked, sent, strict=False)):
         arrays = {
@@ -124,19 +125,41 @@ def test_a_federation_of_processes_survives_a_liar_and_a_client_that_is_killed(t
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path),
     }  # fmt: skip
-    processes = []
+    processes, said, found, up = [], [], [], threading.Event()
 
-    def start(name, *command):
-        with open(tmp_path / f"{name}.log", "w") as log:
-            processes.append(subprocess.Popen(
-                [programs / command[0], *command[1:]], env={**os.environ, **here}, cwd=tmp_path, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            ))  # fmt: skip
+    def start(*command):
+        processes.append(subprocess.Popen(
+            [programs / command[0], "--insecure", *command[1:]], env={**os.environ, **here}, cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        ))  # fmt: skip
+        threading.Thread(target=listen, args=[processes[-1].stdout], daemon=True).start()
 
-    def logs():
-        return "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in tmp_path.glob("*.log"))
+    def listen(lines):
+        for line in lines:
+            said.append(line)
+            if f"Uvicorn running on http://127.0.0.1:{port}" in line:
+                up.set()
 
-    def stop():
+    def read():
+        found.extend(json.loads(report.read_text()))
+
+    reader = threading.Thread(target=read, daemon=True)
+    try:
+        start("flower-superlink", "--port", str(port), "--disable-runtime-dependency-installation")
+        assert up.wait(LIMIT), "".join(said)
+        for number in range(4):
+            own = ("--port", str(free_port()), "--node-config", f"number={number}")
+            start("flower-supernode", "--superlink", f"127.0.0.1:{port}", *own)
+        begun = subprocess.run(
+            [programs / "flwr", "run", app, "here", "--run-config", f'report="{report}" timeout={LIMIT / 10}'],
+            env={**os.environ, **here}, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+        assert begun.returncode == 0, begun.stdout + begun.stderr + "".join(said)
+        reader.start()
+        reader.join(LIMIT)
+        assert found, "".join(said)
+        assert processes[1].wait(LIMIT) == -9  # the node of client 0, killed by its client
+    finally:
         for process in processes:
             process.terminate()
         for process in processes:
@@ -145,28 +168,6 @@ def test_a_federation_of_processes_survives_a_liar_and_a_client_that_is_killed(t
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-    found = []
-    reader = threading.Thread(target=lambda: found.extend(json.loads(report.read_text())), daemon=True)
-    try:
-        link = f"127.0.0.1:{port}"
-        start(
-            "link", "flower-superlink", "--insecure", "--port", str(port), "--disable-runtime-dependency-installation"
-        )
-        for number in range(4):
-            node = ("--superlink", link, "--port", str(free_port()), "--node-config", f"number={number}")
-            start(f"node-{number}", "flower-supernode", "--insecure", *node)
-        started = subprocess.run(
-            [programs / "flwr", "run", app, "here", "--run-config", f'report="{report}" timeout={LIMIT / 10}'],
-            env={**os.environ, **here}, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False,
-        )  # fmt: skip
-        assert started.returncode == 0, started.stdout + started.stderr
-        reader.start()
-        reader.join(LIMIT)
-        assert found, logs()
-        assert processes[1].wait(30) == -9  # the node of client 0, by its own client
-    finally:
-        stop()
     targets = np.array([[4.0, -1.0, 2.0], [1.0, 0.5, 3.0], [2.0, 2.5, -1.0]])
     model = np.zeros(3)
     for round, made in enumerate(found[1:], 1):
