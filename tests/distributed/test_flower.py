@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from attractor.distributed import aggregate, coordinate_median, mean, trimmed_mean
+from attractor.distributed import aggregate, coordinate_median, mean, nearest_neighbors, trimmed_mean
 
 WHY = "flwr excludes versions that are pinned here: `make test-flower` runs this in an environment of its own"
 OWN = {"b": np.zeros(2), "w": np.arange(6.0).reshape(2, 3)}
@@ -29,6 +29,8 @@ def test_a_rule_for_vectors_aggregates_models():
     made = aggregate(trimmed_mean(1), replies(-5.0, 1.0, 2.0, 900.0), OWN)
     np.testing.assert_allclose(made["w"], OWN["w"] + 1.5, rtol=1e-6)
     np.testing.assert_allclose(made["b"], OWN["b"] + 1.5, rtol=1e-6)
+    near = aggregate(nearest_neighbors(1), replies(1.0, 2.0, 10.0), replies(9.0)[0])  # of one's own: 10 and 2
+    np.testing.assert_allclose(near["b"], OWN["b"] + 6.0, rtol=1e-6)
     mixed = {"count": jnp.asarray(3), "w": jnp.asarray([1.0, 2.0], jnp.bfloat16)}
     made = aggregate(mean, [mixed, {"count": jnp.asarray(6), "w": jnp.asarray([3.0, 2.0])}], mixed)
     assert (made["w"].dtype, made["w"].tolist()) == (jnp.bfloat16, [2.0, 2.0])
