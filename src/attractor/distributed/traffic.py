@@ -36,6 +36,7 @@ class Counted(Method):
 
     The iterates are those of the method. A vector is sent with all of its numbers, or with those that are not 0 and
     their places, whatever is less (`bits`). What liars send is as long as what they should; nothing is lost or late.
+    A probe of the method's own state finds it in ``state.own``.
 
     Arguments:
         method: One whose rounds `round_bits` knows: those of `attractor.distributed`, and what is registered there.
