@@ -17,7 +17,7 @@ import pytest
 from attractor.distributed import aggregate, coordinate_median, mean, nearest_neighbors, trimmed_mean
 
 WHY = "flwr excludes versions that are pinned here: `make test-flower` runs this in an environment of its own"
-OWN = {"b": np.zeros(2), "w": np.arange(6.0).reshape(2, 3)}
+OWN = {"w": np.arange(6.0).reshape(2, 3), "b": np.zeros(2)}
 LIMIT = float(os.environ.get("ATTRACTOR_FLOWER_LIMIT", "300"))  # seconds, for all processes together
 
 
@@ -71,6 +71,7 @@ def test_the_strategy_aggregates_by_its_rule_in_double_precision():
     made, metrics = strategy_after([[r] for r in replies(1.0, 1.0 + 1e-12, 1e9)])
     np.testing.assert_array_equal(made["b"], OWN["b"] + (1.0 + 1e-12))
     assert (made["w"].dtype, made["w"].shape, metrics["loss"]) == (np.float64, (2, 3), 1.0)
+    assert list(made) == ["w", "b"]  # as in the model, and not sorted
 
 
 @pytest.mark.parametrize(

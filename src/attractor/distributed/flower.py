@@ -1,7 +1,7 @@
 """The robust rules in a Flower federation, with clients that are processes on other machines; extra ``flwr``."""
 
 from collections.abc import Iterable
-from logging import WARNING, getLogger
+from logging import getLogger
 from typing import Any
 
 import jax
@@ -49,7 +49,7 @@ class RobustFedAvg(FedAvg):
         read = {reply.metadata.src_node_id: (reply, self._read(reply)) for reply in answered}
         for node, (_, model) in read.items():
             if model is None:
-                getLogger("flwr").log(WARNING, "round %s: node %s sent no finite model", server_round, node)
+                getLogger("flwr").warning("round %s: node %s sent no finite model", server_round, node)
         kept = [(reply, model) for reply, model in read.values() if model is not None]
         if not kept:
             return None, None
@@ -57,9 +57,10 @@ class RobustFedAvg(FedAvg):
             with jax.enable_x64(True):  # so that double precision stays what it is
                 made = aggregate(self.rule, [model for _, model in kept], self._model)
         except ValueError as error:  # what a rule raises for too few vectors
-            getLogger("flwr").log(WARNING, "round %s: the model stays as it is: %s", server_round, error)
+            getLogger("flwr").warning("round %s: the model stays as it is: %s", server_round, error)
             return None, None
-        return ArrayRecord({name: Array(np.asarray(array)) for name, array in made.items()}), self._metrics(kept)
+        # In the order of the model, which JAX has sorted by name: clients may read them as a list.
+        return ArrayRecord({name: Array(np.asarray(made[name])) for name in self._model}), self._metrics(kept)
 
     def _metrics(self, kept: list[tuple[Message, Any]]) -> MetricRecord | None:
         """The metrics of what counts; `None` where a client sends some that do not fit those of the others."""
@@ -68,7 +69,7 @@ class RobustFedAvg(FedAvg):
             validate_message_reply_consistency(contents, self.weighted_by_key, check_arrayrecord=False)
             return self.train_metrics_aggr_fn(contents, self.weighted_by_key)
         except (InconsistentMessageReplies, TypeError, ValueError, ZeroDivisionError) as error:
-            getLogger("flwr").log(WARNING, "metrics are left out: %s", error)
+            getLogger("flwr").warning("metrics are left out: %s", error)
             return None
 
     def _read(self, reply: Message) -> dict[str, np.ndarray] | None:
