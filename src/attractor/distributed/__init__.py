@@ -3,7 +3,6 @@
 from attractor.distributed.adversarial import AdversarialAveraging
 from attractor.distributed.aggregation import (
     Aggregator,
-    aggregate,
     coordinate_median,
     geometric_median,
     krum,
@@ -30,7 +29,7 @@ from attractor.distributed.error_feedback import EControl, ef21, error_compensat
 from attractor.distributed.federated_averaging import FedSpeed, fedavg, fedprox
 from attractor.distributed.gossip import ConsensusDescent, LocalGossip
 from attractor.distributed.langevin import FederatedLangevin, Surrogates, dsgld, laplace_surrogates
-from attractor.distributed.local import bits, disagreement
+from attractor.distributed.local import aggregate, bits, disagreement
 from attractor.distributed.topologies import (
     complete,
     erdos_renyi,

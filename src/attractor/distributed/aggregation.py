@@ -1,12 +1,11 @@
 """Rules that make one vector of many, some of which may lie. Each is a function ``(received, own) -> vector``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from attractor.checks import in_range
 
@@ -81,25 +80,6 @@ def nearest_neighbors(faulty: int) -> Aggregator:
     """
     in_range("faulty", faulty, 0)
     return eqx.Partial(_nearest_neighbors, faulty)
-
-
-def aggregate(rule: Aggregator, received: Sequence[PyTree], own: PyTree) -> PyTree:
-    """One model of many, by a rule for vectors: all arrays of a model together are one.
-
-    Arguments:
-        rule: ``(received, own) -> vector``.
-        received: Models, at least one, each of the structure and shapes of ``own``.
-        own: One's own model, in whose dtypes the result is.
-
-    Raises:
-        ValueError: for no model, for one that is not like ``own``, and where they are too few for the rule.
-    """
-    vector, restore = ravel_pytree(own)
-    alike = [jax.tree.map(jnp.shape, model) for model in (own, *received)]
-    if len(alike) < 2 or any(shapes != alike[0] for shapes in alike):
-        raise ValueError(f"received: expected one or more models with the arrays {alike[0]}, got {alike[1:]}")
-    rows = jnp.stack([ravel_pytree(model)[0].astype(vector.dtype) for model in received])
-    return restore(rule(rows, vector).astype(vector.dtype))
 
 
 def _bears(rule: str, faulty: int, n: int, most: int) -> None:

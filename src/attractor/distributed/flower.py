@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from attractor.distributed.aggregation import Aggregator, aggregate
+from attractor.distributed.aggregation import Aggregator
+from attractor.distributed.local import aggregate
 from attractor.extras import needs
 
 with needs("flwr"):
