@@ -23,6 +23,7 @@ PROBLEM = Federated(
 TENTH = 2 * (32 + 5)  # two numbers, and which of 20 they are
 STAR = np.zeros((N, N), bool)
 STAR[0, 1:] = STAR[1:, 0] = True  # 6 directed links
+KNOWN = lib.Surrogates(jnp.zeros((N, D)), jnp.ones((N, 1, 1)) * jnp.eye(D))
 
 
 def point(problem, x, key):
@@ -48,7 +49,7 @@ def point(problem, x, key):
         # visits of 4 steps begin at steps 0 and 4; from the first the model comes back at the second
         (lib.dsgld(1e-4, 4), MODEL, 2 * MODEL),
         # and each client has told its mean and precision to all
-        (lib.FederatedLangevin(1e-4, 4), MODEL + N * 32 * (D + D**2), 2 * MODEL + N * N * 32 * (D + D**2)),
+        (lib.FederatedLangevin(1e-4, 4, KNOWN), MODEL + N * 32 * (D + D**2), 2 * MODEL + N * N * 32 * (D + D**2)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Method) else "",
 )
