@@ -49,7 +49,9 @@ test-wheel: env
 # A Flower federation of real processes, in an environment of its own: flwr excludes versions that are pinned here.
 test-flower:
 	$(PYTHON) -m venv $(VENV)-flower
-	$(VENV)-flower/bin/pip install --quiet --disable-pip-version-check --no-compile -e '.[flwr]' beartype pytest pytest-xdist
+	grep -E '^(jax|equinox|optax|diffrax|lineax|optimistix|beartype|pytest)' constraints.txt > $(VENV)-flower/pins.txt
+	$(VENV)-flower/bin/pip install --quiet --disable-pip-version-check --no-compile -c $(VENV)-flower/pins.txt \
+	  -e '.[flwr]' beartype pytest pytest-xdist
 	$(VENV)-flower/bin/python -m pytest -n 0 tests/distributed/test_flower.py
 
 # Mistakes planted one at a time into the methods' modules, and which of them no test notices; about 10 s each.
