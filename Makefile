@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Where it is set, every process of the tests compiles JAX and us from source anew: 4 s each.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: env demo test test-times test-portable test-wheel mutants lint check nightly replicated bench docs clean
+.PHONY: env demo test test-times test-portable test-wheel test-flower mutants lint check nightly replicated bench docs clean
 
 env: $(VENV)/.installed
 
@@ -45,6 +45,14 @@ test-portable: env
 # The built wheel in an empty environment without extras, then each extra alone; two minutes.
 test-wheel: env
 	$(BIN)/python tests/wheel.py
+
+# A Flower federation of real processes, in an environment of its own: flwr excludes versions that are pinned here.
+test-flower:
+	$(PYTHON) -m venv $(VENV)-flower
+	grep -E '^(jax|equinox|optax|diffrax|lineax|optimistix|beartype|pytest)' constraints.txt > $(VENV)-flower/pins.txt
+	$(VENV)-flower/bin/pip install --quiet --disable-pip-version-check --no-compile -c $(VENV)-flower/pins.txt \
+	  -e '.[flwr]' beartype pytest pytest-xdist
+	$(VENV)-flower/bin/python -m pytest -n 0 tests/distributed/test_flower.py
 
 # Mistakes planted one at a time into the methods' modules, and which of them no test notices; about 10 s each.
 MUTANTS ?= --seed 0 --number 60 --jobs 2

@@ -1,5 +1,6 @@
 """Federated, compressed and robust optimization over many clients."""
 
+from attractor.distributed.adversarial import AdversarialAveraging
 from attractor.distributed.aggregation import (
     Aggregator,
     coordinate_median,
@@ -28,7 +29,7 @@ from attractor.distributed.error_feedback import EControl, ef21, error_compensat
 from attractor.distributed.federated_averaging import FedSpeed, fedavg, fedprox
 from attractor.distributed.gossip import ConsensusDescent, LocalGossip
 from attractor.distributed.langevin import FederatedLangevin, Surrogates, dsgld, laplace_surrogates
-from attractor.distributed.local import bits, disagreement
+from attractor.distributed.local import aggregate, bits, disagreement
 from attractor.distributed.topologies import (
     complete,
     erdos_renyi,
@@ -39,3 +40,4 @@ from attractor.distributed.topologies import (
     spectral_gap,
     torus,
 )
+from attractor.distributed.traffic import Counted, broadcasts, round_bits, traffic

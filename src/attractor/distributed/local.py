@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar
+from attractor.distributed.aggregation import Aggregator
 from attractor.gradients import grad
 from attractor.problem import Federated
 from attractor.trees import norm
@@ -58,6 +59,25 @@ def keys_of_local_steps(key: PRNGKeyArray, steps: int) -> Key[Array, " steps"]:
 def vectors(models: PyTree) -> Float[Array, "n d"]:
     """Every client's model as one vector."""
     return jax.vmap(lambda model: ravel_pytree(model)[0])(models)
+
+
+def aggregate(rule: Aggregator, received: list[PyTree], own: PyTree) -> PyTree:
+    """One model of many, by a rule for vectors: all arrays of a model together are one.
+
+    Arguments:
+        rule: ``(received, own) -> vector``.
+        received: Models, at least one, each of the structure and shapes of ``own``.
+        own: One's own model, in whose dtypes the result is.
+
+    Raises:
+        ValueError: for no model, for one that is not like ``own``, and where they are too few for the rule.
+    """
+    vector, restore = ravel_pytree(own)
+    alike = [jax.tree.map(jnp.shape, model) for model in (own, *received)]
+    if len(alike) < 2 or any(shapes != alike[0] for shapes in alike):
+        raise ValueError(f"received: expected one or more models with the arrays {alike[0]}, got {alike[1:]}")
+    rows = jnp.stack([ravel_pytree(model)[0].astype(vector.dtype) for model in received])
+    return restore(rule(rows, vector).astype(vector.dtype))
 
 
 def disagreement(problem: Any, x: PyTree, key: PRNGKeyArray, state: Any) -> Float[Array, ""]:
