@@ -7,6 +7,7 @@ from attractor.blackbox.combinatorial import (
     surrogate_network,
 )
 from attractor.blackbox.consensus import ConsensusBasedOptimization, ConsensusHopping, consensus_point
+from attractor.blackbox.direct_search import DirectSearch, attack_operator, penalized
 from attractor.blackbox.gaussian_processes import (
     ConstrainedResult,
     Posterior,

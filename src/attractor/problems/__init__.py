@@ -50,6 +50,7 @@ from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_qu
 from attractor.problems.multimodal import coupled_double_wells, quartic_saddle, rastrigin
 from attractor.problems.multitask import overlaid_digits
 from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
+from attractor.problems.network_inputs import NetworkInput, digit_mixture, patient_change, reactor_settings
 from attractor.problems.noisy import linear_noise, noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
