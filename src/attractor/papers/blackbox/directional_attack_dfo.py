@@ -107,19 +107,22 @@ def attacks_improve(fresh=1):
 
 
 @claim("three networks, 600 calls: with attacks, direct search gets where it ends without them in half the calls",
-       source="scaled", broken=UPWARD | STALE)  # fmt: skip
+       source="scaled", broken=UPWARD | STALE,
+       reason="with 20 and 10 inputs a sixth of the calls; with 2 a search alone is as quick")  # fmt: skip
 def attacks_halve_the_calls(ours="hybrid", *, scale):
     return _halved(ours, 0, scale)
 
 
 @claim("three networks, 600 calls: in half the calls, too, where the gradient of each attack is charged as three",
-       source="ours", broken=UPWARD | STALE)  # fmt: skip
+       source="ours", broken=UPWARD | STALE,
+       reason="with 20 and 10 inputs a third of the calls; with 2 a gradient costs more than it saves")  # fmt: skip
 def even_if_gradients_are_charged(ours="hybrid", *, scale):
     return _halved(ours, GRADIENT, scale)
 
 
 @claim("three networks, 600 calls: attacks with a search end no worse than attacks alone from 70 % of starts",
-       source="scaled", broken=UPWARD)  # fmt: skip
+       source="scaled", broken=UPWARD,
+       reason="always with 10 and 2 inputs; from 7 in 10 starts of the mixture, too near the line to say")  # fmt: skip
 def search_rescues_attacks(ours="hybrid", *, scale):
     alone = _runs("attacks", scale)
     arrived = {n: _reached(c, alone[n]) <= CALLS for n, c in _runs(ours, scale).items()}
