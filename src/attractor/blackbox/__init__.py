@@ -17,6 +17,14 @@ from attractor.blackbox.gaussian_processes import (
     optimistic,
     squared_exponential,
 )
+from attractor.blackbox.learned_optimizers import (
+    CoordinateNetwork,
+    Tasks,
+    learned_descent,
+    learned_proximal,
+    meta_train,
+    unrolled,
+)
 from attractor.blackbox.minimize import BlackboxResult, minimize_blackbox
 from attractor.blackbox.zeroth_order import (
     AcceleratedZerothOrder,

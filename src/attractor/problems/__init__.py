@@ -82,6 +82,7 @@ from attractor.problems.semilinear import (
 )
 from attractor.problems.sequences import char_lstm, char_mlp, char_transformer, grammar_text, markov_text
 from attractor.problems.softmax import softmax_on_gaussians
+from attractor.problems.sparse_coding import SparseCode, digit_codes, random_sparse_code
 from attractor.problems.state_space import impulse_response, linear_system
 from attractor.problems.synthetic import (
     expected_margin_loss,
