@@ -6,6 +6,14 @@ from attractor.blackbox.combinatorial import (
     surrogate_costs,
     surrogate_network,
 )
+from attractor.blackbox.conformal_bootstrap import (
+    Crossing,
+    bps_square,
+    crossed_block,
+    free_square,
+    interior_point,
+    truncated_crossing,
+)
 from attractor.blackbox.consensus import ConsensusBasedOptimization, ConsensusHopping, consensus_point
 from attractor.blackbox.direct_search import DirectSearch, attack_operator, penalized
 from attractor.blackbox.gaussian_processes import (
