@@ -88,7 +88,7 @@ def _lassos(stream):
 
 @cached
 def _networks(scale):
-    """Kinds, networks of every rate, and of each run the place of the one that is best on lassos that are not graded."""
+    """Kinds, networks of every rate, and of each run the place of the best one on lassos that are not graded."""
     runs, rounds, batch = (2, 40, 4) if scale == "quick" else (8, 500, 64)
     lanes = [(KINDS[k], r, n) for k in LEARNED for n in seeds(runs)[:runs] for r in RATES]
     kinds, rates, numbers = (jnp.asarray(column) for column in zip(*lanes, strict=True))
@@ -129,7 +129,8 @@ def is_best_where_it_learned(ours="structured", *, scale):
 
 
 @claim("images of digits by others, 100 steps: L2O-PA that learned on random lassos has at most FISTA's gap",
-       source="scaled", broken=ALONE | SAME)  # fmt: skip
+       source="scaled", broken=ALONE | SAME,
+       reason="7 times FISTA's gap after 160 training tasks with 24 unknowns; the paper's 32,000 have 500")  # fmt: skip
 def generalizes(ours="structured", *, scale):
     gaps = _gaps("digits", scale)
     given = {"FISTA comes to 1 %, not to the floor": -5 < gaps["FISTA"].mean() < -2}
