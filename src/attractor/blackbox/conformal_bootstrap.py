@@ -8,6 +8,7 @@ $$ f(x) = x + C_{BPS}^2\,(x - x\,{}_2F_1(1, 2; 4; x)) + \sum_n C_n^2 F_{\Delta_n
 with $(1-x)^2 f(x) + x^2 f(1-x) = 0$ for all x in (0, 1). Which dimensions Δ and squares C² solve that is the question.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -171,5 +172,7 @@ def interior_point(
     """
     in_range("steps", steps, 1)
     tight = {"maxiter": steps, "gtol": 1e-14, "xtol": 1e-14, "barrier_tol": 1e-14}
-    found = minimize(misfit, start, method="trust-constr", bounds=bounds, options=tight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "delta_grad == 0.0")  # where it no longer moves
+        found = minimize(misfit, start, method="trust-constr", bounds=bounds, options=tight)
     return found.x, int(found.nfev)

@@ -25,7 +25,7 @@ from attractor.papers.words import Evidence, cached, claim, ratio_of_means, seed
 SPECTRUM, GAP = np.array([1.1360024526900780, 2.1114849713531683, 2.2414898973615664, 3.0856688989142573,
                           3.1795380604123022, 3.2106154258526694, 3.3150208347668278, 3.3234554247857905,
                           3.4062798732892770]), 4.0697186685568622  # fmt: skip
-LATE, TWICE = {"the tail begins one dimension late": {"later": 1}}, {"one dimension counts twice": {"later": -1}}
+LATE = {"the tail begins one dimension late": {"later": 1}}
 
 
 def _strong(operators, tail):
@@ -47,18 +47,19 @@ def exact_data_cross(shift=0, swapped=False):
 
 
 @claim("coupling 0.4: nine known dimensions and a free tail give a first C² within what linear programs leave possible",
-       source="scaled", deterministic=True, broken=LATE | TWICE)  # fmt: skip
-def lies_within_the_bounds(later=0):
-    plain = truncated_crossing(bps_square(0.4))
-    low, high = plain.bounds(SPECTRUM, GAP)
-    found, without = (c.squares(SPECTRUM)[0] for c in (truncated_crossing(bps_square(0.4), 4 + later), plain))
+       source="scaled", deterministic=True,
+       broken={"a tail of twice the C²": {"factor": 2.0}, "a tail of the other sign": {"factor": -1.0}})  # fmt: skip
+def lies_within_the_bounds(factor=1.0):
+    plain, tailed = (truncated_crossing(bps_square(0.4), tail) for tail in (None, 4))
+    (low, high), without = plain.bounds(SPECTRUM, GAP), plain.squares(SPECTRUM)[0]
+    found = plain._replace(known=plain.known + factor * (tailed.known - plain.known)).squares(SPECTRUM)[0]
     given = {"without a tail it does not": not low <= without <= high, "the bounds are tight": high - low < 0.01}
     note = f"{found:.5f} between {low:.5f} and {high:.5f}; {without:.5f} without"
     return Evidence((found - low) / (high - low), within=(0.0, 1.0), given=given, note=note)
 
 
 @claim("infinite coupling, 3 to 6 operators: the tail of coupling 0 cuts the first C²'s error to a twentieth or less",
-       source="ours", deterministic=True, broken=LATE)  # fmt: skip
+       source="ours", deterministic=True, broken=LATE, reason="to an eighth with 3 operators, a 26th with 6")  # fmt: skip
 def tail_cuts_the_error(later=0):
     errors = {n: abs(_strong(n, 2 * n + 1 + later) / _strong(n, None)) for n in (3, 4, 5, 6)}
     return Evidence.of_cases({f"{n} operators": e for n, e in errors.items()}, at_most=0.05)
@@ -71,28 +72,27 @@ def reaches_the_papers_precision(later=0):
 
 
 @cached
-def _errors(unit, scale):
+def _errors(free, scale):
     """Errors of the first C² from many starts, 3 dimensions and C² unknown: interior point, and CMA-ES as long."""
     crossing, box = truncated_crossing(2.0, 7), [(1.5, 2.5), (3.5, 4.5), (5.5, 6.5)] + 3 * [(0.0, 1.0)]
     found, steps = [], 120 if scale == "quick" else 1_000
 
     def misfit(unknown):
-        return float(np.sum((crossing.residual(*np.split(np.asarray(unknown), 2)) / unit) ** 2))
+        return float(np.sum((1e3 * crossing.residual(*np.split(np.asarray(unknown), 2))) ** 2))
 
     for number in seeds(8 if scale == "quick" else 32):
-        start = [
-            low + u * (high - low) for u, (low, high) in zip(np.random.default_rng(number).random(6), box, strict=True)
-        ]
-        inner, calls = interior_point(misfit, box, np.array(start), steps)
+        low, high = np.transpose(box)
+        start = low + np.random.default_rng(number).random(6) * (high - low)
+        moves = np.repeat([free, 1.0], 3)
+        inner, calls = interior_point(lambda p, s=start, m=moves: misfit(s + m * (p - s)), box, start, steps)
         other = minimize_blackbox(misfit, box, budget=calls, seed=number, progress=False)
         found.append([abs(inner[3] - 0.4), abs(other.x[3] - 0.4)])
     return np.array(found).T
 
 
 @claim("three unknown dimensions and C², 8 starts: an interior point's error of the first C² is a tenth of a search's",
-       source="scaled", broken={"the misfit in units of 1": {"unit": 1.0}})  # fmt: skip
-def solver_beats_search(unit=1e-3, *, scale):
-    solver, search = _errors(unit, scale)
-    return Evidence(
-        ratio_of_means(solver, search), at_most=0.1, given={"the search has some left": search.mean() > 1e-4}
-    )
+       source="scaled", broken={"dimensions stay where they start": {"free": 0.0}},
+       reason="a seventh, in 840 calls each from 8 starts: too few to say")  # fmt: skip
+def solver_beats_search(free=1.0, *, scale):
+    solver, search = _errors(free, scale)
+    return Evidence(ratio_of_means(solver, search), at_most=0.1, given={"the search errs": search.mean() > 1e-4})
