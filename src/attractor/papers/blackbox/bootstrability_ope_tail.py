@@ -59,7 +59,8 @@ def lies_within_the_bounds(factor=1.0):
 
 
 @claim("infinite coupling, 3 to 6 operators: the tail of coupling 0 cuts the first C²'s error to a twentieth or less",
-       source="ours", deterministic=True, broken=LATE, reason="to an eighth with 3 operators, a 26th with 6")  # fmt: skip
+       source="ours", deterministic=True, broken=LATE,
+       reason="to an eighth with 3 operators, a 26th with 6")  # fmt: skip
 def tail_cuts_the_error(later=0):
     errors = {n: abs(_strong(n, 2 * n + 1 + later) / _strong(n, None)) for n in (3, 4, 5, 6)}
     return Evidence.of_cases({f"{n} operators": e for n, e in errors.items()}, at_most=0.05)
@@ -92,7 +93,7 @@ def _errors(free, scale):
 
 @claim("three unknown dimensions and C², 8 starts: an interior point's error of the first C² is a tenth of a search's",
        source="scaled", broken={"dimensions stay where they start": {"free": 0.0}},
-       reason="a seventh, in 840 calls each from 8 starts: too few to say")  # fmt: skip
+       reason="about a sixth, in 840 calls each from 8 starts: too few to say")  # fmt: skip
 def solver_beats_search(free=1.0, *, scale):
     solver, search = _errors(free, scale)
     return Evidence(ratio_of_means(solver, search), at_most=0.1, given={"the search errs": search.mean() > 1e-4})
