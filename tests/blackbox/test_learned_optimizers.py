@@ -99,6 +99,15 @@ def test_training_is_adam_on_the_mean_value_of_each_segment():
     np.testing.assert_allclose(values, seen, rtol=1e-5)
 
 
+def test_a_network_is_not_trained_through_what_it_sees():
+    def end(slopes, points):
+        network = CoordinateNetwork(1, 3, 1, key=jr.key(3))
+        return network(slopes, points, network.start(2))[0].sum()
+
+    given = jnp.array([0.3, -1.0]), jnp.array([2.0, 0.5])
+    np.testing.assert_array_equal(jax.grad(end, (0, 1))(*given), np.zeros((2, 2)))
+
+
 def test_parameters_that_are_absent_or_half_as_wide_are_taken():
     params = {"w": jnp.ones((2, 3), jnp.bfloat16), "absent": None}
     updates, _ = IDLE.update(params, IDLE.init(params), params)

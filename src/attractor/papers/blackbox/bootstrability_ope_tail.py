@@ -1,9 +1,10 @@
 """An OPE tail: operators that are cut from a crossing equation are replaced by those of a theory that is solved.
 
 ```python
-from attractor.blackbox.conformal_bootstrap import bps_square, truncated_crossing
+import numpy as np
+from attractor.blackbox import bps_square, truncated_crossing
 
-known = [1.13600, 2.11148, 2.24149, 3.08567]  # dimensions on the Wilson line at coupling 0.4
+known = np.array([1.13600, 2.11148, 2.24149, 3.08567])  # dimensions on the Wilson line at coupling 0.4
 for tail in (None, 4):  # without, and with the free operators from dimension 4 on
     print(truncated_crossing(bps_square(0.4), tail).squares(known)[0])
 ```
