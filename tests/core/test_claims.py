@@ -270,6 +270,9 @@ SLOW = {
     "kfac-deep-hedging", "learned-damping-ba",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
+    "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging",
+    "l2o-pa", "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography", "stde",
+    "thermodynamic-natural-gradient", "unified-likelihood-ratio",
 }  # fmt: skip
 
 

@@ -6,7 +6,16 @@ from attractor.blackbox.combinatorial import (
     surrogate_costs,
     surrogate_network,
 )
+from attractor.blackbox.conformal_bootstrap import (
+    Crossing,
+    bps_square,
+    crossed_block,
+    free_square,
+    interior_point,
+    truncated_crossing,
+)
 from attractor.blackbox.consensus import ConsensusBasedOptimization, ConsensusHopping, consensus_point
+from attractor.blackbox.direct_search import DirectSearch, attack_operator, penalized
 from attractor.blackbox.gaussian_processes import (
     ConstrainedResult,
     Posterior,
@@ -15,6 +24,14 @@ from attractor.blackbox.gaussian_processes import (
     gp_posterior,
     optimistic,
     squared_exponential,
+)
+from attractor.blackbox.learned_optimizers import (
+    CoordinateNetwork,
+    Tasks,
+    learned_descent,
+    learned_proximal,
+    meta_train,
+    unrolled,
 )
 from attractor.blackbox.minimize import BlackboxResult, minimize_blackbox
 from attractor.blackbox.zeroth_order import (

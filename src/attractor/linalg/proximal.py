@@ -15,12 +15,12 @@ Groups = Float[Array, "m ..."]
 BISECTIONS = 80
 
 
-def soft_threshold(x: Float[Array, "..."], threshold: Scalar) -> Float[Array, "..."]:
+def soft_threshold(x: Float[Array, "..."], threshold: Scalar | Float[Array, "..."]) -> Float[Array, "..."]:
     r"""Proximal map of $t \lVert x \rVert_1$: every entry moves by t towards zero, and stays there if it gets there.
 
     Arguments:
         x: Any shape.
-        threshold: t, at least 0.
+        threshold: t, at least 0, one for all entries or one for each.
 
     Raises:
         ValueError: for a negative ``threshold``.

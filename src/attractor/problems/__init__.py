@@ -57,6 +57,7 @@ from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_qu
 from attractor.problems.multimodal import coupled_double_wells, quartic_saddle, rastrigin
 from attractor.problems.multitask import overlaid_digits
 from attractor.problems.navier_stokes import solve_navier_stokes, vorticity_field, wave_force
+from attractor.problems.network_inputs import NetworkInput, digit_mixture, patient_change, reactor_settings
 from attractor.problems.noisy import linear_noise, noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
@@ -88,6 +89,7 @@ from attractor.problems.semilinear import (
 )
 from attractor.problems.sequences import char_lstm, char_mlp, char_transformer, grammar_text, markov_text
 from attractor.problems.softmax import softmax_on_gaussians
+from attractor.problems.sparse_coding import SparseCode, digit_codes, random_sparse_code
 from attractor.problems.state_space import impulse_response, linear_system
 from attractor.problems.synthetic import (
     expected_margin_loss,
