@@ -85,6 +85,11 @@ PARTS: dict[str, tuple[Callable[[], Any], dict[str, Law]]] = {
             ".convolutions[3].weight": ZERO, ".convolutions[3].bias": ZERO,
         },
     ),
+    "multilevel-conv-net": (
+        lambda: nn.MultilevelConvNet(24, 2, key=KEY),
+        {".first.weight": within(9), ".last.weight": CONV}
+        | {f".blocks[{level}][{block}][{i}].weight": CONV for level in (0, 1) for block in (0, 1) for i in (0, 1)},
+    ),
     "time-mlp": (
         lambda: TimeMLP(20, 30, width=60, key=KEY),
         {

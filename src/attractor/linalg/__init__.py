@@ -1,6 +1,12 @@
 """Numerics that all rooms share: products with curvature, Krylov spaces, proximal maps, trust regions, transport."""
 
 from attractor.linalg.amplification import Amplified, amplified_sampling, rotations_needed
+from attractor.linalg.conjugate_directions import (
+    Conjugated,
+    conjugate_directions,
+    direction_loss,
+    ritz_right_sides,
+)
 from attractor.linalg.continued_fractions import (
     Dynamics,
     Limits,
@@ -70,6 +76,7 @@ from attractor.linalg.matrix_roots import (
     sqrtm_newton_schulz,
 )
 from attractor.linalg.parallel_evaluation import Evaluated, parallel_evaluation
+from attractor.linalg.preconditioners import incomplete_cholesky, triangular_solves
 from attractor.linalg.proximal import (
     group_envelope,
     group_envelope_gap,
