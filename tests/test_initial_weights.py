@@ -76,6 +76,17 @@ PARTS: dict[str, tuple[Callable[[], Any], dict[str, Law]]] = {
             ".output.bias": within(140),
         },
     ),
+    "edge-graph-network": (
+        lambda: nn.EdgeGraphNetwork(50, 60, 40, 1, key=KEY),
+        {
+            f".{name}.layers[{i}].{array}": within((given, 40)[i])
+            for name, given in (
+                ("encode_nodes", 50), ("encode_edges", 60), ("edge_rounds[0]", 120), ("node_rounds[0]", 80),
+                ("decode", 40),
+            )
+            for i in (0, 1) for array in ("weight", "bias")
+        },
+    ),
     "residual-conv-net": (
         lambda: nn.ResidualConvNet(24, 4, key=KEY),
         {

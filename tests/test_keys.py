@@ -13,7 +13,7 @@ from keys import uses_no_key_twice
 from attractor import Decision, Federated, Minimization
 from attractor.generative import TimeMLP, rectified_flow
 from attractor.linalg import hutchinson_diagonal, ritz_right_sides
-from attractor.nn import NALU, ElmanCell, MultilevelConvNet, ResidualConvNet
+from attractor.nn import NALU, EdgeGraphNetwork, ElmanCell, MultilevelConvNet, ResidualConvNet
 from attractor.operators import FNO
 from attractor.optim import functional_teaching, goldstein_norm, random_scaling
 from attractor.optim.convex_networks import sample_relu_arrangements
@@ -57,6 +57,7 @@ def scaled(key):
 DRAWS = {
     "Collocation.sample": lambda key: collocation().sample(key),
     "Decision.rollout": lambda key: returns(Decision.example(), key),
+    "EdgeGraphNetwork": lambda key: EdgeGraphNetwork(2, 3, 4, 2, key=key),
     "ElmanCell": lambda key: ElmanCell(2, 3, key=key),
     "FNO": lambda key: FNO(2, 3, (2, 2), width=4, depth=3, hidden=5, key=key),
     "Federated.sample": lambda key: Federated.example().sample(key),

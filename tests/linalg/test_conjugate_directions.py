@@ -10,6 +10,8 @@ from scipy.sparse.linalg import cg
 from attractor.linalg import (
     conjugate_directions,
     direction_loss,
+    factor_loss,
+    factor_product,
     incomplete_cholesky,
     ritz_right_sides,
     triangular_solves,
@@ -113,6 +115,16 @@ def test_incomplete_cholesky_is_exact_on_the_nonzeros_and_its_solves_invert_it()
     np.testing.assert_allclose(incomplete_cholesky(full).toarray(), np.linalg.cholesky(A), atol=1e-10)
     v = RNG.standard_normal(36)
     np.testing.assert_allclose(triangular_solves(L)(v), np.linalg.solve((L @ L.T).toarray(), v), rtol=1e-8)
+
+
+def test_products_with_a_factor_and_the_loss_that_learns_it():
+    L = np.tril(A * (np.abs(A) > 2))
+    rows, columns = np.nonzero(np.tril(L, -1))
+    factor = [jnp.asarray(x) for x in (L[rows, columns], np.diag(L), rows, columns)]
+    xs, bs = RNG.standard_normal((2, 3, 12))
+    np.testing.assert_allclose(factor_product(*factor, jnp.asarray(xs[0])), L @ L.T @ xs[0], rtol=1e-4, atol=1e-3)
+    expected = np.mean([np.linalg.norm(L @ L.T @ x - b) ** 2 for x, b in zip(xs, bs, strict=True)])
+    np.testing.assert_allclose(factor_loss(*factor, jnp.asarray(xs), jnp.asarray(bs)), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

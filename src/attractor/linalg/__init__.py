@@ -76,7 +76,7 @@ from attractor.linalg.matrix_roots import (
     sqrtm_newton_schulz,
 )
 from attractor.linalg.parallel_evaluation import Evaluated, parallel_evaluation
-from attractor.linalg.preconditioners import incomplete_cholesky, triangular_solves
+from attractor.linalg.preconditioners import factor_loss, factor_product, incomplete_cholesky, triangular_solves
 from attractor.linalg.proximal import (
     group_envelope,
     group_envelope_gap,

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 from scipy.sparse.linalg import splu
 
 from attractor.linalg.matrices import require_finite
@@ -61,6 +63,55 @@ def triangular_solves(L: sparse.csr_array) -> Callable[[Vector], Vector]:
     # In its own order and without pivots the factors of a triangular matrix are itself and its diagonal.
     factored = splu(L.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return lambda v: factored.solve(factored.solve(v), trans="T")
+
+
+def factor_product(
+    below: Float[Array, " e"],
+    diagonal: Float[Array, " n"],
+    rows: Int[Array, " e"],
+    columns: Int[Array, " e"],
+    x: Float[Array, " n"],
+) -> Float[Array, " n"]:
+    r"""$L L^\top x$ for a sparse lower triangular L, compiled and differentiable.
+
+    Arguments:
+        below: L's entries below its diagonal.
+        diagonal: L's diagonal.
+        rows: Where the entries are.
+        columns: Where the entries are; ``columns < rows``.
+        x: What to multiply.
+    """
+    n = len(diagonal)
+    y = diagonal * x + jax.ops.segment_sum(below * x[rows], columns, n)
+    return diagonal * y + jax.ops.segment_sum(below * y[columns], rows, n)
+
+
+def factor_loss(
+    below: Float[Array, " e"],
+    diagonal: Float[Array, " n"],
+    rows: Int[Array, " e"],
+    columns: Int[Array, " e"],
+    xs: Float[Array, "k n"],
+    bs: Float[Array, "k n"],
+) -> Float[Array, ""]:
+    r"""How far a factor is from a matrix on given solutions: the mean over i of $\lVert L L^\top x_i - b_i \rVert^2$.
+
+    With $b_i = A x_i$ it is $\lVert L L^\top - A \rVert_F^2$ weighted by the second moments of the x; where these are
+    white noise, it estimates the plain one. Solutions of the equation that is to be solved weigh the errors by how
+    much they will matter.
+
+    Arguments:
+        below: As in `factor_product`.
+        diagonal: As in `factor_product`; the paper fixes it at the roots of A's diagonal.
+        rows: As in `factor_product`.
+        columns: As in `factor_product`.
+        xs: Solutions.
+        bs: Their right-hand sides.
+
+    Paper: Learning Preconditioner for Conjugate Gradient PDE Solvers (Li et al., 2023).
+    """
+    products = jax.vmap(lambda x: factor_product(below, diagonal, rows, columns, x))(xs)
+    return jnp.sum((products - bs) ** 2, 1).mean()
 
 
 def _example() -> tuple[float, float]:

@@ -11,6 +11,7 @@ from attractor.nn.arithmetic.units import (
     sparsity_error,
 )
 from attractor.nn.attention.latent import LatentAttention
+from attractor.nn.equivariant.graphs import EdgeGraphNetwork
 from attractor.nn.moe.experts import MixtureOfExperts
 from attractor.nn.recurrent.cells import ElmanCell, unroll
 from attractor.nn.residual.bypass import BypassNetwork, net_control
