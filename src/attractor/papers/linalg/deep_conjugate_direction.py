@@ -90,13 +90,15 @@ def fewer_iterations_than_with_incomplete_cholesky(solve=conjugate_directions):
 
 
 @claim("a disc of walls that was not there in training, 24 x 24: at most half of CG's iterations to 1e-4",
-       source="ours", broken={"rows for columns": {"solve": swapped}})  # fmt: skip
+       source="ours", broken={"rows for columns": {"solve": swapped}},
+       reason="0.7: still faster than CG, but it has learned the inverse without the disc")  # fmt: skip
 def a_domain_that_it_was_not_trained_on(solve=conjugate_directions):
     return _ratios(solve, at_most=0.5, inside=1.0 * (np.hypot(*np.ogrid[-13:11, -9:15]) >= 4.5).ravel())
 
 
 @claim("trained at 24 x 24, used at 16, 24 and 48: iterations to 1e-4 grow at most as side^0.25 (CG's as side)",
-       source="scaled", broken={"none kept": {"solve": apart}})  # fmt: skip
+       source="scaled", broken={"none kept": {"solve": apart}},
+       reason="48 x 48 is not always solved in 120 iterations, CG's are fewer: it knows no smoother modes than 24's")  # fmt: skip
 def iterations_do_not_grow_with_the_grid(solve=conjugate_directions):
     def slope(kind, solve, direction):
         counts = [_iterations(solve, poisson_matrix(n), _sources(n)[kind], direction) for n in SIDES]
