@@ -17,6 +17,16 @@ from attractor.blackbox.gaussian_processes import (
     squared_exponential,
 )
 from attractor.blackbox.minimize import BlackboxResult, minimize_blackbox
+from attractor.blackbox.programs import (
+    Evolved,
+    Instruction,
+    Program,
+    evolve_program,
+    largest_error,
+    mutated,
+    survivors,
+    tune_constants,
+)
 from attractor.blackbox.zeroth_order import (
     AcceleratedZerothOrder,
     ZerothOrderDescent,

@@ -75,6 +75,7 @@ from attractor.linalg.matrix_roots import (
     sqrtm_eigh,
     sqrtm_newton_schulz,
 )
+from attractor.linalg.minimax import Minimax, remez
 from attractor.linalg.parallel_evaluation import Evaluated, parallel_evaluation
 from attractor.linalg.preconditioners import factor_loss, factor_product, incomplete_cholesky, triangular_solves
 from attractor.linalg.proximal import (
