@@ -13,6 +13,7 @@ from attractor.linalg import (
     factor_loss,
     factor_product,
     incomplete_cholesky,
+    network_factor,
     ritz_right_sides,
     triangular_solves,
 )
@@ -127,6 +128,24 @@ def test_products_with_a_factor_and_the_loss_that_learns_it():
     np.testing.assert_allclose(factor_loss(*factor, jnp.asarray(xs), jnp.asarray(bs)), expected, rtol=1e-4)
 
 
+def test_a_network_gives_the_entries_of_a_factor_with_the_roots_of_the_diagonal():
+    matrix = darcy_matrix(2 * gaussian_field(0, 5))
+    b, roots = RNG.standard_normal(25), np.sqrt(matrix.diagonal())
+    nodes, scaled = b / roots, matrix.toarray() / np.outer(roots, roots)
+    nodes = nodes / np.linalg.norm(nodes) * 5
+
+    def network(v, e, senders, receivers):
+        return e[:, 0] * (1 + v[senders, 0]) - 0.3 * v[receivers, 0] ** 2
+
+    expected = np.diag(np.ones(25))
+    for i, j in zip(*np.nonzero(np.tril(scaled, -1)), strict=True):
+        there, back = (scaled[i, j] * (1 + nodes[s]) - 0.3 * nodes[t] ** 2 for s, t in ((i, j), (j, i)))
+        expected[i, j] = (there + back) / 2
+    L = network_factor(network, matrix, b)
+    np.testing.assert_allclose(L.toarray(), roots[:, None] * expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(L.diagonal(), roots)
+
+
 @pytest.mark.parametrize(
     ("argument", "call"),
     [
@@ -147,6 +166,10 @@ def test_products_with_a_factor_and_the_loss_that_learns_it():
         ("A", lambda: incomplete_cholesky(sparse.csr_array(np.ones((2, 3))))),
         ("A", lambda: incomplete_cholesky(sparse.csr_array(np.array([[1.0, 1.0], [1.0, 0.0]])))),
         ("A", lambda: incomplete_cholesky(sparse.csr_array(A * np.nan))),
+        ("A", lambda: network_factor(lambda *_: B, sparse.csr_array(A - 50 * np.eye(12)), B)),
+        ("b", lambda: network_factor(lambda *_: B, sparse.csr_array(A), B[:3])),
+        ("b", lambda: network_factor(lambda *_: B, sparse.csr_array(A), 0 * B)),
+        ("b", lambda: network_factor(lambda *_: B, sparse.csr_array(A), B * np.nan)),
         ("L", lambda: triangular_solves(sparse.csr_array(A))),
         ("L", lambda: triangular_solves(sparse.csr_array(np.diag([1.0, 0.0])))),
     ],

@@ -77,7 +77,14 @@ from attractor.linalg.matrix_roots import (
 )
 from attractor.linalg.minimax import Minimax, remez
 from attractor.linalg.parallel_evaluation import Evaluated, parallel_evaluation
-from attractor.linalg.preconditioners import factor_loss, factor_product, incomplete_cholesky, triangular_solves
+from attractor.linalg.preconditioners import (
+    factor_loss,
+    factor_product,
+    incomplete_cholesky,
+    network_entries,
+    network_factor,
+    triangular_solves,
+)
 from attractor.linalg.proximal import (
     group_envelope,
     group_envelope_gap,

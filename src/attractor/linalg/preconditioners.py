@@ -114,6 +114,67 @@ def factor_loss(
     return jnp.sum((products - bs) ** 2, 1).mean()
 
 
+EdgeNetwork = Callable[
+    [Float[Array, "n 1"], Float[Array, "directed 1"], Int[Array, " directed"], Int[Array, " directed"]],
+    Float[Array, " directed"],
+]
+
+
+def network_entries(
+    network: EdgeNetwork,
+    entries: Float[Array, " e"],
+    b: Float[Array, " n"],
+    rows: Int[Array, " e"],
+    columns: Int[Array, " e"],
+) -> Float[Array, " e"]:
+    r"""A factor's entries below its diagonal by a network on the matrix's graph: the mean over an edge's directions.
+
+    Arguments:
+        network: ``network(nodes, edges, senders, receivers)``, such as an `attractor.nn.EdgeGraphNetwork`.
+        entries: A's below its diagonal, where that is scaled to 1.
+        b: The right-hand side, what nodes are given; it counts in units of its root mean square.
+        rows: As in `factor_product`.
+        columns: As in `factor_product`.
+
+    Paper: Learning Preconditioner for Conjugate Gradient PDE Solvers (Li et al., 2023).
+    """
+    nodes, edges = b / jnp.sqrt(jnp.mean(b**2)), jnp.concatenate([entries, entries])
+    ends = jnp.concatenate([rows, columns]), jnp.concatenate([columns, rows])
+    return network(nodes[:, None], edges[:, None], *ends).reshape(2, -1).mean(0)
+
+
+def network_factor(network: EdgeNetwork, A: sparse.csr_array, b: Vector) -> sparse.csr_array:
+    r"""A network's lower triangular L with A's nonzeros and diagonal $\sqrt{a_{ii}}$, for `triangular_solves`.
+
+    $L L^\top$ is positive definite whatever the network says.
+
+    Arguments:
+        network: As in `network_entries`.
+        A: Sparse, symmetric, with a positive diagonal.
+        b: The right-hand side, not zero.
+
+    Raises:
+        ValueError: for a diagonal that is not positive, shapes that do not fit, or a b that is zero or not finite.
+
+    Paper: Learning Preconditioner for Conjugate Gradient PDE Solvers (Li et al., 2023).
+    """
+    diagonal = A.diagonal()
+    if A.shape[0] != A.shape[1] or not (diagonal > 0).all():
+        raise ValueError(f"A: expected a square matrix with a positive diagonal, got shape {A.shape}")
+    require_finite("b", b, 1)
+    if b.shape != diagonal.shape or not b.any():
+        raise ValueError(f"b: expected {diagonal.size} numbers that are not all zero, got shape {b.shape}")
+    roots = np.sqrt(diagonal)
+    below = sparse.coo_array(sparse.tril(A, -1))
+    rows, columns = below.coords
+    scaled = jnp.asarray(below.data / (roots[rows] * roots[columns]), jnp.float32)
+    made = network_entries(
+        network, scaled, jnp.asarray(b / roots, jnp.float32), jnp.asarray(rows), jnp.asarray(columns)
+    )
+    L = sparse.coo_array((np.asarray(made, float), (rows, columns)), A.shape) + sparse.eye_array(b.size)
+    return sparse.csr_array(sparse.diags_array(roots) @ L)
+
+
 def _example() -> tuple[float, float]:
     """Of a tridiagonal matrix it is the Cholesky factor."""
     A = sparse.csr_array(np.diag(np.arange(3.0, 9.0)) - np.eye(6, k=1) - np.eye(6, k=-1))
