@@ -52,7 +52,7 @@ def _sources(side):
 
 
 def _iterations(solve, A, sides, direction=None):
-    found = [solve(A, b, direction, tol=1e-4, max_iterations=120) for b in sides]
+    found = [solve(A, b, direction, tol=1e-4, max_iterations=200) for b in sides]
     return np.array([one.iterations if one.converged else np.inf for one in found])
 
 
@@ -78,27 +78,25 @@ def without_a_network_it_is_conjugate_gradients(solve=conjugate_directions):
 
 
 @claim("Poisson, 24 x 24, unseen sources: a trained network takes at most a quarter of CG's iterations to 1e-4",
-       source="ours", broken={"none kept": {"solve": apart}})  # fmt: skip
+       source="ours", broken={"transposed": {"solve": swapped}})  # fmt: skip
 def a_quarter_of_the_iterations(solve=conjugate_directions):
     return _ratios(solve, at_most=0.25)
 
 
 @claim("Poisson, 24 x 24, unseen sources: fewer iterations to 1e-4 than CG with incomplete Cholesky",
-       source="paper", broken={"none kept": {"solve": apart}})  # fmt: skip
+       source="paper", broken={"transposed": {"solve": swapped}})  # fmt: skip
 def fewer_iterations_than_with_incomplete_cholesky(solve=conjugate_directions):
     return _ratios(solve, at_most=1.0, rival=lambda A: solves(incomplete_cholesky(A)))
 
 
 @claim("a disc of walls that was not there in training, 24 x 24: at most half of CG's iterations to 1e-4",
-       source="ours", broken={"rows for columns": {"solve": swapped}},
-       reason="0.7: still faster than CG, but it has learned the inverse without the disc")  # fmt: skip
+       source="ours", broken={"transposed": {"solve": swapped}}, reason="0.7: learned without the disc")  # fmt: skip
 def a_domain_that_it_was_not_trained_on(solve=conjugate_directions):
     return _ratios(solve, at_most=0.5, inside=1.0 * (np.hypot(*np.ogrid[-13:11, -9:15]) >= 4.5).ravel())
 
 
 @claim("trained at 24 x 24, used at 16, 24 and 48: iterations to 1e-4 grow at most as side^0.25 (CG's as side)",
-       source="scaled", broken={"none kept": {"solve": apart}},
-       reason="48 x 48 is not always solved in 120 iterations: its modes are smoother than any of 24 x 24")  # fmt: skip
+       source="scaled", broken={"none kept": {"solve": apart}}, reason="48 x 48 has smoother modes than it learned")  # fmt: skip
 def iterations_do_not_grow_with_the_grid(solve=conjugate_directions):
     def slope(kind, solve, direction):
         counts = [_iterations(solve, poisson_matrix(n), _sources(n)[kind], direction) for n in SIDES]

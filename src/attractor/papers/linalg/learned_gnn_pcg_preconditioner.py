@@ -86,7 +86,8 @@ def _iterations(factor, **kind):
 
 
 @claim("400 unknowns of Darcy flow, unseen: a learned factor takes fewer iterations than incomplete Cholesky",
-       source="paper", broken={"entries not seen": {"factor": blind}, "a sign": {"factor": signed}})  # fmt: skip
+       source="paper", broken={"entries not seen": {"factor": blind}, "a sign": {"factor": signed}},
+       reason="0.999: as good, at a third of Jacobi's")  # fmt: skip
 def fewer_iterations_than_incomplete_cholesky(factor=learned):
     return Evidence(paired_ratio(_iterations(factor), _iterations(cholesky)), at_most=1.0)
 
@@ -99,7 +100,8 @@ def solutions_weigh_what_matters(factor=learned):
 
 
 @claim("larger grids, stronger and rougher coefficients than in training: fewer iterations than incomplete Cholesky",
-       source="paper", broken={"entries not seen": {"factor": blind}})  # fmt: skip
+       source="paper", broken={"entries not seen": {"factor": blind}},
+       reason="0.69 on the larger grid; 1.2 and 1.3 where coefficients are unlike those it has seen")  # fmt: skip
 def systems_that_it_was_not_trained_on(factor=learned):
     kinds = {"40 x 40": {"side": 40}, "contrast 3": {"contrast": 3.0}, "length 0.1": {"length": 0.1}}
     ratios = {name: paired_ratio(_iterations(factor, **k), _iterations(cholesky, **k)) for name, k in kinds.items()}
