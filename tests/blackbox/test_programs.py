@@ -126,6 +126,7 @@ def test_evolution_finds_short_programs():
         ("candidates", lambda: evolve_program(np.exp2, 0.0, 1.0, candidates=0)),
         ("parents", lambda: evolve_program(np.exp2, 0.0, 1.0, parents=1)),
         ("points", lambda: evolve_program(np.exp2, 0.0, 1.0, points=1)),
+        ("restarts", lambda: evolve_program(np.exp2, 0.0, 1.0, restarts=-1)),
         ("exchanges", lambda: evolve_program(np.exp2, 0.0, 1.0, exchanges=-1)),
         ("high", lambda: evolve_program(np.exp2, 1.0, 1.0)),
         ("f", lambda: evolve_program(np.sin, 0.0, 1.0)),

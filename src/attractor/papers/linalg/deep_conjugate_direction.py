@@ -96,7 +96,7 @@ def a_domain_that_it_was_not_trained_on(solve=conjugate_directions):
 
 
 @claim("trained at 24 x 24, used at 16, 24 and 48: iterations to 1e-4 grow at most as side^0.25 (CG's as side)",
-       source="scaled", broken={"none kept": {"solve": apart}}, reason="48 x 48 has smoother modes than it learned")  # fmt: skip
+       source="scaled", broken={"none kept": {"solve": apart}}, reason="48 x 48: smoother modes")  # fmt: skip
 def iterations_do_not_grow_with_the_grid(solve=conjugate_directions):
     def slope(kind, solve, direction):
         counts = [_iterations(solve, poisson_matrix(n), _sources(n)[kind], direction) for n in SIDES]
