@@ -234,6 +234,7 @@ def evolve_program(
     max_cost: int = 8,
     candidates: int = 5_000,
     parents: int = 40,
+    fit: Callable[[Program, Values, Values], Program] = tune_constants,
     restarts: int = 2,
     points: int = 33,
     exchanges: int = 20,
@@ -241,9 +242,10 @@ def evolve_program(
 ) -> Evolved:
     r"""Programs that approximate a function with few operations, evolved from $x + c$ by random changes alone.
 
-    A child is a parent of the population with an instruction inserted, removed, or changed in its operation or one
-    argument, and constants fitted by `tune_constants`; NSGA-II keeps those that are best in the largest relative error
-    and in operations at once. It knows nothing of the function but its values.
+    A child is a parent of the population after one or more random changes, half as often each one more: an instruction
+    inserted, removed, or changed in its operation or one argument. Its constants are fitted by `tune_constants`;
+    NSGA-II keeps those that are best in the largest relative error and in operations at once. It knows nothing of the
+    function but its values.
 
     The paper fits constants by CMA-ES, 10⁴ generations of 128 for each child; least squares take a thousandth.
 
@@ -255,6 +257,7 @@ def evolve_program(
         max_cost: Operations per program, at least 1.
         candidates: Children in all, at least 1.
         parents: How many are kept, at least 2; as many children are made at a time.
+        fit: ``fit(program, x, f(x))`` gives the program other constants.
         restarts: How often the constants of a child are also fitted from normal ones of deviation 3, at least 0.
         points: Chebyshev points on which programs are fitted and compared, at least 2.
         exchanges: How often the constants of what is returned are weighed anew, towards the least largest error.
@@ -278,14 +281,16 @@ def evolve_program(
     if target.shape != x.shape or not np.isfinite(target).all() or not target.all():
         raise ValueError(f"f: expected {points} finite values other than zero, got {target}")
     random = np.random.default_rng(seed)
-    start = tune_constants(Program((Instruction(operations[0], 0, CONSTANT),)), x, target)
+    start = fit(Program((Instruction(operations[0], 0, CONSTANT),)), x, target)
     population = [(start, largest_error(start, x, target))]
     best: dict[int, tuple[Program, float]] = {}
     for begun in range(0, candidates, parents):
         for _ in range(min(parents, candidates - begun)):
-            child = mutated(population[random.integers(min(len(population), parents))][0], operations, random).pruned()
+            child = population[random.integers(min(len(population), parents))][0]
+            for _ in range(random.geometric(0.5)):
+                child = mutated(child, operations, random).pruned()
             if 0 < child.cost <= max_cost:
-                fits = [tune_constants(c, x, target) for c in (child, *_fresh(child, restarts, random))]
+                fits = [fit(c, x, target) for c in (child, *_fresh(child, restarts, random))]
                 population.append(min(((c, largest_error(c, x, target)) for c in fits), key=lambda one: one[1]))
         population = survivors(population, parents)
         for program, error in population:
@@ -293,7 +298,7 @@ def evolve_program(
                 best[program.cost] = (program, error)
     kept: list[tuple[Program, float]] = []
     for cost in sorted(best):
-        program = tune_constants(best[cost][0], x, target, exchanges=exchanges)
+        program = tune_constants(best[cost][0], x, target, exchanges=exchanges) if exchanges else best[cost][0]
         error = largest_error(program, x, target)
         if not kept or error < kept[-1][1]:
             kept.append((program, error))
