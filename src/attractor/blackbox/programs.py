@@ -1,5 +1,6 @@
 """Straight-line programs of arithmetic, and an evolution that finds short ones that approximate a function."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from attractor.registry import part
 
 Values = Float[np.ndarray, " n"]
 OPERATIONS = "+-*/"
+FITS = 3  # of one sequence of operations, each time from other constants
 CONSTANT = -1  # an argument that is a number of the instruction's own; 0 is x, i the result of instruction i
 
 
@@ -242,7 +244,7 @@ def evolve_program(
 ) -> Evolved:
     r"""Programs that approximate a function with few operations, evolved from $x + c$ by random changes alone.
 
-    A child is a parent of the population after one or more random changes, half as often each one more: an instruction
+    A child is a parent of the population after a random change, or more with probability 0.3 each: an instruction
     inserted, removed, or changed in its operation or one argument. Its constants are fitted by `tune_constants`;
     NSGA-II keeps those that are best in the largest relative error and in operations at once. It knows nothing of the
     function but its values.
@@ -284,12 +286,15 @@ def evolve_program(
     start = fit(Program((Instruction(operations[0], 0, CONSTANT),)), x, target)
     population = [(start, largest_error(start, x, target))]
     best: dict[int, tuple[Program, float]] = {}
+    fitted: Counter[tuple] = Counter()
     for begun in range(0, candidates, parents):
         for _ in range(min(parents, candidates - begun)):
             child = population[random.integers(min(len(population), parents))][0]
-            for _ in range(random.geometric(0.5)):
+            for _ in range(random.geometric(0.7)):
                 child = mutated(child, operations, random).pruned()
-            if 0 < child.cost <= max_cost:
+            shape = tuple(one[:3] for one in child.instructions)
+            fitted[shape] += 1
+            if 0 < child.cost <= max_cost and fitted[shape] <= FITS:
                 fits = [fit(c, x, target) for c in (child, *_fresh(child, restarts, random))]
                 population.append(min(((c, largest_error(c, x, target)) for c in fits), key=lambda one: one[1]))
         population = survivors(population, parents)
@@ -352,14 +357,15 @@ def _shifted(one: Instruction, rename: Callable[[int], int]) -> Instruction:
 
 
 def survivors(population: Sequence[tuple[Program, float]], keep: int) -> list[tuple[Program, float]]:
-    """NSGA-II's choice by error and operations: by fronts, the last of them by its gaps; equals count once.
+    """NSGA-II's choice by error and operations: by fronts, the last by its gaps; errors within a percent count once.
 
     Arguments:
         population: Programs with their errors.
         keep: How many, at least 1.
     """
     in_range("keep", keep, 1)
-    left = list({(p.cost, e): (p, e) for p, e in population if np.isfinite(e)}.values())
+    # Programs that say the same in other words differ by rounding.
+    left = list({(p.cost, round(np.log(max(e, 1e-300)), 2)): (p, e) for p, e in population if np.isfinite(e)}.values())
     chosen: list[tuple[Program, float]] = []
     while left and len(chosen) < keep:
         left.sort(key=lambda one: (one[0].cost, one[1]))
