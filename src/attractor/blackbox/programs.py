@@ -12,6 +12,7 @@ from attractor.checks import in_range
 from attractor.registry import part
 
 Values = Float[np.ndarray, " n"]
+Number = Values | np.floating | float
 OPERATIONS = "+-*/"
 FITS = 3  # of one sequence of operations, each time from other constants
 CONSTANT = -1  # an argument that is a number of the instruction's own; 0 is x, i the result of instruction i
@@ -137,7 +138,7 @@ class Program:
         return results[-1][0], np.broadcast_to(results[-1][1], (len(x), count))
 
 
-def _apply(operation: str, a: Values | float, b: Values | float) -> Values:
+def _apply(operation: str, a: Number, b: Number) -> Number:
     if operation == "+":
         return np.add(a, b)
     if operation == "-":

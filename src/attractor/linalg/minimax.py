@@ -64,11 +64,12 @@ def remez(
         raise ValueError("f: expected values other than zero, by which errors are divided; or take relative=False")
     basis = np.polynomial.chebyshev.chebvander(t, degree) / scale[:, None]
     chosen = np.round(np.linspace(0, points - 1, degree + 2)).astype(int)
+    rounding = 1e-14 * np.abs(values / scale).max()
     signs = (-1.0) ** np.arange(degree + 2)
     for _ in range(max_exchanges):
         *coefficients, level = np.linalg.solve(np.c_[basis[chosen], signs], (values / scale)[chosen])
         error = values / scale - basis @ coefficients
-        if np.abs(error).max() <= abs(level) * (1 + 1e-9) + 1e-16:
+        if np.abs(error).max() <= abs(level) * (1 + 1e-9) + rounding:
             break
         runs = np.split(np.arange(points), np.flatnonzero(np.diff(np.sign(error)) != 0) + 1)
         peaks = np.array([run[np.abs(error[run]).argmax()] for run in runs])

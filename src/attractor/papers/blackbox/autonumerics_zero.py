@@ -59,7 +59,7 @@ def a_tenth_of_taylors_error(fit=tune_constants):
 
 @claim("2^x in 4, 6 and 8 operations + - * /: evolved programs are at least as exact as the best polynomials",
        source="scaled", broken=DRAWN,
-       reason="half of an order better in 4 operations, an order worse in 8: a search of seconds finds no long programs")  # fmt: skip
+       reason="half as large in 4 operations, ten times in 8: seconds of search find no long programs")  # fmt: skip
 def as_exact_as_the_best_polynomials(fit=tune_constants):
     return _digits(_polynomials(), (0, 1, 2), 0.0, fit)
 
@@ -73,6 +73,6 @@ def a_tenth_of_the_best_polynomials_error(fit=tune_constants):
 
 @claim("2^x in 10 operations + - * /, 1,500 candidates: evolved programs are right to 14 digits",
        source="paper", broken=DRAWN,
-       reason="4.7 digits; the paper spends 10⁴ generations of CMA-ES on every candidate, and many more candidates")  # fmt: skip
+       reason="4.7 digits; the paper spends 10⁴ generations of CMA-ES on every candidate")  # fmt: skip
 def fourteen_digits_in_ten_operations(fit=tune_constants):
     return _digits(np.ones(4), (3,), -14.0, fit)

@@ -21,7 +21,8 @@ import optax
 import scipy.sparse as sparse
 from scipy.sparse.linalg import spsolve
 
-from attractor import linalg
+from attractor.linalg import conjugate_directions
+from attractor.linalg import preconditioners as lib
 from attractor.nn import EdgeGraphNetwork
 from attractor.papers.words import Evidence, cached, claim, descend, key, paired_ratio, seeds
 from attractor.problems.elliptic import darcy_matrix, gaussian_field
@@ -42,8 +43,8 @@ def _fit(net, graph, drawn, entries, sources, xs, bs):
     params, static = eqx.partition(net, eqx.is_array)
 
     def loss(p, i):
-        below = linalg.network_entries(eqx.combine(p, static), entries[i], sources[i], *graph)
-        return linalg.factor_loss(below, jnp.ones(SIDE**2), *graph, xs[i], bs[i])
+        below = lib.network_entries(eqx.combine(p, static), entries[i], sources[i], *graph)
+        return lib.factor_loss(below, jnp.ones(SIDE**2), *graph, xs[i], bs[i])
 
     slope = jax.grad(lambda p, pair: jax.vmap(lambda i: loss(p, i))(pair).mean())
     return eqx.combine(descend(optax.adam(optax.cosine_decay_schedule(3e-3, STEPS)), slope, params, drawn), static)
@@ -67,21 +68,21 @@ def _network(noise, blind):
 
 def learned(A, b, noise=False, blind=False):
     """By a trained network; one that is blind does not see the entries."""
-    return linalg.network_factor(lambda v, e, *ends: _network(noise, blind)(v, e * (not blind), *ends), A, b)
+    return lib.network_factor(lambda v, e, *ends: _network(noise, blind)(v, e * (not blind), *ends), A, b)
 
 
 blind, whitened = partial(learned, blind=True), partial(learned, noise=True)
 signed = lambda A, b: sparse.csr_array(2 * sparse.eye_array(b.size) - learned(A, b))  # noqa: E731
 jacobi = lambda A, b: sparse.eye_array(b.size, format="csr")  # noqa: E731
-cholesky = lambda A, b: linalg.incomplete_cholesky(A)  # noqa: E731
+cholesky = lambda A, b: lib.incomplete_cholesky(A)  # noqa: E731
 
 
 @cached
 def _iterations(factor, **kind):
     """Of conjugate gradients to 1e-6 on eight unseen systems."""
     systems = [(A, sides[0]) for A, sides in (_system(s, **kind) for s in seeds(8))]
-    solve = partial(linalg.conjugate_directions, kept=1, tol=1e-6)
-    found = [solve(A, b, linalg.triangular_solves(factor(A, b))) for A, b in systems]
+    solve = partial(conjugate_directions, kept=1, tol=1e-6)
+    found = [solve(A, b, lib.triangular_solves(factor(A, b))) for A, b in systems]
     return np.array([one.iterations if one.converged else np.inf for one in found])
 
 
