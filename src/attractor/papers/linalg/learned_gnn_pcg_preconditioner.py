@@ -44,7 +44,7 @@ def _fit(net, graph, drawn, entries, sources, xs, bs):
 
     def loss(p, i):
         below = lib.network_entries(eqx.combine(p, static), entries[i], sources[i], *graph)
-        return lib.factor_loss(below, jnp.ones(SIDE**2), *graph, xs[i], bs[i])
+        return lib.factor_loss(below, jnp.ones(SIDE**2), *graph, xs[i], bs[i])  # pyright: ignore
 
     slope = jax.grad(lambda p, pair: jax.vmap(lambda i: loss(p, i))(pair).mean())
     return eqx.combine(descend(optax.adam(optax.cosine_decay_schedule(3e-3, STEPS)), slope, params, drawn), static)
