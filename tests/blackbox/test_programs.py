@@ -73,6 +73,11 @@ def test_an_insertion_stands_where_a_value_stood():
     random = np.random.default_rng(1)
     longer = [c for c in (mutated(first, "*", random) for _ in range(200)) if len(c.instructions) == 3]
     middle = [c for c in longer if c.instructions[0] == first.instructions[0] and c.instructions[2].operation == "+"]
+    twice = Program((Instruction("*", 0, -1, (0.0, 3.0)), Instruction("+", 1, 0)))
+    at_first = [c for c in (mutated(twice, "-", random) for _ in range(200)) if c.instructions[0].operation == "-"]
+    at_first = [c for c in at_first if len(c.instructions) == 3]
+    assert at_first
+    assert all(c.instructions[2].right == 0 for c in at_first)  # one use of x is replaced, the others stay
     assert middle
     assert all(c.cost == 3 and c.instructions[2].left == 2 for c in middle)
 
