@@ -76,6 +76,17 @@ PARTS: dict[str, tuple[Callable[[], Any], dict[str, Law]]] = {
             ".output.bias": within(140),
         },
     ),
+    "edge-graph-network": (
+        lambda: nn.EdgeGraphNetwork(50, 60, 40, 1, key=KEY),
+        {
+            f".{name}.layers[{i}].{array}": within((given, 40)[i])
+            for name, given in (
+                ("encode_nodes", 50), ("encode_edges", 60), ("edge_rounds[0]", 120), ("node_rounds[0]", 80),
+                ("decode", 40),
+            )
+            for i in (0, 1) for array in ("weight", "bias")
+        },
+    ),
     "residual-conv-net": (
         lambda: nn.ResidualConvNet(24, 4, key=KEY),
         {
@@ -84,6 +95,11 @@ PARTS: dict[str, tuple[Callable[[], Any], dict[str, Law]]] = {
             ".convolutions[2].weight": CONV, ".convolutions[2].bias": CONV,
             ".convolutions[3].weight": ZERO, ".convolutions[3].bias": ZERO,
         },
+    ),
+    "multilevel-conv-net": (
+        lambda: nn.MultilevelConvNet(24, 2, key=KEY),
+        {".first.weight": within(9), ".last.weight": CONV}
+        | {f".blocks[{level}][{block}][{i}].weight": CONV for level in (0, 1) for block in (0, 1) for i in (0, 1)},
     ),
     "time-mlp": (
         lambda: TimeMLP(20, 30, width=60, key=KEY),

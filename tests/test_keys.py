@@ -12,8 +12,8 @@ from keys import uses_no_key_twice
 
 from attractor import Decision, Federated, Minimization
 from attractor.generative import TimeMLP, rectified_flow
-from attractor.linalg import hutchinson_diagonal
-from attractor.nn import NALU, ElmanCell, ResidualConvNet
+from attractor.linalg import hutchinson_diagonal, ritz_right_sides
+from attractor.nn import NALU, EdgeGraphNetwork, ElmanCell, MultilevelConvNet, ResidualConvNet
 from attractor.operators import FNO
 from attractor.optim import functional_teaching, goldstein_norm, random_scaling
 from attractor.optim.convex_networks import sample_relu_arrangements
@@ -57,10 +57,12 @@ def scaled(key):
 DRAWS = {
     "Collocation.sample": lambda key: collocation().sample(key),
     "Decision.rollout": lambda key: returns(Decision.example(), key),
+    "EdgeGraphNetwork": lambda key: EdgeGraphNetwork(2, 3, 4, 2, key=key),
     "ElmanCell": lambda key: ElmanCell(2, 3, key=key),
     "FNO": lambda key: FNO(2, 3, (2, 2), width=4, depth=3, hidden=5, key=key),
     "Federated.sample": lambda key: Federated.example().sample(key),
     "Minimization.sample": lambda key: Minimization.example().sample(key),
+    "MultilevelConvNet": lambda key: MultilevelConvNet(3, 2, key=key),
     "NALU": lambda key: NALU(3, 2, key=key),
     "ResidualConvNet": lambda key: ResidualConvNet(3, 3, key=key),
     "goldstein_norm": lambda key: goldstein_norm(jnp.sum, X[0], 0.1, key, 4),
@@ -68,6 +70,7 @@ DRAWS = {
     "functional_teaching": lambda key: functional_teaching(X[0], jnp.eye(3), 0.1, 5, key, teacher="random"),
     "linear_stochastic_approximation": lambda key: linear_stochastic_approximation(noisy, X[0], 0.1, 5, key),
     "random_scaling": scaled,
+    "ritz_right_sides": lambda key: ritz_right_sides(lambda v: 2 * v, 3, 5, key, vectors=2),
     "rectified_flow.sample": lambda key: flow().sample(key),
 }
 

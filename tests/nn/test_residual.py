@@ -1,4 +1,4 @@
-"""The residual convolutional network against torch; weights around a hidden layer; starts and errors."""
+"""The convolutional networks against torch; weights around a hidden layer; starts and errors."""
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attractor.nn import BypassNetwork, ResidualConvNet, net_control
+from attractor.nn import BypassNetwork, MultilevelConvNet, ResidualConvNet, net_control
 
 
 def test_it_starts_as_the_identity():
@@ -32,6 +32,29 @@ def test_it_is_torch_convolutions_plus_the_image():
 def test_errors_name_the_argument(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         ResidualConvNet(**bad, key=jr.key(0))
+
+
+def test_several_scales_are_torch_convolutions_pooled_and_repeated():
+    network, image = MultilevelConvNet(3, 3, key=jr.key(1)), jr.normal(jr.key(0), (8, 12))
+    conv = lambda layer, x: torch.nn.functional.conv2d(x, torch.tensor(np.asarray(layer.weight)), padding=1)  # noqa: E731
+
+    def level(i, x):
+        (a, b), (c, d) = network.blocks[i]
+        x = x + torch.relu(conv(b, torch.relu(conv(a, x))))
+        if i < 2:
+            coarse = level(i + 1, torch.nn.functional.avg_pool2d(x, 2))
+            x = x + torch.nn.functional.interpolate(coarse, scale_factor=2, mode="nearest")
+        return x + torch.relu(conv(d, torch.relu(conv(c, x))))
+
+    expected = conv(network.last, level(0, conv(network.first, torch.tensor(np.asarray(image))[None, None])))[0, 0]
+    apply = eqx.filter_jit(network)
+    np.testing.assert_allclose(apply(image), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(apply(3 * image), 3 * expected.numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="image: expected sides that are multiples of 4"):
+        network(image[:6])
+    for bad in ({"width": 0}, {"levels": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            MultilevelConvNet(**bad, key=jr.key(0))
 
 
 def test_a_bypass_adds_a_linear_map_of_the_inputs():

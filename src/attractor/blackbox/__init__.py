@@ -34,6 +34,16 @@ from attractor.blackbox.learned_optimizers import (
     unrolled,
 )
 from attractor.blackbox.minimize import BlackboxResult, minimize_blackbox
+from attractor.blackbox.programs import (
+    Evolved,
+    Instruction,
+    Program,
+    evolve_program,
+    largest_error,
+    mutated,
+    survivors,
+    tune_constants,
+)
 from attractor.blackbox.zeroth_order import (
     AcceleratedZerothOrder,
     ZerothOrderDescent,

@@ -1,6 +1,12 @@
 """Numerics that all rooms share: products with curvature, Krylov spaces, proximal maps, trust regions, transport."""
 
 from attractor.linalg.amplification import Amplified, amplified_sampling, rotations_needed
+from attractor.linalg.conjugate_directions import (
+    Conjugated,
+    conjugate_directions,
+    direction_loss,
+    ritz_right_sides,
+)
 from attractor.linalg.continued_fractions import (
     Dynamics,
     Limits,
@@ -69,7 +75,16 @@ from attractor.linalg.matrix_roots import (
     sqrtm_eigh,
     sqrtm_newton_schulz,
 )
+from attractor.linalg.minimax import Minimax, remez
 from attractor.linalg.parallel_evaluation import Evaluated, parallel_evaluation
+from attractor.linalg.preconditioners import (
+    factor_loss,
+    factor_product,
+    incomplete_cholesky,
+    network_entries,
+    network_factor,
+    triangular_solves,
+)
 from attractor.linalg.proximal import (
     group_envelope,
     group_envelope_gap,

@@ -11,8 +11,9 @@ from attractor.nn.arithmetic.units import (
     sparsity_error,
 )
 from attractor.nn.attention.latent import LatentAttention
+from attractor.nn.equivariant.graphs import EdgeGraphNetwork
 from attractor.nn.moe.experts import MixtureOfExperts
 from attractor.nn.recurrent.cells import ElmanCell, unroll
 from attractor.nn.residual.bypass import BypassNetwork, net_control
-from attractor.nn.residual.convolutional import ResidualConvNet
+from attractor.nn.residual.convolutional import MultilevelConvNet, ResidualConvNet
 from attractor.nn.robust.attacks import pgd_attack

@@ -1,8 +1,9 @@
 """Elliptic equations on the unit square as sparse symmetric systems: Poisson, Darcy flow with random coefficients."""
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sparse
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from attractor.checks import in_range
 
@@ -15,6 +16,16 @@ def poisson_matrix(side: int) -> sparse.csr_array:
     """
     in_range("side", side, 1)
     return darcy_matrix(np.zeros((side, side)))
+
+
+def poisson_product(u: Float[Array, "height width"]) -> Float[Array, "height width"]:
+    """The five-point Laplacian of `poisson_matrix` times a grid of values, without the matrix, and compiled.
+
+    Arguments:
+        u: Values at the inner points.
+    """
+    around = jnp.pad(u, 1)
+    return 4 * u - around[2:, 1:-1] - around[:-2, 1:-1] - around[1:-1, 2:] - around[1:-1, :-2]
 
 
 def darcy_matrix(log_coefficients: Float[np.ndarray, "side side"]) -> sparse.csr_array:
