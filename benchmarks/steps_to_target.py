@@ -38,7 +38,7 @@ PROBLEMS = ("logistic-regression", "rotated-quadratic", "rosenbrock", "digits-ml
 NETWORKS = ("text-transformer", "digits-resnet", "digits-diffusion")
 NAMES = (
     "sgd", "adamw", "adamw+cosine", "schedule-free-adamw", "muon", "normuon", "soap", "scion", "mars", "adam-mini",
-    "lion", "prodigy", "kron", "shampoo", "sophia",
+    "lion", "prodigy", "kron", "shampoo", "sophia", "adafactor",
 )  # fmt: skip
 POINTS = 50
 COSTLIEST = 300  # gradients a step; what costs more is left out

@@ -1,8 +1,9 @@
 """The package as users install it: the built wheel in an empty environment, without extras; then each extra alone.
 
-Usage: ``python tests/wheel.py``. Without extras the commands of the README's first page must work. An extra is tried in
-this environment, where all are installed, by hiding every distribution that the package with only this extra would not
-bring. Figures of the import and of `attractor papers` are printed: processor seconds, the best of five.
+Usage: ``python tests/wheel.py``. Without extras the commands of the README's first page must work, under every version
+of Python among the classifiers that this machine has (on the path, or by pyenv). An extra is tried in this environment,
+where all are installed, by hiding every distribution that the package with only this extra would not bring. Figures of
+the import and of `attractor papers` are printed: processor seconds, the best of five.
 """
 
 import os
@@ -47,9 +48,11 @@ BRINGS = {
     "feed": "feedparser; import attractor.feed.sync, attractor.feed.library, attractor.cli.feed",
     "web": "fastapi; import attractor.web.app",
     "mcp": "mcp; import attractor.feed.mcp",
+    "ray": "ray; import attractor.cluster",
     "vectors": "usearch; import attractor.feed.meaning",
     "papers": "ot; import attractor.papers",
 }
+CARRIED = {"ray": {"psutil", "colorama"}}  # packages of those names in a folder of the extra's own
 HIDE = """
 import sys
 hidden = set({hidden!r})
@@ -63,8 +66,11 @@ import {modules}
 
 
 def main() -> int:
+    failed = []
     with tempfile.TemporaryDirectory() as folder:
-        failed = installed(Path(folder))
+        wheel = built(Path(folder))
+        for version, python in pythons().items():
+            failed += installed(wheel, python, Path(folder) / version)
     for extra, modules in BRINGS.items():
         try:
             alone(extra, modules)
@@ -74,16 +80,38 @@ def main() -> int:
     return bool(failed)
 
 
-def installed(folder: Path) -> list[str]:
-    """What fails of the wheel in an empty environment without extras."""
+def pythons() -> dict[str, str]:
+    """Interpreters by version: this one, and those of other versions that the package names and this machine has."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    versions = [line.rpartition(" ")[2] for line in known if re.search(r":: 3\.\d+$", line)]
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    for version in versions:
+        for python in (f"python{version}", *sorted(map(str, root.glob(f"{version}.*/bin/python")))):
+            try:
+                subprocess.run([python, "-c", "import venv"], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):  # none, or pyenv's stand-in for one
+                continue
+            found.setdefault(version, python)
+    print("Python", ", ".join(found), "of", ", ".join(versions), flush=True)
+    return found
+
+
+def built(folder: Path) -> Path:
+    """The wheel."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     print(f"{wheel.name}: {wheel.stat().st_size / 2**20:.1f} MiB")
-    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    return wheel
+
+
+def installed(wheel: Path, python: str, folder: Path) -> list[str]:
+    """What fails of the wheel in an empty environment of an interpreter, without extras."""
+    subprocess.run([python, "-m", "venv", folder / "env"], check=True)
     commands = folder / "env" / "bin"
-    own = [commands / "python", "-m", *pip[2:], "install", "--no-compile", "-c", ROOT / "constraints.txt"]
-    subprocess.run([*own, wheel], check=True)
+    own = [commands / "python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
+    subprocess.run([*own, "-c", ROOT / "constraints.txt", wheel], check=True)
     work = folder / "work"
     work.mkdir()
     (work / "mine.py").write_text(MINE)
@@ -98,9 +126,10 @@ def installed(folder: Path) -> list[str]:
     failed = []
     for command in SMOKE:
         found = run(command)
-        print(f"{'ok' if found.returncode == 0 else 'FAILED'}: {' '.join(command)}", flush=True)
+        told = f"Python {folder.name}: {' '.join(command)}"
+        print(f"{'ok' if found.returncode == 0 else 'FAILED'}: {told}", flush=True)
         if found.returncode != 0:
-            failed.append(f"{' '.join(command)}: {found.stdout[-1000:]}{found.stderr[-2000:]}")
+            failed.append(f"{told}: {found.stdout[-1000:]}{found.stderr[-2000:]}")
     for line, extra in WITHOUT.items():
         found = run(tuple(line.split()))
         if found.returncode != 2 or extra not in found.stderr:
@@ -124,7 +153,10 @@ def alone(extra: str, modules: str) -> None:
     hidden = {
         top for top, names in metadata.packages_distributions().items() if not brought & {_canonical(n) for n in names}
     }
-    code = HIDE.format(hidden=sorted(hidden - {"attractor", "packaging"}), modules=modules.replace("; import", ","))
+    code = HIDE.format(
+        hidden=sorted(hidden - {"attractor", "packaging"} - CARRIED.get(extra, set())),
+        modules=modules.replace("; import", ","),
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     print(f"ok: [{extra}] alone: {modules}")
 

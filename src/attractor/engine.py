@@ -90,7 +90,8 @@ def run(
         ValueError: for an argument out of range, a probe with the name of an axis, or a hyper-parameter that the method
             refuses.
         CheckpointError: if ``checkpoint`` holds the state of another run, or a damaged file.
-        MemoryError: if so many ``lanes`` at a time need more memory than is free; it says how many would fit.
+        MemoryError: if so many ``lanes`` at a time need more memory than is free, or if one does; it says how many
+            would fit.
     """
     for name, count in (("steps", steps), ("every", every), ("lanes", lanes)):
         if count is not None and (not isinstance(count, int | np.integer) or count < 1):
@@ -122,21 +123,32 @@ def run(
 
         def execute(job: _Job, part: str, share: float = 1.0) -> None:
             saved = None if folder is None else Checkpoint(folder / f"part-{part}.ckpt")
+            spent = 0.0
 
             def told(steps: float) -> None:
+                nonlocal spent
+                spent += share * steps
                 advance(share * steps)
                 _progress.stop_if_asked()
 
             try:
                 done.append((job, _execute(problem, job, measured, steps, every, saved, told, split)))
+                return
             except jax.errors.ConcretizationTypeError as error:
                 raise _name_the_static(problem, job, error) from error
-            except _TooWide as error:
-                if lanes is not None:
-                    raise MemoryError(str(error)) from error
-                pieces = _pieces(job, error.fits)
-                for i, piece in enumerate(pieces):
-                    execute(piece, f"{part}-{error.fits}-{i}", share / len(pieces))
+            except (_TooWide, jax.errors.JaxRuntimeError) as error:
+                width = len(job.seeds) if job.seeds.ndim == 2 else len(job.places)
+                refused = error if isinstance(error, _TooWide) else _exhausted(error, width)
+                if refused is None:
+                    raise
+                if lanes is not None or width == 1:
+                    raise MemoryError(str(refused)) from error
+                fits = refused.fits
+            # Not in the handler, whose traceback would keep the arrays of what failed in memory.
+            advance(-spent)
+            pieces = _pieces(job, fits)
+            for i, piece in enumerate(pieces):
+                execute(piece, f"{part}-{fits}-{i}", share / len(pieces))
 
         for i, job in enumerate(jobs):
             execute(job, str(i))
@@ -226,21 +238,21 @@ def _execute(
             timing = Timing(**state.timing)
             advance(at[min(first, len(at)) - 1])
 
-    pending, lanes = None, width * job.seeds.shape[-1]
+    program, types, lanes = None, None, width * job.seeds.shape[-1]
     while first < len(at):
         begun = time.perf_counter()
         arguments = (setup, jnp.asarray(first), *call, stride), carry
         if first == resumed and lanes > 1:
             _require_memory(*arguments, calls=len(range(first, len(at), stride)), lanes=lanes)
-        carry, values = _advance(*arguments)
+        found = [(a.aval, a.sharding) for a in jax.tree.leaves(carry) if isinstance(a, jax.Array)]
+        if program is None or found != types:  # those of a first carry, and of what the program makes of it
+            program, types = _program(*arguments), found
+        carry, values = program(*arguments)
+        _wait(values)
         if checkpoint is not None:
-            _wait(values)
             recorded = [_join([*recorded, jax.device_get(values)])]
         else:
             recorded.append(values)
-            if pending is not None:  # wait for the call before this one: the next is queued while this one computes
-                _wait(pending)
-            pending = values
         done = at[min(first + stride, len(at)) - 1] - (at[first - 1] if first else 0)
         timing = timing.add(time.perf_counter() - begun, done, lanes, compiling=first == resumed)
         if checkpoint is not None:
@@ -248,7 +260,6 @@ def _execute(
         advance(done)
         first += stride
     begun = time.perf_counter()
-    _wait(recorded)
     values = _join(jax.device_get(recorded))
     timing = timing.wait(time.perf_counter() - begun)
     # (C, S, …) -> lanes; every call records `stride` times, the last one past the end: those repeat the last step.
@@ -331,6 +342,12 @@ def _advance(call: tuple[_Setup, Array, Array, Array, int], carry: PyTree) -> tu
     return _over_lanes(lane, setup, carry)
 
 
+def _program(*arguments: Any) -> Any:
+    """`_advance`, compiled: called as it is, it would be waited for in C (by Equinox), where Ctrl-C is not heard."""
+    advance: Any = _advance
+    return advance.lower(*arguments).compile()
+
+
 @eqx.filter_jit
 def _readout(setup: _Setup, carry: PyTree) -> PyTree:
     def lane(hyper: dict[str, Array], seed: Array, carry: PyTree) -> PyTree:
@@ -376,6 +393,7 @@ def _wait(arrays: PyTree) -> None:
         while isinstance(array, jax.Array) and not array.is_ready():  # pyright: ignore[reportAttributeAccessIssue]
             _progress.stop_if_asked()
             time.sleep(min(0.01 * (time.perf_counter() - begun), 0.1))  # a hundredth of the time is lost at most
+    jax.block_until_ready(arrays)  # raises what went wrong while they were computed
 
 
 def _join(parts: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -448,13 +466,22 @@ def _sharded(carry: PyTree, sharding: tuple[NamedSharding | None, ...] | None) -
 
 
 class _TooWide(Exception):
-    """A program of several lanes that needs more memory than there is; ``fits`` of them need no more."""
+    """A program of several lanes that needs more memory than there is; ``fits`` of them should need no more."""
 
-    def __init__(self, lanes: int, needed: float, free: float):
-        # A power of two, as what is free varies a little, and a run that goes on is to be cut as it was.
-        self.fits = 1 << max(int(lanes * free / needed).bit_length() - 1, 0)
-        need = f"{lanes} at a time need {needed / 1e9:.3g} GB of memory, of which {free / 1e9:.3g} GB are free"
-        super().__init__(f"lanes: {need}; lanes={self.fits} would fit")
+    def __init__(self, reason: str, fits: int):
+        super().__init__(reason)
+        self.fits = fits
+
+
+def _exhausted(error: Exception, lanes: int) -> _TooWide | None:
+    """What to do about an error of a running program, if it is that memory ran out: half the width is next."""
+    said = str(error).partition("\n")[0]
+    if "RESOURCE_EXHAUSTED" not in said:
+        return None
+    if lanes == 1:
+        return _TooWide(f"lanes: one needs more memory than there is, and sharding= may split it ({said})", 1)
+    fits = 1 << ((lanes // 2).bit_length() - 1)
+    return _TooWide(f"lanes: {lanes} at a time need more memory than there is ({said}); lanes={fits} may fit", fits)
 
 
 def _require_memory(call: tuple[_Setup, Array, Array, Array, int], carry: PyTree, calls: int, lanes: int) -> None:
@@ -470,8 +497,12 @@ def _require_memory(call: tuple[_Setup, Array, Array, Array, int], carry: PyTree
     )
     kept = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     needed = devices * (sizes.temp_size_in_bytes + calls * kept)
-    if needed > 0.9 * free:
-        raise _TooWide(lanes, needed, 0.9 * free)
+    free *= 0.9
+    if needed > free:
+        # A power of two, as what is free varies a little, and a run that goes on is to be cut as it was.
+        fits = 1 << max(int(lanes * free / needed).bit_length() - 1, 0)
+        need = f"{lanes} at a time need {needed / 1e9:.3g} GB of memory, of which {free / 1e9:.3g} GB are free"
+        raise _TooWide(f"lanes: {need}; lanes={fits} would fit", fits)
 
 
 def free_memory() -> float | None:

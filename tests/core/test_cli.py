@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,29 @@ def test_compare_a_loop_of_the_users_own_in_two_processes(tmp_path, monkeypatch)
     again = invoke("compare", own, "sgd", *flags, "--report", str(page), "--json")
     assert json.loads(again.stdout)["settings"]["goal"] == "max"
     assert f"attractor compare {own} sgd --seeds 1 --budget 1 --metric score --jobs 2" in page.read_text()
+
+
+def test_tables_read_well_at_80_columns(monkeypatch, tmp_path):
+    """No line is longer, no name or heading is broken, and no column is a letter wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    own, page = f"{ROOT / 'examples' / 'my_problem.py'}:problem", str(tmp_path / "r.html")
+    few = ("--steps", "20", "--seeds", "2", "--budget", "2", "--target", "0.1", "--report", page)
+    tables = {
+        "methods": (
+            ["methods"],
+            ["name", "needs, cost", "searched"],
+            ["adahessian", "Minimization", "learning_rate"],
+        ),
+        "problems": (["problems"], ["name"], ["digits-mlp", "text-transformer"]),
+        "compare": (["compare", own, "adam", "sgd", *few], ["method", "tuned"], ["adam", "sgd", "learning_rate="]),
+    }
+    for name, (command, headings, words) in tables.items():
+        text = invoke(*command).stdout
+        body = [line for line in text.splitlines() if not line.startswith("report: ")]
+        assert max(map(len, body)) <= 80, name
+        for word in (*headings, *words):
+            assert word in text, (name, word)
+        assert not [line for line in body if re.fullmatch(r" *\S", line)], name  # a letter on a line of its own
 
 
 def test_an_object_that_is_no_problem_is_refused(tmp_path):

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, engine, problems, registry
+from attractor import Choice, LogUniform, Minimization, Probe, Uniform, compare, problems, registry
 from attractor.checkpoint import CheckpointError
 from attractor.comparison import TUNING_SEEDS, Incomplete, Interrupted, tune
 from attractor.engine import run
@@ -286,20 +287,28 @@ def test_a_run_stops_between_two_calls_of_its_program():
     assert len(told) == 3
 
 
-def test_a_program_that_runs_for_long_is_not_waited_for(monkeypatch):
-    class Never:  # as `jax.Array.is_ready` says of what is still being computed
-        def is_ready(self):
+def test_a_program_that_runs_for_long_is_not_waited_for():
+    """Ctrl-C comes from within a step, which does not end before it is heard."""
+    heard, pressed = threading.Event(), []
+
+    def slow(x):
+        if not pressed:
+            pressed.append(True)
             press()
-            return False
+        heard.wait(60)
+        return x
 
-    monkeypatch.setattr(engine.jax, "Array", Never)
+    def update(updates, state, params=None):
+        return jax.pure_callback(slow, updates, updates, vmap_method="expand_dims"), state
 
-    def waits():
-        with interruptible():
-            engine._wait({"loss": Never()})
-
-    with pytest.raises(KeyboardInterrupt):
-        waits()
+    method = optax.GradientTransformation(lambda params: (), update)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(bowl(), method, steps=2)
+        assert pressed
+        assert not heard.is_set()
+    finally:
+        heard.set()
 
 
 def test_another_handler_is_left_alone():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import equinox as eqx
 import jax
@@ -394,7 +395,7 @@ def test_lanes_are_spread_over_devices(tmp_path):
 
 
 SHARDED = """
-import sys
+import functools, sys
 import jax, jax.numpy as jnp, numpy as np, optax, pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from attractor import Minimization, engine, run
@@ -409,11 +410,11 @@ start = {"b": jnp.zeros(3), "w": jnp.asarray(rng.normal(size=(16, 8)))}
 def loss(x, batch):
     return jnp.mean((jnp.tanh(batch[0] @ x["w"]) - batch[1]) ** 2) + jnp.sum((x["b"] - 1) ** 2)
 
-shapes, advance = [], engine._advance
+shapes, compiled = [], engine._program
 
-def spy(call, carry):
+def spy(program, call, carry):
     assert call[0].problem.full[0].sharding.spec == expected
-    result = advance(call, carry)
+    result = program(call, carry)
     for leaf in jax.tree.leaves(result[0]):
         if leaf.shape[2:] == (16, 8):  # w, and Adam's two averages
             shapes.append(leaf.addressable_shards[0].data.shape)
@@ -424,12 +425,12 @@ for number, expected in enumerate([PartitionSpec(), PartitionSpec("data")]):
     data = jax.device_put((inputs, targets), NamedSharding(mesh, expected))
     problem = Minimization(loss, start, data)
     plain = run(Minimization(loss, start, (inputs, targets)), optax.adam, **how)
-    engine._advance, spy.lower = spy, advance.lower  # a checkpoint asks for the program
+    engine._program = lambda *arguments: functools.partial(spy, compiled(*arguments))
     folder = f"{sys.argv[1]}/{number}"
     split = run(problem, optax.adam, sharding={"b": None, "w": on("model")}, checkpoint=folder, **how)
     again = run(problem, optax.adam, sharding={"b": None, "w": on("model")}, checkpoint=folder, **how)
     longer = run(problem, optax.adam, sharding={"b": None, "w": on("model")}, checkpoint=folder, **how | {"steps": 200})
-    engine._advance = advance
+    engine._program = compiled
     np.testing.assert_allclose(split["loss"], plain["loss"], rtol=1e-9)
     np.testing.assert_allclose(split.final["w"], plain.final["w"], rtol=1e-6)
     np.testing.assert_array_equal(split["loss"], again["loss"])
@@ -480,6 +481,52 @@ def test_as_many_lanes_as_memory_is_free_for(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "free_memory", lambda: 1.0)  # one lane at a time is tried all the same
     assert len(run(problem, optax.adam, **how | {"seeds": 1})["loss"].config) == 11
     assert widths[-1] == 1
+
+
+def test_memory_that_runs_out_at_work_halves_the_lanes(tmp_path, monkeypatch):
+    """As a GPU says it, where more was taken meanwhile than the program was known to need: at the third call."""
+    problem, compiled, widths, kept = (
+        Minimization(lambda x: jnp.sum((x - 2) ** 2), jnp.ones(3)),
+        engine._program,
+        [],
+        [],
+    )
+
+    def called_by(run_it):
+        monkeypatch.setattr(engine, "_program", lambda *arguments: functools.partial(run_it, compiled(*arguments)))
+
+    def card(program, call, carry):
+        setup, first, *_ = call
+        lanes = len(setup.lane) * setup.seeds.shape[-1]
+        widths.append(lanes)
+        if first > 1 and lanes > 4:
+            assert not any(held() is not None for held in kept)  # what the calls before worked on is given up
+            kept.append(weakref.ref(carry[0]))
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: Out of memory allocating {lanes} bytes.\nmore")
+        return program(call, carry)
+
+    def never(program, *arguments):
+        raise jax.errors.JaxRuntimeError(message)
+
+    how = {"steps": 200, "every": 64, "sweep": {"learning_rate": list(np.linspace(0.01, 0.4, 11))}, "seeds": 3}
+    whole, told = run(problem, optax.sgd, **how), []
+    called_by(card)
+    with heard_by(lambda label, done, total, unit: told.append((done, total))):
+        cut = run(problem, optax.sgd, checkpoint=tmp_path, **how)
+    assert list(dict.fromkeys(widths)) == [33, 16, 8, 4]
+    np.testing.assert_allclose(cut["loss"], whole["loss"], rtol=1e-5)
+    assert told[-1] == (pytest.approx(200), 200)
+    assert max(done for done, _ in told) <= 200 + 1e-9
+    said = r"lanes: 33 at a time need more memory .*RESOURCE_EXHAUSTED: .* 33 bytes\.\); lanes=16 may fit$"
+    with pytest.raises(MemoryError, match=said):
+        run(problem, optax.sgd, lanes=33, **how)
+    called_by(never)
+    message = "RESOURCE_EXHAUSTED: Out of memory"
+    with pytest.raises(MemoryError, match="one needs more memory than there is, and sharding= may split it"):
+        run(problem, optax.sgd(0.1), steps=2)
+    message = "INTERNAL: something else"
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        run(problem, optax.sgd, **how)
 
 
 def test_free_memory_is_that_of_the_accelerator_or_of_the_machine(monkeypatch):

@@ -1,5 +1,6 @@
 """`attractor new` in a copy of the project's sources: what it writes runs, and is the project's in style."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -28,20 +29,29 @@ def run(project, monkeypatch, *command):
 
 
 def test_a_new_method_runs_under_the_contract_at_once(project, monkeypatch):
-    told = run(project, monkeypatch, "attractor", "new", "method", "slow-start", "--family", "slow")
+    """As CONTRIBUTING says it: its command, and then its module by hand in the place of what the command wrote."""
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"`attractor (new method [a-z_ -]+)`", guide)
+    by_hand, where = re.search(r"```python\n(# (src/\S+\.py)\n.*?)```", guide, re.S).groups()
+    name = command.split()[2]
+    told = run(project, monkeypatch, "attractor", *command.split())
     assert told.returncode == 0, told.stderr
-    assert "wrote src/attractor/optim/slow.py" in told.stdout
+    assert f"wrote {where}" in told.stdout
     begin_method(project, "half-ahead", "second_order", None, "method")
-    tests = ("tests/optim/test_slow.py", "tests/second_order/test_half_ahead.py")
-    how = ("-n", "0", "-p", "no:cacheprovider", "-k", "slow-start or numpy")
-    tested = run(project, monkeypatch, "pytest", *how, *tests, "tests/test_contract_optax.py")
-    assert tested.returncode == 0, tested.stdout
-    files = [*tests, "src/attractor/optim/slow.py", "src/attractor/second_order/half_ahead.py"]
+    tests = ("tests/optim/test_sign_descent.py", "tests/second_order/test_half_ahead.py")
+    files = [*tests, where, "src/attractor/second_order/half_ahead.py"]
     files += [f"src/attractor/{room}/__init__.py" for room in ("optim", "second_order")]
-    for command in (("check",), ("format", "--check")):
-        linted = run(project, monkeypatch, "ruff", *command, *files)
-        assert linted.returncode == 0, linted.stdout
-    again = run(project, monkeypatch, "attractor", "new", "method", "slow-start")
+    how = ("pytest", "-n", "0", "-p", "no:cacheprovider", "-k", f"{name} or numpy")
+    for written in ((), (by_hand,)):
+        for text in written:
+            (project / where).write_text(text, encoding="utf-8")
+        for linter in (("ruff", "check"), ("ruff", "format", "--check")):
+            linted = run(project, monkeypatch, *linter, *files)
+            assert linted.returncode == 0, linted.stdout
+        # The test that the command wrote follows what it wrote; the module by hand has another formula.
+        tested = run(project, monkeypatch, *how, *(() if written else tests), "tests/test_contract_optax.py")
+        assert tested.returncode == 0, tested.stdout
+    again = run(project, monkeypatch, "attractor", *command.split())
     assert (again.returncode, "is registered already" in again.stderr) == (2, True)
 
 

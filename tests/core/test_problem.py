@@ -103,12 +103,18 @@ def test_without_a_model_there_is_none():
         Minimization(lambda x: jnp.sum(x**2), jnp.zeros(2)).model(jnp.zeros(2))
 
 
-def test_the_docs_show_a_measurement_of_ones_own():
+def test_the_docs_show_a_measurement_of_ones_own_and_dropout():
     text = (Path(__file__).parents[2] / "docs" / "index.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n([^`]*problem\.model\(x\)[^`]*)```", text)
     space = {"__name__": "docs"}
-    exec(compile(block, "docs/index.md", "exec"), space)
+    for block in re.findall(r"```python\n([^`]*problem\.model\(x\)[^`]*)```", text):
+        exec(compile(block, "docs/index.md", "exec"), space)
     assert float(space["trace"]["largest weight"].values.min()) > 0
+    start, end = space["dropped"]["loss"].values[0, 0, [0, -1]]
+    assert end < start / 4
+    problem, batches = space["problem"], [space["problem"].sample(jr.key(k)) for k in (1, 1, 2)]
+    first, again, other = (np.asarray(jr.key_data(keys)) for _, keys in batches)
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(np.concatenate([first, other]), axis=0)) == 2 * problem.batch_size
 
 
 def test_two_levels_draw_their_minibatches_apart():

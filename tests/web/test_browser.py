@@ -135,7 +135,14 @@ def test_compare_to_its_report(page):
     page.locator(".state.done").wait_for(timeout=120_000)
     assert page.get_by_role("region", name="Result").locator("tbody tr").count() == 2
     page.get_by_role("link", name="Open the report").click()
-    page.locator(".plotly-graph-div svg").first.wait_for(timeout=60_000)  # its scripts run, in their sandbox
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.reload()
+        figure = page.locator(".plotly-graph-div svg").first
+        figure.wait_for(timeout=60_000)  # its scripts run, in their sandbox
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        place = figure.bounding_box()
+        assert place["x"] + place["width"] <= width
     page.goto("/compare")
     page.get_by_role("link", name="rosenbrock: adam, sgd").wait_for()
 

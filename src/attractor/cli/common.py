@@ -147,7 +147,7 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Rows as a table, or as JSON."""
     if as_json:
         return print_json(rows)
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for column in rows[0]:
         table.add_column(column, no_wrap=column in ("name", "needs", "searched"), overflow="fold")
     for row in rows:

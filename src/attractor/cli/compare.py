@@ -199,15 +199,13 @@ def methods(
     chosen = rows.methods(room or ())
     if as_json:
         return print_json(chosen)
-    table = [
-        {
-            "name": m["name"],
-            "needs": m["needs"],
-            "cost": _cost(m["cost"]),
-            "searched": "\n".join(f"{k} {d}" for k, d in m["space"].items()),
-        }
-        for m in chosen
-    ]
+    narrow = out.width < 100  # then the cost stands below what is needed
+    table = []
+    for m in chosen:
+        needs, cost = m["needs"], _cost(m["cost"])
+        told = {"needs, cost": f"{needs}\n{cost}".strip()} if narrow else {"needs": needs, "cost": cost}
+        searched = "\n".join(f"{k} {d}" for k, d in m["space"].items())
+        table.append({"name": m["name"], **told, "searched": searched})
     return print_rows(table, as_json)
 
 
