@@ -88,6 +88,14 @@ def test_projections_are_the_nearest_points(shape):
         assert np.abs(np.sum((v - along) * other, (1, 2))).max() < 1e-12
 
 
+def test_what_is_not_finite_spoils_no_other_frame():
+    x = np.ones((3, 4, 2)) * [1.0, -1.0]
+    x[:, 0] = [[1.0, np.inf], [2.0, 1.0], [np.nan, 1.0]]
+    found = nearest_frame(jnp.asarray(x, jnp.float32))
+    assert np.isnan(found[jnp.array([0, 2])]).all()
+    np.testing.assert_allclose(found[1], polar(x[1])[0], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -8,10 +8,11 @@ def nearest_frame(x: Float[Array, "*batch d r"]) -> Float[Array, "*batch d r"]:
     r"""The nearest matrix with orthonormal columns, $U V^\top$ of $x = U \Sigma V^\top$: the polar factor.
 
     Arguments:
-        x: Matrices of full rank; of wider than tall ones the rows become orthonormal.
+        x: Matrices of full rank; of wider than tall ones the rows become orthonormal. One that is not finite gives NaN.
     """
-    u, _, vt = jnp.linalg.svd(x, full_matrices=False)
-    return u @ vt
+    finite = jnp.isfinite(x).all((-2, -1), keepdims=True)
+    u, _, vt = jnp.linalg.svd(jnp.where(finite, x, 0), full_matrices=False)  # LAPACK's may never end on what is not
+    return jnp.where(finite, u @ vt, jnp.nan)
 
 
 def tangent_part(x: Float[Array, "*batch d r"], v: Float[Array, "*batch d r"]) -> Float[Array, "*batch d r"]:

@@ -21,7 +21,7 @@ from attractor.problems.digits import digits
 from attractor.problems.principal_components import off_span, shared_components
 
 RATES = tuple(float(rate) for rate in np.geomspace(0.05, 12.0, 8))
-LONG = [(2.0, 0.5, 1.0), (2.0, 0.25, 1.0), (2.0, 0.5, 2.0), (2.0, 0.5, 0.0)]  # the last is DPRGD
+LONG = [(2.0, 0.5, 1.0), (2.0, 0.25, 1.0), (2.0, 0.0, 1.0), (2.0, 0.5, 0.0)]  # the last is DPRGD
 
 
 def _problem(seed, real):
@@ -48,7 +48,7 @@ def _run(seed, real, configs, steps):
 @cached
 def _long(scale):
     """Runs with the settings of `LONG`: (instances, settings, steps + 1) by name."""
-    steps, n = (1_000, 6) if scale == "quick" else (20_000, 24)
+    n, steps = (6, 1_000) if scale == "quick" else (24, 20_000)
     found = [_run(s, False, LONG, steps) for s in seeds(n)]
     return {name: np.stack([f[name] for f in found]) for name in found[0]}
 
@@ -56,13 +56,13 @@ def _long(scale):
 @cached
 def _steps(scale, real):
     """Steps to ``_off`` of 0.1, at most 300, on fresh instances, of shares 0, 1, 1/2 at their best of 8 rates and 2
-    decays on three others, and of 2 at that of 1; and to 0.3 at a constant rate of 0.1, of shares 0, 1, 2."""
+    decays on three others, and of 1.2 at that of 1; and to 0.3 at a constant rate of 0.1, of shares 0, 1, 1.2."""
     best = []
     for share in (0.0, 1.0, 0.5):
         configs = [(rate, decay, share) for rate in RATES for decay in (0.0, 0.5)]
-        tried = [first_step(_run(s, real, configs, 300)["off"], 0.1) for s in seeds(3, 1)[:3]]
+        tried = [first_step(_run(s, real, configs, 300)["off"], 0.1) for s in seeds(3, 1)]
         best.append(configs[int(np.minimum(tried, 300).mean(0).argmin())])
-    configs = [*best, (*best[1][:2], 2.0), *((0.1, 0.0, share) for share in (0.0, 1.0, 2.0))]
+    configs = [*best, (*best[1][:2], 1.2), *((0.1, 0.0, share) for share in (0.0, 1.0, 1.2))]
     curves = [_run(s, real, configs, 300)["off"] for s in seeds(8 if scale == "quick" else 32)]
     return np.minimum(first_step(curves, [0.1] * 4 + [0.3] * 3), 300).T
 
@@ -82,20 +82,20 @@ def agrees_as_the_steps_fall(column=0, *, scale):
 
 
 @claim("components, 16 agents, steps 2/sqrt(k), 1,000 of them: the gradient of the mean frame gets down to 1e-3",
-       source="scaled", broken={"twice the factor": {"column": 2}})  # fmt: skip
+       source="scaled", broken={"steps that do not fall": {"column": 2}})  # fmt: skip
 def becomes_stationary(column=0, *, scale):
     least = _long(scale)["slope"].min(-1)
     return Evidence(mean(least[:, column]), at_most=1e-3, given={"DPRGD's does": least[:, 3].max() < 1e-3})
 
 
 @claim("components of data and of digits, both tuned: DRCGD has all agents within 0.1 in no more steps than DPRGD",
-       source="paper", broken={"twice the factor": {"column": 3}})  # fmt: skip
+       source="paper", broken={"a fifth more than the factor": {"column": 3}})  # fmt: skip
 def needs_fewer_steps(column=1, *, scale):
     return _compared(scale, column, 0, 1.0)
 
 
 @claim("components of data and of digits, both with steps of 0.1: DRCGD is within 0.3 in at most 0.8 of DPRGD's steps",
-       source="scaled", broken={"twice the factor": {"column": 6}})  # fmt: skip
+       source="scaled", broken={"a fifth more than the factor": {"column": 6}})  # fmt: skip
 def needs_fewer_steps_at_equal_rates(column=5, *, scale):
     return _compared(scale, column, 4, 0.8)
 
