@@ -16,7 +16,7 @@ import numpy as np
 
 from attractor.distributed.local import disagreement
 from attractor.distributed.riemannian import RiemannianGossip
-from attractor.papers.words import Evidence, cached, claim, first_step, log_slope, mean, ratio_of_means, run, seeds
+from attractor.papers.words import Evidence, cached, claim, first_step, mean, ratio_of_means, run, seeds
 from attractor.problems.digits import digits
 from attractor.problems.principal_components import off_span, shared_components
 
@@ -56,51 +56,50 @@ def _long(scale):
 @cached
 def _steps(scale, real):
     """Steps to ``_off`` of 0.1, at most 300, on fresh instances, of shares 0, 1, 1/2 at their best of 8 rates and 2
-    decays on three others, and of 1.2 at that of 1; and to 0.3 at a constant rate of 0.1, of shares 0, 1, 1.2."""
+    decays on three others, and of 1.2 at that of 1."""
     best = []
     for share in (0.0, 1.0, 0.5):
         configs = [(rate, decay, share) for rate in RATES for decay in (0.0, 0.5)]
         tried = [first_step(_run(s, real, configs, 300)["off"], 0.1) for s in seeds(3, 1)]
         best.append(configs[int(np.minimum(tried, 300).mean(0).argmin())])
-    configs = [*best, (*best[1][:2], 1.2), *((0.1, 0.0, share) for share in (0.0, 1.0, 1.2))]
-    curves = [_run(s, real, configs, 300)["off"] for s in seeds(8 if scale == "quick" else 32)]
-    return np.minimum(first_step(curves, [0.1] * 4 + [0.3] * 3), 300).T
+    best.append((*best[1][:2], 1.2))
+    curves = [_run(s, real, best, 300)["off"] for s in seeds(8 if scale == "quick" else 32)]
+    return np.minimum(first_step(curves, 0.1), 300).T
 
 
-def _compared(scale, column, base, at_most):
+def _compared(scale, column, at_most):
     found = {"Gaussian": _steps(scale, False), "digits": _steps(scale, True)}
-    cases: dict[str, Any] = {name: ratio_of_means(steps[column], steps[base]) for name, steps in found.items()}
-    given = {f"DPRGD solves {name}": steps[base].max() < 300 for name, steps in found.items()}
+    cases: dict[str, Any] = {name: ratio_of_means(steps[column], steps[0]) for name, steps in found.items()}
+    given = {f"DPRGD solves {name}": steps[0].max() < 300 for name, steps in found.items()}
     return Evidence.of_cases(cases, at_most=at_most, given=given)
 
 
-@claim("components, 16 agents, steps 2/sqrt(k): mean square distances fall as the steps squared, slope -1 +- 0.15",
+@claim("16 agents, steps 2/sqrt(k): mean square distance over steps squared grows at most 1.2 times from 200 to 1,000",
        source="paper", broken={"steps that fall half as fast": {"column": 1}})  # fmt: skip
 def agrees_as_the_steps_fall(column=0, *, scale):
     apart = _long(scale)["apart"][:, column]
-    return Evidence(log_slope(np.arange(apart.shape[1]), apart, since=100), within=(-1.15, -0.85))
+    scaled = apart * np.arange(apart.shape[-1])
+    early, late = scaled[:, 100:200].max(-1), scaled[:, -500:].max(-1)
+    return Evidence(ratio_of_means(late, early), at_most=1.2, given={"agents differ": early.min() > 1e-3})
 
 
 @claim("components, 16 agents, steps 2/sqrt(k), 1,000 of them: the gradient of the mean frame gets down to 1e-3",
-       source="scaled", broken={"steps that do not fall": {"column": 2}})  # fmt: skip
+       source="scaled", broken={"steps that do not fall": {"column": 2}},
+       reason="0.022: agents' own gradients do not vanish, factors near 1 damp nothing, directions swing")  # fmt: skip
 def becomes_stationary(column=0, *, scale):
     least = _long(scale)["slope"].min(-1)
     return Evidence(mean(least[:, column]), at_most=1e-3, given={"DPRGD's does": least[:, 3].max() < 1e-3})
 
 
 @claim("components of data and of digits, both tuned: DRCGD has all agents within 0.1 in no more steps than DPRGD",
-       source="paper", broken={"a fifth more than the factor": {"column": 3}})  # fmt: skip
+       source="paper", broken={"a fifth more than the factor": {"column": 3}},
+       reason="2.6 and 3.5 times as many: directions swing about the solution")  # fmt: skip
 def needs_fewer_steps(column=1, *, scale):
-    return _compared(scale, column, 0, 1.0)
-
-
-@claim("components of data and of digits, both with steps of 0.1: DRCGD is within 0.3 in at most 0.8 of DPRGD's steps",
-       source="scaled", broken={"a fifth more than the factor": {"column": 6}})  # fmt: skip
-def needs_fewer_steps_at_equal_rates(column=5, *, scale):
-    return _compared(scale, column, 4, 0.8)
+    return _compared(scale, column, 1.0)
 
 
 @claim("components of data and of digits, tuned: with half of the factor, at most 0.8 of DPRGD's steps to 0.1",
-       source="ours", broken={"all of the factor": {"column": 1}})  # fmt: skip
+       source="ours", broken={"all of the factor": {"column": 1}},
+       reason="0.57 and 0.70 on average, and too few instances to tell; each step sends twice as much")  # fmt: skip
 def half_of_the_factor_is_faster(column=2, *, scale):
-    return _compared(scale, column, 0, 0.8)
+    return _compared(scale, column, 0.8)
