@@ -82,8 +82,8 @@ def _tails(scale, name, anchors=0.5):
     return np.einsum("tts->st", tails(best, seeds(6 if scale == "quick" else 48)))
 
 
-@claim("small network, 6 of 24 clients a round, tuned: FedAMD's gradient after 300 rounds is at most FedAvg's after 600",
-       source="scaled", broken=NEVER)  # fmt: skip
+@claim("small network, 6 of 24 clients a round, tuned: FedAMD's gradient after 300 rounds is at most "
+       "FedAvg's after 600", source="scaled", broken=NEVER)  # fmt: skip
 def saves_rounds_over_fedavg(anchors=0.5, *, scale):
     plain = _tails(scale, "FedAvg")
     ours = _tails(scale, "FedAMD", anchors)[:, 1]
@@ -97,8 +97,8 @@ def comes_as_near_as_scaffold(anchors=0.5, *, scale):
     return Evidence(ratio_of_means(ours, theirs), at_most=1.0, given={"SCAFFOLD's falls": theirs.max() < 0.05})
 
 
-@claim("small network, 150 to 600 rounds, tuned for each: FedAMD's gradient falls by 0.5 more in exponent than FedAvg's",
-       source="scaled", broken=NEVER)  # fmt: skip
+@claim("small network, 150 to 600 rounds, tuned for each: FedAMD's gradient falls by 0.5 more "
+       "in exponent than FedAvg's", source="scaled", broken=NEVER)  # fmt: skip
 def saves_more_where_more_is_asked(anchors=0.5, *, scale):
     plain, ours = (log_slopes(HORIZONS, t) for t in (_tails(scale, "FedAvg"), _tails(scale, "FedAMD", anchors)))
     return Evidence(mean(plain - ours), at_least=0.5, given={"FedAvg's falls": plain.mean() < 0})
