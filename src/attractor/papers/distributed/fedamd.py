@@ -63,7 +63,7 @@ def _slope(problem, x, key):
 
 @cached
 def _tails(scale, name, anchors=0.5):
-    """Squared gradients in the last third of `HORIZONS` rounds, on fresh seeds, best of 6 rates on others: (6, 3)."""
+    """Mean squared gradients, last two thirds of `HORIZONS` rounds, fresh seeds, best of 6 rates on others: (6, 3)."""
     images, labels = small_digits(4, 4)
     index, rng = split_by_label(labels, 24), np.random.default_rng(0)
     start = {"in": jnp.asarray(rng.normal(size=(16, 8)) / 4), "out": jnp.asarray(rng.normal(size=(8, 4)) / 3)}
