@@ -36,7 +36,7 @@ def rounds(method, number):
         step = jax.jit(lambda x, state, key: method.step(problem, x, state, key))
         for key in jr.split(jr.key(1), number):
             keys = jr.split(key, 3 if isinstance(method, AnchorSampling) else 2)
-            batches = [jax.tree.map(np.asarray, problem.sample(k)) for k in jr.split(keys[-1], 2)]
+            batches = [jax.tree.map(np.asarray, problem.sample(k)) for k in jr.split(keys[-1], 3)]
             drawn.append((jr.permutation(keys[0], 5)[:3].tolist(), jr.bernoulli(keys[1], 0.4, (3,)), batches))
             x, state = step(x, state, key)
             points.append((np.r_[x["c"], x["w"]], np.c_[state.directions["c"], state.directions["w"]]))
@@ -45,7 +45,7 @@ def rounds(method, number):
 
 @pytest.mark.parametrize("period", [None, 3])
 def test_anchors_and_miners_are_a_loop_over_clients(period):
-    drawn, points = rounds(AnchorSampling(0.02, 3, 0.4, period, 0.7, 2), 6)
+    drawn, points = rounds(AnchorSampling(0.02, 3, 0.4, period, 0.7, 3), 6)
     z = np.r_[0.5, np.arange(2.0)]
     known = np.array([slope(z, ROWS[i], TARGETS[i]) for i in range(5)])
     kinds = set()
@@ -70,7 +70,7 @@ def test_anchors_and_miners_are_a_loop_over_clients(period):
 
 
 def test_corrections_are_a_loop_over_clients():
-    drawn, points = rounds(Scaffold(0.02, 3, 0.7, 2), 6)
+    drawn, points = rounds(Scaffold(0.02, 3, 0.7, 3), 6)
     z, c = np.r_[0.5, np.arange(2.0)], np.zeros((5, 3))
     for (clients, _, batches), (point, directions) in zip(drawn, points, strict=True):
         ends, renewed = [], c.copy()
@@ -78,7 +78,7 @@ def test_corrections_are_a_loop_over_clients():
             y = z.copy()
             for rows, targets in batches:
                 y = y - 0.02 * (slope(y, rows[i], targets[i]) - c[i] + c.mean(0))
-            renewed[i] = c[i] - c.mean(0) + (z - y) / (2 * 0.02)
+            renewed[i] = c[i] - c.mean(0) + (z - y) / (3 * 0.02)
             ends.append(y)
         c, z = renewed, z + 0.7 * (np.mean(ends, 0) - z)
         np.testing.assert_allclose(point, z, rtol=1e-9)
