@@ -104,6 +104,7 @@ from attractor.linalg.sinkhorn import (
     sinkhorn_newton_sparse,
     sparse_dual_hessian,
 )
+from attractor.linalg.stiefel import nearest_frame, tangent_part
 from attractor.linalg.trust_region import (
     trust_region_step,
 )

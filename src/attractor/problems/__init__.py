@@ -61,6 +61,7 @@ from attractor.problems.network_inputs import NetworkInput, digit_mixture, patie
 from attractor.problems.noisy import linear_noise, noisy_wells
 from attractor.problems.phase_retrieval import phase_errors, quartic_phase_retrieval, robust_phase_retrieval
 from attractor.problems.physics import burgers_pinn, burgers_wave
+from attractor.problems.principal_components import shared_components
 from attractor.problems.quadratics import (
     bilevel_quadratic,
     diagonal_quadratic,
