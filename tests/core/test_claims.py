@@ -269,12 +269,8 @@ SLOW = {
     "federated-adversarial-learning", "finite-difference-gradient-regularization", "fno", "forward-gradient",
     "kfac-deep-hedging", "learned-damping-ba",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
-    "fedamd", "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging",
-    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
-    "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
-    "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging",
-    "l2o-pa", "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography", "stde",
-    "thermodynamic-natural-gradient", "unified-likelihood-ratio",
+    "fedamd", "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
+    "l2o-pa",
 }  # fmt: skip
 
 

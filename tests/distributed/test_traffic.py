@@ -46,6 +46,13 @@ def point(problem, x, key):
         (lib.LocalGossip(0.1, mixing=lib.mixing_matrix(STAR)), STEPS * 6 * MODEL, 0),
         (lib.ConsensusDescent(0.1, 0.1, graph=STAR), STEPS * 6 * MODEL, 0),
         (lib.monna(0.1, faulty=1, attack=lib.sign_flip()), STEPS * N * (N - 1) * MODEL, 0),
+        (lib.dprgd(0.1, rounds=2), STEPS * 2 * 2 * N * MODEL, 0),  # a ring, points alone
+        (lib.RiemannianGossip(0.1, rounds=2), STEPS * 2 * 2 * 2 * N * MODEL, 0),  # and directions
+        (lib.Scaffold(0.1, 3), STEPS * 2 * 3 * MODEL, STEPS * 2 * 3 * MODEL),
+        (lib.Scaffold(0.1, 3, corrected=False), STEPS * 3 * MODEL, STEPS * 3 * MODEL),
+        # gradients at the start; then rounds 0 and 3 are for anchors, the other four for miners, who need a direction
+        (lib.AnchorSampling(0.1, 3, period=3), (N + STEPS * 3) * MODEL, (N + STEPS * 3 + 4 * 3) * MODEL),
+        (lib.AnchorSampling(0.1, anchors=0.0), (N + STEPS * N) * MODEL, (N + STEPS * 2 * N) * MODEL),
         # visits of 4 steps begin at steps 0 and 4; from the first the model comes back at the second
         (lib.dsgld(1e-4, 4), MODEL, 2 * MODEL),
         # and each client has told its mean and precision to all

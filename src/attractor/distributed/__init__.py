@@ -30,7 +30,6 @@ from attractor.distributed.federated_averaging import FedSpeed, fedavg, fedprox
 from attractor.distributed.gossip import ConsensusDescent, LocalGossip
 from attractor.distributed.langevin import FederatedLangevin, Surrogates, dsgld, laplace_surrogates
 from attractor.distributed.local import aggregate, bits, disagreement
-from attractor.distributed.local import bits, disagreement
 from attractor.distributed.participation import AnchorSampling, Scaffold
 from attractor.distributed.riemannian import RiemannianGossip, dprgd
 from attractor.distributed.topologies import (

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar
 from attractor.distributed.local import center, gradients_at, shift, spread
@@ -95,10 +95,7 @@ class AnchorSampling(Method):
             return (shift(models, -self.learning_rate, direction), models, direction), None
 
         models = jax.lax.scan(local, (start, start, guide), jr.split(of_steps, self.local_steps))[0][0]
-        if self.period is None:
-            anchor = jr.bernoulli(of_anchors, self.anchors, clients.shape)
-        else:
-            anchor = jnp.broadcast_to(state.rounds % self.period == 0, clients.shape)
+        anchor = self._anchors(of_anchors, state, clients.shape)
         share = self.server_rate * (1 - anchor) / jnp.maximum(jnp.sum(1 - anchor), 1)
         moved = jax.tree.map(
             lambda p, y: (p + jnp.tensordot(share.astype(p.dtype), y - p, 1)).astype(p.dtype), x, models
@@ -108,6 +105,16 @@ class AnchorSampling(Method):
             gradients_at(problem, start, of(clients, problem.full)), of(clients, state.directions),
         )  # fmt: skip
         return moved, Remembered(put(clients, state.directions, renewed), state.rounds + 1)
+
+    def is_anchor(self, key: PRNGKeyArray, problem: Federated, state: Remembered) -> Bool[Array, " m"]:
+        """Which of the clients that `step` draws with this key are anchors."""
+        m = problem.n_clients if self.participants is None else self.participants
+        return self._anchors(jr.split(key, 3)[1], state, (m,))
+
+    def _anchors(self, key: PRNGKeyArray, state: Remembered, shape: tuple[int, ...]) -> Bool[Array, " m"]:
+        if self.period is None:
+            return jr.bernoulli(key, self.anchors, shape)
+        return jnp.broadcast_to(state.rounds % self.period == 0, shape)
 
 
 @method("scaffold", {"learning_rate": LogUniform(1e-3, 1.0)}, example={"participants": 2})

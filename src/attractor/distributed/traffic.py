@@ -16,6 +16,8 @@ from attractor.distributed.federated_averaging import FedSpeed
 from attractor.distributed.gossip import Agents, ConsensusDescent, LocalGossip, Network
 from attractor.distributed.langevin import Chain, FederatedLangevin
 from attractor.distributed.local import bits
+from attractor.distributed.participation import AnchorSampling, Scaffold
+from attractor.distributed.riemannian import RiemannianGossip
 from attractor.distributed.topologies import mixing_for
 from attractor.method import Method
 from attractor.problem import Federated
@@ -58,8 +60,7 @@ class Counted(Method):
 
     def init(self, problem: Federated, x: PyTree, key: PRNGKeyArray) -> Tally:
         own = self.method.init(problem, x, key)
-        told = own.surrogates if isinstance(own, Chain) else None  # what all clients say of themselves once
-        return Tally(own, jnp.asarray(_full(told), float), jnp.asarray(_full(told) * problem.n_clients, float))
+        return Tally(own, *(jnp.asarray(told, float) for told in start_bits(self.method, problem, x, own)))
 
     def step(self, problem: Federated, x: PyTree, state: Tally, key: PRNGKeyArray) -> tuple[PyTree, Tally]:
         sent, fetched = round_bits(self.method, problem, x, state.own, key)
@@ -78,6 +79,22 @@ def traffic(problem: Federated, x: PyTree, key: PRNGKeyArray, state: Tally) -> F
 def broadcasts(problem: Federated, x: PyTree, key: PRNGKeyArray, state: Tally) -> Float[Array, ""]:
     """A probe: bits that a server has sent to the clients of a `Counted` method so far; 0 where there is none."""
     return state.fetched
+
+
+@singledispatch
+def start_bits(method: Method, problem: Federated, x: PyTree, state: PyTree) -> tuple[Bits, Bits]:
+    """What all clients together send before the first round, and what a server sends to them, in bits: nothing."""
+    return 0, 0
+
+
+@start_bits.register
+def _(method: FederatedLangevin, problem: Federated, x: PyTree, state: Chain) -> tuple[Bits, Bits]:
+    return _full(state.surrogates), _full(state.surrogates) * problem.n_clients  # of each client, to all
+
+
+@start_bits.register
+def _(method: AnchorSampling, problem: Federated, x: PyTree, state: PyTree) -> tuple[Bits, Bits]:
+    return problem.n_clients * _full(x), problem.n_clients * _full(x)  # gradients at the start
 
 
 @singledispatch
@@ -143,6 +160,27 @@ def _(method: RobustGossip, problem: Federated, x: PyTree, state: PyTree, key: P
 def _(method: FederatedLangevin, problem: Federated, x: PyTree, state: Chain, key: PRNGKeyArray) -> tuple[Bits, Bits]:
     starts = state.taken % method.local_steps == 0  # of a visit, for which the chain comes from where it was
     return jnp.where(starts & (state.taken > 0), float(_full(x)), 0.0), jnp.where(starts, float(_full(x)), 0.0)
+
+
+@round_bits.register
+def _(method: RiemannianGossip, problem: Federated, x: PyTree, state: PyTree, key: PRNGKeyArray) -> tuple[Bits, Bits]:
+    links = _links(jnp.asarray(mixing_for(method.mixing, problem.n_clients)))
+    vectors = jnp.where(jnp.asarray(method.share) > 0, 2, 1)  # points, and directions where they are carried on
+    return method.rounds * vectors * links * float(_full(x)), 0
+
+
+@round_bits.register
+def _(method: AnchorSampling, problem: Federated, x: PyTree, state: PyTree, key: PRNGKeyArray) -> tuple[Bits, Bits]:
+    miners = jnp.sum(~method.is_anchor(key, problem, state))  # who are told the direction, too
+    taking = problem.n_clients if method.participants is None else method.participants
+    return taking * _full(x), (taking + miners) * float(_full(x))
+
+
+@round_bits.register
+def _(method: Scaffold, problem: Federated, x: PyTree, state: PyTree, key: PRNGKeyArray) -> tuple[Bits, Bits]:
+    taking = problem.n_clients if method.participants is None else method.participants
+    vectors = 2 if method.corrected else 1
+    return vectors * taking * _full(x), vectors * taking * _full(x)
 
 
 def _full(message: PyTree) -> int:
