@@ -10,6 +10,13 @@ from attractor.credit.forward import (
     forward_gradient_descent,
     value_and_forward_gradient,
 )
+from attractor.credit.guided import (
+    Guided,
+    GuidedGradient,
+    first_heads,
+    guided_forward_descent,
+    guided_gradient,
+)
 from attractor.credit.layered import (
     Layered,
     LayeredGradient,
