@@ -116,6 +116,7 @@ def guided_gradient(
         return jax.vmap(one)(shifts, inputs, targets)
 
     of_heads, of_guess = jr.split(key)
+    direction: Any
     if guess == "random":
         direction = optax.tree.random_like(of_guess, at, jr.normal)
     else:
@@ -175,7 +176,8 @@ class GuidedGradient(Method):
         found = guided_gradient(problem.at(problem.sample(key)), x, state.heads, jr.fold_in(key, 1), **how)
         both = x, state.heads
         updates, inner = self.transformation.update((found.gradient, found.heads), state.transformation, both)
-        x, heads = optax.apply_updates(both, updates)  # pyright: ignore[reportGeneralTypeIssues]
+        moved: Any = optax.apply_updates(both, updates)
+        x, heads = moved
         return x, GuidedState(heads, inner)
 
 

@@ -99,10 +99,12 @@ def _given(way, least):
 
 
 FROZEN = {"hidden layers as they start": {"factor": 0.0}}
+MATCHES = "digits, both tuned: along local guesses of {} within two points of backpropagation's test accuracy"
 
 
 @claim("digits, all tuned: local guesses close half of random ones' gap to backpropagation, in activations, in weights",
-       source="scaled", broken=FROZEN)  # fmt: skip
+       source="scaled", broken=FROZEN,
+       reason="44 % of it in activations, 95 % in weights; eight seeds do not decide the first")  # fmt: skip
 def closes_half_of_the_gap(factor=1.0):
     means = [_trained(way)[:, 0].mean() for way in WAYS]
     cases = {ours[2]: _above(ours, other, factor, 0.5) for ours, other in zip(LOCAL, RANDOM, strict=True)}
@@ -110,13 +112,18 @@ def closes_half_of_the_gap(factor=1.0):
     return Evidence.of_cases(cases, at_least=0.0, given=given, note=", ".join(f"{m:.3f}" for m in means))
 
 
-@claim("digits, both tuned: guided by local losses within two points of backpropagation's test accuracy", source="ours",
-       broken=FROZEN)  # fmt: skip
+@claim(MATCHES.format("activations"), source="ours", broken=FROZEN, reason="four points less: 0.903 of 0.944")
 def matches_backpropagation(factor=1.0):
     return Evidence(_above(LOCAL[0], CHAIN, factor), within=(-0.02, 0.02), given=_given(CHAIN, 0.9))
 
 
-@claim("digits, both tuned: local losses' gradients as guesses of the network's are no worse than as they are",
-       source="ours", broken=FROZEN)  # fmt: skip
+@claim(MATCHES.format("weights"), source="ours", broken=FROZEN, reason="0.3 points less, and eight seeds leave two")
+def matches_backpropagation_in_weights(factor=1.0):
+    return Evidence(_above(LOCAL[1], CHAIN, factor), within=(-0.02, 0.02), given=_given(CHAIN, 0.9))
+
+
+@claim("digits, both tuned: local losses' gradients as guesses of activations are no worse than followed as they are",
+       source="ours", broken=FROZEN,
+       reason="three points less: 0.903 of 0.936; what an example's guess does not point to is lost")  # fmt: skip
 def projecting_pays(factor=1.0):
     return Evidence(_above(LOCAL[0], GREEDY, factor), at_least=0.0, given=_given(GREEDY, 0.8))
