@@ -1,5 +1,17 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.equilibrium import (
+    Equilibrium,
+    EquilibriumGradient,
+    EquilibriumLoss,
+    equilibrium_descent,
+    equilibrium_digits,
+    equilibrium_propagation,
+    jacobian_asymmetry,
+    layers_drive,
+    layers_loss,
+    settling_params,
+)
 from attractor.credit.feedback_alignment import direct_feedback, direct_feedback_descent, feedback_matrices
 from attractor.credit.forward import (
     EstimatorStats,
@@ -52,3 +64,4 @@ from attractor.credit.straight_through import (
     sign_with_slope,
     straight_through,
 )
+from attractor.credit.unrolled import UnrolledLoss, jacobian_growth, jacobian_spectrum
