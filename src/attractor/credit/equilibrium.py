@@ -14,8 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from attractor.checks import Scalar, in_range
-from attractor.credit.forward import Estimator
-from attractor.credit.layered import LayeredGradient
+from attractor.credit.forward import Estimator, ForwardGradient
 from attractor.problem import Minimization
 from attractor.problems.digits import digits
 from attractor.problems.held_out import halves, held_out
@@ -329,7 +328,7 @@ def equilibrium_digits(
     )
 
 
-class EquilibriumGradient(LayeredGradient):
+class EquilibriumGradient(ForwardGradient):
     """Any optax transformation, fed by an estimator that looks at the dynamics of an `Equilibrium` problem.
 
     Arguments:
@@ -340,7 +339,13 @@ class EquilibriumGradient(LayeredGradient):
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, problem: Equilibrium, x: PyTree, state: PyTree, key: PRNGKeyArray
     ) -> tuple[PyTree, PyTree]:
-        return super().step(problem, x, state, key)  # pyright: ignore[reportArgumentType]
+        loss = problem.at(problem.sample(key))
+        of_estimate, of_update = jr.split(jr.fold_in(key, 1))
+        value, grad = self.estimator(loss, x, of_estimate)
+        updates, state = self.transformation.update(
+            grad, state, x, value=value, grad=grad, value_fn=loss, obj_fn=loss, key=of_update
+        )
+        return optax.apply_updates(x, updates), state
 
 
 @method(
