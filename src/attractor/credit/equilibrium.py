@@ -298,9 +298,9 @@ def layers_loss(sizes: Sequence[int], steps: int = 30) -> EquilibriumLoss:
 
     Arguments:
         sizes: As in `settling_params`.
-        steps: To settle, at a rate of one half; at least 1.
+        steps: To settle, at a rate of 0.8; at least 1.
     """
-    return EquilibriumLoss(layers_drive, readout_loss, [jnp.zeros(n) for n in sizes[1:]], steps=steps, rate=0.5)
+    return EquilibriumLoss(layers_drive, readout_loss, [jnp.zeros(n) for n in sizes[1:]], steps=steps, rate=0.8)
 
 
 def equilibrium_digits(

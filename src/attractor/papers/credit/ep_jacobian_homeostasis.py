@@ -24,7 +24,7 @@ from attractor.problems.digits import digits
 from attractor.problems.held_out import halves
 
 SIZES = (64, 24, 24, 24)
-LOSS, IMAGES, LABELS, PARTS = layers_loss(SIZES, 20), *digits()[0], halves(digits()[1])
+LOSS, IMAGES, LABELS, PARTS = layers_loss(SIZES, 12), *digits()[0], halves(digits()[1])
 SYMMETRIES = 1.0, 0.75, 0.5, 0.25, 0.0
 
 
@@ -61,11 +61,15 @@ def asymmetry_turns_the_errors(errors=LIMIT):
     return Evidence.of_cases(cases, at_least=0.05, note=", ".join(f"{c:.2f}" for c in cosine.mean(0)))
 
 
+def _start(key):
+    return settling_params(key, SIZES, 0.0)
+
+
 def _slope(params, key, share, exact, weight):
     """By equilibrium propagation and homeostasis of a weight, or the gradient."""
     drawn = jr.randint(key, (32,), 0, len(IMAGES))
     loss = LOSS.at((jnp.asarray(IMAGES)[drawn], jnp.asarray(LABELS)[drawn]))
-    ways = partial(equilibrium_propagation(homeostasis=weight), loss), partial(backpropagation, loss)
+    ways = partial(equilibrium_propagation(homeostasis=weight, probes=1), loss), partial(backpropagation, loss)
     return jax.lax.switch(exact, [lambda way=way: way(params, key)[1] for way in ways])
 
 
@@ -81,8 +85,7 @@ def _grade(params, key, exact, weight):
 def _trained(weight, exact=False):
     """Cosines and accuracies of eight tuned runs from weights without symmetry."""
     traced = jnp.asarray(exact, int), jnp.asarray(weight)
-    start = partial(settling_params, sizes=SIZES, symmetry=0.0)
-    return tune_descent(start, _slope, _grade, *traced, searched=LogUniform(1e-3, 3e-2), steps=300).T
+    return tune_descent(_start, _slope, _grade, *traced, searched=LogUniform(1e-3, 3e-2), steps=300).T
 
 
 FLIPPED = {"sign flipped": {"weight": -0.1}}
@@ -107,5 +110,5 @@ def homeostasis_learns_more(weight=0.1):
        source="ours", broken=FLIPPED)  # fmt: skip
 def homeostasis_matches_the_gradient(weight=0.1):
     exact = _trained(0.0, True)[1]
-    given = {"the gradient learns": exact.mean() > 0.9}
+    given = {"the gradient learns": exact.mean() > 0.85}
     return Evidence(paired_difference(_trained(weight)[1], exact), within=(-0.02, 0.02), given=given)
