@@ -231,30 +231,35 @@ class Equilibrium(Minimization):
         )
 
 
-def settling_params(key: PRNGKeyArray, sizes: Sequence[int], symmetry: Scalar = 1.0, outputs: int = 10) -> PyTree:
+def settling_params(
+    key: PRNGKeyArray, sizes: Sequence[int], symmetry: Scalar = 1.0, outputs: int = 10, gain: Scalar = 0.5
+) -> PyTree:
     r"""Weights of layers that drive each other both ways, for `layers_drive`, and of a linear readout of the last one.
 
-    Forward weights are $\mathcal N(0, \gamma^2/\text{inputs})$, γ = 1 from the network's inputs and ½ between layers;
-    backward ones are $s W^\top + \sqrt{1 - s^2}\, G$ with G as $W^\top$ but drawn apart; biases are zero; the readout's
-    weights are $\mathcal N(0, 1/\text{units})$.
+    Forward weights are $\mathcal N(0, \gamma^2/\text{inputs})$, γ = 1 from the network's inputs; backward ones are
+    $s W^\top + \sqrt{1 - s^2}\, G$ with G as $W^\top$ but drawn apart; biases are zero; the readout's weights are
+    $\mathcal N(0, 1/\text{units})$.
 
     Arguments:
         key: Draws them.
         sizes: The inputs, and the units of each layer; at least two numbers >= 1.
         symmetry: s, in [-1, 1].
         outputs: Of the readout, at least 1.
+        gain: γ between layers, ≥ 0; from about 0.35 on, a deep network with symmetric weights need not settle at
+            one point.
 
     Raises:
         ValueError: for an argument out of its range.
     """
+    in_range("gain", gain, 0.0)
     in_range("symmetry", symmetry, -1.0, 1.0)
     in_range("outputs", outputs, 1)
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"sizes: expected at least two numbers >= 1, inputs first, got {tuple(sizes)}")
     forward, apart, backward = [], [], []
     for i, k in enumerate(jr.split(key, len(sizes) - 1)):
-        shape, gain = (2, sizes[i + 1], sizes[i]), 1.0 if i == 0 else 0.5
-        w, g = gain * jr.normal(k, shape) / sizes[i] ** 0.5
+        shape, size = (2, sizes[i + 1], sizes[i]), 1.0 if i == 0 else gain
+        w, g = size * jr.normal(k, shape) / sizes[i] ** 0.5
         forward.append((w, jnp.zeros(sizes[i + 1])))
         apart.append(g)
     for (w, _), g in zip(forward[1:], apart[1:], strict=True):

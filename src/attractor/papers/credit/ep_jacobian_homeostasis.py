@@ -35,26 +35,28 @@ ESTIMATORS = [*NUDGES, equilibrium_propagation(), backpropagation]
 
 @cached
 @jax.jit
-def _quality(symmetry, number):
+def _quality(symmetry, number, gain=0.5):
     """Bias and cosine of each estimator in the forward weights, against the gradient, at a network as it starts."""
-    params = settling_params(jr.key(number), SIZES, symmetry)
+    params = settling_params(jr.key(number), SIZES, symmetry, gain=gain)
     loss = layers_loss(SIZES, 60).at((jnp.asarray(IMAGES[:16]), jnp.asarray(LABELS[:16])))
     gradient = jax.grad(loss)(params)
     found = [estimator_quality(e, loss, params, jr.key(number), 2, gradient) for e in ESTIMATORS]
     return jnp.stack([jnp.stack([quality.bias[1], quality.cosine[1]]) for quality in found])
 
 
-@claim("symmetric weights: eight complex nudges of 0.4 give the gradient of forward weights within a thousandth",
+@claim("symmetric weights that settle: eight complex nudges of 0.4 give forward weights' gradient within a thousandth",
        source="scaled", broken={"two real ones": {"nudges": SYMMETRIC}})  # fmt: skip
 def complex_nudges_are_exact(nudges=CAUCHY):
-    bias = np.stack([_quality(1.0, number)[:, 0] for number in seeds(8)])
-    given = {"a one-sided nudge errs ten times as much": bias[:, ONE_SIDED].min() > 0.01}
+    bias = np.stack([_quality(1.0, number, 0.25)[:, 0] for number in seeds(8)])
+    given = {"a one-sided nudge errs ten times as much": bias[:, ONE_SIDED].min() > 0.01,
+             "the networks have settled": bias[:, LIMIT].max() < 1e-4}  # fmt: skip
     note = f"one-sided: {bias[:, ONE_SIDED].mean():.3f}"
     return Evidence(mean(bias[:, nudges]), at_most=1e-3, given=given, note=note)
 
 
 @claim("weights back that are less and less those forward: at each quarter the cosine with the gradient falls by 0.05",
-       source="scaled", broken={"errors through the transpose": {"errors": TRANSPOSED}})  # fmt: skip
+       source="scaled", broken={"errors through the transpose": {"errors": TRANSPOSED}},
+       reason="0.067 at the last quarter, and eight networks leave 0.03")  # fmt: skip
 def asymmetry_turns_the_errors(errors=LIMIT):
     cosine = np.array([[_quality(s, number)[errors, 1] for s in SYMMETRIES] for number in seeds(8)])
     cases = {f"{s}": paired_difference(cosine[:, i], cosine[:, i + 1]) for i, s in enumerate(SYMMETRIES[1:])}
