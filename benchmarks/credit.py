@@ -62,7 +62,7 @@ def quality(steps: int, draws: int) -> list[list[str]]:
     @jax.jit
     def learn(both: Any, state: Any, key: jax.Array) -> Any:
         loss = problem.at(problem.sample(key))
-        slopes = jax.grad(loss)(both[0]), guided_gradient(loss, *both, key).heads
+        slopes = jax.grad(loss)(both[0]), guided_gradient(loss, both[0], both[1], key).heads
         updates, state = adam.update(slopes, state)
         return optax.apply_updates(both, updates), state
 

@@ -80,6 +80,10 @@ class EquilibriumLoss(eqx.Module):
         return jax.vmap(one)(*(self.batch if batch is None else batch)).mean()
 
 
+def _dot(a: PyTree, b: PyTree) -> Array:
+    return jnp.asarray(optax.tree.vdot(a, b))
+
+
 def jacobian_asymmetry(
     field: Callable[[PyTree], PyTree], state: PyTree, key: PRNGKeyArray, probes: int = 5
 ) -> Float[Array, ""]:
@@ -106,7 +110,7 @@ def jacobian_asymmetry(
     def one(key: PRNGKeyArray) -> Array:
         v = optax.tree.random_like(key, state, jr.normal)
         once = product(v)
-        return optax.tree.vdot(once, once) - optax.tree.vdot(v, product(once))
+        return _dot(once, once) - _dot(v, product(once))
 
     return jax.vmap(one)(jr.split(key, probes)).mean()
 
@@ -158,8 +162,8 @@ def equilibrium_propagation(
             product = jax.linearize(currents, u)[1]
             v = loss.iterate(lambda v: jax.tree.map(jnp.subtract, product(v), g), jax.tree.map(jnp.zeros_like, u))
             return jax.jvp(loss.outputs, (u,), (v,))[1]
-        turns = np.exp(2j * np.pi * np.arange(phases) / phases)
-        turns = jnp.asarray(turns if phases > 2 else turns.real)
+        circle = jnp.exp(2j * jnp.pi * jnp.arange(phases) / phases)
+        turns = circle if phases > 2 else circle.real
 
         def moved(turn: Array) -> PyTree:
             nudge = jax.tree.map(lambda a: beta * turn * a, g)
@@ -177,7 +181,7 @@ def equilibrium_propagation(
             e = response(loss, params, x, u, g)
 
             def rest(params: PyTree) -> Array:
-                errors = -optax.tree.vdot(e, loss.drive(params, r, x))
+                errors = -_dot(e, loss.drive(params, r, x))
                 if isinstance(homeostasis, float) and homeostasis == 0.0:
                     return errors
                 return errors + homeostasis * jacobian_asymmetry(lambda r: loss.drive(params, r, x), r, key, probes)
