@@ -47,7 +47,7 @@ def _networks(units, number):
 
     def rates(gain):
         weights = gain * drawn[3:] / units**0.5
-        sizes = [jnp.linalg.norm(jax.grad(loss(t))(weights, drawn[2])) for t in (40, 120)]
+        sizes = [jnp.abs(jax.grad(loss(t))(weights, drawn[2])).max() for t in (40, 120)]  # squares would overflow
         growth = jacobian_growth(loss(1).step, weights, drawn[2], jr.key(number), steps=80, discard=40)
         return jnp.stack([jnp.log(sizes[1] / sizes[0]) / 80, jnp.maximum(growth, 0), jnp.maximum(jnp.log(gain), 0)])
 
