@@ -168,7 +168,7 @@ class GuidedGradient(Method):
     space: str = eqx.field(static=True, default="activations")
 
     def init(self, problem: Layered, x: PyTree, key: PRNGKeyArray) -> GuidedState:
-        heads = first_heads(key, problem.at(problem.sample(key)), x)
+        heads = first_heads(jr.fold_in(key, 1), problem.at(problem.sample(key)), x)
         return GuidedState(heads, self.transformation.init((x, heads)))
 
     def step(self, problem: Layered, x: PyTree, state: GuidedState, key: PRNGKeyArray) -> tuple[PyTree, GuidedState]:

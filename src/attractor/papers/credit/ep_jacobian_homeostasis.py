@@ -110,7 +110,7 @@ def homeostasis_learns_more(weight=0.1):
 
 @claim("digits, weights without symmetry, tuned: with homeostasis within two points of the gradient's test accuracy",
        source="ours", broken=FLIPPED,
-       reason="no worse on any seeds, but the gradient's own runs scatter by three points")  # fmt: skip
+       reason="from 1.2 points below to 2.3 above on other seeds, and eight networks leave three")  # fmt: skip
 def homeostasis_matches_the_gradient(weight=0.1):
     exact = _trained(0.0, True)[1]
     given = {"the gradient learns": exact.mean() > 0.85}
