@@ -22,8 +22,6 @@ from attractor.credit import (
     direct_feedback,
     estimator_quality,
     few_bit,
-    first_heads,
-    guided_gradient,
     layered_digits,
     likelihood_ratio,
     smoothed_backpropagation,
@@ -46,37 +44,19 @@ ESTIMATORS: dict[str, tuple[Any, Callable]] = {
     "`direct_feedback`": (direct_feedback(), jax.nn.gelu),
     "`forward_gradient`": (value_and_forward_gradient, jax.nn.gelu),
 }
-GUIDED: dict[str, dict[str, str]] = {
-    f"`guided_gradient`, {guess} guesses of {space}": {"guess": guess, "space": space}
-    for space in ("activations", "weights")
-    for guess in ("local", "untrained", "random")
-}
 
 
 def quality(steps: int, draws: int) -> list[list[str]]:
     """A row per estimator: bias, variance and cosine in every layer, after some steps of Adam from one start."""
     problem = layered_digits(SIZES, jax.nn.gelu)
-    params, adam, batch, rows = problem.init(jr.key(0)), optax.adam(3e-3), problem.sample(jr.key(2)), []
-    both: Any = params, first_heads(jr.key(4), problem.at(batch), params)
-
-    @jax.jit
-    def learn(both: Any, state: Any, key: jax.Array) -> Any:
-        loss = problem.at(problem.sample(key))
-        slopes = jax.grad(loss)(both[0]), guided_gradient(loss, both[0], both[1], key).heads
-        updates, state = adam.update(slopes, state)
-        return optax.apply_updates(both, updates), state
-
-    state = adam.init(both)
+    params, adam = problem.init(jr.key(0)), optax.adam(3e-3)
+    state = adam.init(params)
     for key in jr.split(jr.key(1), steps):
-        both, state = learn(both, state, key)
-    params, heads = both
+        updates, state = adam.update(jax.grad(problem.loss)(params, problem.sample(key)), state)
+        params = optax.apply_updates(params, updates)
+    batch, rows = problem.sample(jr.key(2)), []
     gradient = jax.grad(problem.loss)(params, batch)
-
-    def guided(how: dict[str, str], loss: Any, params: Any, key: jax.Array) -> Any:
-        return guided_gradient(loss, params, heads, key, **how)[:2]
-
-    guides = {name: (partial(guided, how), jax.nn.gelu) for name, how in GUIDED.items()}
-    for name, (estimator, activation) in (ESTIMATORS | guides).items():
+    for name, (estimator, activation) in ESTIMATORS.items():
         loss = layered_digits(SIZES, activation).at(batch)
         found = jax.jit(partial(estimator_quality, estimator, loss, draws=draws))(params, jr.key(3), gradient=gradient)
         cells = (", ".join(f"{float(v):.2g}" for v in of_layers) for of_layers in found)
