@@ -268,6 +268,8 @@ SLOW = {
     "adahessian", "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
     "federated-adversarial-learning", "finite-difference-gradient-regularization", "fno", "forward-gradient",
     "kfac-deep-hedging", "learned-damping-ba",
+    "ep-jacobian-homeostasis",
+    "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "fedamd", "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
     "l2o-pa",

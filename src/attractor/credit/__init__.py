@@ -1,5 +1,17 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.equilibrium import (
+    Equilibrium,
+    EquilibriumGradient,
+    EquilibriumLoss,
+    equilibrium_descent,
+    equilibrium_digits,
+    equilibrium_propagation,
+    jacobian_asymmetry,
+    layers_drive,
+    layers_loss,
+    settling_params,
+)
 from attractor.credit.feedback_alignment import direct_feedback, direct_feedback_descent, feedback_matrices
 from attractor.credit.forward import (
     EstimatorStats,
@@ -9,6 +21,13 @@ from attractor.credit.forward import (
     forward_gradient,
     forward_gradient_descent,
     value_and_forward_gradient,
+)
+from attractor.credit.guided import (
+    Guided,
+    GuidedGradient,
+    first_heads,
+    guided_forward_descent,
+    guided_gradient,
 )
 from attractor.credit.layered import (
     Layered,
@@ -45,3 +64,4 @@ from attractor.credit.straight_through import (
     sign_with_slope,
     straight_through,
 )
+from attractor.credit.unrolled import UnrolledLoss, jacobian_growth, jacobian_spectrum
