@@ -10,6 +10,7 @@ from attractor.credit.forward import (
     forward_gradient_descent,
     value_and_forward_gradient,
 )
+from attractor.credit.layer_splitting import LayerSplitting, SplitNetwork, leaky_proximal, split_digits
 from attractor.credit.layered import (
     Layered,
     LayeredGradient,
