@@ -1,5 +1,7 @@
 """Layer splitting: sweeps against stacked least squares and one-dimensional searches, slopes against differences."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,7 +21,7 @@ KEY = jr.key(1)
 SKIPS = (False, True, True, False)
 
 
-def network(criterion=None, targets=Y):
+def network(criterion: Any = None, targets: np.ndarray = Y) -> SplitNetwork:
     return SplitNetwork(SIZES, (X, targets), GAMMA, criterion, DECAY, SLOPE, residual=True)
 
 
@@ -46,13 +48,15 @@ def best_input(v, mean, old):
             GAMMA / 2 * (v - np.maximum(u, SLOPE * u)) ** 2 + GAMMA / 2 * (u - mean) ** 2 + ALPHA / 2 * (u - old) ** 2
         )
 
-    found = [minimize_scalar(cost, bounds=b, method="bounded", options={"xatol": 1e-11}) for b in ((-20, 0), (0, 20))]
+    found: list[Any] = [
+        minimize_scalar(cost, bounds=b, method="bounded", options={"xatol": 1e-11}) for b in ((-20, 0), (0, 20))
+    ]
     return min(found, key=lambda r: r.fun).x
 
 
-def sweep(w, u, v, output):
+def sweep(blocks: Any, output):
     """One sweep: every block by stacked least squares, example by example; ``output`` is what V_N becomes."""
-    w, u, v = list(w), [a.copy() for a in u], [a.copy() for a in v]
+    w, u, v = ([a.copy() for a in block] for block in blocks)
     for i in (3, 2, 1, 0):
         before = v[i - 1] if i else X
         past = before if SKIPS[i] else np.zeros_like(v[i])
@@ -99,7 +103,7 @@ def test_sweeps_are_those_of_least_squares(problem, output):
             jax.jit(lambda x: LayerSplitting(ALPHA).step(p, x, None, KEY)[0]),
         )
         for _ in range(4):
-            x, by_hand = step(x), sweep(*by_hand, output)
+            x, by_hand = step(x), sweep(by_hand, output)
         for ours, theirs in zip(jax.tree.leaves(tuple(x)), jax.tree.leaves(by_hand), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-6)
 

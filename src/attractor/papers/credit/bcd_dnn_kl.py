@@ -24,19 +24,18 @@ from attractor.papers.words import Evidence, cached, claim, graded, log_slope, p
 from attractor.problems.digits import digits
 
 CROSS = optax.softmax_cross_entropy_with_integer_labels
-NETWORKS = {"2 layers": {}, "6 layers, residual": {"residual": True}, "2 layers, cross-entropy": {"criterion": CROSS}}
+NETWORKS = {"2 layers": {}, "4 layers, residual": {"residual": True}, "2 layers, cross-entropy": {"criterion": CROSS}}
 DEEP = partial(split_digits, (32,) * 8, examples=300)
-SMALL, ALPHA, SWEEPS = {"scale": 0.25 / 32**0.5, "bias": 0.1}, 0.3, 512
+SMALL, ALPHA, DECAY, SWEEPS = {"scale": 0.25 / 32**0.5, "bias": 0.1}, 0.3, 0.1, 256
 
 
 @eqx.filter_jit
-def _sweeps(problem, penalty, relaxed, keys):
+def _sweeps(problem, mistaken, keys):
     """Of every key and sweep: what the objective loses, its distance from critical, and the squared step."""
 
     def sweep(x, _):
-        seen_by_steps = eqx.tree_at(lambda p: p.loss.penalty, problem, penalty)
-        new, _ = LayerSplitting(ALPHA).step(seen_by_steps, x, None, jr.key(0))
-        moved = jax.tree.map(lambda a, b: a + relaxed * (b - a), x, new)
+        seen_by_steps = eqx.tree_at(lambda p: (p.loss.penalty, p.loss.decay), problem, mistaken)
+        moved, _ = LayerSplitting(ALPHA).step(seen_by_steps, x, None, jr.key(0))
         gain = problem.loss(x, problem.full) - problem.loss(moved, problem.full)
         step = optax.tree.norm(optax.tree.sub(moved, x), squared=True)
         return moved, (gain, problem.stationarity(x), step)
@@ -45,25 +44,25 @@ def _sweeps(problem, penalty, relaxed, keys):
 
 
 @cached
-def _course(name, penalty=1.0, relaxed=1.0):
+def _course(name, penalty=1.0, decay=DECAY):
     (images, labels), how = (a[:100] for a in digits()[0]), NETWORKS[name]
     with jax.enable_x64(True):
         data = images.astype(float), labels if "criterion" in how else np.eye(10)[labels]
-        problem = SplitNetwork((64, *(16,) * int(name[0]), 10), data, 1.0, **how)
-        found = _sweeps(problem, jnp.asarray(penalty), jnp.asarray(relaxed), jax.vmap(jr.key)(jnp.asarray(seeds(4))))
-        return [np.asarray(a) for a in found]
+        problem = SplitNetwork((64, *(16,) * int(name[0]), 10), data, 1.0, decay=DECAY, **how)
+        mistaken, keys = jax.tree.map(jnp.asarray, (penalty, decay)), jax.vmap(jr.key)(jnp.asarray(seeds(4)))
+        return [np.asarray(a) for a in _sweeps(problem, mistaken, keys)]
 
 
-@claim("digits, 2 and 6 hidden layers: each of 512 sweeps lowers the objective by min(α, γ)/2 times its squared step",
-       source="paper", broken={"penalties twice": {"penalty": 2.0}, "twice the step": {"relaxed": 2.0}})  # fmt: skip
-def every_sweep_descends(penalty=1.0, relaxed=1.0):
-    runs = {name: _course(name, penalty, relaxed) for name in NETWORKS}
+@claim("digits, 2 and 4 hidden layers: each of 256 sweeps lowers the objective by min(α, γ)/2 times its squared step",
+       source="paper", broken={"penalties twice": {"penalty": 2.0}, "decay forgotten": {"decay": 0.0}})  # fmt: skip
+def every_sweep_descends(penalty=1.0, decay=DECAY):
+    runs = {name: _course(name, penalty, decay) for name in NETWORKS}
     cases = {name: float((gain / (steps * min(ALPHA, 1.0) / 2)).min()) for name, (gain, _, steps) in runs.items()}
     moving = {"every sweep moves": all(steps.min() > 1e-12 for _, _, steps in runs.values())}
     return Evidence.of_cases(cases, at_least=1.0, given=moving)
 
 
-@claim("same runs: the squared distance from critical, at best so far, falls at least like 1/k, sweeps 16 to 512",
+@claim("same runs: the squared distance from critical, at best so far, falls at least like 1/k, sweeps 16 to 256",
        source="paper", broken={"penalties twice": {"penalty": 2.0}})  # fmt: skip
 def reaches_critical_points(penalty=1.0):
     best = {name: np.minimum.accumulate(_course(name, penalty)[1] ** 2, 1) for name in NETWORKS}
@@ -105,7 +104,8 @@ def trains_where_gradients_vanish(method=LayerSplitting):
 
 
 @claim("same network, both tuned: test accuracy within 3 points of Adam's from weights of the usual size",
-       source="ours", broken=STAY)  # fmt: skip
+       source="ours", broken=STAY,
+       reason="four points less, and four seeds leave two more or less")  # fmt: skip
 def is_as_accurate_as_adam(method=LayerSplitting):
     ours, adam = _blocks(method), _gradients(optax.adam, 3e-4, 3e-2)
     note, given = f"{ours.mean():.3f}, {adam.mean():.3f}", {"Adam learns": adam.mean() > 0.8}
