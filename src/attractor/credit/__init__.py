@@ -1,5 +1,6 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.feasibility import MarginNetwork, ProjectionTraining, margin_digits
 from attractor.credit.feedback_alignment import direct_feedback, direct_feedback_descent, feedback_matrices
 from attractor.credit.forward import (
     EstimatorStats,
