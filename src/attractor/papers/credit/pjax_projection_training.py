@@ -83,13 +83,17 @@ def _by_input(y, h):
     return jnp.where(on, jnp.maximum(y, 0.1), jnp.minimum(y, -0.1)), jnp.broadcast_to(on.astype(h.dtype), h.shape)
 
 
+SETTINGS = {"relu": (1.0, 10, 200), "step": (4.0, 40, 120)}  # margin, projections per batch, batches of 16
+
+
 @cached
 def _accuracies(units, by, project_units=None):
-    """Tuned, test images, 300 batches of 16."""
-    problem = margin_digits((16,), units, 16, project_units=project_units)
-    ours = partial(ProjectionTraining, iterations=10), {"rate": LogUniform(0.03, 1.0)}
-    pair = ours if by == "projections" else (optax.adam, {"learning_rate": LogUniform(1e-3, 1e-1)})
-    return tune(problem, pair, steps=300, every=300, budget=4, seeds=4, **graded(problem, "accuracy")).final
+    """Tuned, test images. A step turns over only when many projections, or a large margin, ask for it."""
+    margin, iterations, steps = SETTINGS[units]
+    problem = margin_digits((16,), units, 16, margin=margin, project_units=project_units)
+    ours = partial(ProjectionTraining, iterations=iterations), {"rate": LogUniform(0.03, 1.0)}
+    pair = ours if by == "projections" else (optax.adam, {"learning_rate": LogUniform(1e-3, 3e-2)})
+    return tune(problem, pair, steps=steps, every=steps, budget=4, seeds=4, **graded(problem, "accuracy")).final
 
 
 def _against_adam(units, project_units, **threshold):
