@@ -16,9 +16,10 @@ import numpy as np
 import optax
 from scipy.optimize import minimize
 
-from attractor import LogUniform
+from attractor import LogUniform, Minimization
 from attractor.credit import ProjectionTraining, feasibility, margin_digits
 from attractor.papers.words import Evidence, cached, claim, graded, paired_difference, tune
+from attractor.problems.digits import cross_entropy_of
 
 
 def _best_of_searches(point, demands, rng):
@@ -87,23 +88,35 @@ SETTINGS = {"relu": (1.0, 10, 200), "step": (4.0, 40, 120)}  # margin, projectio
 
 
 @cached
-def _accuracies(units, by, project_units=None):
-    """Tuned, test images. A step turns over only when many projections, or a large margin, ask for it."""
+def _projected(units, project_units):
+    """Test accuracies, tuned. A step turns over only when many projections, or a large margin, ask for it."""
     margin, iterations, steps = SETTINGS[units]
-    problem = margin_digits((16,), units, 16, margin=margin, project_units=project_units)
-    ours = partial(ProjectionTraining, iterations=iterations), {"rate": LogUniform(0.03, 1.0)}
-    pair = ours if by == "projections" else (optax.adam, {"learning_rate": LogUniform(1e-3, 3e-2)})
-    return tune(problem, pair, steps=steps, every=steps, budget=4, seeds=4, **graded(problem, "accuracy")).final
+    p = margin_digits((16,), units, 16, margin=margin, project_units=project_units)
+    pair = partial(ProjectionTraining, iterations=iterations), {"rate": LogUniform(0.03, 1.0)}
+    return tune(p, pair, steps=steps, every=steps, budget=4, seeds=4, **graded(p, "accuracy")).final
+
+
+@cached
+def _adam(units):
+    """The same, of 600 batches and the cross-entropy."""
+    p = margin_digits((16,), units, 16)
+    loss = partial(_cross_entropy, feasibility.UNITS[units][0])
+    p = Minimization(loss, p.init, p.full, batch_size=16, probes={k: v for k, v in p.probes.items() if k != "loss"})
+    pair = optax.adam, {"learning_rate": LogUniform(1e-3, 3e-2)}
+    return tune(p, pair, steps=600, every=600, budget=4, seeds=4, **graded(p, "accuracy")).final
+
+
+def _cross_entropy(units, params, batch):
+    return cross_entropy_of(feasibility.scores(units, params, batch[0]), batch)
 
 
 def _against_adam(units, project_units, **threshold):
-    ours, adam = _accuracies(units, "projections", project_units), _accuracies(units, "adam")
-    given = {"Adam learns": adam.mean() > 0.5}
-    note = f"{ours.mean():.3f}, {adam.mean():.3f}"
+    ours, adam = _projected(units, project_units), _adam(units)
+    note, given = f"{ours.mean():.3f}, {adam.mean():.3f}", {"Adam learns": adam.mean() > 0.5}
     return Evidence(paired_difference(ours, adam), given=given, note=note, **threshold)
 
 
-@claim("digits, 16 rectified units, margin loss, both tuned: test accuracy within 3 points of Adam's",
+@claim("digits, 16 rectified units, both tuned: test accuracy within 3 points of Adam's on the cross-entropy",
        source="ours", broken={"units demand nothing": {"project_units": _nothing}})  # fmt: skip
 def is_as_accurate_as_adam(project_units=None):
     return _against_adam("relu", project_units, within=(-0.03, 0.03))
