@@ -104,7 +104,8 @@ def _against_adam(units, project_units, **threshold):
 
 
 @claim("digits, 16 rectified units, both tuned: test accuracy within 3 points of Adam's on the cross-entropy",
-       source="ours", broken={"units demand nothing": {"project_units": _nothing}})  # fmt: skip
+       source="ours", broken={"units demand nothing": {"project_units": _nothing}},
+       reason="means within 1.3 points on other seeds, but four runs leave 2 to 4")  # fmt: skip
 def is_as_accurate_as_adam(project_units=None):
     return _against_adam("relu", project_units, within=(-0.03, 0.03))
 
