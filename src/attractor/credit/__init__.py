@@ -12,6 +12,7 @@ from attractor.credit.equilibrium import (
     layers_loss,
     settling_params,
 )
+from attractor.credit.feasibility import MarginNetwork, ProjectionTraining, margin_digits
 from attractor.credit.feedback_alignment import direct_feedback, direct_feedback_descent, feedback_matrices
 from attractor.credit.forward import (
     EstimatorStats,
@@ -29,6 +30,7 @@ from attractor.credit.guided import (
     guided_forward_descent,
     guided_gradient,
 )
+from attractor.credit.layer_splitting import LayerSplitting, SplitNetwork, leaky_proximal, split_digits
 from attractor.credit.layered import (
     Layered,
     LayeredGradient,
