@@ -9,16 +9,15 @@ print(attractor.run(problems.feature_bounds(), method, steps=3_000).summary("val
 ```
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 from jax.lax import stop_gradient
 
 from attractor.games import ProximalLagrangian, proximal_value
-from attractor.papers.words import Evidence, claim, key, log_slopes, mean, ratio_of_means, seeds
+from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, ratio_of_means, seeds
 from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
 
 BLIND = {"the constraint is not seen to depend on x": {"seen": stop_gradient}}
@@ -34,30 +33,34 @@ def _seen(seen, constraint, x, y):
 
 
 @eqx.filter_jit
-def _ends(problem, steps, weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, inner_rate=0.1, multiplier_rate=0.1, sweeps=20):
-    """Where x ends, and the lower level's gap there, at a step of 0.03 and then 0.1 and every weight."""
-    start = problem.init(key())
+def _ends(problem, steps, weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, inner_rate=0.1, multiplier_rate=0.1, sweeps=6):
+    """Where (x, y) ends, and z, at a step of 0.03 and then 0.1 and every weight."""
+    nothing, start = jr.key(0), problem.init(jr.key(0))  # no minibatches are drawn
 
     def one(rate, weight):
         method = ProximalLagrangian(rate, inner_rate, multiplier_rate, weight, decay, sweeps=sweeps)
-        carry = start, method.init(problem, start, key())
-        (x, y), state = jax.lax.fori_loop(0, steps, lambda _, c: method.step(problem, c[0], c[1], key()), carry)
-        lower, z = partial(problem.lower, batch=problem.full[1]), state.multiplier
-        value = proximal_value(lower, problem.constraint, x, y, z, step_size=inner_rate, steps=3_000)
-        return x, lower(x, y) - value
+        carry = start, method.init(problem, start, nothing)
+        carry = jax.lax.fori_loop(0, steps, lambda _, c: method.step(problem, c[0], c[1], nothing), carry)
+        return *carry[0], carry[1].multiplier
 
     rates, weights = jnp.meshgrid(jnp.array([0.03, 0.1]), jnp.array(weights), indexing="ij")
     return jax.vmap(one)(rates.ravel(), weights.ravel())
 
 
-@claim("the paper's example, many minimizers below, n = 2, 20, 100: x within 5 % in 2,000 steps, best of 8 settings",
+@claim("the paper's example, many minimizers below, n = 2, 20, 100: x within 5 % from 2,000 to 8,000 steps, of 8 settings",
        source="scaled", deterministic=True, broken=BLIND)  # fmt: skip
 def solves_the_papers_example(seen=lambda x: x):
     cases = {}
     for n in (2, 20, 100):
-        ends = np.asarray(_ends(_through(shared_sum(n), seen), 2_000, inner_rate=0.03, sweeps=1)[0])
-        cases[f"n = {n}"] = float(np.nanmin(np.abs(ends / -0.3 - 1).max(1)))
+        problem, marks = _through(shared_sum(n), seen), jnp.array([2_000, 4_000, 8_000])
+        off = [np.abs(np.asarray(_ends(problem, k, inner_rate=0.03, sweeps=1)[0]) / -0.3 - 1).max(1) for k in marks]
+        cases[f"n = {n}"] = float(np.nanmin(np.max(off, 0)))
     return Evidence.of_cases(cases, at_most=0.05)
+
+
+@cached
+def _solution(number):
+    return best_of_pieces(coupled_quadratic(seed=number))[0]
 
 
 @claim("20 quadratics, 3 coupled constraints: 80 % of the way to the exact solution in 10,000 steps, of 8 settings",
@@ -65,21 +68,29 @@ def solves_the_papers_example(seen=lambda x: x):
 def approaches_the_exact_solution(multiplier_rate=0.1):
     left = []
     with jax.enable_x64(True):
-        for problem in (coupled_quadratic(seed=s) for s in seeds(20)):
-            solution, start = best_of_pieces(problem)[0], np.asarray(problem.init(key())[0])
+        for number in seeds(20):
+            problem, solution = coupled_quadratic(seed=number), _solution(number)
+            start = np.asarray(problem.init(jr.key(0))[0])
             ends = np.asarray(_ends(problem, 10_000, multiplier_rate=multiplier_rate)[0])
             left.append(np.nanmin(np.linalg.norm(ends - solution, axis=1)) / np.linalg.norm(start - solution))
     return Evidence(mean(np.array(left)), at_most=0.2)
 
 
+@eqx.filter_jit
+def _gap(problem, ends):
+    """g - v at the last of some ends."""
+    x, y, z = (part[-1] for part in ends)
+    return problem.lower(x, y) - proximal_value(problem.lower, problem.constraint, x, y, z, step_size=0.1, steps=3_000)
+
+
 @claim("10 quadratics: as the weight grows like k^p, the lower level's gap falls as fast at least, p = 0.2 and 0.4",
        source="paper", broken={"the weight stays": {"decays": (0.0, 0.0)}})  # fmt: skip
 def gap_falls_with_the_weight(decays=(0.2, 0.4)):
-    marks, cases, least = 2 ** np.arange(10, 15), {}, np.inf
+    marks, cases, least = 2 ** jnp.arange(10, 15), {}, np.inf
     for power, decay in zip((0.2, 0.4), decays, strict=True):
         with jax.enable_x64(True):
             problems = [coupled_quadratic(seed=s) for s in seeds(10)]
-            gaps = np.array([[_ends(p, jnp.asarray(k), (10.0,), decay)[1][1] for k in marks] for p in problems])
+            gaps = np.array([[_gap(p, _ends(p, k, (10.0,), decay)) for k in marks] for p in problems])
         least = min(least, gaps.min())
         cases[f"p = {power}"] = mean(log_slopes(marks, gaps) / power)
     return Evidence.of_cases(cases, at_most=-1.0, given={"gaps are above rounding": least > 1e-9})
