@@ -11,7 +11,7 @@ from scipy.optimize import lsq_linear, minimize
 
 from attractor import Bilevel
 from attractor.games import ProximalLagrangian, onto_constraint, proximal_value
-from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
+from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds
 
 GAMMAS = {"gamma": 0.7, "multiplier_gamma": 1.6}
 
@@ -149,17 +149,6 @@ def test_weights_within_bounds_are_scipys():
     np.testing.assert_allclose(problem.solve(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
 
 
-def test_solution_of_the_shared_sum_is_the_lower_levels_and_the_best():
-    problem = shared_sum(3)
-    x, y = jnp.full(3, -0.3), jnp.repeat(jnp.array([0.7, -0.4]), 3)
-    slope_x, slope_y = jax.grad(problem.lower, 1)(x, y), jax.jacobian(problem.constraint, 1)(x, y)
-    np.testing.assert_allclose(slope_x + slope_y[0], 0.0, atol=1e-6)  # stationary with the multiplier 1
-    np.testing.assert_allclose(problem.constraint(x, y), 0.0, atol=1e-6)
-    for shift in (-0.01, 0.01):  # of x, to which the lower level answers y1 = x + 1 and a sum of y2
-        other = jnp.full(3, -0.3 + shift), jnp.repeat(jnp.array([0.7 + shift, -0.4 - 2 * shift]), 3)
-        assert problem.upper(*other) > problem.upper(x, y)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -167,7 +156,6 @@ def test_solution_of_the_shared_sum_is_the_lower_levels_and_the_best():
         (lambda: proximal_value(max, max, 0.0, 0.0, jnp.zeros(1), step_size=0.1, steps=1, gamma=0.0), "gamma"),
         (lambda: onto_constraint(max, 0.0, 0.0, sweeps=0), "sweeps"),
         (lambda: coupled_quadratic(constraints=0), "constraints"),
-        (lambda: shared_sum(0), "n"),
         (lambda: feature_bounds(noise=-1), "noise"),
     ],
 )

@@ -67,38 +67,6 @@ def _within(gram: Float[Array, "d d"], moments: Weights, x: Weights) -> Weights:
     return jax.lax.fori_loop(0, 200 * len(x), settle, jnp.zeros_like(x))
 
 
-def shared_sum(n: int = 2) -> Bilevel:
-    r"""Numbers of both levels share a sum, and the lower one has many minimizers: x = -0.3, y₁ = 0.7, y₂ = -0.4.
-
-    $$ F = \tfrac12 \lVert x - y_2 \rVert^2 + \tfrac12 \lVert y_1 - 1 \rVert^2, \qquad
-       g = \tfrac12 \lVert y_1 \rVert^2 - x^\top y_1 + 1^\top y_2, \qquad 1^\top (x + y_1 + y_2) \ge 0 $$
-
-    The multiplier is 1. Of $y_2$ the lower level says no more than its sum.
-
-    Arguments:
-        n: Numbers in each of x, $y_1$ and $y_2$, at least 1.
-
-    Raises:
-        ValueError: for ``n`` below 1.
-    """
-    in_range("n", n, 1)
-    return Bilevel(_nearest, _cheapest, (jnp.zeros(n), jnp.zeros(2 * n)), constraint=_missing)
-
-
-def _nearest(x: Float[Array, " n"], y: Float[Array, " 2*n"]) -> Float[Array, ""]:
-    first, second = jnp.split(y, 2)
-    return (jnp.sum((x - second) ** 2) + jnp.sum((first - 1) ** 2)) / 2
-
-
-def _cheapest(x: Float[Array, " n"], y: Float[Array, " 2*n"]) -> Float[Array, ""]:
-    first, second = jnp.split(y, 2)
-    return first @ first / 2 - x @ first + jnp.sum(second)
-
-
-def _missing(x: Float[Array, " n"], y: Float[Array, " 2*n"]) -> Float[Array, " 1"]:
-    return -(jnp.sum(x) + jnp.sum(y))[None]
-
-
 def coupled_quadratic(n: int = 4, m: int = 6, rank: int = 5, constraints: int = 3, seed: int = 0) -> Bilevel:
     r"""The quadratics of `two_level_quadratic` with linear constraints $A y + D x \le -1$ below.
 

@@ -7,6 +7,8 @@ from attractor import games, problems
 method = games.ProximalLagrangian(0.1, inner_rate=0.1, multiplier_rate=0.1, weight=10.0, sweeps=1)
 print(attractor.run(problems.feature_bounds(), method, steps=3_000).summary("value"))
 ```
+
+Of the paper's own example there is no claim: a method that does not see the coupling passes by its solution as well.
 """
 
 import equinox as eqx
@@ -18,9 +20,7 @@ from jax.lax import stop_gradient
 
 from attractor.games import ProximalLagrangian, proximal_value
 from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, ratio_of_means, seeds
-from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
-
-BLIND = {"the constraint is not seen to depend on x": {"seen": stop_gradient}}
+from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds
 
 
 def _through(problem, seen):
@@ -33,29 +33,18 @@ def _seen(seen, constraint, x, y):
 
 
 @eqx.filter_jit
-def _ends(problem, steps, weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, inner_rate=0.1, multiplier_rate=0.1, sweeps=6):
-    """Where (x, y) ends, and z, at a step of 0.03 and then 0.1 and every weight."""
+def _ends(problem, steps, rates=(0.03, 0.1), weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, multiplier_rate=0.1, sweeps=6):
+    """Where (x, y) and z end, by rate and weight."""
     nothing, start = jr.key(0), problem.init(jr.key(0))  # no minibatches are drawn
 
     def one(rate, weight):
-        method = ProximalLagrangian(rate, inner_rate, multiplier_rate, weight, decay, sweeps=sweeps)
+        method = ProximalLagrangian(rate, 0.1, multiplier_rate, weight, decay, sweeps=sweeps)
         carry = start, method.init(problem, start, nothing)
         carry = jax.lax.fori_loop(0, steps, lambda _, c: method.step(problem, c[0], c[1], nothing), carry)
         return *carry[0], carry[1].multiplier
 
-    rates, weights = jnp.meshgrid(jnp.array([0.03, 0.1]), jnp.array(weights), indexing="ij")
+    rates, weights = jnp.meshgrid(jnp.array(rates), jnp.array(weights))
     return jax.vmap(one)(rates.ravel(), weights.ravel())
-
-
-@claim("the paper's example, many minimizers below, n = 2, 20, 100: x within 5 % from 2,000 to 8,000 steps, of 8 settings",
-       source="scaled", deterministic=True, broken=BLIND)  # fmt: skip
-def solves_the_papers_example(seen=lambda x: x):
-    cases = {}
-    for n in (2, 20, 100):
-        problem, marks = _through(shared_sum(n), seen), jnp.array([2_000, 4_000, 8_000])
-        off = [np.abs(np.asarray(_ends(problem, k, inner_rate=0.03, sweeps=1)[0]) / -0.3 - 1).max(1) for k in marks]
-        cases[f"n = {n}"] = float(np.nanmin(np.max(off, 0)))
-    return Evidence.of_cases(cases, at_most=0.05)
 
 
 @cached
@@ -83,21 +72,25 @@ def _gap(problem, ends):
     return problem.lower(x, y) - proximal_value(problem.lower, problem.constraint, x, y, z, step_size=0.1, steps=3_000)
 
 
-@claim("10 quadratics: as the weight grows like k^p, the lower level's gap falls as fast at least, p = 0.2 and 0.4",
+@claim("5 quadratics: as the weight grows like k^p, the lower level's gap falls as fast at least, p = 0.2 and 0.4",
        source="paper", broken={"the weight stays": {"decays": (0.0, 0.0)}})  # fmt: skip
 def gap_falls_with_the_weight(decays=(0.2, 0.4)):
-    marks, cases, least = 2 ** jnp.arange(10, 15), {}, np.inf
+    marks, cases, least = 2 ** jnp.arange(10, 14), {}, np.inf
     for power, decay in zip((0.2, 0.4), decays, strict=True):
         with jax.enable_x64(True):
-            problems = [coupled_quadratic(seed=s) for s in seeds(10)]
-            gaps = np.array([[_gap(p, _ends(p, k, (10.0,), decay)) for k in marks] for p in problems])
+            problems = [coupled_quadratic(seed=s) for s in seeds(5)]
+            gaps = np.array(
+                [[_gap(p, _ends(p, k, (0.1,), (10.0,), decay, sweeps=20)) for k in marks] for p in problems]
+            )
         least = min(least, gaps.min())
         cases[f"p = {power}"] = mean(log_slopes(marks, gaps) / power)
     return Evidence.of_cases(cases, at_most=-1.0, given={"gaps are above rounding": least > 1e-9})
 
 
 @claim("diabetes, 20 noise features, 5 splits: 30 bounds end a tenth below the best of 100 single ones, of 8 settings",
-       source="ours", broken=BLIND | {"z stays at 0, tuned anew": {"multiplier_rate": 0.0}})  # fmt: skip
+       source="ours", broken={"z stays at 0, tuned anew": {"multiplier_rate": 0.0},
+               "the constraint is not seen to depend on x": {"seen": stop_gradient}},
+       reason="0.875 on average, and the interval over five splits is wider than what is left to 0.9")  # fmt: skip
 def bounds_every_weight(multiplier_rate=0.1, seen=lambda x: x):
     values, found, single = eqx.filter_jit(lambda p, x: jnp.nanmin(jax.vmap(p.value)(x))), [], []
     for problem in (feature_bounds(noise=20, seed=split) for split in seeds(5)):
