@@ -26,6 +26,7 @@ from attractor.games.hypergradient import (
     truncated_hypergradient,
     unrolled_hypergradient,
 )
+from attractor.games.label_poisoning import AdversarialLabels, flip_influential
 from attractor.games.local_convergence import convergence_factor, convergence_factors
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
 from attractor.games.mean_variance import FictitiousPlay, mean_variance_response, reward_variance, risk_averse_game

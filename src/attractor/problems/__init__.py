@@ -3,7 +3,7 @@
 from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
-from attractor.problems.bilevel import feature_penalties, free_lower_level, two_level_quadratic
+from attractor.problems.bilevel import feature_penalties, free_lower_level, label_cleaning, two_level_quadratic
 from attractor.problems.bilinear import bilinear_game, leaving_players
 from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
@@ -36,6 +36,7 @@ from attractor.problems.generalized_linear import imitated_neuron, sigmoid_class
 from attractor.problems.graphs import digits_graph, grid_paths
 from attractor.problems.hyperbolic import hyperbolic_levels
 from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
+from attractor.problems.kernel_machines import KernelMachine, poisoned_labels, radial_kernel
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
 from attractor.problems.language import manual_text, text_transformer
 from attractor.problems.linear_fields import (
@@ -47,6 +48,7 @@ from attractor.problems.linear_fields import (
 )
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
+from attractor.problems.matrix_games import matrix_game, matrix_game_value, onto_simplices
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import coupled_double_wells, quartic_saddle, rastrigin
 from attractor.problems.multitask import overlaid_digits
@@ -69,6 +71,7 @@ from attractor.problems.rate_cases import (
     penalized_least_squares,
     wave_in_a_bowl,
 )
+from attractor.problems.ring_gan import ring_gan
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
 from attractor.problems.rosenbrock import rosenbrock
 from attractor.problems.semilinear import (
