@@ -103,7 +103,7 @@ def finds_what_a_grid_finds(method=SelfTuning):
 
 @claim("30 penalties of breast_cancer, 3 splits: a run at the best of 9 rates ends below 30 random draws, each solved",
        source="scaled", broken={"weights do not answer": {"method": _Ungated}},
-       reason="0.95 on average without the entropy term, with which runs diverge; three splits leave a wide interval")  # fmt: skip
+       reason="0.95 on average without the entropy term, with which runs diverge; three splits are few")  # fmt: skip
 def beats_random_search(method=SelfTuning):
     ratios, gains = [], []
     for split in seeds(3):
