@@ -3,7 +3,7 @@
 from attractor.problems.affine_maximum import affine_maximum, least_maximum
 from attractor.problems.arithmetic import arithmetic_extrapolation, arithmetic_units
 from attractor.problems.audio import compressor_matching
-from attractor.problems.bilevel import feature_penalties, free_lower_level, label_cleaning, two_level_quadratic
+from attractor.problems.bilevel import feature_penalties, free_lower_level, two_level_quadratic
 from attractor.problems.bilinear import bilinear_game, leaving_players
 from attractor.problems.binary_features import binary_digits, binary_iris
 from attractor.problems.bounded_systems import bounded_systems
@@ -38,6 +38,7 @@ from attractor.problems.hyperbolic import hyperbolic_levels
 from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.kernel_machines import KernelMachine, poisoned_labels, radial_kernel
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
+from attractor.problems.label_cleaning import label_cleaning
 from attractor.problems.language import manual_text, text_transformer
 from attractor.problems.linear_fields import (
     comonotone_matrix,
