@@ -267,7 +267,7 @@ WRITTEN = [slug for slug in papers.catalogue() if papers.written(slug)]
 SLOW = {
     "adahessian", "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
     "finite-difference-gradient-regularization", "floral", "fno", "forward-gradient", "kfac-deep-hedging",
-    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography", "self-tuning-networks",
+    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
 }  # fmt: skip
 
