@@ -275,6 +275,9 @@ SLOW = {
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "fedamd", "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
     "l2o-pa",
+    "finite-difference-gradient-regularization", "floral", "fno", "forward-gradient", "kfac-deep-hedging",
+    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
+    "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
 }  # fmt: skip
 
 

@@ -6,13 +6,39 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from attractor.linalg import group_envelope, group_envelope_gap, prox_group_envelope, prox_group_lasso, soft_threshold
+from attractor.linalg import (
+    group_envelope,
+    group_envelope_gap,
+    onto_balanced_box,
+    prox_group_envelope,
+    prox_group_lasso,
+    soft_threshold,
+)
 
 RNG = np.random.default_rng(0)
 
 
 def test_soft_threshold():
     np.testing.assert_allclose(soft_threshold(jnp.array([-2.0, 0.3, 1.5]), 0.5), [-1.5, 0.0, 1.0])
+
+
+def test_balanced_box_is_scipys_projection():
+    v, signs = 2 * RNG.standard_normal(7), np.array([1.0, -1, -1, 1, 1, 1, -1])
+    with jax.enable_x64(True):
+        found = np.asarray(onto_balanced_box(jnp.asarray(v), jnp.asarray(signs), 0.9))
+        corner = np.asarray(onto_balanced_box(jnp.array([9.0, 9.0]), jnp.array([1.0, -1.0]), 0.9))
+    rule = {"type": "eq", "fun": lambda x: signs @ x, "jac": lambda x: signs}
+    ours = minimize(
+        lambda x: (np.sum((x - v) ** 2) / 2, x - v),
+        np.full(7, 0.4),
+        jac=True,
+        bounds=[(0, 0.9)] * 7,
+        constraints=rule,
+        tol=1e-14,
+    )
+    assert len(set(np.clip(found, 0, 0.9).round(6))) == 4  # at both ends, and two inside
+    np.testing.assert_allclose(found, ours.x, atol=1e-7)
+    np.testing.assert_allclose((signs @ found, *corner), (0.0, 0.9, 0.9), atol=1e-12)
 
 
 def test_group_lasso_shortens_groups():

@@ -26,10 +26,12 @@ from attractor.games.hypergradient import (
     truncated_hypergradient,
     unrolled_hypergradient,
 )
+from attractor.games.label_poisoning import AdversarialLabels, flip_influential
 from attractor.games.local_convergence import convergence_factor, convergence_factors
 from attractor.games.local_minimax import Curvatures, local_minimax_curvatures
 from attractor.games.mean_variance import FictitiousPlay, mean_variance_response, reward_variance, risk_averse_game
 from attractor.games.multipliers import AveragedMultipliers
 from attractor.games.primal_dual import AcceleratedPrimalDual, LinearizedPrimalDual, PrimalDualState, SaddlePoint
+from attractor.games.proximal_lagrangian import ProximalLagrangian, onto_constraint, proximal_value
 from attractor.games.unbounded_smoothness import NormalizedMomentum
 from attractor.games.value_function import BilevelPenalty, SingleLoopPenalty, penalty_hypergradient

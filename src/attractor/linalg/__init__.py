@@ -90,6 +90,7 @@ from attractor.linalg.proximal import (
     group_envelope_gap,
     group_soft_threshold,
     lasso,
+    onto_balanced_box,
     prox_group_envelope,
     prox_group_lasso,
     soft_threshold,

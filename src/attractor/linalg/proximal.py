@@ -29,6 +29,36 @@ def soft_threshold(x: Float[Array, "..."], threshold: Scalar | Float[Array, "...
     return (jnp.sign(x) * jnp.maximum(jnp.abs(x) - threshold, 0)).astype(x.dtype)
 
 
+def onto_balanced_box(v: Float[Array, " n"], signs: Float[Array, " n"], upper: Scalar) -> Float[Array, " n"]:
+    r"""The point nearest to v in the box from 0 to C where the two signs balance, $s^\top x = 0$.
+
+    It is $x_i = \min(\max(v_i - \mu s_i, 0), C)$, μ by bisection, and then exactly from the entries inside the box.
+
+    Arguments:
+        v: (n,).
+        signs: s, (n,), 1 and -1, both present.
+        upper: C > 0.
+
+    Raises:
+        ValueError: if ``upper`` is not positive.
+    """
+    in_range("upper", upper, 0.0, open_low=True)
+    far = jnp.max(jnp.abs(v)) + upper
+
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = (low + high) / 2
+        above = signs @ jnp.clip(v - middle * signs, 0.0, upper) > 0
+        return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+    low, high = lax.fori_loop(0, 40, halve, (-far, far))
+    moved = v - (low + high) / 2 * signs
+    inside = (moved > 0) & (moved < upper)
+    rest = jnp.sum(signs * jnp.where(inside, v, jnp.clip(moved, 0.0, upper)))
+    exact = jnp.where(inside.any(), rest / jnp.maximum(inside.sum(), 1), (low + high) / 2)
+    return jnp.clip(v - exact * signs, 0.0, upper).astype(v.dtype)
+
+
 def group_soft_threshold(x: Float[Array, "..."], threshold: Scalar, axis: int = -1) -> Float[Array, "..."]:
     r"""Proximal map of $t \sum_g \lVert x_g \rVert_2$: every group is shortened by t, or zero if it is not longer.
 

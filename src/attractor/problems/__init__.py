@@ -13,6 +13,7 @@ from attractor.problems.client_splits import dirichlet_digits, split_by_dirichle
 from attractor.problems.clusters import gaussian_clusters
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
+from attractor.problems.coupled_levels import best_of_pieces, coupled_quadratic, feature_bounds
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system
@@ -42,7 +43,9 @@ from attractor.problems.generalized_linear import imitated_neuron, sigmoid_class
 from attractor.problems.graphs import digits_graph, grid_paths
 from attractor.problems.hyperbolic import hyperbolic_levels
 from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
+from attractor.problems.kernel_machines import KernelMachine, poisoned_labels, radial_kernel
 from attractor.problems.kinks import kinked_maximum, kinked_parabolas, kinked_valley, kinked_waves, relu_misfit
+from attractor.problems.label_cleaning import label_cleaning
 from attractor.problems.language import manual_text, text_transformer
 from attractor.problems.linear_fields import (
     comonotone_matrix,
@@ -53,6 +56,7 @@ from attractor.problems.linear_fields import (
 )
 from attractor.problems.mass_action import mass_action_network
 from attractor.problems.matrix import matrix_factorization, matrix_sensing, translated_bumps
+from attractor.problems.matrix_games import matrix_game, matrix_game_value, onto_simplices
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 from attractor.problems.multimodal import coupled_double_wells, quartic_saddle, rastrigin
 from attractor.problems.multitask import overlaid_digits
@@ -77,6 +81,7 @@ from attractor.problems.rate_cases import (
     penalized_least_squares,
     wave_in_a_bowl,
 )
+from attractor.problems.ring_gan import ring_gan
 from attractor.problems.robust import attack_training, box_clusters, right_throughout
 from attractor.problems.rosenbrock import rosenbrock, rosenbrock_on_sphere
 from attractor.problems.semilinear import (

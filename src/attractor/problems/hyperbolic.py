@@ -19,8 +19,8 @@ def hyperbolic_levels(
     $$ F = \sum_i \cosh y_i + \xi^\top y, \qquad g = \tfrac12 \lVert y - A x \rVert^2 + \zeta^\top y, \qquad
        \Phi(x) = \sum_i \cosh (A x)_i $$
 
-    ξ and ζ are means of minibatches of 4,096 rows each, whose mean is 0. The best x is 0; y starts at its solution,
-    where the slope is steep.
+    A has singular values from 0.5 to 1.5 and is random otherwise. ξ and ζ are means of minibatches of 4,096 rows each,
+    whose mean is 0. The best x is 0; y starts at its solution, where the slope is steep.
 
     Arguments:
         n: Numbers in x, at least 1.
@@ -38,7 +38,8 @@ def hyperbolic_levels(
     in_range("start", start, 0.0, open_low=True)
     in_range("noise", noise, 0.0)
     rng = np.random.default_rng(seed)
-    a, x = rng.standard_normal((m, n)) / np.sqrt(n), rng.standard_normal(n)
+    left, _, right = np.linalg.svd(rng.standard_normal((m, n)), full_matrices=False)
+    a, x = left * np.linspace(0.5, 1.5, min(m, n)) @ right, rng.standard_normal(n)
     rows = noise * rng.standard_normal((2, 4_096, m))
     x, rows = start * x / np.abs(a @ x).max(), rows - rows.mean(1, keepdims=True)
     a, x, rows = (jnp.asarray(part, float) for part in (a, x, rows))

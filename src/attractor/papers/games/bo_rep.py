@@ -77,7 +77,7 @@ def _steps(curves, level):
 
 @claim("sum of cosh from 8, noise: a slope of 0.05 in half the calls of plain hypergradients, each the best of 10",
        source="ours", broken={"not normalized, tuned anew": {"ours": (_Unnormalized, PLAIN)}},
-       reason="it is about half, and half lies within the interval")  # fmt: skip
+       reason="two thirds: 0.67, on a matrix with singular values from 0.5 to 1.5")  # fmt: skip
 def halves_the_calls(ours=(NormalizedMomentum, NORMALIZED)):
     plain = CALLS * _steps(_all(HypergradientDescent, PLAIN), 0.05)
     given = {"plain hypergradients get there": (plain < CALLS * STEPS).all()}

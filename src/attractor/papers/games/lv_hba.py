@@ -1,0 +1,100 @@
+"""A proximal Lagrangian in place of the lower level: first derivatives for constraints that hold both levels together.
+
+```python
+import attractor
+from attractor import games, problems
+
+method = games.ProximalLagrangian(0.1, inner_rate=0.1, multiplier_rate=0.1, weight=10.0, sweeps=1)
+print(attractor.run(problems.feature_bounds(), method, steps=3_000).summary("value"))
+```
+
+Of the paper's own example there is no claim: a method that does not see the coupling passes by its solution as well.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.lax import stop_gradient
+
+from attractor.games import ProximalLagrangian, proximal_value
+from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, ratio_of_means, seeds
+from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds
+
+
+def _through(problem, seen):
+    """The problem, whose constraint takes x as ``seen`` gives it."""
+    return eqx.tree_at(lambda p: p.constraint, problem, eqx.Partial(_seen, seen, problem.constraint))
+
+
+def _seen(seen, constraint, x, y):
+    return constraint(seen(x), y)
+
+
+@eqx.filter_jit
+def _ends(problem, steps, rates=(0.03, 0.1), weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, multiplier_rate=0.1, sweeps=6):
+    """Where (x, y) and z end, by rate and weight."""
+    nothing, start = jr.key(0), problem.init(jr.key(0))  # no minibatches are drawn
+
+    def one(rate, weight):
+        method = ProximalLagrangian(rate, 0.1, multiplier_rate, weight, decay, sweeps=sweeps)
+        carry = start, method.init(problem, start, nothing)
+        carry = jax.lax.fori_loop(0, steps, lambda _, c: method.step(problem, c[0], c[1], nothing), carry)
+        return *carry[0], carry[1].multiplier
+
+    rates, weights = jnp.meshgrid(jnp.array(rates), jnp.array(weights))
+    return jax.vmap(one)(rates.ravel(), weights.ravel())
+
+
+@cached
+def _solution(number):
+    return best_of_pieces(coupled_quadratic(seed=number))[0]
+
+
+@claim("20 quadratics, 3 coupled constraints: 80 % of the way to the exact solution in 10,000 steps, of 8 settings",
+       source="ours", broken={"z stays at 0, tuned anew": {"multiplier_rate": 0.0}})  # fmt: skip
+def approaches_the_exact_solution(multiplier_rate=0.1):
+    left = []
+    with jax.enable_x64(True):
+        for number in seeds(20):
+            problem, solution = coupled_quadratic(seed=number), _solution(number)
+            start = np.asarray(problem.init(jr.key(0))[0])
+            ends = np.asarray(_ends(problem, 10_000, multiplier_rate=multiplier_rate)[0])
+            left.append(np.nanmin(np.linalg.norm(ends - solution, axis=1)) / np.linalg.norm(start - solution))
+    return Evidence(mean(np.array(left)), at_most=0.2)
+
+
+@eqx.filter_jit
+def _gap(problem, ends):
+    """g - v at the last of some ends."""
+    x, y, z = (part[-1] for part in ends)
+    return problem.lower(x, y) - proximal_value(problem.lower, problem.constraint, x, y, z, step_size=0.1, steps=3_000)
+
+
+@claim("10 quadratics: as the weight grows like k^p, the lower level's gap falls as fast at least, p = 0.2 and 0.4",
+       source="paper", broken={"the weight stays": {"decays": (0.0, 0.0)}})  # fmt: skip
+def gap_falls_with_the_weight(decays=(0.2, 0.4)):
+    marks, cases, least = 2 ** jnp.arange(10, 14), {}, np.inf
+    for power, decay in zip((0.2, 0.4), decays, strict=True):
+        with jax.enable_x64(True):
+            problems = [coupled_quadratic(seed=s) for s in seeds(10)]
+            gaps = np.array(
+                [[_gap(p, _ends(p, k, (0.1,), (10.0,), decay, sweeps=20)) for k in marks] for p in problems]
+            )
+        least = min(least, gaps.min())
+        cases[f"p = {power}"] = mean(log_slopes(marks, gaps) / power)
+    return Evidence.of_cases(cases, at_most=-1.0, given={"gaps are above rounding": least > 1e-9})
+
+
+@claim("diabetes, 20 noise features, 5 splits: 30 bounds end a tenth below the best of 100 single ones, of 8 settings",
+       source="ours", broken={"z stays at 0, tuned anew": {"multiplier_rate": 0.0},
+               "the constraint is not seen to depend on x": {"seen": stop_gradient}},
+       reason="0.875 on average, and the interval over five splits is wider than what is left to 0.9")  # fmt: skip
+def bounds_every_weight(multiplier_rate=0.1, seen=lambda x: x):
+    values, found, single = eqx.filter_jit(lambda p, x: jnp.nanmin(jax.vmap(p.value)(x))), [], []
+    for problem in (feature_bounds(noise=20, seed=split) for split in seeds(5)):
+        ends = _ends(_through(problem, seen), 3_000, decay=0.3, multiplier_rate=multiplier_rate, sweeps=1)[0]
+        found.append(float(values(problem, ends)))
+        single.append(float(values(problem, jnp.outer(jnp.linspace(0, 1, 100), jnp.ones(30)))))
+    return Evidence(ratio_of_means(found, single), at_most=0.9)
