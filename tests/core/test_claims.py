@@ -269,15 +269,11 @@ SLOW = {
     "federated-adversarial-learning", "finite-difference-gradient-regularization", "fno", "forward-gradient",
     "kfac-deep-hedging", "learned-damping-ba",
     "ep-jacobian-homeostasis",
-    "adahessian", "bcd-dnn-kl", "pjax-projection-training",
-    "bcd-proximal-wasserstein-cpdl", "cyclic-bcd-variance-reduced", "egn-exact-gauss-newton",
-    "finite-difference-gradient-regularization", "fno", "forward-gradient", "kfac-deep-hedging", "learned-damping-ba",
+    "bcd-dnn-kl", "pjax-projection-training",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "fedamd", "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
     "l2o-pa",
-    "finite-difference-gradient-regularization", "floral", "fno", "forward-gradient", "kfac-deep-hedging",
-    "learned-damping-ba", "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
-    "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
+    "floral",
 }  # fmt: skip
 
 
