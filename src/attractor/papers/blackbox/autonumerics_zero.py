@@ -71,8 +71,7 @@ def a_tenth_of_the_best_polynomials_error(fit=tune_constants):
     return _digits(_polynomials(), (1,), -1.0, fit)
 
 
-@claim("2^x in 10 operations + - * /, 1,500 candidates: evolved programs are right to 14 digits",
-       source="paper", broken=DRAWN,
-       reason="4.7 digits; the paper spends 10⁴ generations of CMA-ES on every candidate")  # fmt: skip
+@claim("2^x in 10 operations + - * /, 1,500 candidates: evolved programs are right to 14 digits", source="paper",
+       broken=DRAWN, reason="4.7 digits; the paper spends 10⁴ generations of CMA-ES on every candidate")  # fmt: skip
 def fourteen_digits_in_ten_operations(fit=tune_constants):
     return _digits(np.ones(4), (3,), -14.0, fit)

@@ -38,9 +38,8 @@ def _tasks(kind):
     def slope(x, task):  # a free rule has no prox: it is told a subgradient of all
         return task.slope(x) + kind[2] * task.strength * jnp.sign(x)
 
-    return learned.Tasks(
-        random_sparse_code, lambda task: jnp.zeros(task.matrix.shape[1]), slope, lambda x, t: t.value(x)
-    )
+    return learned.Tasks(random_sparse_code, lambda task: jnp.zeros(task.matrix.shape[1]), slope,
+                         lambda x, t: t.value(x))  # fmt: skip
 
 
 def _make(kind, network, task):
@@ -77,9 +76,8 @@ def _run(kind, network, task, start):
 def _fista(task):
     """Where it ends after many steps, and the values on the way."""
     start = jnp.zeros(task.matrix.shape[1])
-    return fista(
-        task.slope, lambda x, t: soft_threshold(x, t * task.strength), start, task.step, 3_000, measure=task.value
-    )
+    return fista(task.slope, lambda x, t: soft_threshold(x, t * task.strength), start, task.step, 3_000,
+                 measure=task.value)  # fmt: skip
 
 
 def _lassos(stream):

@@ -126,10 +126,9 @@ class _Edges(eqx.Module):
 @cached
 def _prior(sign, scale):
     """Costs that a network, trained on other instances, gives the unseen ones."""
-    problem = surrogate_network(
-        lambda x, y: sign * _late(x, y), _solver, lambda k: _Edges(eqx.nn.MLP(3, 1, 32, 2, key=k)), _instances(256, 2),
-        strength=1.0, batch_size=32,
-    )  # fmt: skip
+    problem = surrogate_network(lambda x, y: sign * _late(x, y), _solver,
+                                lambda k: _Edges(eqx.nn.MLP(3, 1, 32, 2, key=k)), _instances(256, 2), strength=1.0,
+                                batch_size=32)  # fmt: skip
     keys = jr.split(words.key(3), 300 if scale == "quick" else 3_000)
     slope = lambda weights, key: jax.grad(problem.loss)(weights, problem.sample(key))  # noqa: E731
     weights = jax.jit(lambda start: words.descend(optax.adam(3e-3), slope, start, keys))(problem.init(words.key(4)))

@@ -103,8 +103,7 @@ def trains_where_gradients_vanish(method=LayerSplitting):
 
 
 @claim("same network, both tuned: test accuracy within 3 points of Adam's from weights of the usual size",
-       source="ours", broken=STAY,
-       reason="two to five points less, and four seeds leave two to six")  # fmt: skip
+       source="ours", broken=STAY, reason="two to five points less, and four seeds leave two to six")  # fmt: skip
 def is_as_accurate_as_adam(method=LayerSplitting):
     ours, adam = _blocks(method), _gradients(optax.adam, 3e-4, 3e-2)
     note, given = f"{ours.mean():.3f}, {adam.mean():.3f}", {"Adam learns": adam.mean() > 0.8}

@@ -53,11 +53,8 @@ def _excess(project, kind, demand, size):
 def projections_are_nearest(product=feasibility.project_product, margin=feasibility.project_margin):
     multiply = partial(_excess, lambda z: product(z[:3], z[3:6], z[6], z[7]), "eq")
     separate = partial(_excess, lambda z: (margin(z[None], jnp.asarray([2]))[0],), "ineq")
-    return Evidence.of_cases(
-        {"product": multiply(lambda z: z[:3] @ z[3:6] + z[6] - z[7], 8),
-         "margin": separate(lambda z: z[2] - np.delete(z, 2) - 1.0, 5)},
-        at_most=1e-5,
-    )  # fmt: skip
+    return Evidence.of_cases({"product": multiply(lambda z: z[:3] @ z[3:6] + z[6] - z[7], 8),
+                              "margin": separate(lambda z: z[2] - np.delete(z, 2) - 1.0, 5)}, at_most=1e-5)  # fmt: skip
 
 
 def _nothing(y, h):

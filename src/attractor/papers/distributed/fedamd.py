@@ -20,11 +20,9 @@ from attractor.problems.client_splits import split_by_label
 from attractor.problems.digits import cross_entropy_of, small_digits
 
 HORIZONS = np.array([150, 300, 600])
-METHODS = {
-    "FedAMD": lambda *, learning_rate, anchors: AnchorSampling(learning_rate, 6, anchors),
-    "SCAFFOLD": lambda *, learning_rate, anchors: Scaffold(learning_rate, 6),
-    "FedAvg": lambda *, learning_rate, anchors: Scaffold(learning_rate, 6, corrected=False),
-}
+METHODS = {"FedAMD": lambda *, learning_rate, anchors: AnchorSampling(learning_rate, 6, anchors),
+           "SCAFFOLD": lambda *, learning_rate, anchors: Scaffold(learning_rate, 6),
+           "FedAvg": lambda *, learning_rate, anchors: Scaffold(learning_rate, 6, corrected=False)}  # fmt: skip
 NEVER = {"anchors never renew, tuned": {"anchors": 0.0}}
 
 
@@ -71,9 +69,8 @@ def _tails(scale, name, anchors=0.5):
 
     def tails(rates, drawn):
         sweep = [{"learning_rate": float(rate), "anchors": anchors} for rate in rates]
-        trace = run(
-            problem, METHODS[name], sweep=sweep, steps=600, every=10, seeds=drawn, probes={"g": _slope}, lanes=18
-        )
+        trace = run(problem, METHODS[name], sweep=sweep, steps=600, every=10, seeds=drawn, probes={"g": _slope},
+                    lanes=18)  # fmt: skip
         return np.stack(
             [trace["g"].values[..., t // 30 + 1 : t // 10 + 1].mean(-1) for t in HORIZONS]
         )  # horizon, rate, seed

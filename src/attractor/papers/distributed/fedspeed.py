@@ -99,8 +99,7 @@ def _accuracies(scale, made, configs, kept=1.0):
 
 
 @claim("digits by Dirichlet(0.3) over 10 clients, 30 rounds, tuned: FedSpeed is 1 point of accuracy above FedAvg",
-       source="scaled", broken=FORGETS,
-       reason="3 points on average, and too few splits to tell")  # fmt: skip
+       source="scaled", broken=FORGETS, reason="3 points on average, and too few splits to tell")  # fmt: skip
 def classifies_better(kept=1.0, *, scale):
     ours = _accuracies(scale, eqx.Partial(_speed, radius=0.1), HELD, kept)
     plain = _accuracies(scale, _averaging, PLAIN)

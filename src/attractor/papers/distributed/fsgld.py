@@ -73,8 +73,7 @@ def samples_the_posterior(kind="conducive", *, scale):
 
 
 @claim("diabetes over 10 clients, 40 local steps: DSGLD's mean square about the exact mean is 5 times FSGLD's or more",
-       source="scaled", broken=WRONG,
-       reason="here it is about 5 times, as chance has it on the line")  # fmt: skip
+       source="scaled", broken=WRONG, reason="here it is about 5 times, as chance has it on the line")  # fmt: skip
 def plain_chains_drift_off(kind="conducive", *, scale):
     ours, plain = _moments(scale)[KINDS.index(kind), 2], _moments(scale)[1, 2]
     return Evidence(ratio_of_means(plain, ours), at_least=5.0,

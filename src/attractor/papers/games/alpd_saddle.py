@@ -38,9 +38,8 @@ def _problem(smoothness):
     turn = jnp.asarray(np.asarray(dct(np.eye(40), norm="ortho")))
     root = turn * jnp.append(jnp.sqrt(smoothness * jnp.geomspace(1.0, 1e-7, 35)), jnp.zeros(5))
     matrix, center = turn[:, ::4].T * jnp.linspace(1.0, 0.1, 10)[:, None], turn @ jnp.full(40, 40**-0.5)
-    game = SaddlePoint(
-        lambda x: jnp.sum(((x - center) @ root) ** 2) / 2, lambda x, y: y @ (matrix @ x), lambda y: y @ y / 2,
-        lambda y, step: y / (1 + step), (jnp.zeros(40), jnp.zeros(10)))  # fmt: skip
+    game = SaddlePoint(lambda x: jnp.sum(((x - center) @ root) ** 2) / 2, lambda x, y: y @ (matrix @ x),
+                       lambda y: y @ y / 2, lambda y, step: y / (1 + step), (jnp.zeros(40), jnp.zeros(10)))  # fmt: skip
     hessian = root @ root.T
     best = jnp.linalg.lstsq(hessian + matrix.T @ matrix, hessian @ center)[0]
     return game, matrix, best

@@ -74,9 +74,8 @@ def rewards_vary_less(risk=1.0, *, scale):
     return Evidence(ratio_of_means(averse[risky], neutral[risky]), at_most=0.75, given={"10 games": risky.sum() >= 10})
 
 
-@claim("random 4 x 4 games: risk 1 costs nothing, mean rewards are within 0.1 of those under risk 0",
-       source="ours", broken={"risk 20": {"risk": 20.0}},
-       reason="-0.04, and 128 games leave -0.11 to 0.02")  # fmt: skip
+@claim("random 4 x 4 games: risk 1 costs nothing, mean rewards are within 0.1 of those under risk 0", source="ours",
+       broken={"risk 20": {"risk": 20.0}}, reason="-0.04, and 128 games leave -0.11 to 0.02")  # fmt: skip
 def what_safety_costs(risk=1.0, *, scale):
     averse, neutral = (_games(r, scale)[..., 2].mean(1) for r in (risk, 0.0))
     return Evidence(paired_difference(averse, neutral), within=(-0.1, 0.1))

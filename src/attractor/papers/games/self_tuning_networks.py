@@ -25,8 +25,7 @@ STEPS, RATES, INNER = 2_000, (0.01, 0.03, 0.1), (0.02, 0.05, 0.1)
 
 
 @claim("ridge on diabetes, penalties 1e-6 to 1e6: a linear network of two layers, rows gated, is the best response",
-       source="paper", deterministic=True,
-       broken={"gates without their offsets": {"columns": (1.0, 0.0)}})  # fmt: skip
+       source="paper", deterministic=True, broken={"gates without their offsets": {"columns": (1.0, 0.0)}})  # fmt: skip
 def gates_are_exact_for_linear_networks(columns=(1.0, 1.0)):
     with jax.enable_x64(True):
         features, targets = feature_penalties().full[1]

@@ -57,9 +57,8 @@ def converges_where_the_maximizer_has_no_curvature(method=TwoTimescaleExtragradi
 
 
 @claim("timescale 1e4, step 0.9/L, random quadratics: 0 attracting points violate the second-order necessary condition",
-       source="paper",
-       broken={"one timescale": {"timescale": 1.0},
-               "Schur complement not restricted": {"curvatures": _unrestricted}})  # fmt: skip
+       source="paper", broken={"one timescale": {"timescale": 1.0},
+                               "Schur complement not restricted": {"curvatures": _unrestricted}})  # fmt: skip
 def settles_only_where_the_necessary_condition_holds(timescale=1e4, curvatures=local_minimax_curvatures, *, scale):
     attracts, minimax = _random_quadratics(TwoTimescaleExtragradient, timescale, curvatures, scale)
     note = f"{attracts.sum()} attracting among {attracts.size} clear cases"

@@ -99,12 +99,10 @@ def _squared(scale, n=5, d=20):  # losses, the flow's sharpness, that at the poi
         inputs, start = jr.normal(keys[0], (n, d)), jnp.exp(0.5 * jr.normal(keys[1], (2, d)))
         labels = inputs @ (start[0] ** 2 - start[1] ** 2) + 0.3 * jr.normal(keys[2], (n,))
         excess = jr.uniform(keys[3], minval=1.0, maxval=1.15)
-        return _descent(
-            lambda w: jnp.sum((inputs @ (w[0] ** 2 - w[1] ** 2) - labels) ** 2) / (2 * n),
-            lambda w: squared_regression_flow_sharpness(w[0], w[1], inputs, labels),
-            lambda w: jnp.linalg.eigvalsh(4 / n * (inputs * (w[0] ** 2 + w[1] ** 2)) @ inputs.T)[-1],
-            start, excess, size["steps"],
-        )  # fmt: skip
+        return _descent(lambda w: jnp.sum((inputs @ (w[0] ** 2 - w[1] ** 2) - labels) ** 2) / (2 * n),
+                        lambda w: squared_regression_flow_sharpness(w[0], w[1], inputs, labels),
+                        lambda w: jnp.linalg.eigvalsh(4 / n * (inputs * (w[0] ** 2 + w[1] ** 2)) @ inputs.T)[-1], start,
+                        excess, size["steps"])  # fmt: skip
 
     with jax.enable_x64(True):
         return [np.asarray(a) for a in jax.jit(jax.vmap(one))(jnp.asarray(seeds(size["runs"])))]

@@ -30,9 +30,8 @@ def _unequal(d):
 
 
 @claim("p = 5, 7, 11 and 23: cosines with matched phases have the margin sqrt(2/27) / (sqrt(p) (p - 1)), within 1e-9",
-       source="paper", deterministic=True,
-       broken={"the sum's phase has the wrong sign": {"net": _phases_off},
-               "layers of unequal norm": {"net": _unequal}})  # fmt: skip
+       source="paper", deterministic=True, broken={"the sum's phase has the wrong sign": {"net": _phases_off},
+                                                   "layers of unequal norm": {"net": _unequal}})  # fmt: skip
 def cosines_have_the_largest_margin(net=tasks.max_margin_modular_addition):
     with jax.enable_x64(True):
         margins = {p: float(tasks.normalized_margin(net(p))) for p in (5, 7, 11, 23)}

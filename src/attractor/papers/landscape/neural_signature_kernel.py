@@ -58,9 +58,8 @@ def _over(sample, kernel):
 
 
 @claim("two smooth paths: the kernel of shared linear weights nears the signature kernel as depth^-1 (slope <= -0.9)",
-       source="paper", deterministic=True,
-       broken={"weights drawn at every step": {"net": "identity, drawn anew"},
-               "fields of twice the variance": {"factor": 2.0}})  # fmt: skip
+       source="paper", deterministic=True, broken={"weights drawn at every step": {"net": "identity, drawn anew"},
+                                                   "fields of twice the variance": {"factor": 2.0}})  # fmt: skip
 def linear_kernel_is_the_signature_kernel(net="identity", factor=1.0):
     depths = (20, 40, 80, 160)
     values = [neural_signature_kernel(*_paths(n), **NETS[net], weight_variance=factor) for n in depths]

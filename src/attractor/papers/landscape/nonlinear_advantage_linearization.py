@@ -49,11 +49,9 @@ def _trained(numbers, start, target, pick, drawn, images):
         keys, shape = jr.split(jr.key(number), 9), (BLOCKS, WIDTH, WIDTH)
         spirals = [_spirals(key, part) for key, part in zip(keys[7:], images, strict=True)]
         train, test = jax.tree.map(lambda a, b: jnp.where(drawn, a, b), spirals, images)
-        params = (
-            jr.normal(keys[0], (64, WIDTH)) / 8**0.5, (2 / WIDTH) ** 0.5 * jr.normal(keys[1], shape),
-            0.1 * jr.normal(keys[2], (BLOCKS, WIDTH)), (BLOCKS * WIDTH) ** -0.5 * jr.normal(keys[3], shape),
-            WIDTH**-0.5 * jr.normal(keys[4], (WIDTH, 10)),
-        )  # fmt: skip
+        params = (jr.normal(keys[0], (64, WIDTH)) / 8**0.5, (2 / WIDTH) ** 0.5 * jr.normal(keys[1], shape),
+                  0.1 * jr.normal(keys[2], (BLOCKS, WIDTH)), (BLOCKS * WIDTH) ** -0.5 * jr.normal(keys[3], shape),
+                  WIDTH**-0.5 * jr.normal(keys[4], (WIDTH, 10)))  # fmt: skip
         adam, order = optax.adam(RATE), jr.permutation(keys[5], BLOCKS * WIDTH).reshape(BLOCKS, WIDTH)
 
         def step(carry, timed):

@@ -58,10 +58,8 @@ def _probed(n, locality=NEAR, inputs="images"):
     (train, labels), (test, truth) = digits()
     images, classes, numbers = np.concatenate([train, test]), np.concatenate([labels, truth]), seeds(n)
     rng, found = np.random.default_rng(numbers[0]), []
-    given = {
-        "images": train, "noise": rng.normal(train.mean(), train.std(), train.shape),
-        "shuffled pixels": rng.permuted(train, axis=0),
-    }[inputs]  # fmt: skip
+    given = {"images": train, "noise": rng.normal(train.mean(), train.std(), train.shape),
+             "shuffled pixels": rng.permuted(train, axis=0)}[inputs]  # fmt: skip
     *features, losses, _, _ = _distilled(np.asarray(numbers), locality, np.float32(given), images)
     features, losses = [np.asarray(f) for f in features], np.asarray(losses)
     for i, number in enumerate(numbers):

@@ -34,10 +34,8 @@ def _trained(seed, inputs, labels, adam, radius):
     """A rectifier network with one hidden layer, by Adam or by SGD, on examples moved so far against it."""
     of_weights, of_biases, of_readout, of_batches = jr.split(jr.key(seed), 4)
     scale = jnp.array([DIMENSION, WIDTH]) ** -0.5
-    params = (
-        scale[0] * jr.normal(of_weights, (DIMENSION, WIDTH)), scale[0] * jr.normal(of_biases, (WIDTH,)),
-        scale[1] * jr.normal(of_readout, (WIDTH,)),
-    )  # fmt: skip
+    params = (scale[0] * jr.normal(of_weights, (DIMENSION, WIDTH)), scale[0] * jr.normal(of_biases, (WIDTH,)),
+              scale[1] * jr.normal(of_readout, (WIDTH,)))  # fmt: skip
     first, second = optax.adam(0.01), optax.sgd(0.1)
 
     def step(carry, key):

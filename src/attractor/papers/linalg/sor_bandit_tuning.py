@@ -80,8 +80,7 @@ def tsallis_inf_nears_the_best_omega(learner=TsallisInf):
 
 
 @claim("64 unknowns, random shifts: the mean regret to the best omega falls as T^-0.4 or faster, T from 500 to 4,000",
-       source="scaled",
-       broken={"not weighted": {"learner": Unweighted}, "turned": {"learner": Turned}},
+       source="scaled", broken={"not weighted": {"learner": Unweighted}, "turned": {"learner": Turned}},
        reason="-0.39, near the theory's -1/2; the first systems try all omegas alike")  # fmt: skip
 def regret_falls_with_the_horizon(learner=TsallisInf):
     taken, offered = _played(learner)

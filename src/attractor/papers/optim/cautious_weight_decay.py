@@ -61,10 +61,8 @@ def _ends(name, decay, problem, steps, n):
     """Loss, size of the iterate and of the gradient at the end, by seed, with a decay of 0.1."""
     (direction, rate), problem = DIRECTIONS[name], problem()
     measured = problem.probes | MEASURES
-    trace = run(
-        problem, _made(direction, steps, decay), sweep={"learning_rate": [rate], "weight_decay": [0.1]}, steps=steps,
-        every=steps, seeds=seeds(n), probes=measured,
-    )  # fmt: skip
+    trace = run(problem, _made(direction, steps, decay), sweep={"learning_rate": [rate], "weight_decay": [0.1]},
+                steps=steps, every=steps, seeds=seeds(n), probes=measured)  # fmt: skip
     return tuple(trace.last(what).values[0] for what in ("loss", "size", "gradient"))
 
 

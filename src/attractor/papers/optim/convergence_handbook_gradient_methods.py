@@ -97,9 +97,8 @@ def _tightness(case, n=None):
 
 
 @claim("8 theorems, 14 cases: at steps 1 to 300 the error (noisy: mean + 2 standard errors) is at most the bound",
-       source="paper",
-       broken={"three times the largest step": {"factor": 3.0},
-               "a factor 2 lost in the bounds": {"share": 0.5}})  # fmt: skip
+       source="paper", broken={"three times the largest step": {"factor": 3.0},
+                               "a factor 2 lost in the bounds": {"share": 0.5}})  # fmt: skip
 def stays_below_the_bounds(factor=1.0, share=1.0, *, scale):
     n, at = sizes(scale, n=(40, 256))["n"], FACTORS.index(factor)
     ratios = {case: _tightness(case)[at] for case in EXACT} | {case: _tightness(case, n)[at] for case in NOISY}

@@ -36,9 +36,8 @@ def _normalized_after(gradients):
 
 
 @claim("logistic loss, one of 569 patients replaced: the averaged normalized gradient moves by at most 2 / n",
-       source="paper",
-       broken={"the mean is normalized": {"average": _normalized_after},
-               "norms up to 2": {"average": partial(normalized_mean, bound=2.0)}})  # fmt: skip
+       source="paper", broken={"the mean is normalized": {"average": _normalized_after},
+                               "norms up to 2": {"average": partial(normalized_mean, bound=2.0)}})  # fmt: skip
 def bounds_the_sensitivity(average=normalized_mean, *, scale):
     problem = logistic_regression()
     rows, labels = problem.full

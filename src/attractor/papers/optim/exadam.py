@@ -72,9 +72,8 @@ def follows_its_formula(exadam=exadam):
 def _equal_rates(numbers, scale):
     """Steps to the target at learning rate 1e-3, by seed."""
     how = {"steps": 2_500, "every": 20, "seeds": seeds(**sizes(scale, n=(8, 32)))}
-    trace = run(
-        _network(), _make(numbers), sweep={"learning_rate": [1e-3]}, probes=probes(_network(), "loss"), **how
-    )  # fmt: skip
+    trace = run(_network(), _make(numbers), sweep={"learning_rate": [1e-3]}, probes=probes(_network(), "loss"),
+                **how)  # fmt: skip
     return first_step(trace["loss"].values[0], TARGET, trace.dataset["step"].values)
 
 

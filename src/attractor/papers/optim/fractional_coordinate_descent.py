@@ -86,9 +86,8 @@ def _settled(method, denominator, scale):
 @claim("top-k norm below, penalties of 10 and 30: the typical final ratio is at most Dinkelbach's proximal gradient's",
        source="scaled", broken={"denominator constant within a step": {"denominator": _FrozenNorm}})  # fmt: skip
 def ends_at_lower_ratios(denominator=TopKNorm, *, scale):
-    (_, ours, _), (_, theirs, before) = (
-        _settled(descent, denominator, scale), _settled(dinkelbach, TopKNorm, scale),
-    )  # fmt: skip
+    (_, ours, _), (_, theirs, before) = (_settled(descent, denominator, scale),
+                                         _settled(dinkelbach, TopKNorm, scale))  # fmt: skip
     ratios = {f"penalty {l1:g}": paired_ratio(*pair) for l1, *pair in zip(PENALTIES, ours, theirs, strict=True)}
     settled = {"the rival has settled, to 1 %": bool((before / theirs - 1).max() < 0.01)}
     return Evidence.of_cases(ratios, at_most=1.0, given=settled)

@@ -51,10 +51,8 @@ def _path(problem, method, seeds=(0,)):
 
 def _nesterov(problem, step):
     """Points after 0 … 300 steps, and the gaps after 1 … 300."""
-    _, (x, loss) = fista(
-        lambda x: jax.grad(problem.loss)(x, problem.full), lambda v, _: v, jnp.zeros(10), step, STEPS,
-        measure=lambda x: (x, problem.loss(x, problem.full)),
-    )  # fmt: skip
+    _, (x, loss) = fista(lambda x: jax.grad(problem.loss)(x, problem.full), lambda v, _: v, jnp.zeros(10), step, STEPS,
+                         measure=lambda x: (x, problem.loss(x, problem.full)))  # fmt: skip
     return np.concatenate([np.zeros((1, 10)), x]), np.asarray(loss) - problem.optimum
 
 

@@ -103,9 +103,7 @@ def is_faster_than_plain_iteration(weight=open_loop):
 def errors_leave_a_floor(lasting=1.0):
     errors = np.geomspace(1e-4, 1e-1, 4)
     with jax.enable_x64(True):
-        problem = FixedPoint(
-            lambda x: 0.3 * x + lasting * errors[:, None], jnp.ones((4, 4)), solution=jnp.zeros((4, 4)),
-            probes={"distances": _distances},
-        )  # fmt: skip
+        problem = FixedPoint(lambda x: 0.3 * x + lasting * errors[:, None], jnp.ones((4, 4)),
+                             solution=jnp.zeros((4, 4)), probes={"distances": _distances})  # fmt: skip
         floors = run(problem, AveragedIteration(), steps=20_000, every=20_000)["distances"].values[0, 0, -1]
     return Evidence(float(abs(log_slopes(errors, floors)[0] - 1)), at_most=0.1)

@@ -37,16 +37,13 @@ def _targets():
     mixture = jnp.exp(-2 * (line[:, 0] + 1) ** 2) + 0.6 * jnp.exp(-4 * (line[:, 0] - 1) ** 2)
     pixels = jnp.stack(jnp.meshgrid(jnp.arange(8.0), jnp.arange(8.0)), -1).reshape(64, 2)
     digit = jnp.asarray(load_digits(return_X_y=True)[0][3] / 16, dtype=float)
-    return {
-        "mixture": (mixture, gaussian_kernel(line, line, 0.3)),
-        "digit": (digit, gaussian_kernel(pixels, pixels, 0.5)),
-    }
+    return {"mixture": (mixture, gaussian_kernel(line, line, 0.3)),
+            "digit": (digit, gaussian_kernel(pixels, pixels, 0.5))}  # fmt: skip
 
 
 @claim("curve and digit image: the greedy teacher reaches loss 1e-3 in at most half the random one's median steps",
-       source="ours",
-       broken={"the largest signed slope": {"teacher": lambda slopes, key: slopes},
-               "the smallest slope": {"teacher": lambda slopes, key: -jnp.abs(slopes)}})  # fmt: skip
+       source="ours", broken={"the largest signed slope": {"teacher": lambda slopes, key: slopes},
+                              "the smallest slope": {"teacher": lambda slopes, key: -jnp.abs(slopes)}})  # fmt: skip
 def greedy_halves_the_steps(teacher="greedy"):
     ratios, note = {}, []
     for name, (target, kernel) in _targets().items():

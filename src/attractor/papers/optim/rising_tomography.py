@@ -73,10 +73,8 @@ def _shown(scale, draw, start=EARLY, target=LATE, sign=1.0):
     return images + sign * (np.asarray(_applied(_network(start, target, scale, draw), images)) - images)
 
 
-@claim(
-    "15 views: from 10 iterations a network gets at least twice as close to the solution after 800 (mean distance)",
-    source="ours", broken=FLIPPED,
-)  # fmt: skip
+@claim("15 views: from 10 iterations a network gets at least twice as close to the solution after 800 (mean distance)",
+       source="ours", broken=FLIPPED)  # fmt: skip
 def halves_the_distance_to_the_solution(sign=1.0, *, scale):
     """On several sets of images, each with a network of its own."""
     before, ours = [], []
@@ -88,10 +86,9 @@ def halves_the_distance_to_the_solution(sign=1.0, *, scale):
     return Evidence(mean(np.divide(ours, before)), at_most=0.5, note=note)
 
 
-@claim(
-    "PSNR from 10 iterations at least that of the same network after filtered back-projection, trained on the truth",
-    source="ours", broken=FLIPPED, reason="0.9 to 2.4 dB behind a network that has seen the truth, after as many steps",
-)  # fmt: skip
+@claim("PSNR from 10 iterations at least that of the same network after filtered back-projection, trained on the truth",
+       source="ours", broken=FLIPPED,
+       reason="0.9 to 2.4 dB behind a network that has seen the truth, after as many steps")  # fmt: skip
 def beats_post_processing(sign=1.0, *, scale):
     shown = [_shown(scale, seed(), sign=sign), _shown(scale, seed(), "fbp", "truth")]  # pyright: ignore[reportArgumentType]
     shown += [_images(scale, which, seed())[TEST] for which in (LATE, "fbp")]
@@ -102,10 +99,9 @@ def beats_post_processing(sign=1.0, *, scale):
     return Evidence(paired_difference(ours, theirs), at_least=0.0, given=given, note=note)
 
 
-@claim(
-    "from 10 iterations the network's solver objective is at most that of the same network after back-projection",
-    source="ours", broken=FLIPPED, reason="1.1 to 1.5 times: the other network comes nearer to the truth",
-)  # fmt: skip
+@claim("from 10 iterations the network's solver objective is at most that of the same network after back-projection",
+       source="ours", broken=FLIPPED,
+       reason="1.1 to 1.5 times: the other network comes nearer to the truth")  # fmt: skip
 def lowers_the_objective(sign=1.0, *, scale):
     matrix, _, measured = _scans(scale, seed())
     objective = jax.vmap(lambda data, image: tv_objective(matrix, data, STRENGTH, image))
@@ -114,10 +110,8 @@ def lowers_the_objective(sign=1.0, *, scale):
     return Evidence(ratio_of_means(ours, theirs), at_most=1.0)
 
 
-@claim(
-    "10 iterations and the network take at most a fifth of the time of 800 iterations",
-    source="ours", broken={"stopped after 200": {"early": 200}},
-)  # fmt: skip
+@claim("10 iterations and the network take at most a fifth of the time of 800 iterations", source="ours",
+       broken={"stopped after 200": {"early": 200}})  # fmt: skip
 def takes_a_fifth_of_the_time(early=EARLY, *, scale):
     network, data = _network(EARLY, LATE, scale, seed()), _scans(scale, seed())[2][TEST]
     calls = (lambda: _applied(network, _solver(scale, early)(data))), (lambda: _solver(scale, LATE)(data))

@@ -72,9 +72,8 @@ def _exploding_gradients():
 
 
 @claim("clipped gradients of a network at spectral radius 2 and length 50 are no longer than the threshold (to 1e-5)",
-       source="paper",
-       broken={"each entry clipped by itself": {"clip": optax.clip},
-               "no clipping": {"clip": lambda c: optax.identity()}})  # fmt: skip
+       source="paper", broken={"each entry clipped by itself": {"clip": optax.clip},
+                               "no clipping": {"clip": lambda c: optax.identity()}})  # fmt: skip
 def clipping_bounds_the_norm(clip=optax.clip_by_global_norm):
     gradients = _exploding_gradients()
     clipped = jax.jit(jax.vmap(lambda g: clip(THRESHOLD).update(g, clip(THRESHOLD).init(g))[0]))(gradients)

@@ -39,9 +39,8 @@ class _OneIteration(ModelBased):
 
 
 @claim("phase retrieval: proximal steps minimize their model plus proximal term to 1e-8, against a fine line search",
-       source="ours",
-       broken={"one iteration for the implicit slope": {"method": _OneIteration},
-               "step doubled": {"method": _Doubled}})  # fmt: skip
+       source="ours", broken={"one iteration for the implicit slope": {"method": _OneIteration},
+                              "step doubled": {"method": _Doubled}})  # fmt: skip
 def solves_its_subproblems(method=ModelBased, *, scale):
     rate, excess = 0.01, {}
     with jax.enable_x64(True):

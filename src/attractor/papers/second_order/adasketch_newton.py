@@ -25,10 +25,8 @@ from attractor.second_order.sketching import SketchedNewton
 
 PROBLEMS, STEPS, STARTS = ("quartic", "logistic"), 24, (20, 200)
 # Accuracy, its tightening, and the share of the predicted decrease that a step needs; "exact" sketches nothing away.
-SETTINGS = {
-    "tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (0.5, 1.0, 1e-4), "twice": (2.0, 0.0, 1e-4),
-    "one sketch": (1e9, 0.0, 1e-4), "sign": (0.5, 1.0, -0.5),
-}  # fmt: skip
+SETTINGS = {"tightened": (0.5, 1.0, 1e-4), "fixed": (0.5, 0.0, 1e-4), "exact": (0.5, 1.0, 1e-4),
+            "twice": (2.0, 0.0, 1e-4), "one sketch": (1e9, 0.0, 1e-4), "sign": (0.5, 1.0, -0.5)}  # fmt: skip
 UNCHECKED = {"accuracy not checked": {"setting": "one sketch"}}
 
 

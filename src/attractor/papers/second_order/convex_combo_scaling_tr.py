@@ -23,10 +23,8 @@ from attractor.problems.bounded_systems import bounded_systems
 from attractor.second_order.affine_scaling import SCALINGS, MixedScaling, ScaledTrustRegion, coleman_li
 
 STEPS = 200
-BROKEN = {
-    "inverted": lambda *box: 1 / coleman_li(*box), "no scaling": lambda x, *rest: jnp.ones_like(x),
-    "bound behind": lambda x, gradient, *bounds: coleman_li(x, -gradient, *bounds),
-}  # fmt: skip
+BROKEN = {"inverted": lambda *box: 1 / coleman_li(*box), "no scaling": lambda x, *rest: jnp.ones_like(x),
+          "bound behind": lambda x, gradient, *bounds: coleman_li(x, -gradient, *bounds)}  # fmt: skip
 DAMAGED = {name: {"mix": name} for name in BROKEN}
 SINGLE = ("Coleman-Li", "Heinkenschloss-Ulbrich", "Kanzow-Klug", "Hager-Mair-Zhang")
 WEIGHTS = dict(zip((*SINGLE, *BROKEN), np.eye(7), strict=True))

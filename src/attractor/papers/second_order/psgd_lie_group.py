@@ -83,10 +83,9 @@ def crosses_the_valley(psgd=psgd):
     descent = tune(rosenbrock(), (optax.sgd, {"learning_rate": LogUniform(1e-4, 1e-2)}), steps=30_000, every=100,
                    target=1e-6)  # fmt: skip
     baseline = descent.steps_to_target
-    return Evidence(
-        paired_ratio(gradients, baseline), at_most=0.2, given={"gradient descent gets there": descent.reached.all()},
-        note=f"medians {np.median(gradients):g} and {np.median(baseline):g} gradients",
-    )  # fmt: skip
+    return Evidence(paired_ratio(gradients, baseline), at_most=0.2,
+                    given={"gradient descent gets there": descent.reached.all()},
+                    note=f"medians {np.median(gradients):g} and {np.median(baseline):g} gradients")  # fmt: skip
 
 
 _digits = cached(functools.partial(digits_mlp, width=16))  # one object, so that its programs are compiled once
