@@ -62,7 +62,7 @@ def digit_codes(n: int, seed: int = 0, atoms: int = 128, strength: float = 0.5) 
     Arguments:
         n: How many are coded, at least 1; with the atoms at most 1,797.
         seed: Which, at least 0.
-        atoms: By how many others, at least 1.
+        atoms: By how many others, 1 … 1,796.
         strength: Of the penalty, in (0, inf).
 
     Raises:
