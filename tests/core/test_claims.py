@@ -271,8 +271,8 @@ SLOW = {
     "ep-jacobian-homeostasis",
     "bcd-dnn-kl", "pjax-projection-training",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
-    "fedamd", "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
-    "l2o-pa",
+    "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
+    "l2o-pa", "smoothing-zeroth-order-parallel",
     "floral",
 }  # fmt: skip
 
