@@ -132,7 +132,6 @@ def trains_better_than_its_mistakes(weights=SECOND):
 
 
 @claim("a gradient of that autoencoder takes at most 1.1 times straight-through's time", source="paper",
-       reason="1.04 times on one core, and the interval ends at the line",
        broken={"a pass for each of two derivatives": {"samplers": (reinmax, straight_through)}})  # fmt: skip
 def costs_as_much(samplers=(reinmax,)):
     params, images = _start(key()), jr.uniform(key(2), (256, 64))
