@@ -8,8 +8,9 @@ method = games.ProximalLagrangian(0.1, inner_rate=0.1, multiplier_rate=0.1, weig
 print(attractor.run(problems.feature_bounds(), method, steps=3_000).summary("value"))
 ```
 
-Of the paper's own example there is no claim, as it does not tell: after 2,000 steps ours is within 0.013 of its solution
-and one that does not see the coupling within 0.033; with 100 unknowns 0.060, above the 0.05 asked for, and 0.040.
+Of the paper's own example there is no claim, as it does not tell: after 2,000 steps ours is within 0.013 of its
+solution and one that does not see the coupling within 0.033; with 100 unknowns 0.060, above the 0.05 asked for, and
+0.040.
 """
 
 import equinox as eqx
