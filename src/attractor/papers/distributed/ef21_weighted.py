@@ -100,7 +100,7 @@ def weights_matter_only_to_messages_with_a_scale(made=WeightedEF21):
     return Evidence(off[0], at_most=1e-9, given={"rounded, they matter": off[1] > 1e-3})
 
 
-@claim("steps by the mean of L_i, over 1 to 3 decades: the potential of EF21 and EF21-W falls by lr/2 |gradient|^2 each",
+@claim("steps by the mean of L_i, over 1 to 3 decades: EF21 and EF21-W lower the potential by lr/2 |gradient|^2",
        source="paper", broken={"gradients are not divided by n w": {"made": _Undivided}})  # fmt: skip
 def potential_falls_as_the_theorem_says(made=WeightedEF21):
     (slopes, losses, errors, _), rates = _run(tuple(seeds(2)), tuple(SPREADS), _lanes(), 300, made)
@@ -112,7 +112,7 @@ def potential_falls_as_the_theorem_says(made=WeightedEF21):
 
 @cached
 def _rounds(rule):
-    """Until |gradient|² is at 1e-4 of the start, and step sizes, by arithmetic and quadratic mean: (seeds, cases, 2)."""
+    """Until |gradient|² is at 1e-4 of the start, and step sizes, by both means: (seeds, cases, 2)."""
     lanes = ((rule, "arithmetic", 1.0, 0, 0), (rule, "quadratic", 1.0, 0, 0))
     (slopes, *_), rates = _run(tuple(seeds(4)), tuple(CASES), lanes, 6_000)
     return first_step(slopes, 1e-4 * slopes[..., 0]), rates
@@ -125,7 +125,7 @@ def rounds_fall(rule=ef21_stepsize):
     return Evidence(paired_ratio(ours, theirs), at_most=0.7, given={"the latter gets there": (theirs < np.inf).all()})
 
 
-@claim("m = 1, 4, 16 of 16 clients hold the curvature: rounds by the arithmetic mean over those by RMS ~ m^(0.4 to 0.6)",
+@claim("m = 1, 4, 16 of 16 clients hold the curvature: rounds by their mean over those by RMS ~ m^(0.4 to 0.6)",
        source="scaled", broken={"by the largest": {"rule": _of_largest}})  # fmt: skip
 def rounds_fall_by_up_to_root_n(rule=ef21_stepsize):
     rounds = _rounds(rule)[0][:, 3:]
@@ -134,7 +134,8 @@ def rounds_fall_by_up_to_root_n(rule=ef21_stepsize):
 
 
 @claim("tuned (steps of 1 to 64 times the theory's), EF21-W rounding takes 0.9 to 1.1 of EF21's rounds: 3 decades",
-       source="ours", broken={"EF21-W as in theory": {"tries": (1.0,)}})  # fmt: skip
+       source="ours", broken={"EF21-W as in theory": {"tries": (1.0,)}},
+       reason="0.99 in [0.84, 1.18]: steps are tried by factors of 2, on four seeds")  # fmt: skip
 def tuned_the_weights_save_nothing(tries=tuple(2.0**i for i in range(7))):
     lanes = tuple((ef21_stepsize, "arithmetic", 2.0**i, w, 1) for w in (0, 1) for i in range(7))
     (slopes, *_), _ = _run(tuple(seeds(4)), tuple(SPREADS)[2:], lanes, 2_000)
