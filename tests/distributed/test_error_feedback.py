@@ -7,7 +7,16 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.distributed import EControl, ef21, error_compensation, identity, rand_k, top_k
+from attractor.distributed import (
+    EControl,
+    WeightedEF21,
+    ef21,
+    ef21_stepsize,
+    error_compensation,
+    identity,
+    rand_k,
+    top_k,
+)
 from attractor.engine import run
 from attractor.problem import Federated
 from attractor.problems import federated_digits
@@ -65,7 +74,62 @@ def test_ten_steps_match_a_numpy_loop_over_clients(method, feedback, shifted):
         np.testing.assert_allclose(np.c_[state.shift["c"], state.shift["w"]], shift, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", [EControl, error_compensation, ef21])
+def rounded(vector, key):
+    """The two largest, with two binary digits: not in proportion to what it is given."""
+    kept = top_k(1 / 3)(vector, key)
+    unit = 2.0 ** jnp.floor(jnp.log2(jnp.where(kept == 0, 1, jnp.abs(kept)))) / 2
+    return unit * jnp.round(kept / unit)
+
+
+def test_weighted_ef21_matches_a_numpy_loop_whatever_the_compressor():
+    shares = np.array([0.02, 0.08, 0.3, 0.6])
+    z, estimates = np.r_[0.5, np.arange(5.0)], np.zeros((4, 6))
+    with jax.enable_x64(True):
+        problem, features, targets = least_squares()
+        method = WeightedEF21(0.1, jnp.asarray(7 * shares), rounded)
+        x = problem.init(jr.key(0))
+        state = method.init(problem, x, jr.key(0))
+        step = jax.jit(lambda x, state, key: method.step(problem, x, state, key))
+        for key in jr.split(jr.key(1), 10):
+            x, state = step(x, state, key)
+    for _ in range(10):
+        for i, w in enumerate(shares):
+            rows = np.c_[np.ones(6), features[i]]
+            news = numpy_top(rows.T @ (rows @ z - targets[i]) / 6 / (4 * w) - estimates[i], 2)
+            mantissa, exponent = np.frexp(news)  # of at least 1/2: two digits are multiples of 1/4
+            estimates[i] += np.ldexp(np.round(4 * mantissa) / 4, exponent)
+        z = z - 0.1 * shares @ estimates
+    np.testing.assert_allclose(np.r_[x["c"], x["w"]], z, rtol=1e-6)
+    np.testing.assert_allclose(np.c_[state["c"], state["w"]], estimates, rtol=1e-6, atol=1e-9)
+
+
+def test_weights_change_nothing_where_messages_are_in_proportion():
+    """Nor do equal ones, whatever the compressor."""
+    problem = least_squares()[0]
+    weights = jnp.asarray([1.0, 40.0, 7.0, 0.2])
+
+    def of(method):
+        return run(problem, method, steps=12, every=1)["loss"].values
+
+    for compressor in (top_k(1 / 3), rand_k(1 / 3)):
+        np.testing.assert_allclose(of(WeightedEF21(0.1, weights, compressor)), of(ef21(0.1, compressor)), rtol=1e-5)
+    plain = of(ef21(0.1, rounded))
+    np.testing.assert_allclose(of(WeightedEF21(0.1, None, rounded)), plain, rtol=1e-5)
+    assert abs(of(WeightedEF21(0.1, weights, rounded)) / plain - 1).max() > 1e-3
+
+
+def test_the_step_of_the_arithmetic_mean_is_up_to_root_n_times_longer():
+    one, even = np.array([3.0] + [1e-9] * 15), np.full(16, 2.0)
+    for smoothness, each, alpha in ((0.2, one, 0.1), (2.0, even, 0.3), (1.7, np.array([0.5, 4.0, 2.0]), 1.0)):
+        root = np.sqrt(1 - alpha)
+        for kind, power in (("arithmetic", 1), ("quadratic", 2)):
+            wanted = 1 / (smoothness + root / (1 - root) * np.mean(each**power) ** (1 / power))
+            np.testing.assert_allclose(ef21_stepsize(smoothness, jnp.asarray(each), alpha, kind), wanted, rtol=1e-5)
+    ratio = ef21_stepsize(1e-3, jnp.asarray(one), 1e-6) / ef21_stepsize(1e-3, jnp.asarray(one), 1e-6, "quadratic")
+    np.testing.assert_allclose(ratio, 4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [EControl, error_compensation, ef21, WeightedEF21])
 def test_without_compression_all_are_stochastic_gradient_descent(make):
     problem = federated_digits(n_clients=5, batch_size=4)
     ours = run(problem, make(0.2, compressor=identity), steps=20)["loss"].values
@@ -96,7 +160,7 @@ def test_rand_k_leaves_out_the_expected_share():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-@pytest.mark.parametrize("make", [EControl, error_compensation, ef21])
+@pytest.mark.parametrize("make", [EControl, error_compensation, ef21, WeightedEF21])
 def test_any_pytree_keeps_its_shapes_and_types(make, dtype):
     def loss(x, batch):
         return jnp.sum(batch.astype(dtype)) * (x["a"] + jnp.sum(x["b"]))
@@ -125,6 +189,13 @@ def test_clients_compress_with_their_own_random_numbers():
         (lambda: EControl(0.1, feedback=1.5), "feedback"),
         (lambda: ef21(0.0), "learning_rate"),
         (lambda: error_compensation(0.0), "learning_rate"),
+        (lambda: WeightedEF21(-0.1), "learning_rate"),
+        (lambda: WeightedEF21(0.1, jnp.asarray([1.0, 0.0])), "weights"),
+        (lambda: WeightedEF21(0.1, jnp.ones(3)).init(least_squares()[0], {"c": jnp.zeros(())}, jr.key(0)), "weights"),
+        (lambda: ef21_stepsize(0.0, jnp.ones(2), 0.1), "smoothness"),
+        (lambda: ef21_stepsize(1.0, jnp.asarray([1.0, -1.0]), 0.1), "client_smoothness"),
+        (lambda: ef21_stepsize(1.0, jnp.ones(2), 1.1), "contraction"),
+        (lambda: ef21_stepsize(1.0, jnp.ones(2), 0.1, "harmonic"), "mean"),
         (lambda: top_k(0.0), "fraction"),
         (lambda: rand_k(1.5), "fraction"),
         (lambda: federated_digits(n_clients=0), "n_clients"),

@@ -40,6 +40,7 @@ def point(problem, x, key):
         (lib.error_compensation(0.1), STEPS * N * TENTH, STEPS * N * MODEL),
         (lib.ef21(0.1, lib.rand_k(0.1)), STEPS * N * TENTH, STEPS * N * MODEL),
         (lib.ef21(0.1, lib.identity), STEPS * N * MODEL, STEPS * N * MODEL),
+        (lib.WeightedEF21(0.1, jnp.arange(1.0, 5.0)), STEPS * N * TENTH, STEPS * N * MODEL),
         # times 1, 2, 3, 4, an aggregation every 2: clients 0 and 1 deliver 6 times, 2 and 3 three times
         (lib.FedFix(0.1, interval=2.0), (6 + 6 + 3 + 3) * MODEL, (6 + 6 + 3 + 3) * MODEL),
         (lib.LocalGossip(0.1, local_steps=2, gossip_steps=3), STEPS * 3 * 2 * N * MODEL, 0),  # a ring

@@ -25,7 +25,7 @@ from attractor.distributed.attacks import (
 )
 from attractor.distributed.byzantine import RobustGossip, monna
 from attractor.distributed.compressors import Compressor, identity, rand_k, top_k
-from attractor.distributed.error_feedback import EControl, ef21, error_compensation
+from attractor.distributed.error_feedback import EControl, WeightedEF21, ef21, ef21_stepsize, error_compensation
 from attractor.distributed.federated_averaging import FedSpeed, fedavg, fedprox
 from attractor.distributed.gossip import ConsensusDescent, LocalGossip
 from attractor.distributed.langevin import FederatedLangevin, Surrogates, dsgld, laplace_surrogates

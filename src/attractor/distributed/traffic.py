@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from attractor.distributed.adversarial import AdversarialAveraging
 from attractor.distributed.asynchronous import FedFix
 from attractor.distributed.byzantine import RobustGossip
-from attractor.distributed.error_feedback import EControl, Memory
+from attractor.distributed.error_feedback import EControl, Memory, WeightedEF21
 from attractor.distributed.federated_averaging import FedSpeed
 from attractor.distributed.gossip import Agents, ConsensusDescent, LocalGossip, Network
 from attractor.distributed.langevin import Chain, FederatedLangevin
@@ -131,6 +131,12 @@ def _(method: EControl, problem: Federated, x: PyTree, state: Memory, key: PRNGK
     if state.error is not None:
         wanted = jax.tree.map(lambda e, v: method.feedback * e + v, state.error, wanted)
     messages = jax.vmap(method.compress)(wanted, jr.split(jr.fold_in(key, 1), problem.n_clients))
+    return jax.vmap(bits)(messages).astype(float).sum(), problem.n_clients * _full(x)
+
+
+@round_bits.register
+def _(method: WeightedEF21, problem: Federated, x: PyTree, state: PyTree, key: PRNGKeyArray) -> tuple[Bits, Bits]:
+    messages = method.messages(problem, x, state, key)  # as in a step: compiled together, they are computed once
     return jax.vmap(bits)(messages).astype(float).sum(), problem.n_clients * _full(x)
 
 
