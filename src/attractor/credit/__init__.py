@@ -1,5 +1,17 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.assemblies import (
+    Projection,
+    assembly_project,
+    firing,
+    hebb,
+    k_cap,
+    oja,
+    random_area,
+    random_stdp,
+    stdp,
+    support,
+)
 from attractor.credit.equilibrium import (
     Equilibrium,
     EquilibriumGradient,
