@@ -1,5 +1,12 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.adaptation import (
+    Normalization,
+    NormalizedNetwork,
+    StreamAdaptation,
+    prediction_entropy,
+    soft_hebb,
+)
 from attractor.credit.equilibrium import (
     Equilibrium,
     EquilibriumGradient,
