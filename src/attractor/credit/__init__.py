@@ -11,6 +11,12 @@ from attractor.credit.assemblies import (
     random_stdp,
     stdp,
     support,
+from attractor.credit.adaptation import (
+    Normalization,
+    NormalizedNetwork,
+    StreamAdaptation,
+    prediction_entropy,
+    soft_hebb,
 )
 from attractor.credit.equilibrium import (
     Equilibrium,
