@@ -44,7 +44,7 @@ def flowers() -> Program:
 
 def moons() -> Program:
     """Two moons that overlap, by NAdam."""
-    x, y = make_moons(1500, noise=0.2, random_state=0)
+    x, y = map(np.asarray, make_moons(1500, noise=0.2, random_state=0))
     body = nn.Sequential(nn.Linear(2, 32), nn.ELU(), nn.Linear(32, 32), nn.ELU())
     data = _floats((x - x.mean(0)) / x.std(0)), torch.as_tensor(y)
     return Program(Net(body, nn.Linear(32, 2)), data, _entropy, 5e-3, optim.NAdam, 32, steps=500)

@@ -1,5 +1,12 @@
 """Credit assignment without backpropagation."""
 
+from attractor.credit.adaptation import (
+    Normalization,
+    NormalizedNetwork,
+    StreamAdaptation,
+    prediction_entropy,
+    soft_hebb,
+)
 from attractor.credit.assemblies import (
     Projection,
     assembly_project,
@@ -11,12 +18,6 @@ from attractor.credit.assemblies import (
     random_stdp,
     stdp,
     support,
-from attractor.credit.adaptation import (
-    Normalization,
-    NormalizedNetwork,
-    StreamAdaptation,
-    prediction_entropy,
-    soft_hebb,
 )
 from attractor.credit.equilibrium import (
     Equilibrium,

@@ -42,7 +42,7 @@ def _slope(state, key, share, way, factor):
     loss = LOSS.at((jnp.asarray(IMAGES)[drawn], jnp.asarray(LABELS)[drawn]))
 
     def guided(guess, target, space):
-        return guided_gradient(loss, *state, jr.fold_in(key, 1), guess=guess, target=target, space=space)[1:]
+        return guided_gradient(loss, *state, jr.fold_in(key, 1), guess=guess, target=target, space=space)[1:]  # pyright: ignore[reportCallIssue]
 
     def chain():
         return jax.grad(loss)(params), jax.tree.map(jnp.zeros_like, state[1])

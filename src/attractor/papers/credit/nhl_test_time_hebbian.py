@@ -59,7 +59,7 @@ def _trained(number, images, labels, others):
 
     def slope(net, at):
         drawn = jr.randint(at, (64,), 0, len(images))
-        return jax.grad(lambda net: cross_entropy_of(net(images[drawn]), (None, labels[drawn])))(net)
+        return jax.grad(lambda net: cross_entropy_of(net(images[drawn]), (images[drawn], labels[drawn])))(net)
 
     net = descend(optax.adam(1e-2), slope, start, jr.split(of_steps, 200)).stored(images, 0.0)
     noisy = others + 0.4 * jr.normal(of_noise, others.shape)
@@ -86,13 +86,13 @@ def _accurate(nets, streams, labels, rates, setting):
     def one(net, streams, labels, rates):
         net = eqx.tree_at(lambda net: (net.early.source, net.late.source), net, (source, source))
         masks = (1.0, 1.0, late, late)
-        scaled = optax.stateless(lambda g, _: tuple(entropy * m * a for m, a in zip(masks, g, strict=True)))
-        ours = StreamAdaptation(
-            lambda net, x: net(x),
-            lambda net: (net.early.scale, net.early.shift, net.late.scale, net.late.shift),
-            optax.chain(optax.adam(rates[1]), scaled),
-            lambda net: net.filters, lambda net, x: net.patches(x).reshape(-1, 9),
-            hebbian * rates[0], temperature)  # fmt: skip
+        scaled = optax.stateless(
+            lambda g, _: tuple(entropy * m * a for m, a in zip(masks, tuple(g), strict=True)))  # pyright: ignore  # fmt: skip
+        ours = StreamAdaptation(lambda net, x: net(x),
+                                lambda net: (net.early.scale, net.early.shift, net.late.scale, net.late.shift),
+                                optax.chain(optax.adam(rates[1]), scaled), lambda net: net.filters,
+                                lambda net, x: net.patches(x).reshape(-1, 9), hebbian * rates[0],
+                                temperature)  # fmt: skip
         return jax.vmap(lambda stream: (ours.run(net, stream)[0].argmax(-1) == labels).mean())(streams)
 
     return jax.vmap(one)(nets, streams, labels, rates)
@@ -101,10 +101,8 @@ def _accurate(nets, streams, labels, rates, setting):
 @cached
 def _accuracies(setting):
     """By network and shift on the test half, at the best of eight pairs of rates, chosen by two other networks."""
-    setting, searched = (
-        jnp.asarray(setting, float),
-        {"hebbian": LogUniform(1e-3, 1.0), "entropy": LogUniform(1e-3, 0.1)},
-    )
+    setting, searched = (jnp.asarray(setting, float),
+                         {"hebbian": LogUniform(1e-3, 1.0), "entropy": LogUniform(1e-3, 0.1)})  # fmt: skip
     rates = np.array([[tried["hebbian"], tried["entropy"]] for tried in sample(searched, 8)])
     nets, streams, labels = _networks()
 
@@ -130,7 +128,8 @@ def _solves():
 
 
 @claim("digits, noise, contrast, blur, tuned: at least TENT's accuracy, with the early modulator and with all",
-       source="paper", broken={name: {"early": setting} for name, setting in MISTAKES.items()})  # fmt: skip
+       source="paper", broken={name: {"early": setting} for name, setting in MISTAKES.items()},
+       reason="0.2 to 0.4 points above, undecided: TENT itself is 0.2 above batch statistics")  # fmt: skip
 def beats_tent(early=OURS, all_of_them=OURS_ALL):
     cases = {"early modulator": early, "all scales and shifts": all_of_them}
     found = {name: paired_difference(_shifted(of), _shifted(TENT)) for name, of in cases.items()}
@@ -139,7 +138,8 @@ def beats_tent(early=OURS, all_of_them=OURS_ALL):
 
 @claim("digits, shifted, tuned: the modulator adds half a point to soft-Hebb; soft-Hebb does not hurt the modulator",
        source="scaled", broken={"uphill in the entropy": {"ours": (1, -1, 0, 1, 0)}, **{
-           name: {"ours": setting} for name, setting in MISTAKES.items()}})  # fmt: skip
+           name: {"ours": setting} for name, setting in MISTAKES.items()}},
+       reason="0.6 and 0.4 points, undecided on 16 networks: batch statistics alone bring nearly all")  # fmt: skip
 def each_part_helps(ours=OURS):
     cases = {"modulator, less 0.5 points": paired_difference(_shifted(ours) - 0.005, _shifted(HEBB)),
              "Hebbian": paired_difference(_shifted(ours), _shifted(EARLY))}  # fmt: skip
@@ -147,7 +147,8 @@ def each_part_helps(ours=OURS):
 
 
 @claim("digits, tuned on shifts: 5 points over no adaptation where images are shifted, under 1 lost where they are not",
-       source="scaled", broken={"the training data's statistics stay": {"ours": (1, 1, 0, 1, 1)}})  # fmt: skip
+       source="scaled", broken={"the training data's statistics stay": {"ours": (1, 1, 0, 1, 1)}},
+       reason="38 points gained; clean images lose 0.7 points, give or take 0.4")  # fmt: skip
 def gains_and_keeps(ours=OURS):
     lost = paired_difference(_accuracies(ours)[:, 0] + 0.01, _accuracies(NONE)[:, 0])
     cases = {"shifted, less 5 points": paired_difference(_shifted(ours) - 0.05, _shifted(NONE)),

@@ -142,6 +142,5 @@ def tuned_the_weights_save_nothing(tries=tuple(2.0**i for i in range(7))):
     rounds = first_step(slopes, 1e-4 * slopes[..., 0])[:, 0].reshape(-1, 2, 7)
     plain, ours = rounds[:, 0], rounds[:, 1, : len(tries)]
     inside = plain.min(1) < plain[:, [0, -1]].min(1)
-    return Evidence(
-        paired_ratio(ours.min(1), plain.min(1)), within=(0.9, 1.1), given={"best step inside": inside.all()}
-    )
+    return Evidence(paired_ratio(ours.min(1), plain.min(1)), within=(0.9, 1.1),
+                    given={"best step inside": inside.all()})  # fmt: skip
