@@ -4,7 +4,7 @@
 import jax, optax
 from attractor.credit import NormalizedNetwork, StreamAdaptation
 from attractor.problems.digits import digits
-images = digits()[1][0][:320].reshape(10, 32, 64) * 0.3
+images = jax.numpy.asarray(digits()[1][0][:320]).reshape(10, 32, 64) * 0.3
 ours = StreamAdaptation(lambda net, x: net(x), lambda net: (net.early.scale, net.early.shift), optax.adam(1e-3),
     lambda net: net.filters, lambda net, x: net.patches(x).reshape(-1, 9))
 print(ours.run(NormalizedNetwork(jax.random.key(0)), images)[0].shape)
