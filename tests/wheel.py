@@ -89,8 +89,8 @@ def pythons() -> dict[str, str]:
     for version in versions:
         for python in (f"python{version}", *sorted(map(str, root.glob(f"{version}.*/bin/python")))):
             try:
-                subprocess.run([python, "-c", "import venv"], check=True, capture_output=True)
-            except (OSError, subprocess.CalledProcessError):  # none, or pyenv's stand-in for one
+                subprocess.run([python, "-c", "import ensurepip, venv"], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):  # none, one without pip, or pyenv's stand-in
                 continue
             found.setdefault(version, python)
     print("Python", ", ".join(found), "of", ", ".join(versions), flush=True)
