@@ -194,7 +194,7 @@ def test_check_since_a_revision_runs_what_the_change_touches(monkeypatch, tmp_pa
     monkeypatch.setattr(check_module, "ROOT", package)
     ran = []
     monkeypatch.setattr(check_module, "check", lambda slug, **how: ran.append(slug) or fake(slug, "holds"))
-    invoke("check", "--since", "HEAD")
+    invoke("check", "--since", "HEAD", "--room", "second_order", "--room", "operators")
     assert "adahessian" in ran
     assert "fno" not in ran
     with pytest.raises(ValueError, match="--since"):

@@ -19,6 +19,7 @@ from attractor.games.extragradient import (
     SingleCallState,
     TwoTimescaleExtragradient,
 )
+from attractor.games.field_constants import FieldConstants, field_constants
 from attractor.games.hypergradient import (
     Hypergradient,
     implicit_hypergradient,

@@ -101,11 +101,17 @@ def meaning(text: str) -> ast.Module:
     tree = ast.parse(text)
     checks = {
         alias.asname or alias.name
-        for node in ast.walk(tree)
+        for node in (ast.walk(tree) if "attractor.checks" in text else ())
         if isinstance(node, ast.ImportFrom) and node.module == "attractor.checks"
         for alias in node.names
     }
-    return ast.fix_missing_locations(_Strip(checks).visit(tree))
+    return _Strip(checks).visit(tree)
+
+
+# What trees share, as before and after a change, is parsed, walked and written out once.
+_statements = cache(lambda text: meaning(text).body)
+_nodes = cache(lambda statement: list(ast.walk(statement)))
+_text = cache(lambda statement: _syntax(statement))
 
 
 def _syntax(node: object) -> str:
@@ -194,6 +200,7 @@ class Sources:
         self.root = root
         self._bodies: dict[str, list[ast.stmt]] = {}
         self._names: dict[str, dict[str, list[int]]] = {}
+        self._free: dict[str, set[tuple[str, int]]] = {}
         self._used: dict[tuple[str, int], set[tuple[str, int]]] = {}
         self._whole: dict[str, dict[str, str]] = {}
         self._dumped: dict[tuple[str, int], bytes] = {}
@@ -203,7 +210,7 @@ class Sources:
         digest = hashlib.sha256(core.encode())
         for name, index in sorted(self._reached(module)):
             if (name, index) not in self._dumped:
-                self._dumped[name, index] = f"{name}\n{_syntax(self._body(name)[index])}\n".encode()
+                self._dumped[name, index] = f"{name}\n{_text(self._body(name)[index])}\n".encode()
             digest.update(self._dumped[name, index])
         return digest.hexdigest()[:16]
 
@@ -232,7 +239,7 @@ class Sources:
             path = _file(self.root, module)
             if not path.is_file():
                 raise ModuleNotFoundError(f"no module named {module!r}")
-            self._bodies[module] = meaning(path.read_text(encoding="utf-8")).body
+            self._bodies[module] = _statements(path.read_text(encoding="utf-8"))
         return self._bodies[module]
 
     def _bindings(self, module: str) -> dict[str, list[int]]:
@@ -246,16 +253,22 @@ class Sources:
         return self._names[module]
 
     def _uses(self, module: str, index: int) -> set[tuple[str, int]]:
-        body = self._body(module)
-        statement = body[index]
-        names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+        statement = self._body(module)[index]
+        nodes = _nodes(statement)
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
         local = self._bindings(module)
-        inside = {(module, i) for name in names for i in local.get(name, ())}
-        inside |= {(module, i) for i, other in enumerate(body) if not _bound(other) and not _registered(other)}
-        imports = [node for node in ast.walk(statement) if isinstance(node, ast.Import | ast.ImportFrom)]
+        inside = {(module, i) for name in names for i in local.get(name, ())} | self._running(module)
+        imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
         inside |= {place for node in imports for place in self._imported(module, node)}
         whole = {alias: of for alias, of in self._modules(module).items() if alias in names}
-        return inside | {place for alias, of in whole.items() for place in self._of_module(statement, alias, of)}
+        return inside | {place for alias, of in whole.items() for place in self._of_module(nodes, alias, of)}
+
+    def _running(self, module: str) -> set[tuple[str, int]]:
+        """Statements that bind no name, such as a call or a condition: they run with the module, whatever is used."""
+        if module not in self._free:
+            body = enumerate(self._body(module))
+            self._free[module] = {(module, i) for i, other in body if not _bound(other) and not _registered(other)}
+        return self._free[module]
 
     def _modules(self, module: str) -> dict[str, str]:
         """What a module imports of our modules, ``from attractor.optim import adaptive as lib``, by its name there."""
@@ -268,9 +281,8 @@ class Sources:
     def _counts(self, module: str) -> bool:
         return module.startswith("attractor.") and _file(self.root, module).is_file() and not self.is_core(module)
 
-    def _of_module(self, statement: ast.stmt, alias: str, module: str) -> Iterator[tuple[str, int]]:
-        """What a statement uses of a module: ``alias.name``, or all of it where the alias stands alone."""
-        nodes = list(ast.walk(statement))
+    def _of_module(self, nodes: list[ast.AST], alias: str, module: str) -> Iterator[tuple[str, int]]:
+        """What a statement's nodes use of a module: ``alias.name``, or all of it where the alias stands alone."""
         named = [n for n in nodes if isinstance(n, ast.Name) and n.id == alias]
         used = [n.attr for n in nodes if isinstance(n, ast.Attribute) and n.value in named]
         known = self._bindings(module)
@@ -307,7 +319,7 @@ def _bound(statement: ast.stmt) -> set[str]:
         return {alias.asname or alias.name.split(".")[0] for alias in statement.names}
     if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
         return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return set()  # anything else, such as a call or a condition, runs with the module: see _uses
+    return set()  # anything else, such as a call or a condition, runs with the module
 
 
 def _registered(statement: ast.stmt) -> set[str]:
