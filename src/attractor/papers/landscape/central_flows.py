@@ -4,9 +4,7 @@
 import jax, jax.numpy as jnp
 from attractor.landscape import CentralFlow
 
-def loss(w):  # a valley whose walls close in as one goes down it
-    return (1 + w[1] ** 2) * w[0] ** 2 / 2 + (w[1] - 3.0) ** 2 / 20
-
+loss = lambda w: (1 + w[1] ** 2) * w[0] ** 2 / 2 + (w[1] - 3.0) ** 2 / 20  # its walls close in on the way down
 flow = CentralFlow(loss, learning_rate=0.4)  # the edge is at 5, where w[1] is 2
 step = lambda state, _: (flow.step(state, 0.25), (state.params[1], state.covariance[0, 0]))
 print(*(a[::50] for a in jax.lax.scan(step, flow.init(jnp.array([0.0, 0.5])), length=400)[1]))

@@ -79,10 +79,8 @@ ALPHAS = (0.1, 0.2, 0.4)
 
 @cached
 def _rates(change, k=RANK + 2, before=100, window=(1e-8, 1e-16)):
-    """By size of the start and seed, at which linear rate two factors' squared error falls through a window, or NaN.
-
-    ``change`` is made to the factors after ``before`` steps, by when the truth has been found.
-    """
+    """By size of the start and seed, at which linear rate two factors' squared error falls through a window, or NaN;
+    ``change`` is made to the factors after ``before`` steps, by when the truth has been found."""
     draws = seeds(16)
     with jax.enable_x64(True):
         start = jnp.stack([alpha * jr.normal(jr.key(s), (2, N, k)) / N**0.5 for alpha in ALPHAS for s in draws])

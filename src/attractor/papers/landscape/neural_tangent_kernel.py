@@ -57,9 +57,8 @@ def _targets():
 
 @cached
 def _both_trained(width, n):
-    """Gradient descent on networks with one hidden layer: per record the outputs, and the kernels at both ends, arrays
-    (scaling, seed, ...). The second is the mean-field scaling: outputs over another root of the width, and as many
-    times the rate."""
+    """One hidden layer: per record the outputs, and the kernels at both ends, arrays (scaling, seed, ...). The second
+    scaling is that of the mean field: outputs over another root of the width, and as many times the rate."""
     inputs, targets = jnp.asarray(INPUTS), jnp.asarray(_targets())
 
     def one(scale, seed):

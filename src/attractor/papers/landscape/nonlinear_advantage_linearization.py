@@ -41,9 +41,8 @@ def _logits(params, slopes, x):
 
 @jax.jit
 def _trained(numbers, start, target, pick, drawn, images):
-    """By seed: test accuracy, share of linear channels, average path length, and how much the numbers of nonlinear
-    channels vary over blocks, relative to a random choice. From a step on, channels are made linear until their share
-    is reached, by the penalty or all at once at random. The data are images, or spirals that are drawn."""
+    """By seed: test accuracy, share of linear channels, average path length, and how much more than at random the
+    numbers of nonlinear channels vary over blocks. From a step on, channels are made linear up to a share."""
 
     def one(number):
         keys, shape = jr.split(jr.key(number), 9), (BLOCKS, WIDTH, WIDTH)

@@ -107,8 +107,7 @@ def _pruned(problem, params, key):
 
 @cached
 def _best(arm, n, **fixed):
-    """When the training loss is 0.05 first, accuracies of pruned networks, one a seed, NaN where it never is; at the
-    rate that is best on other seeds."""
+    """Per seed the pruned network's accuracy once the loss is 0.05, or NaN, at the rate that is best on others."""
     problem = digits_mlp()
     how = {"steps": 1_000, "every": 50, "probes": {"loss": problem.probes["loss"], "pruned": _pruned}, "lanes": n}
 

@@ -23,8 +23,7 @@ EXAMPLES, DIMENSION, UNITS, STEPS, RATE = 96, 15, 100, 2_000, 0.2
 
 
 def _data(key, level):
-    """Two batches, of eight clusters at random places with labels that alternate, or of the structured task; a
-    coordinate's variance is about one."""
+    """Two batches, of eight random clusters with labels that alternate, or structured; of variance about one."""
     x, labels = structured_task(key, 2 * EXAMPLES, DIMENSION, jnp.maximum(level, 0.0))
     of_places, of_noise = jr.split(jr.fold_in(key, 1))
     at = jnp.arange(2 * EXAMPLES) % 8

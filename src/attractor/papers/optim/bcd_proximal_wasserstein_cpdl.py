@@ -2,13 +2,9 @@
 
 ```python
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 from attractor.optim import cp_tensor, nonnegative_cp
-
-keys = jr.split(jr.key(0), 6)
-truth = tuple(jr.uniform(key, (15, 3)) for key in keys[:3])
-start = tuple(jr.uniform(key, (15, 3)) for key in keys[3:])
+truth, start = map(tuple, jr.uniform(jr.key(0), (2, 3, 15, 3)))
 solve = jax.jit(lambda start: nonnegative_cp(cp_tensor(truth), start, sweeps=100, inner_steps=5))
 factors, record = solve(start)
 print(record["loss"][::20], record["stationarity"][::20])

@@ -105,7 +105,6 @@ def raises_the_accuracy(damage=NONE, *, scale):
 
 
 LOGISTIC, HINGE = 0.0, 1.0  # the share of the hinge to the power 3/2
-
 _risk = jax.jit(synthetic.expected_margin_loss)  # on rows held out
 _slope = jax.jit(jax.grad(synthetic.expected_margin_loss))
 
@@ -135,9 +134,8 @@ def falls_with_the_sample(damage=NONE, *, scale):
 
 
 @claim("hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-       source="scaled",
-       reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
-       broken=IGNORES)  # fmt: skip
+       source="scaled", broken=IGNORES, reason="-0.79, and it levels off: "
+       "normalizing moves the minimizer where gradients are longer than 1")  # fmt: skip
 def falls_for_hoelder_losses(damage=NONE, *, scale):
     """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
     return _falls(HINGE, damage, scale)

@@ -83,9 +83,8 @@ def momentum_needs_fewer_steps(momentum=_nesterov, *, scale):
 
 @claim(
     "128² torus, a step of 1,000 eps, too large: to the flow's energy after 50 steps momentum takes over 0.9 of them",
-    source="ours", broken={"a step of eps": {"step": EPS}},
-    reason="no step was too large: the implicit part saturates, and momentum still halves the steps (0.49)",
-)  # fmt: skip
+    source="ours", broken={"a step of eps": {"step": EPS}}, reason="no step was too large: "
+    "the implicit part saturates, and momentum still halves the steps (0.49)")  # fmt: skip
 def momentum_needs_a_step_that_is_not_too_large(step=1_000 * EPS, *, scale):
     shares, given = _shares(_nesterov, step, (50,), scale)
     return Evidence.of_cases(shares, at_least=0.9, given=given)

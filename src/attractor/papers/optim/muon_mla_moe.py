@@ -178,9 +178,8 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
 
 
 @claim("latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
-       source="paper",
-       reason="1.02: a cache of a third costs more than Muon gains, and experts do not bring it back at this size",
-       broken={"losses in place of perplexities": {"perplexity": np.asarray}})  # fmt: skip
+       source="paper", broken={"losses in place of perplexities": {"perplexity": np.asarray}}, reason="1.02: a cache "
+       "of a third costs more than Muon gains, and experts do not bring it back at this size")  # fmt: skip
 def gains_with_latents_and_experts(perplexity=np.exp, *, scale):
     n = words.sizes(scale, n=(8, 32))["n"]
     ours = _runs(QUINTIC, (LATENT, EXPERTS), n)

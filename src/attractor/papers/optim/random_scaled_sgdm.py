@@ -115,9 +115,8 @@ def goldstein_measure_falls(schedule=_of_horizon, *, scale):
 
 @claim(
     "noisy valley, both tuned: the measure's slope is at least 0.1 below that of one rate and momentum for all budgets",
-    source="ours", broken=SUMMED,
-    reason="the other way round, -0.37 against -1.05: at one rate a run gets near the minimizer, and stays there",
-)  # fmt: skip
+    source="ours", broken=SUMMED, reason="the other way round, -0.37 against -1.05: "
+    "at one rate a run gets near the minimizer, and stays there")  # fmt: skip
 def the_horizon_sets_the_slope(schedule=_of_horizon, *, scale):
     """Of four factors the best over all budgets, on other seeds; the constant ones are those of 1,000 steps."""
     budgets, factors, slopes = sizes(scale, **BUDGETS)["budgets"], (0.03, 0.1, 0.3, 1.0), []

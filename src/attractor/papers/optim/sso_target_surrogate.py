@@ -75,8 +75,7 @@ def _scaled(inner_steps, divisor, eta, inner_rate):
 
 @cached
 def _calls(inner_steps, divisor, n, steps):
-    """Gradient calls until the gap is 1e-3, one number per data set, at the factor that is best on four others; with
-    one inner step it is gradient descent."""
+    """Per data set, gradient calls until the gap is 1e-3, at the factor best on 4 others; 1 inner step is descent."""
     make = eqx.Partial(_scaled, jnp.asarray(inner_steps), jnp.asarray(divisor))  # one program for all
 
     def measured(draw, factors):

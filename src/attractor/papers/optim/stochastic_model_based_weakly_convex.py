@@ -106,9 +106,8 @@ def _walk(method, model, rates, power, steps, problems, measure):
 
 @claim(
     "phase retrieval, outliers, step K^-1/2, K >= 1,000: the Moreau gradient falls with K, log-log slope at most -0.2",
-    source="scaled", broken={"one step for all horizons": {"models": ("prox_linear",), "power": 0.0}},
-    reason="-0.07 for subgradients, -0.16 and -0.20 for the others: the way from the start still counts in the average",
-)  # fmt: skip
+    source="scaled", broken={"one step for all horizons": {"models": ("prox_linear",), "power": 0.0}}, reason="-0.07 "
+    "for subgradients, -0.16 and -0.20 for the others: the way from the start still counts in the average")  # fmt: skip
 def the_envelope_flattens(models=MODELS, power=-0.5, *, scale):
     """The theory's exponent is -1/4, for all three models; smaller horizons show how far the first steps throw."""
     horizons, n = sizes(scale, all=((1_000, 4_000, 16_000), (1_000, 10_000, 100_000)), n=(16, 64)).values()

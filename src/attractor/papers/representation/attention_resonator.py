@@ -42,10 +42,8 @@ def _solved(problem, found):
 
 @cached
 def _measured(method, betas, codewords, scale):
-    """Per product: whether it was solved, decoding up to sign or not, and in how many sweeps.
-
-    ``beta`` is the one that solves most on codebooks and products of their own, up to sign.
-    """
+    """Per product: whether it was solved, decoding up to sign or not, and in how many sweeps; ``beta`` is the one that
+    solves most on codebooks and products of their own, up to sign."""
 
     def runs(betas, draws):  # per draw of the codebooks: (betas, products)
         for draw in draws:
@@ -104,9 +102,8 @@ def solves_more(method=attention_resonator, betas=BETAS, *, scale):
 
 
 @claim("solves no fewer products than the standard resonator at M = 20, 30 and 40, decoding to the nearest codeword",
-       source="scaled", broken=DAMAGED,
-       reason="at M = 40 it solves 4.8 points more of 600 products, too few to tell: the interval is -0.04 to 9.7"
-)  # fmt: skip
+       source="scaled", broken=DAMAGED, reason="at M = 40 it solves 4.8 points more of 600 products, too few to tell: "
+       "the interval is -0.04 to 9.7")  # fmt: skip
 def never_solves_fewer(method=attention_resonator, betas=BETAS, *, scale):
     pairs = {m: (_measured(method, betas, m, scale)[1], _measured(resonator, (), m, scale)[1]) for m in CODEWORDS}
     return Evidence.of_cases({f"M = {m}": paired_difference(*pair) for m, pair in pairs.items()}, at_least=0.0)

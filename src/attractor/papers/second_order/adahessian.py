@@ -112,9 +112,8 @@ UNSMOOTHED = {"no smoothing of the curvature, retuned": {"smoothing": 0.0}}
 
 @claim(
     "digits network, rate and b1 of both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
-    source="paper", broken=UNSMOOTHED,
-    reason="over 6 splits, each tuned anew, no difference: one tuning's gain of half a point was that tuning's",
-)  # fmt: skip
+    source="paper", broken=UNSMOOTHED, reason="over 6 splits, each tuned anew, no difference: "
+    "one tuning's gain of half a point was that tuning's")  # fmt: skip
 def is_more_accurate_than_adam(smoothing=0.999, *, scale):
     """On several splits of the data, both tuned anew on each."""
     ours = _finals(adahessian, smoothing, FACTORS, scale)[:, 0]
@@ -125,9 +124,8 @@ def is_more_accurate_than_adam(smoothing=0.999, *, scale):
 
 
 @claim("digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
-       source="ours",
-       reason="4 times the rate costs 0.28 on average, with a deviation of 0.33 between splits; a quarter costs 0.015",
-       broken=UNSMOOTHED)  # fmt: skip
+       source="ours", broken=UNSMOOTHED, reason="4 times the rate costs 0.28 on average, "
+       "with a deviation of 0.33 between splits; a quarter costs 0.015")  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, *others = _finals(adahessian, smoothing, FACTORS, scale)[..., -1].T
     factors = zip(FACTORS[1:], others, strict=True)

@@ -5,8 +5,7 @@ from attractor import run
 from attractor.problems import deep_hedging
 from attractor.second_order import Kfac
 
-problem = deep_hedging(width=8, paths=200)
-trace = run(problem, Kfac(learning_rate=0.05, damping=0.1), steps=20)
+trace = run(deep_hedging(width=8, paths=200), Kfac(learning_rate=0.05, damping=0.1), steps=20)
 print(trace["loss"], trace["test_variance"], trace["test_cost"])
 ```
 """

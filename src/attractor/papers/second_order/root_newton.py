@@ -4,8 +4,7 @@
 from attractor import problems, run
 from attractor.second_order import DampedNewton
 
-problem = problems.logistic_regression(l2=1e-6)
-trace = run(problem, DampedNewton(backtracking=True), steps=40)
+trace = run(problems.logistic_regression(l2=1e-6), DampedNewton(backtracking=True), steps=40)
 print(trace["loss"].values[0, 0])  # decreasing from the first step on
 ```
 """
