@@ -1,8 +1,7 @@
 """Deep linear generators under the Bures-Wasserstein loss: what is stationary, what is a minimum, and descent to it.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import generator_critical_points, generator_loss
 
 target = jnp.diag(jnp.array([4.0, 3.0, 2.0, 1.0]))

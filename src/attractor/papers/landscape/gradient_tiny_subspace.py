@@ -2,17 +2,16 @@
 
 ```python
 import jax
+import optax
 from attractor import run
 from attractor.landscape import gradient_subspace_fraction, top_hessian_eigs
 from attractor.problems import digits_mlp
-import optax
 
 def fraction(problem, x, key):  # a probe: how much of the full gradient the top ten eigenvectors hold
     loss = lambda params: problem.loss(params, problem.full)
     return gradient_subspace_fraction(jax.grad(loss)(x), top_hessian_eigs(loss, x, 10, iterations=40).vectors)
 
-trace = run(digits_mlp(width=16), optax.sgd(0.1), steps=300, every=100, probes={"fraction": fraction})
-print(trace["fraction"].values)
+print(run(digits_mlp(width=16), optax.sgd(0.1), steps=300, every=100, probes={"fraction": fraction})["fraction"])
 ```
 """
 

@@ -1,8 +1,7 @@
 """Neural collapse, perturbed: features that must stay near given ones still vary less within their classes.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import anchored_features, neural_collapse
 
 labels = jnp.repeat(jnp.arange(4), 20)

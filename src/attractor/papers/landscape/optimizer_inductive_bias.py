@@ -33,8 +33,7 @@ FADING = optax.linear_schedule(0.01, 0.0, STEPS)
 UNIT = optax.chain(optax.stateless(lambda g, _: unit_vector(g)), optax.scale_by_learning_rate(FADING))
 METHODS = {
     "descent": lambda scale: optax.sgd(0.1), "sign": lambda scale: optax.sign_sgd(FADING),
-    "unit": lambda scale: UNIT, "mirror": lambda scale: hypentropy_descent(0.1 / (1 + scale), scale),
-}  # fmt: skip
+    "unit": lambda scale: UNIT, "mirror": lambda scale: hypentropy_descent(0.1 / (1 + scale), scale)}  # fmt: skip
 
 
 @cached

@@ -60,9 +60,8 @@ def spectrum_is_hierarchical(top=True, kinds=("tangent", "covariance"), grid=102
     circle = np.cos(2 * np.pi * np.arange(grid) / grid)
     cosines = np.stack(np.broadcast_arrays(circle[:, None], circle))
     each = [hierarchical_kernels(u[None]) for u in cosines]
-    kernels = (
-        hierarchical_kernels(cosines) if top else type(each[0])(*((a + b) / 2 for a, b in zip(*each, strict=True)))
-    )
+    kernels = (hierarchical_kernels(cosines) if top else
+               type(each[0])(*((a + b) / 2 for a, b in zip(*each, strict=True))))  # fmt: skip
     k, cases = np.arange(16, 65, 2), {}
     for kind, smoothness in zip(kinds, (1, 3), strict=True):
         eigenvalues = np.abs(np.fft.fft2(getattr(kernels, kind))) / grid**2

@@ -1,8 +1,7 @@
 """Matrix square roots by Padé or Taylor approximants, with gradients from a Lyapunov equation.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.linalg import sqrtm
 
 covariance = jnp.array([[2.0, 0.5], [0.5, 1.0]])

@@ -1,9 +1,9 @@
 """Data for neural operators, faster: similar systems in a greedy order, each with the Krylov space of the last.
 
 ```python
+import numpy as np
 from attractor.linalg import greedy_order, solve_sequence
 from attractor.problems.elliptic import darcy_matrix, gaussian_field
-import numpy as np
 
 fields = np.stack([gaussian_field(s, 16) for s in range(20)])
 systems = [(darcy_matrix(field), np.ones(256)) for field in fields]

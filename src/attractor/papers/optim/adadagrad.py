@@ -1,8 +1,7 @@
 """AdAdaGrad: AdaGrad whose batch grows whenever gradient noise fails a variance test.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor import Minimization, run
 from attractor.optim import adadagrad_norm
 

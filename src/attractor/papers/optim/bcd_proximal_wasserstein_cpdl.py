@@ -1,8 +1,7 @@
 """Block coordinate descent with proximal terms, and dictionaries of distributions learned by it.
 
 ```python
-import jax
-import jax.random as jr
+import jax, jax.random as jr
 from attractor.optim import cp_tensor, nonnegative_cp
 truth, start = map(tuple, jr.uniform(jr.key(0), (2, 3, 15, 3)))
 solve = jax.jit(lambda start: nonnegative_cp(cp_tensor(truth), start, sweeps=100, inner_steps=5))
@@ -113,9 +112,8 @@ def _baselines(n):
     """What Euclidean and KL CP miss by data set, after 1,000 sweeps, and whether they stand still by then."""
     tensors, starts, cost = _bumps(n)
     euclidean = partial(nonnegative_cp, sweeps=1_000, weight=1e-4, inner_steps=5)
-    (plain, record), (kl, values) = (
-        jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(lib.divergence_cp, sweeps=1_000))
-    )
+    (plain, record), (kl, values) = (jax.jit(jax.vmap(f))(tensors, starts)
+                                     for f in (euclidean, partial(lib.divergence_cp, sweeps=1_000)))  # fmt: skip
     still = [float(jnp.median(curve[:, -101] / curve[:, -1])) < 1.01 for curve in (record["loss"], values)]
     return [np.asarray(_missed(tensors, factors, cost)) for factors in (plain, kl)], all(still)
 

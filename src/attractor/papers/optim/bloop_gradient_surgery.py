@@ -7,8 +7,7 @@ from attractor.optim import bloop
 
 losses = lambda x: jnp.stack([(x[0] + x[1] - 2) ** 2, jnp.sum(x**2)])  # fit first; among the solutions, the smallest
 problem = MultiObjective(losses, jnp.array([3.0, -2.0]), names=("fit", "size"))
-trace = run(problem, bloop(learning_rate=0.05, strength=1.0), steps=300)
-print(trace.final[0, 0])  # 1, 1; the sum of the losses ends at 0.67, 0.67
+print(run(problem, bloop(learning_rate=0.05, strength=1.0), steps=300).final)  # 1, 1; the sum ends at 0.67, 0.67
 ```
 """
 

@@ -34,8 +34,7 @@ SETS = {
     reg.ternary_penalty: lambda rng: rng.choice([-1.0, 0.0, 1.0], 40),
     reg.orthogonal_penalty: lambda rng: np.linalg.qr(rng.standard_normal((8, 5)))[0],
     lambda x: reg.eigenvector_penalty(x, jnp.asarray(MATRIX)):
-        lambda rng: rng.choice(np.linalg.eigh(MATRIX)[1], axis=1),
-}  # fmt: skip
+        lambda rng: rng.choice(np.linalg.eigh(MATRIX)[1], axis=1)}  # fmt: skip
 
 
 def _half(x):

@@ -7,8 +7,7 @@ from attractor.optim import config
 
 losses = lambda x: jnp.stack([100 * jnp.sum((x - 1) ** 2), jnp.sum((x + 1) ** 2)])  # one is much larger
 problem = MultiObjective(losses, jnp.array([3.0, -2.0]), names=("large", "small"))
-trace = run(problem, config(learning_rate=0.05), steps=300)
-print(trace.final[0, 0])  # between; Adam on the sum of the losses ends at 0.98, next to the minimum of the large one
+print(run(problem, config(learning_rate=0.05), steps=300).final)  # between; Adam on the sum of the losses ends at 0.98
 ```
 """
 

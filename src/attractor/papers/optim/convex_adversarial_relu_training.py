@@ -1,8 +1,7 @@
 """Robust training of two-layer ReLU classifiers is a convex program over sampled activation patterns.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.optim import convex_adversarial_relu, recover_relu_network, sample_relu_arrangements
 from attractor.problems import box_clusters, right_throughout
 
@@ -153,10 +152,9 @@ def _all(key, x, count):
 
 
 @claim("a line, 8 and 24 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
-       source="scaled",
-       reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it", broken={
-           "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)},
-       })  # fmt: skip
+       source="scaled", broken={"through the origin": {
+           "sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)}},
+       reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it")  # fmt: skip
 def linearly_many_patterns_are_enough(sample=net.sample_relu_arrangements, *, scale):
     excesses, numbers = {}, seeds(**sizes(scale, n=(8, 64)))
     with jax.enable_x64(True):

@@ -1,9 +1,7 @@
 """Two-layer ReLU networks are trained to the global optimum by ADMM on a convex program, or by a sampled lasso.
 
 ```python
-import jax
-import jax.numpy as jnp
-import jax.random as jr
+import jax, jax.numpy as jnp, jax.random as jr
 from attractor.optim import convex_relu_admm, recover_relu_network, relu_training_loss, sample_relu_arrangements
 
 t = jnp.linspace(-1, 1, 20)

@@ -1,12 +1,10 @@
 """Momentum speeds up the convex-concave splitting of the Ginzburg-Landau energy, on a torus and on graphs.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.optim import GinzburgLandau, fista
 
-domain = GinzburgLandau.torus(64, eps=0.05)
-u = jax.random.uniform(jax.random.key(0), (64, 64), minval=-0.1, maxval=0.1)
+domain, u = GinzburgLandau.torus(64, eps=0.05), jax.random.uniform(jax.random.key(0), (64, 64), minval=-0.1, maxval=0.1)
 for momentum in (0.0, lambda t: t / (t + 3)):
     _, energy = fista(domain.grad_concave, domain.prox_convex, u, 0.05, 60, momentum, domain.energy)
     print(energy[19::20])  # with momentum, lower after as many steps

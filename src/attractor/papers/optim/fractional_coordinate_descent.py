@@ -1,8 +1,7 @@
 """Coordinate descent on a ratio, with every one-dimensional ratio minimized globally.
 
 ```python
-import jax
-import jax.random as jr
+import jax, jax.random as jr
 from attractor.optim import FractionalProgram, TopKNorm, dinkelbach, fractional_coordinate_descent
 
 (G, y), start = jr.normal(jr.key(0), (2, 50, 100)), jr.normal(jr.key(1), (100,))

@@ -99,9 +99,8 @@ def _halved(*theorem):
 
 @claim(
     "Nesterov's method, SVRG (mean of 20 seeds) and descent's gradient: error at most 1 times the bound that follows",
-    source="paper",
-    broken={"three times the largest step": {"factor": 3.0}, "a factor 2 lost in the bounds": {"bound": _halved}},
-)
+    source="paper", broken={"three times the largest step": {"factor": 3.0},
+                            "a factor 2 lost in the bounds": {"bound": _halved}})  # fmt: skip
 @_x64
 def bounds_what_is_measured(factor=1.0, bound=convergence_bound):
     problem, k = ridge(l2=0.3), np.arange(1, STEPS + 1)

@@ -1,14 +1,12 @@
 """Muon: momentum whose matrices are orthogonalized, for the training of small transformers.
 
 ```python
-import jax
 import jax.numpy as jnp
 import optax
 from attractor import Minimization, run
 
-target = jax.random.normal(jax.random.key(0), (8, 8))
 optimizer = optax.contrib.muon(optax.linear_schedule(0.2, 0.0, 200))  # optax keeps the optimizer itself
-problem = Minimization(lambda w: jnp.sum((w - target) ** 2), init=jnp.zeros((8, 8)))
+problem = Minimization(lambda w: jnp.sum((w - jnp.eye(8)) ** 2), init=jnp.ones((8, 8)))
 print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near 0
 ```
 """

@@ -37,8 +37,7 @@ def _iterates(outer, learning_rate, data, steps):
 @claim("gradient descent from 0 with step 1e6, divided by the step, is the batch perceptron for 50 steps, to 1e-6",
        source="ours", broken={
            "a step of 1": {"learning_rate": 1.0},
-           "ties count whole": {"perceptron": lambda m, batch=None: jnp.mean(jnp.where(m > 0, 0, -m))},
-       })  # fmt: skip
+           "ties count whole": {"perceptron": lambda m, batch=None: jnp.mean(jnp.where(m > 0, 0, -m))}})  # fmt: skip
 def becomes_the_perceptron(learning_rate=1e6, perceptron=perceptron_loss):
     with jax.enable_x64(True):
         x = jr.normal(key(), (200, 20))

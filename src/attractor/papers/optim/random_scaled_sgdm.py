@@ -32,10 +32,8 @@ SPACE = {"learning_rate": LogUniform(1e-3, 10.0)}
 
 
 @claim("kinks and a ReLU network: a scaled step's mean progress is the mean slope at its end, within 3 standard errors",
-       source="ours", broken={
-           "no scaling": {"wrapper": optax.with_extra_args_support},
-           "uniform factor": {"wrapper": lambda base: random_scaling(base, lambda key: jr.uniform(key, maxval=2.0))},
-       })  # fmt: skip
+       source="ours", broken={"no scaling": {"wrapper": optax.with_extra_args_support}, "uniform factor": {
+           "wrapper": lambda base: random_scaling(base, lambda key: jr.uniform(key, maxval=2.0))}})  # fmt: skip
 def the_end_point_measures_the_progress(wrapper=random_scaling, *, scale):
     steps, n = wrapper(optax.identity()), 100_000 if scale == "quick" else 10_000_000
 

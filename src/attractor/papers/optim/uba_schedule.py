@@ -86,11 +86,9 @@ def phi_tracks_the_condition_number(schedule=uba_schedule):
 
 
 BASELINES = {
-    "cosine": optax.cosine_decay_schedule,
-    "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
+    "cosine": optax.cosine_decay_schedule, "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
     "step": lambda rate, steps: optax.piecewise_constant_schedule(rate, {steps // 2: 0.1, 3 * steps // 4: 0.1}),
-    "one-cycle": lambda rate, steps: optax.cosine_onecycle_schedule(steps, rate),
-}
+    "one-cycle": lambda rate, steps: optax.cosine_onecycle_schedule(steps, rate)}  # fmt: skip
 
 
 @cached

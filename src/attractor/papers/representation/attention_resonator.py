@@ -62,10 +62,8 @@ def _measured(method, betas, codewords, scale):
 
 def _measured_both(method, betas, scale):
     """``_measured`` of the method and of the standard resonator, all sizes after one another."""
-    return (
-        [np.concatenate(parts) for parts in zip(*(_measured(*what, m, scale) for m in CODEWORDS), strict=True)]
-        for what in ((method, betas), (resonator, ()))
-    )
+    return ([np.concatenate(parts) for parts in zip(*(_measured(*what, m, scale) for m in CODEWORDS), strict=True)]
+            for what in ((method, betas), (resonator, ())))  # fmt: skip
 
 
 def _gain(method, betas, scale, decoding):
@@ -113,8 +111,7 @@ def never_solves_fewer(method=attention_resonator, betas=BETAS, *, scale):
     "solves 8 points more products than the standard resonator also when both are decoded up to sign (M = 20, 30, 40)",
     source="ours", broken=DAMAGED,
     reason="the standard resonator often finds the factors with signs that cancel in pairs; once these count as found "
-    "it solves 93 % of the products, attention 64 %",
-)  # fmt: skip
+    "it solves 93 % of the products, attention 64 %")  # fmt: skip
 def solves_more_up_to_sign(method=attention_resonator, betas=BETAS, *, scale):
     return _gain(method, betas, scale, decoding=0)
 

@@ -1,8 +1,7 @@
 """Certified singular roots: Newton's method for a multiple root and its multiplicity structure, at full speed.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.second_order import ALPHA, DeflatedSystem, alpha_test, newton_iterates
 
 f = lambda x: jnp.array([x[1] - x[0] ** 2 + 1e-4, x[1] + x[0] ** 2])  # 1e-4 off a system with a double root at (0, 0)

@@ -83,9 +83,8 @@ def _found():
 
 
 @claim("the divergence is the field's to 1e-8 at random points, and -n near stationary points, to 1e-3",
-       source="paper", broken={
-           "sign of the third derivative": {"divergence": lambda f, z: -2 * z.size - newton_divergence(f, z)},
-       })  # fmt: skip
+       source="paper", broken={"sign of the third derivative": {
+           "divergence": lambda f, z: -2 * z.size - newton_divergence(f, z)}})  # fmt: skip
 def divergence_is_minus_the_dimension(divergence=newton_divergence):
     """Relative errors in units of their tolerance, for the cubic valley and the circle."""
     rng, errors = np.random.default_rng(seed()), {}

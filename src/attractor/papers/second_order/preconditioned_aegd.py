@@ -7,8 +7,7 @@ from attractor.second_order import energy_descent, simplex_metric
 
 cost = jnp.array([0.3, 0.1, 0.6])
 problem = Minimization(lambda p: jnp.sum((p - cost) ** 2), jnp.ones(3) / 3)
-trace = run(problem, energy_descent(1.0, precondition=simplex_metric), steps=200)
-print(trace.final)  # 0.3, 0.1, 0.6, by way of distributions only
+print(run(problem, energy_descent(1.0, precondition=simplex_metric), steps=200).final)  # 0.3, 0.1, 0.6
 ```
 """
 

@@ -76,9 +76,8 @@ def lowers_the_condition_number(precondition=symmetric_polynomial_preconditioner
 
 @claim(
     "1, 2 or 3 outliers of 1e3 to 1e6: at that degree the condition number is at most sum over least of all the others",
-    source="scaled",
-    broken=WRONG | {"one less": {"precondition": lambda b, tau: symmetric_polynomial_preconditioner(b, tau - 1)}},
-)  # fmt: skip
+    source="scaled", broken=WRONG | {
+        "one less": {"precondition": lambda b, tau: symmetric_polynomial_preconditioner(b, tau - 1)}})  # fmt: skip
 def outliers_do_not_count(precondition=symmetric_polynomial_preconditioner):
     """Over the bound, up to rounding. It holds of any spectrum: the largest of tau + 1 eigenvalues is left out."""
     ratios = {}
