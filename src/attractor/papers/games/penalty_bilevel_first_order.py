@@ -34,8 +34,7 @@ def _unweighted(upper, lower, x, y, *, sigma, step_size, steps):
 
 
 @eqx.filter_jit
-def _errors(problem, x, hypergradient):
-    """Of the penalty's gradient and value, per sigma."""
+def _errors(problem, x, hypergradient):  # of the penalty's gradient and value, per sigma
     levels = partial(problem.upper, batch=problem.full[0]), partial(problem.lower, batch=problem.full[1])
     y, how = problem.solve(x), {"step_size": 0.3, "steps": 60_000}
 

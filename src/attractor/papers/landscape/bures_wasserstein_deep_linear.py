@@ -28,8 +28,7 @@ def _target(key):
     return (frame * VALUES) @ frame.T
 
 
-def _unrooted(target, rank):
-    """Kept eigenvalues where their roots belong."""
+def _unrooted(target, rank):  # kept eigenvalues where their roots belong
     factors, losses = generator_critical_points(target, rank)
     return factors * jnp.linalg.norm(factors, axis=1, keepdims=True), losses
 

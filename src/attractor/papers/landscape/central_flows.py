@@ -26,8 +26,7 @@ INPUTS = jnp.linspace(-1, 1, 20)
 TARGETS = jnp.cos(5 * jnp.arccos(INPUTS))  # Chebyshev's polynomial of degree five
 
 
-def _loss(w):
-    """Of a tanh network with one hidden layer."""
+def _loss(w):  # of a tanh network with one hidden layer
     into, bias, out = w[:-1].reshape(3, -1)
     return jnp.mean((jnp.tanh(jnp.outer(INPUTS, into) + bias) @ out + w[-1] - TARGETS) ** 2) / 2
 

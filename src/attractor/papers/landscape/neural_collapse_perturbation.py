@@ -28,8 +28,7 @@ BETAS = (10.0, 1.0, 0.1, 0.01)
 LABELS = np.repeat(np.arange(C), PER)
 
 
-def _given(n=20, noise=0.7):
-    """Class means with Gaussian noise, one array per seed."""
+def _given(n=20, noise=0.7):  # class means with Gaussian noise, one array per seed
     draws = [np.random.default_rng(s) for s in seeds(n)]
     return np.stack([r.standard_normal((D, C))[:, LABELS] + noise * r.standard_normal((D, C * PER)) for r in draws])
 

@@ -60,8 +60,7 @@ def _learned(number, level, rectified, moving):
 
 
 @cached
-def _measured(n, rectified, moving):
-    """``(levels, seeds, 3)``."""
+def _measured(n, rectified, moving):  # ``(levels, seeds, 3)``
     numbers, levels = np.tile(seeds(n), len(LEVELS)), np.repeat(np.array(LEVELS, np.float32), len(seeds(n)))
     rest = np.full(len(levels), rectified), np.full(len(levels), moving, np.float32)
     return np.asarray(_learned(numbers, levels, *rest)).reshape(len(LEVELS), -1, 3)

@@ -19,8 +19,7 @@ from attractor.landscape.wide_limits import infinite_ntk
 from attractor.papers.words import Evidence, Interval, cached, claim, log_slopes, mean, paired_ratio, seeds, sizes
 
 
-def _connected(x):
-    """The tangent kernel of a fully connected network, as deep."""
+def _connected(x):  # the tangent kernel of a fully connected network, as deep
     flat = x.reshape(len(x), -1)
     return infinite_ntk(flat, hidden=1 + int(np.log2(x.shape[1])), weight_variance=2.0).tangent
 
@@ -46,8 +45,7 @@ def _errors(patches, student, scale):
     return np.array(found), size["train"]
 
 
-def _exponents(patches, student, scale):
-    """-d log error / d log n, (seed, target)."""
+def _exponents(patches, student, scale):  # -d log error / d log n, (seed, target)
     errors, train = _errors(patches, student, scale)
     return np.stack([-log_slopes(train, errors[:, :, i]) for i in range(3)], 1)
 

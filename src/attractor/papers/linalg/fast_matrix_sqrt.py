@@ -34,8 +34,7 @@ def _matrices(seed, count, n, condition):
     return (vectors * values[:, None, :]) @ vectors.swapaxes(1, 2)
 
 
-def _error(root, A):
-    """Of a root, relative in the Frobenius norm, the mean over a batch."""
+def _error(root, A):  # of a root, relative in the Frobenius norm, the mean over a batch
     with jax.enable_x64(True):
         exact = sqrtm_eigh(jnp.asarray(A))
         apart = jnp.linalg.norm(root(jnp.asarray(A)) - exact, axis=(1, 2))

@@ -39,8 +39,7 @@ def farthest(fields):
 
 
 @cached
-def _sequence(s):
-    """Darcy flow through 24 random media, their fields, and the solutions."""
+def _sequence(s):  # Darcy flow through 24 random media, their fields, and the solutions
     fields = np.stack([gaussian_field(COUNT * s + i, SIDE, 0.3) for i in range(COUNT)])
     systems = [(darcy_matrix(field), np.ones(SIDE**2)) for field in fields]
     return systems, fields, [spsolve(A.tocsc(), b) for A, b in systems]

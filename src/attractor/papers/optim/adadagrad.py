@@ -71,8 +71,7 @@ COORDINATES = (_accepts(adadagrad, ETA), 4_096, (0.5,))
 SMALL, SMALL_COORDINATES = ((functools.partial(_fixed, size=8, make=m), 8, RATES) for m in (adadagrad_norm, adadagrad))
 
 
-def _curves(adaptive, scale):
-    """Squared gradient and batch, ``(seeds, records)``."""
+def _curves(adaptive, scale):  # squared gradient and batch, ``(seeds, records)``
     squared, batch, _ = _paths(*adaptive, scale)  # pyright: ignore[reportCallIssue]
     best = squared.mean((1, 2)).argmin()
     return squared[best], batch[best]

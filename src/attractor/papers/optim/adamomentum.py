@@ -7,8 +7,7 @@ from attractor import Minimization, run
 from attractor.optim import adamomentum
 
 problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
-optimizer = adamomentum(optax.cosine_decay_schedule(0.1, 300))
-print(run(problem, optimizer, steps=300, every=300).last("loss").values)  # near 0
+print(run(problem, adamomentum(optax.cosine_decay_schedule(0.1, 300)), steps=300).last("loss").values)  # near 0
 ```
 """
 

@@ -32,8 +32,7 @@ DECAY = 0.01
 SIGN = {"sign of the slow average": {"alpha": -1.0}}
 
 
-def _linear_decay(start, end, steps):
-    """The decay itself grows linearly."""
+def _linear_decay(start, end, steps):  # the decay itself grows linearly
     return optax.linear_schedule(start, end, steps)
 
 

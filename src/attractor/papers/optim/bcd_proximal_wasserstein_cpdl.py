@@ -80,8 +80,7 @@ def _dictionary(tensors, starts, cost, **how):
 
 
 @cached
-def _bumps(n):
-    """Data, starts with everything in simplices, and the cost."""
+def _bumps(n):  # data, starts with everything in simplices, and the cost
     (*tensors,), (cost, *_) = zip(*(translated_bumps(i) for i in seeds(n)), strict=True)
     starts = [lib.dictionary_start(tensors[0].shape, 4, i) for i in seeds(n, stream=1)]
     return jnp.stack(tensors), jax.tree.map(lambda *a: jnp.stack(a), *starts), cost

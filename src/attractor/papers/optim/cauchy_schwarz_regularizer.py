@@ -37,8 +37,7 @@ SETS = {
         lambda rng: rng.choice(np.linalg.eigh(MATRIX)[1], axis=1)}  # fmt: skip
 
 
-def _half(x):
-    """The binary penalty with half of its first product."""
+def _half(x):  # the binary penalty with half of its first product
     return x.size * jnp.sum(x**4) / 2 - jnp.sum(x**2) ** 2
 
 

@@ -33,8 +33,7 @@ def _without_units(gradients, key=None):
     return jnp.sum(gradients @ direction) / jnp.sum(direction**2) * direction
 
 
-def _sum_of_units(gradients, key):
-    """Equal lengths, and no pseudo-inverse."""
+def _sum_of_units(gradients, key):  # equal lengths, and no pseudo-inverse
     return (gradients / jnp.linalg.norm(gradients, axis=1, keepdims=True)).sum(0)
 
 

@@ -28,8 +28,7 @@ from attractor.registry import LogUniform
 SIZES, DIM, NONE = (500, 2_000, 8_000), 10, (0.0, 1.0)
 
 
-def _normalized_after(gradients):
-    """The mean is normalized, not each gradient."""
+def _normalized_after(gradients):  # the mean is normalized, not each gradient
     g = gradients.mean(0)
     return g / jnp.maximum(1, jnp.linalg.norm(g))
 

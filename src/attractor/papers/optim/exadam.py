@@ -67,8 +67,7 @@ def follows_its_formula(exadam=exadam):
 
 
 @cached
-def _equal_rates(numbers, scale):
-    """Steps to the target at learning rate 1e-3, by seed."""
+def _equal_rates(numbers, scale):  # steps to the target at learning rate 1e-3, by seed
     how = {"steps": 2_500, "every": 20, "seeds": seeds(**sizes(scale, n=(8, 32)))}
     trace = run(_network(), _make(numbers), sweep={"learning_rate": [1e-3]}, probes=probes(_network(), "loss"),
                 **how)  # fmt: skip

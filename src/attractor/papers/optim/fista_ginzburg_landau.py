@@ -25,9 +25,7 @@ from attractor.problems.graphs import digits_graph
 EPS = 0.03
 
 
-class _Explicit(GinzburgLandau):
-    """All of the double well by its gradient, the Laplacian implicit."""
-
+class _Explicit(GinzburgLandau):  # all of the double well by its gradient, the Laplacian implicit
     def grad_concave(self, u):
         return (u**3 - u) / self.eps
 

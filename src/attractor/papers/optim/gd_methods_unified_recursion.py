@@ -47,15 +47,13 @@ def _path(problem, method, seeds=(0,)):
     return trace["w"].values[0], trace["loss"].values[0] - problem.optimum
 
 
-def _nesterov(problem, step):
-    """Points after 0 … 300 steps, and the gaps after 1 … 300."""
+def _nesterov(problem, step):  # points after 0 … 300 steps, and the gaps after 1 … 300
     _, (x, loss) = fista(lambda x: jax.grad(problem.loss)(x, problem.full), lambda v, _: v, jnp.zeros(10), step, STEPS,
                          measure=lambda x: (x, problem.loss(x, problem.full)))  # fmt: skip
     return np.concatenate([np.zeros((1, 10)), x]), np.asarray(loss) - problem.optimum
 
 
-def _squared_slopes(problem, x):
-    """Of the gradients at points."""
+def _squared_slopes(problem, x):  # of the gradients at points
     return np.asarray(jnp.sum(jax.vmap(lambda x: jax.grad(problem.loss)(x, problem.full))(jnp.asarray(x)) ** 2, 1))
 
 

@@ -90,9 +90,7 @@ def needs_fewer_gradients_on_quartics(method=normalized_gd):
     return _saving(quartic_phase_retrieval(seed=seeds(1)[0]), method, 2 / 3, 60_000)
 
 
-class _Carried(NormalizedSpider):
-    """The last estimate is carried on by so large a share."""
-
+class _Carried(NormalizedSpider):  # the last estimate is carried on by so large a share
     share: float = 1.0
 
     def corrected(self, now, before, estimate):

@@ -28,8 +28,7 @@ def _distances(problem, x, key):
     return jnp.linalg.norm(x - problem.solution, axis=1)
 
 
-def _linear():
-    """x -> factor · x, but for a rotation of the coordinates."""
+def _linear():  # x -> factor · x, but for a rotation of the coordinates
     return FixedPoint(lambda x: FACTORS[:, None] * x, jnp.ones((5, 4)), solution=jnp.zeros((5, 4)))
 
 

@@ -30,8 +30,7 @@ WIDTH, CONTEXT, LATENT, EXPERTS, STEPS = 16, 16, 10, 4, 300
 SHAPES = ((32, 32), (64, 16), (16, 128), (100, 40))
 
 
-def _orthogonalize(matrix, **settings):
-    """What optax's Muon makes of a first gradient."""
+def _orthogonalize(matrix, **settings):  # what optax's Muon makes of a first gradient
     muon = optax.contrib.scale_by_muon(nesterov=False, **settings)
     return muon.update(matrix, muon.init(matrix), matrix)[0]
 

@@ -47,9 +47,7 @@ def becomes_the_perceptron(learning_rate=1e6, perceptron=perceptron_loss):
     return Evidence(float(np.linalg.norm(scaled - other, axis=1).max() / np.linalg.norm(other[-1])), at_most=1e-6)
 
 
-class _Plain(OutputNormalized):
-    """Gradient descent."""
-
+class _Plain(OutputNormalized):  # gradient descent
     def step(self, problem, x, state, key):
         return x - self.learning_rate * jax.grad(problem.loss)(x, problem.full), state
 

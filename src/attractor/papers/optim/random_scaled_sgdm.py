@@ -72,14 +72,12 @@ def _of_horizon(factor, steps):
     return factor * steps ** (-1 / 3), 1 - steps ** (-2 / 3)
 
 
-def _summed(factor, steps):
-    """Momentum as a sum of gradients instead of their mean."""
+def _summed(factor, steps):  # momentum as a sum of gradients instead of their mean
     rate, beta = _of_horizon(factor, steps)
     return rate / (1 - beta), beta
 
 
-def _constant(factor, steps):
-    """Those of 1,000 steps, whatever the horizon."""
+def _constant(factor, steps):  # those of 1,000 steps, whatever the horizon
     return _of_horizon(factor, 1_000)
 
 

@@ -59,8 +59,7 @@ _applied = eqx.filter_jit(lambda network, images: jax.vmap(network)(images))
 
 
 @cached
-def _network(start, target, scale, draw):
-    """Learned to map one kind of images to another."""
+def _network(start, target, scale, draw):  # learned to map one kind of images to another
     pairs = tuple(_images(scale, which, draw)[TRAIN] for which in (start, target))
     problem = Minimization.of_model(_build, _misfit, pairs, batch_size=10)
     weights = run(problem, **sizes(scale, method=OPTIMIZERS, steps=STEPS, every=STEPS), seeds=[draw]).final

@@ -7,8 +7,7 @@ from attractor.optim import TargetSurrogate
 
 rows = jnp.array([[1.0, 0.0], [0.0, 0.1], [1.0, 0.1]])  # the cheap part: a linear model
 problem = Composite(lambda x: rows @ x, lambda z: jnp.sum((z - 1.0) ** 4), jnp.zeros(2))
-trace = run(problem, TargetSurrogate(eta=0.05, inner_rate=0.02, inner_steps=100), steps=50)
-print(trace["loss"].values[0, 0, ::10])
+print(run(problem, TargetSurrogate(eta=0.05, inner_rate=0.02, inner_steps=100), steps=50)["loss"].values[0, 0, ::10])
 ```
 """
 

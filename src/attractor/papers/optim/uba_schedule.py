@@ -36,8 +36,7 @@ def _unbalanced(learning_rate, steps, phi=2.0, end_value=0.0):
     return lambda count: (learning_rate - end_value) * 2 * c(count) / (2 * phi + 2 * c(count)) + end_value
 
 
-def _of_phi(function):
-    """With another knob in the place of phi."""
+def _of_phi(function):  # with another knob in the place of phi
     return {"schedule": lambda rate, steps, phi=2.0, end=0.0: uba_schedule(rate, steps, function(phi), end)}
 
 

@@ -60,8 +60,7 @@ def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
         return Evidence(float(jnp.abs(gaps).max()), at_most=1e-6)
 
 
-def _smallest(rows, strength):
-    """The envelope's budget, spent on the wrong groups."""
+def _smallest(rows, strength):  # the envelope's budget, spent on the wrong groups
     norms = jnp.linalg.norm(rows, axis=1)
     return jnp.where((norms <= jnp.sort(norms)[K - 1])[:, None], rows, 0)
 

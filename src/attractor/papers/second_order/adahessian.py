@@ -132,8 +132,7 @@ def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     return Evidence.of_cases(drops, at_most=0.02, given={"it learns, tuned (above 90 %)": tuned.mean() > 0.9})
 
 
-def _two_products(learning_rate):
-    """The Hessian product is computed twice."""
+def _two_products(learning_rate):  # the Hessian product is computed twice
     inner = adahessian(learning_rate)
 
     def update(updates, state, params=None, *, hvp, **extra):

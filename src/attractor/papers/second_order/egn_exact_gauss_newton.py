@@ -25,8 +25,7 @@ from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
 
 
-def _transposed(jacobian, hessian, gradient, damping):
-    """J J' Q in place of Q J J'."""
+def _transposed(jacobian, hessian, gradient, damping):  # J J' Q in place of Q J J'
     dual = (jacobian @ jacobian.T) @ hessian + damping * jnp.eye(len(jacobian))
     return jacobian.T @ jnp.linalg.solve(dual, gradient)
 

@@ -49,8 +49,7 @@ CONSTANT, HALVED = _with_energy(lambda r, s: r), _with_energy(lambda r, s: r / (
 LEAKY = _with_energy(lambda r, s: 0.99 * r / (1 + s))
 
 
-def _plain(learning_rate, offset, precondition):
-    """Gradient descent in the metric."""
+def _plain(learning_rate, offset, precondition):  # gradient descent in the metric
     return optax.stateless(lambda g, x: -learning_rate * precondition(x, g))
 
 

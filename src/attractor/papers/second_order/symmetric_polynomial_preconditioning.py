@@ -33,13 +33,11 @@ def _bulk(outliers):
     return np.random.default_rng(seed(1)).uniform(1, 2, 50 - outliers)
 
 
-def _outlying(*top):
-    """50 eigenvalues: these, and others in [1, 2]."""
+def _outlying(*top):  # 50 eigenvalues: these, and others in [1, 2]
     return _matrix(np.array([*top, *_bulk(len(top))]))
 
 
-def _unsigned(matrix, degree):
-    """The alternating sign of the recursion is dropped."""
+def _unsigned(matrix, degree):  # the alternating sign of the recursion is dropped
     identity, power = jnp.eye(len(matrix)), jnp.eye(len(matrix))
     polynomials, terms = [identity], []
     for tau in range(1, degree + 1):
