@@ -94,8 +94,7 @@ def takes_a_cubic_number_of_steps(sigmas=EPSILONS / 10):
 
 
 @eqx.filter_jit
-def _ends(problem, method, rates):
-    """The smallest value over rates, after 1,500 steps below."""
+def _ends(problem, method, rates):  # the smallest value over rates, after 1,500 steps below
 
     def one(rate):
         own, start = method(rate), problem.init(key())

@@ -40,8 +40,7 @@ def _kernel(model, inputs, scale):
 
 
 @cached
-def _at_start(width, n):
-    """Of networks with two hidden layers, the tangent kernels (seed, 20, 20)."""
+def _at_start(width, n):  # of networks with two hidden layers, the tangent kernels (seed, 20, 20)
 
     def one(seed):
         return _kernel(WideMLP([2, width, width, 1], **SCALING, key=jr.key(seed)), jnp.asarray(INPUTS), 1.0)

@@ -24,8 +24,7 @@ from attractor.problems.digits import digits
 BLOCKS, WIDTH, STEPS, BATCH, STRENGTH, RATE = 4, 32, 1_200, 64, 0.1, 3e-3
 
 
-def _spirals(key, like):
-    """Three arms of one and a half turns, in the shapes of images and labels."""
+def _spirals(key, like):  # three arms of one and a half turns, in the shapes of images and labels
     radius = jnp.sqrt(jr.uniform(key, (arm := jnp.arange(len(like[1])) % 3).shape, minval=0.01))
     angle = 3 * jnp.pi * radius + arm * 2 * jnp.pi / 3 + 0.1 * jr.normal(jr.fold_in(key, 1), arm.shape)
     inputs = 2 * radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])

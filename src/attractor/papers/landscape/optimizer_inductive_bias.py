@@ -97,8 +97,7 @@ MAKERS = {"momentum": eqx.Partial(optax.sgd, momentum=0.9), "adam": optax.adam, 
 RATES = {"momentum": (0.02, 0.05, 0.1, 0.2), "adam": (3e-4, 1e-3, 3e-3, 1e-2), "mirror": (0.3, 1.0, 3.0, 10.0)}
 
 
-def _pruned(problem, params, key):
-    """Test accuracy with the tenth of the weights that is largest."""
+def _pruned(problem, params, key):  # test accuracy with the tenth of the weights that is largest
     sizes = jnp.sort(jnp.concatenate([jnp.abs(p).ravel() for p in jax.tree.leaves(params) if p.ndim == 2]))
     kept = jax.tree.map(lambda p: p * ((jnp.abs(p) >= sizes[-len(sizes) // 10]) | (p.ndim < 2)), params)
     return problem.probes["test_accuracy"](problem, kept, key)

@@ -26,8 +26,7 @@ CONSTANTS = {"ReLU": (RELU, 2.0, 0.0), "linear": (LINEAR, 1.0, 0.0), "tanh": (np
              "SWISH": (lambda z: z / (1 + np.exp(-z)), 1.98800468, 0.55514317)}  # fmt: skip
 
 
-def _at_unit_variance(quantity):
-    """A shortcut: one condition alone, at K = 1, without biases."""
+def _at_unit_variance(quantity):  # a shortcut: one condition alone, at K = 1, without biases
 
     def find(activation):
         one = kernel_recursion(activation, 2, weight_variance=1.0)

@@ -29,8 +29,7 @@ BROKEN = {"eigenvectors read by rows": {"space": 1}}
 
 
 @cached
-def _problem():
-    """The pendulum in tenths of its reward, with networks of two hidden layers of 32."""
+def _problem():  # the pendulum in tenths of its reward, with networks of two hidden layers of 32
     world = pendulum()
 
     def build(key):

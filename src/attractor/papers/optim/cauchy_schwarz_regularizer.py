@@ -100,8 +100,7 @@ def _penalized(weight):
     return optax.chain(reg.add_penalty(reg.binary_penalty, weight), optax.adam(3e-3))
 
 
-def _rounded(accuracy, problem, x, key):
-    """Accuracy with all weight matrices rounded to ±a."""
+def _rounded(accuracy, problem, x, key):  # accuracy with all weight matrices rounded to ±a
     binary = jax.tree.map(lambda w: jnp.mean(jnp.abs(w)) * jnp.sign(w) if w.ndim == 2 else w, x)
     return problem.probes[accuracy](problem, binary, key)
 

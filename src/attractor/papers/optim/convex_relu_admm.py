@@ -44,8 +44,7 @@ def _half_decay(*data, beta, **how):
     return convex_relu_admm(*data, beta=beta / 2, **how)
 
 
-def _unbalanced(weights):
-    """The neurons with output weights +1 and -1, instead of shared out."""
+def _unbalanced(weights):  # the neurons with output weights +1 and -1, instead of shared out
     network = recover_relu_network(weights)
     return net.ReluNetwork(network.hidden * jnp.abs(network.output)[:, None], jnp.sign(network.output))
 

@@ -46,8 +46,7 @@ def _method(blocks, penalty, shares, learning_rate, probability):
     return _Shared(learning_rate, blocks, probability, prox, tuple(shares))
 
 
-def _mapping(problem, x, key):
-    """Squared norm of the gradient mapping, unit step, on all data."""
+def _mapping(problem, x, key):  # squared norm of the gradient mapping, unit step, on all data
     moved = soft_threshold(x - jax.grad(problem.loss)(x, problem.full), L1)
     return jnp.sum((x - moved) ** 2)
 

@@ -143,8 +143,7 @@ def _forward_difference(loss, x):
 
 
 @cached
-def _seconds():
-    """Of a penalized gradient, in three ways and in turns; after 3 rounds to warm up."""
+def _seconds():  # of a penalized gradient, in three ways and in turns; after 3 rounds to warm up
     problem = digits_mlp(width=512, depth=2, batch_size=None)
     x = problem.init(key())
     ways = _forward_difference, lib.differentiated_difference, lib.double_backpropagation

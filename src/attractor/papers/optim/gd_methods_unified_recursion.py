@@ -40,8 +40,7 @@ def _x64(function):
     return wrapped
 
 
-def _path(problem, method, seeds=(0,)):
-    """Points (seeds, steps + 1, d), and the gaps there."""
+def _path(problem, method, seeds=(0,)):  # points (seeds, steps + 1, d), and the gaps there
     probes = {"w": lambda problem, w, key: w, "loss": problem.probes["loss"]}
     trace = run(problem, method, steps=STEPS, every=1, seeds=seeds, probes=probes)
     return trace["w"].values[0], trace["loss"].values[0] - problem.optimum

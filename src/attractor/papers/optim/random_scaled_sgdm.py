@@ -131,8 +131,7 @@ def _scaled(mix, learning_rate):
 
 
 @cached
-def _accuracy(mix, scale):
-    """By split of the data: the rate tuned on each, then 8 more runs."""
+def _accuracy(mix, scale):  # by split of the data: the rate tuned on each, then 8 more runs
     how = sizes(scale, n=(6, 24)) | words.graded(digits_mlp(), "accuracy")
     method = eqx.Partial(_scaled, jnp.asarray(mix)), SPACE
     return words.tune_splits(digits_mlp, method, tuning=2, runs=8, budget=8, steps=500, every=500, **how)

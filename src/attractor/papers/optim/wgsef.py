@@ -39,8 +39,7 @@ def _without_strength(x, k, strength):
     return x * shares / (shares + strength)
 
 
-def _top_k(x, k, strength):
-    """The k largest groups, shrunk as a ridge would; the others zero."""
+def _top_k(x, k, strength):  # the k largest groups, shrunk as a ridge would; the others zero
     norms = jnp.linalg.norm(x, axis=1)
     return jnp.where((norms >= jnp.sort(norms)[::-1][k - 1])[:, None], x / (1 + strength), 0)
 

@@ -104,8 +104,7 @@ def a_nearby_system_has_the_root(change=DeflatedSystem.deformed):
     return Evidence.of_cases(ratios, at_most=10.0)
 
 
-def _in_units(system, unit, v):
-    """Convergence does not depend on units, nor may its certificate."""
+def _in_units(system, unit, v):  # convergence does not depend on units, nor may its certificate
     return system.equations(unit * v)
 
 

@@ -29,8 +29,7 @@ PROBLEMS = {"Rosenbrock": lib.rosenbrock_by_fisher, "simplex": lambda: lib.simpl
 
 
 @cached
-def _with_energy(rule):
-    """Energy descent whose energy becomes ``rule(energy, 2 eta <g, v>)``."""
+def _with_energy(rule):  # energy descent whose energy becomes ``rule(energy, 2 eta <g, v>)``
 
     def make(learning_rate, offset, precondition):
         def update(updates, state, params=None, *, value=None, **_):
