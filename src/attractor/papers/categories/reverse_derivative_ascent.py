@@ -5,9 +5,7 @@ import numpy as np
 from attractor import run
 from attractor.categories import CircuitLearning, conjunction, parity, reverse_derivative_ascent
 
-def masked_parity(theta, x):  # which inputs count is to be learned
-    return parity(conjunction(theta, x))[None]
-
+masked_parity = lambda theta, x: parity(conjunction(theta, x))[None]  # which inputs count is to be learned
 inputs = np.eye(8, dtype=bool)
 outputs = inputs[:, [0, 3, 4]].any(axis=1, keepdims=True)
 problem = CircuitLearning(masked_parity, np.zeros(8, dtype=bool), (inputs, outputs))

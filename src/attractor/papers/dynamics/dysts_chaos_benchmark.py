@@ -139,9 +139,8 @@ def harder_with_chaos(power=1):
 
 @claim("over two periods, ESN and NVAR have a smaller root mean square error than the mean on >= 80 % of the flows",
        source="ours", broken={"time order lost": {"models": {"NVAR": _shuffled}}, "readout shrunk to nothing":
-                              {"models": {"NVAR": partial(nvar_forecast, ridge=1e6)}}},
-       reason="just short of 80 % for both, with fixed hyper-parameters rather than ones tuned for each flow"
-)  # fmt: skip
+                              {"models": {"NVAR": partial(nvar_forecast, ridge=1e6)}}}, reason="just short of 80 % "
+       "for both, with fixed hyper-parameters rather than ones tuned for each flow")  # fmt: skip
 def better_than_the_mean(models=MODELS):
     baseline = _graded(mean_forecast)["error"]
     shares = {name: float((_graded(model)["error"] < baseline).mean()) for name, model in models.items()}

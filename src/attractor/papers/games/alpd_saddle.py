@@ -68,8 +68,7 @@ def _gaps(name, share=1.0):
         return [np.asarray(a) for a in jax.jit(jax.vmap(one, (0, None)))(jnp.array(SMOOTHNESS), jnp.array(share))]
 
 
-def _steps(name, share=1.0):
-    """By smoothness, until the primal value is within 0.01 of the best."""
+def _steps(name, share=1.0):  # by smoothness, until the primal value is within 0.01 of the best
     return first_step(_gaps(name, share)[0], 0.01) + 1
 
 

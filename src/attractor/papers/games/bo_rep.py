@@ -28,9 +28,7 @@ CALLS = 3 + TERMS  # gradients of both levels, products with the lower one's Hes
 NORMALIZED, PLAIN, WIDE = (0.003, 0.3), (1e-4, 1e-1), (1e-7, 1e-1)  # rates
 
 
-class _Unnormalized(NormalizedMomentum):
-    """Steps as long as the momentum."""
-
+class _Unnormalized(NormalizedMomentum):  # steps as long as the momentum
     def step(self, problem, x, state, key):
         (moved, y), new = super().step(problem, x, state, key)
         return (x[0] + norm(new[0]) * (moved - x[0]), y), new

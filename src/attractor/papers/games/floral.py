@@ -26,9 +26,7 @@ COSTS, BUDGETS = (0.1, 1.0, 10.0, 100.0), (5.0, 10.0, 20.0, 40.0)
 WIDTHS = {"moons": (2.0, (0.5, 2.0, 8.0, 32.0)), "digits": (0.03, (0.01, 0.03, 0.1, 0.3))}
 
 
-class _AddUp(AdversarialLabels):
-    """Flips that start from the labels of the last round."""
-
+class _AddUp(AdversarialLabels):  # flips that start from the labels of the last round
     def step(self, problem, x, state, key):
         return super().step(eqx.tree_at(lambda p: p.labels, problem, x[1]), x, state, key)
 

@@ -25,8 +25,7 @@ from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, ra
 from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds
 
 
-def _through(problem, seen):
-    """The problem, whose constraint takes x as ``seen`` gives it."""
+def _through(problem, seen):  # the problem, whose constraint takes x as ``seen`` gives it
     return eqx.tree_at(lambda p: p.constraint, problem, eqx.Partial(_seen, seen, problem.constraint))
 
 
@@ -68,8 +67,7 @@ def approaches_the_exact_solution(multiplier_rate=0.1):
 
 
 @eqx.filter_jit
-def _gap(problem, ends):
-    """g - v at the last of some ends."""
+def _gap(problem, ends):  # g - v at the last of some ends
     x, y, z = (part[-1] for part in ends)
     return problem.lower(x, y) - proximal_value(problem.lower, problem.constraint, x, y, z, step_size=0.1, steps=3_000)
 

@@ -34,8 +34,7 @@ def _unweighted(upper, lower, x, y, *, sigma, step_size, steps):
 
 
 @eqx.filter_jit
-def _errors(problem, x, hypergradient):
-    """Of the penalty's gradient and value, per sigma."""
+def _errors(problem, x, hypergradient):  # of the penalty's gradient and value, per sigma
     levels = partial(problem.upper, batch=problem.full[0]), partial(problem.lower, batch=problem.full[1])
     y, how = problem.solve(x), {"step_size": 0.3, "steps": 60_000}
 
@@ -95,8 +94,7 @@ def takes_a_cubic_number_of_steps(sigmas=EPSILONS / 10):
 
 
 @eqx.filter_jit
-def _ends(problem, method, rates):
-    """The smallest value over rates, after 1,500 steps below."""
+def _ends(problem, method, rates):  # the smallest value over rates, after 1,500 steps below
 
     def one(rate):
         own, start = method(rate), problem.init(key())

@@ -22,9 +22,7 @@ from attractor.games.mean_variance import FictitiousPlay, mean_variance_response
 from attractor.papers.words import Evidence, cached, claim, paired_difference, proportion, ratio_of_means, seeds, sizes
 
 
-class _Last(FictitiousPlay):
-    """Responds to the last response and not to the average."""
-
+class _Last(FictitiousPlay):  # responds to the last response and not to the average
     def step(self, problem, x, state, key):
         return problem.operator(x), state
 

@@ -59,9 +59,7 @@ def _values(problem, points):
     return jax.vmap(problem.value)(points)
 
 
-class _Ungated(SelfTuning):
-    """Weights that do not answer."""
-
+class _Ungated(SelfTuning):  # weights that do not answer
     def step(self, problem, x, state, key):
         response = state.response._replace(gated=jnp.zeros_like(x[1]))
         return super().step(problem, x, state._replace(response=response), key)

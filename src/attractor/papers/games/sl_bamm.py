@@ -65,8 +65,7 @@ def finds_the_solution_among_many(mix=0.5):
 
 
 @eqx.filter_jit
-def _curve(problem, decay):
-    """The slope of Phi at 256, 512, … 8,192 steps."""
+def _curve(problem, decay):  # the slope of Phi at 256, 512, … 8,192 steps
     method, start = _averaged(0.02, decay=decay), problem.init(key())
 
     def until(carry, steps):

@@ -23,9 +23,7 @@ from attractor.papers.words import Evidence, cached, claim, key, proportion, see
 from attractor.problems.minimax_quadratics import degenerate_minimax, minimax_quadratic
 
 
-class _Backward(TwoTimescaleExtragradient):
-    """Extrapolates the wrong way."""
-
+class _Backward(TwoTimescaleExtragradient):  # extrapolates the wrong way
     def step(self, problem, x, state, key):
         ahead = self.follow(problem.field(x, None), x)
         behind = jax.tree.map(lambda z, w: 2 * z - w, x, ahead)
@@ -93,8 +91,7 @@ def _random_quadratics(method, timescale, curvatures, scale):
     return (_radius(step) < 1)[clear], (concave & (minimizer > 0))[clear]
 
 
-def _jacobian(game, method):
-    """Of one step, at the stationary point 0."""
+def _jacobian(game, method):  # of one step, at the stationary point 0
     start, restore = ravel_pytree(game.solution)
     return jax.jacfwd(lambda z: ravel_pytree(method.step(game, restore(z), None, jr.key(0))[0])[0])(start)
 

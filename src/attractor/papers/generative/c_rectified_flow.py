@@ -9,8 +9,7 @@ from attractor.generative import TimeMLP, c_rectified_flow
 x0 = jax.random.normal(jax.random.key(0), (200, 2))
 x1 = x0 @ jax.numpy.array([[1.0, -1.0], [0.5, 0.5]])  # any pairing of samples to start from
 problem = c_rectified_flow(lambda key: TimeMLP(2, "scalar", width=16, key=key), (x0, x1), batch_size=50)
-trace = run(problem, optax.adam(1e-2), steps=100)
-assert trace["loss"][0, 0, -1] < trace["loss"][0, 0, 0]
+print(run(problem, optax.adam(1e-2), steps=100)["loss"].values)  # falls
 ```
 """
 

@@ -1,8 +1,7 @@
 """Deep linear generators under the Bures-Wasserstein loss: what is stationary, what is a minimum, and descent to it.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import generator_critical_points, generator_loss
 
 target = jnp.diag(jnp.array([4.0, 3.0, 2.0, 1.0]))
@@ -29,8 +28,7 @@ def _target(key):
     return (frame * VALUES) @ frame.T
 
 
-def _unrooted(target, rank):
-    """Kept eigenvalues where their roots belong."""
+def _unrooted(target, rank):  # kept eigenvalues where their roots belong
     factors, losses = generator_critical_points(target, rank)
     return factors * jnp.linalg.norm(factors, axis=1, keepdims=True), losses
 

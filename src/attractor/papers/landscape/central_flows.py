@@ -4,9 +4,7 @@
 import jax, jax.numpy as jnp
 from attractor.landscape import CentralFlow
 
-def loss(w):  # a valley whose walls close in as one goes down it
-    return (1 + w[1] ** 2) * w[0] ** 2 / 2 + (w[1] - 3.0) ** 2 / 20
-
+loss = lambda w: (1 + w[1] ** 2) * w[0] ** 2 / 2 + (w[1] - 3.0) ** 2 / 20  # its walls close in on the way down
 flow = CentralFlow(loss, learning_rate=0.4)  # the edge is at 5, where w[1] is 2
 step = lambda state, _: (flow.step(state, 0.25), (state.params[1], state.covariance[0, 0]))
 print(*(a[::50] for a in jax.lax.scan(step, flow.init(jnp.array([0.0, 0.5])), length=400)[1]))
@@ -28,8 +26,7 @@ INPUTS = jnp.linspace(-1, 1, 20)
 TARGETS = jnp.cos(5 * jnp.arccos(INPUTS))  # Chebyshev's polynomial of degree five
 
 
-def _loss(w):
-    """Of a tanh network with one hidden layer."""
+def _loss(w):  # of a tanh network with one hidden layer
     into, bias, out = w[:-1].reshape(3, -1)
     return jnp.mean((jnp.tanh(jnp.outer(INPUTS, into) + bias) @ out + w[-1] - TARGETS) ** 2) / 2
 

@@ -72,8 +72,7 @@ def composed_networks_are_exact(net=tasks.composed_modular_addition):
 
 
 @cached
-def _trained(scale):
-    """Nets (decay, seed) by Adam with weight decay 5e-5 and 0, and their losses."""
+def _trained(scale):  # nets (decay, seed) by Adam with weight decay 5e-5 and 0, and their losses
     size = sizes(scale, d=(7, 23), nodes=(32, 256), steps=(5_000, 10_000), seeds=(16, 20))
 
     @jax.jit

@@ -2,17 +2,16 @@
 
 ```python
 import jax
+import optax
 from attractor import run
 from attractor.landscape import gradient_subspace_fraction, top_hessian_eigs
 from attractor.problems import digits_mlp
-import optax
 
 def fraction(problem, x, key):  # a probe: how much of the full gradient the top ten eigenvectors hold
     loss = lambda params: problem.loss(params, problem.full)
     return gradient_subspace_fraction(jax.grad(loss)(x), top_hessian_eigs(loss, x, 10, iterations=40).vectors)
 
-trace = run(digits_mlp(width=16), optax.sgd(0.1), steps=300, every=100, probes={"fraction": fraction})
-print(trace["fraction"].values)
+print(run(digits_mlp(width=16), optax.sgd(0.1), steps=300, every=100, probes={"fraction": fraction})["fraction"])
 ```
 """
 
@@ -36,11 +35,9 @@ LATER = (0.25, 0.5, 1.0)  # of the steps: a warm-up of 500, the middle and the e
 
 @cached
 def _measured(classes, scale):
-    """Of SGD on the first k digits, at the records `LEVELS` and `LATER`, arrays (seed, record, …).
-
-    The top 2k Hessian eigenvalues, the first k eigenvectors, and the shares of the gradient's square that these, the
-    next k and k random directions hold.
-    """
+    """Of SGD on the first k digits, at the records `LEVELS` and `LATER`, arrays (seed, record, …): the top 2k Hessian
+    eigenvalues, the first k eigenvectors, and the shares of the gradient's square in these, the next k, and k random
+    directions."""
     size = sizes(scale, width=(32, 256), depth=(1, 2), steps=(2_000, 20_000), seeds=(8, 10))
     (images, labels), _ = digits()
     data = images[labels < classes], labels[labels < classes]
@@ -112,9 +109,8 @@ def holds_while_the_loss_falls(space="top", *, scale):
 
 
 @claim("from step 500 on, the top k Hessian eigenvectors hold 70 % of the gradient's square, k = 3 and 5 digits",
-       source="ours", broken=BROKEN,
-       reason="few classes are separated within 100 steps (loss below 0.1 for three); what gradient is left wanders",
-)  # fmt: skip
+       source="ours", broken=BROKEN, reason="few classes are separated within 100 steps (loss below 0.1 for three); "
+       "what gradient is left wanders")  # fmt: skip
 def holds_for_fewer_classes(space="top", *, scale):
     return _held([3, 5], slice(len(LEVELS), None), space, scale)
 

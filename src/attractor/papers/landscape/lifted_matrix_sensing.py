@@ -36,8 +36,7 @@ def _lifted(parts, order):
     return [kronecker_power(part, order) for part in parts]
 
 
-def _bad_minima(sizes):
-    """That these are spurious minima of the problem as it was posed."""
+def _bad_minima(sizes):  # that these are spurious minima of the problem as it was posed
     return {f"n = {n}: a minimum of loss above 0.3": float(weighted_factor_loss(*_spurious(n, 0.3))) > 0.3
             and float(LOWEST(*_spurious(n, 0.3))) > 0.5 for n in sizes}  # fmt: skip
 

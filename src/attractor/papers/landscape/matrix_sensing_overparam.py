@@ -1,14 +1,13 @@
 """Surplus rank slows descent on a symmetric factor to 1 / T^2; two unequal factors bring linear convergence back.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import sensing_descent
 
 target = jnp.zeros((8, 8)).at[0, 0].set(1.0)
 f, g = 0.3 * jax.random.normal(jax.random.key(0), (2, 8, 3))
-print(sensing_descent((f,), target, 0.25, 2_000, every=400)[1])  # one factor
-print(sensing_descent((f, g), target, 0.25, 2_000, every=400)[1])  # two
+for factors in ((f,), (f, g)):  # one, two
+    print(sensing_descent(factors, target, 0.25, 2_000, every=400)[1])
 ```
 """
 
@@ -79,10 +78,8 @@ ALPHAS = (0.1, 0.2, 0.4)
 
 @cached
 def _rates(change, k=RANK + 2, before=100, window=(1e-8, 1e-16)):
-    """By size of the start and seed, at which linear rate two factors' squared error falls through a window, or NaN.
-
-    ``change`` is made to the factors after ``before`` steps, by when the truth has been found.
-    """
+    """By size of the start and seed, at which linear rate two factors' squared error falls through a window, or NaN;
+    ``change`` is made to the factors after ``before`` steps, by when the truth has been found."""
     draws = seeds(16)
     with jax.enable_x64(True):
         start = jnp.stack([alpha * jr.normal(jr.key(s), (2, N, k)) / N**0.5 for alpha in ALPHAS for s in draws])

@@ -1,8 +1,7 @@
 """Neural collapse, perturbed: features that must stay near given ones still vary less within their classes.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import anchored_features, neural_collapse
 
 labels = jnp.repeat(jnp.arange(4), 20)
@@ -29,8 +28,7 @@ BETAS = (10.0, 1.0, 0.1, 0.01)
 LABELS = np.repeat(np.arange(C), PER)
 
 
-def _given(n=20, noise=0.7):
-    """Class means with Gaussian noise, one array per seed."""
+def _given(n=20, noise=0.7):  # class means with Gaussian noise, one array per seed
     draws = [np.random.default_rng(s) for s in seeds(n)]
     return np.stack([r.standard_normal((D, C))[:, LABELS] + noise * r.standard_normal((D, C * PER)) for r in draws])
 

@@ -30,8 +30,7 @@ NETS = {"identity": {"activation": IDENTITY}, "identity, drawn anew": {"activati
         "ReLU": BIASES, "ReLU, drawn anew": BIASES | {"shared": False}}  # fmt: skip
 
 
-def _paths(steps):
-    """Two smooth paths in the plane, of a length near 2."""
+def _paths(steps):  # two smooth paths in the plane, of a length near 2
     t = np.linspace(0, 1, steps + 1)
     return np.stack([np.stack([t, np.sin(2 * t)], 1), np.stack([np.sin(3 * t) / 2, 1.5 * t], 1)])
 
@@ -51,8 +50,7 @@ def _products(net, width, draws):
     return (states[:, 0] * states[:, 1]).mean(1)
 
 
-def _over(sample, kernel):
-    """The mean's interval in units of a kernel's value."""
+def _over(sample, kernel):  # the mean's interval in units of a kernel's value
     found = bootstrap(lambda draws: draws.mean(-1), sample)
     return Interval(found.value / kernel, found.low / kernel, found.high / kernel)
 

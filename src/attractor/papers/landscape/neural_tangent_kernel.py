@@ -40,8 +40,7 @@ def _kernel(model, inputs, scale):
 
 
 @cached
-def _at_start(width, n):
-    """Of networks with two hidden layers, the tangent kernels (seed, 20, 20)."""
+def _at_start(width, n):  # of networks with two hidden layers, the tangent kernels (seed, 20, 20)
 
     def one(seed):
         return _kernel(WideMLP([2, width, width, 1], **SCALING, key=jr.key(seed)), jnp.asarray(INPUTS), 1.0)
@@ -57,9 +56,8 @@ def _targets():
 
 @cached
 def _both_trained(width, n):
-    """Gradient descent on networks with one hidden layer: per record the outputs, and the kernels at both ends, arrays
-    (scaling, seed, ...). The second is the mean-field scaling: outputs over another root of the width, and as many
-    times the rate."""
+    """One hidden layer: per record the outputs, and the kernels at both ends, arrays (scaling, seed, ...). The second
+    scaling is that of the mean field: outputs over another root of the width, and as many times the rate."""
     inputs, targets = jnp.asarray(INPUTS), jnp.asarray(_targets())
 
     def one(scale, seed):

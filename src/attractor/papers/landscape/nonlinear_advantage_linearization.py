@@ -24,8 +24,7 @@ from attractor.problems.digits import digits
 BLOCKS, WIDTH, STEPS, BATCH, STRENGTH, RATE = 4, 32, 1_200, 64, 0.1, 3e-3
 
 
-def _spirals(key, like):
-    """Three arms of one and a half turns, in the shapes of images and labels."""
+def _spirals(key, like):  # three arms of one and a half turns, in the shapes of images and labels
     radius = jnp.sqrt(jr.uniform(key, (arm := jnp.arange(len(like[1])) % 3).shape, minval=0.01))
     angle = 3 * jnp.pi * radius + arm * 2 * jnp.pi / 3 + 0.1 * jr.normal(jr.fold_in(key, 1), arm.shape)
     inputs = 2 * radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
@@ -41,9 +40,8 @@ def _logits(params, slopes, x):
 
 @jax.jit
 def _trained(numbers, start, target, pick, drawn, images):
-    """By seed: test accuracy, share of linear channels, average path length, and how much the numbers of nonlinear
-    channels vary over blocks, relative to a random choice. From a step on, channels are made linear until their share
-    is reached, by the penalty or all at once at random. The data are images, or spirals that are drawn."""
+    """By seed: test accuracy, share of linear channels, average path length, and how much more than at random the
+    numbers of nonlinear channels vary over blocks. From a step on, channels are made linear up to a share."""
 
     def one(number):
         keys, shape = jr.split(jr.key(number), 9), (BLOCKS, WIDTH, WIDTH)

@@ -33,8 +33,7 @@ FADING = optax.linear_schedule(0.01, 0.0, STEPS)
 UNIT = optax.chain(optax.stateless(lambda g, _: unit_vector(g)), optax.scale_by_learning_rate(FADING))
 METHODS = {
     "descent": lambda scale: optax.sgd(0.1), "sign": lambda scale: optax.sign_sgd(FADING),
-    "unit": lambda scale: UNIT, "mirror": lambda scale: hypentropy_descent(0.1 / (1 + scale), scale),
-}  # fmt: skip
+    "unit": lambda scale: UNIT, "mirror": lambda scale: hypentropy_descent(0.1 / (1 + scale), scale)}  # fmt: skip
 
 
 @cached
@@ -98,8 +97,7 @@ MAKERS = {"momentum": eqx.Partial(optax.sgd, momentum=0.9), "adam": optax.adam, 
 RATES = {"momentum": (0.02, 0.05, 0.1, 0.2), "adam": (3e-4, 1e-3, 3e-3, 1e-2), "mirror": (0.3, 1.0, 3.0, 10.0)}
 
 
-def _pruned(problem, params, key):
-    """Test accuracy with the tenth of the weights that is largest."""
+def _pruned(problem, params, key):  # test accuracy with the tenth of the weights that is largest
     sizes = jnp.sort(jnp.concatenate([jnp.abs(p).ravel() for p in jax.tree.leaves(params) if p.ndim == 2]))
     kept = jax.tree.map(lambda p: p * ((jnp.abs(p) >= sizes[-len(sizes) // 10]) | (p.ndim < 2)), params)
     return problem.probes["test_accuracy"](problem, kept, key)
@@ -107,8 +105,7 @@ def _pruned(problem, params, key):
 
 @cached
 def _best(arm, n, **fixed):
-    """When the training loss is 0.05 first, accuracies of pruned networks, one a seed, NaN where it never is; at the
-    rate that is best on other seeds."""
+    """Per seed the pruned network's accuracy once the loss is 0.05, or NaN, at the rate that is best on others."""
     problem = digits_mlp()
     how = {"steps": 1_000, "every": 50, "probes": {"loss": problem.probes["loss"], "pruned": _pruned}, "lanes": n}
 

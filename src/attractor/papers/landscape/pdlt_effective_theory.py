@@ -21,15 +21,12 @@ from attractor.landscape.wide_limits import RELU, Criticality, PiecewiseLinear, 
 from attractor.papers.words import Evidence, cached, claim, log_slope, mean, seeds, sizes
 
 LINEAR = PiecewiseLinear(1.0, 1.0)
-
-
 CONSTANTS = {"ReLU": (RELU, 2.0, 0.0), "linear": (LINEAR, 1.0, 0.0), "tanh": (np.tanh, 1.0, 0.0),
              "GELU": (lambda z: z * (1 + erf(z / np.sqrt(2))) / 2, 1.98305826, 0.17292239),
              "SWISH": (lambda z: z / (1 + np.exp(-z)), 1.98800468, 0.55514317)}  # fmt: skip
 
 
-def _at_unit_variance(quantity):
-    """A shortcut: one condition alone, at K = 1, without biases."""
+def _at_unit_variance(quantity):  # a shortcut: one condition alone, at K = 1, without biases
 
     def find(activation):
         one = kernel_recursion(activation, 2, weight_variance=1.0)
@@ -62,10 +59,8 @@ def kernels_fall_as_powers(factor=1.0):
 
 @cached
 def _excesses(name, width, depth, n, networks):
-    """E z^4 / 3 (E z^2)^2 - 1 in the last layer, one a seed. Given one layer, the next is Gaussian, and drawn as such.
-
-    Of the last layer its variance v is enough: E z^4 = 3 E v^2, E z^2 = E v. Drawing z would only add noise.
-    """
+    """E z^4 / 3 (E z^2)^2 - 1 in the last layer, one a seed. Given one layer, the next is Gaussian, and drawn as such;
+    of the last one its variance v is enough: E z^4 = 3 E v^2, E z^2 = E v."""
     activation, weight_variance, _ = CONSTANTS[name]
     found = []
     for rng in map(np.random.default_rng, seeds(n)):

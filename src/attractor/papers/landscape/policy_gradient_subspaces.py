@@ -1,8 +1,7 @@
 """Policy gradients lie, like others, in a small space of high curvature that turns slowly while policy and data change.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import gradient_subspace_fraction, top_hessian_eigs
 
 loss = lambda x: jnp.sum(x**4) + jnp.sum(x[:2] ** 2)  # of an actor or a critic, on a batch of rollouts
@@ -30,8 +29,7 @@ BROKEN = {"eigenvectors read by rows": {"space": 1}}
 
 
 @cached
-def _problem():
-    """The pendulum in tenths of its reward, with networks of two hidden layers of 32."""
+def _problem():  # the pendulum in tenths of its reward, with networks of two hidden layers of 32
     world = pendulum()
 
     def build(key):

@@ -1,8 +1,7 @@
 """Quadratic regression: a model that is merely quadratic in its parameters sharpens up to just below the edge.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import QuadraticRegression
 
 model = QuadraticRegression(jnp.zeros(1), jnp.zeros((1, 2)), jnp.diag(jnp.array([1.0, -0.02]))[None])

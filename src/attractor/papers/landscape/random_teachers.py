@@ -30,8 +30,7 @@ def _drawn(key):
 
 @jax.jit
 def _distilled(numbers, locality, inputs, images):
-    """For every seed features of the teacher and of the student after training on the inputs, the losses before and
-    after, and both encoders."""
+    """Per seed: features of teacher and trained student, losses before and after training, and both encoders."""
 
     def one(number):
         of_teacher, of_student, of_batches = jr.split(jr.key(number), 3)

@@ -31,10 +31,8 @@ FINE = 8
 @partial(jax.jit, static_argnums=3)
 def _train(keys, starts, depths, records):
     """For (run, depth) the loss, the largest difference of neighboring layers (at records), and at the end the outputs
-    at fresh inputs, of the network and of one ``FINE`` times as deep along the same weights.
-
-    Layers beyond the depth stay zero. Starts: equal layers (0), drawn independently (1); the rate not times depth (2).
-    """
+    at fresh inputs, of the network and of one ``FINE`` times as deep along the same weights. Layers beyond the depth
+    stay zero. Starts: equal layers (0), drawn independently (1); the rate not times depth (2)."""
     top = DEPTHS[-1]
 
     def one(key, depth, start):

@@ -1,8 +1,7 @@
 """Singular values under SGD: noise of learning rate over batch moves them like charges, and training has three phases.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.landscape import singular_value_langevin
 
 start, key = jnp.array([1.2, 1.1, 1.0]), jax.random.key(0)

@@ -23,8 +23,7 @@ EXAMPLES, DIMENSION, UNITS, STEPS, RATE = 96, 15, 100, 2_000, 0.2
 
 
 def _data(key, level):
-    """Two batches, of eight clusters at random places with labels that alternate, or of the structured task; a
-    coordinate's variance is about one."""
+    """Two batches, of eight random clusters with labels that alternate, or structured; of variance about one."""
     x, labels = structured_task(key, 2 * EXAMPLES, DIMENSION, jnp.maximum(level, 0.0))
     of_places, of_noise = jr.split(jr.fold_in(key, 1))
     at = jnp.arange(2 * EXAMPLES) % 8
@@ -61,8 +60,7 @@ def _learned(number, level, rectified, moving):
 
 
 @cached
-def _measured(n, rectified, moving):
-    """``(levels, seeds, 3)``."""
+def _measured(n, rectified, moving):  # ``(levels, seeds, 3)``
     numbers, levels = np.tile(seeds(n), len(LEVELS)), np.repeat(np.array(LEVELS, np.float32), len(seeds(n)))
     rest = np.full(len(levels), rectified), np.full(len(levels), moving, np.float32)
     return np.asarray(_learned(numbers, levels, *rest)).reshape(len(LEVELS), -1, 3)

@@ -19,8 +19,7 @@ from attractor.landscape.wide_limits import infinite_ntk
 from attractor.papers.words import Evidence, Interval, cached, claim, log_slopes, mean, paired_ratio, seeds, sizes
 
 
-def _connected(x):
-    """The tangent kernel of a fully connected network, as deep."""
+def _connected(x):  # the tangent kernel of a fully connected network, as deep
     flat = x.reshape(len(x), -1)
     return infinite_ntk(flat, hidden=1 + int(np.log2(x.shape[1])), weight_variance=2.0).tangent
 
@@ -46,8 +45,7 @@ def _errors(patches, student, scale):
     return np.array(found), size["train"]
 
 
-def _exponents(patches, student, scale):
-    """-d log error / d log n, (seed, target)."""
+def _exponents(patches, student, scale):  # -d log error / d log n, (seed, target)
     errors, train = _errors(patches, student, scale)
     return np.stack([-log_slopes(train, errors[:, :, i]) for i in range(3)], 1)
 
@@ -60,9 +58,8 @@ def spectrum_is_hierarchical(top=True, kinds=("tangent", "covariance"), grid=102
     circle = np.cos(2 * np.pi * np.arange(grid) / grid)
     cosines = np.stack(np.broadcast_arrays(circle[:, None], circle))
     each = [hierarchical_kernels(u[None]) for u in cosines]
-    kernels = (
-        hierarchical_kernels(cosines) if top else type(each[0])(*((a + b) / 2 for a, b in zip(*each, strict=True)))
-    )
+    kernels = (hierarchical_kernels(cosines) if top else
+               type(each[0])(*((a + b) / 2 for a, b in zip(*each, strict=True))))  # fmt: skip
     k, cases = np.arange(16, 65, 2), {}
     for kind, smoothness in zip(kinds, (1, 3), strict=True):
         eigenvalues = np.abs(np.fft.fft2(getattr(kernels, kind))) / grid**2

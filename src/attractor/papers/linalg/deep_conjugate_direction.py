@@ -45,8 +45,7 @@ def _network():
     return lambda v: np.asarray(forward(v.astype(np.float32)), float)
 
 
-def _sources(side):
-    """Unseen right-hand sides: smooth fields, and white noise."""
+def _sources(side):  # unseen right-hand sides: smooth fields, and white noise
     return {"smooth": [gaussian_field(s, side, 0.1).ravel() for s in seeds(8)],
             "white": [np.random.default_rng(s).standard_normal(side**2) for s in seeds(8)]}  # fmt: skip
 

@@ -1,8 +1,7 @@
 """Matrix square roots by Padé or Taylor approximants, with gradients from a Lyapunov equation.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.linalg import sqrtm
 
 covariance = jnp.array([[2.0, 0.5], [0.5, 1.0]])
@@ -35,8 +34,7 @@ def _matrices(seed, count, n, condition):
     return (vectors * values[:, None, :]) @ vectors.swapaxes(1, 2)
 
 
-def _error(root, A):
-    """Of a root, relative in the Frobenius norm, the mean over a batch."""
+def _error(root, A):  # of a root, relative in the Frobenius norm, the mean over a batch
     with jax.enable_x64(True):
         exact = sqrtm_eigh(jnp.asarray(A))
         apart = jnp.linalg.norm(root(jnp.asarray(A)) - exact, axis=(1, 2))

@@ -45,8 +45,7 @@ def _errors(rotate, f, g):
 
 
 @cached
-def _means(rotate, dtype, spread):
-    """Over 20,000 pairs, one value a seed, by entry."""
+def _means(rotate, dtype, spread):  # over 20,000 pairs, one value a seed, by entry
     found = [_errors(rotate, *_pairs(s, dtype, spread)) for s in seeds(8)]
     return {name: np.array([float(one[name].mean()) for one in found]) for name in found[0]}
 

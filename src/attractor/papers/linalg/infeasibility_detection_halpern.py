@@ -89,8 +89,7 @@ def certificates_tell_what_is_wrong(costs=1.0):
     return Evidence.of_cases(shares, at_least=1.0)
 
 
-def _misses(anchored, factor=1.0):
-    """Relative errors of the residual after 1,000 steps."""
+def _misses(anchored, factor=1.0):  # relative errors of the residual after 1,000 steps
     exact = np.stack([distance_to_feasibility(A, b) for A, b, _ in zip(*_programs("infeasible"), strict=True)])
     apart = np.linalg.norm(factor * _residuals("infeasible", anchored)[:, 0] - exact, axis=1)
     return apart / np.linalg.norm(exact, axis=1)

@@ -78,8 +78,7 @@ cholesky = lambda A, b: lib.incomplete_cholesky(A)  # noqa: E731
 
 
 @cached
-def _iterations(factor, **kind):
-    """Of conjugate gradients to 1e-6 on eight unseen systems."""
+def _iterations(factor, **kind):  # of conjugate gradients to 1e-6 on eight unseen systems
     systems = [(A, sides[0]) for A, sides in (_system(s, **kind) for s in seeds(8))]
     solve = partial(conjugate_directions, kept=1, tol=1e-6)
     found = [solve(A, b, lib.triangular_solves(factor(A, b))) for A, b in systems]

@@ -79,17 +79,12 @@ def blind_delta_is_near(blind=dynamics):
     return Evidence.of_cases(apart, at_most=0.02)
 
 
-@cached
-def _metrics():
-    """Delta, digits per term and growth, standardized, and the constants."""
-    rows = [(dynamics(a, b, 60), name) for name, some in recognized().items() for a, b, _ in some]
-    return RobustScaler().fit_transform([list(row) for row, _ in rows]), np.array([name for _, name in rows])
-
-
 @claim("fractions for four constants, clustered by convergence alone: 80 of 100 are with their own, or more",
        source="ours", deterministic=True, broken={"metrics of others": {"shift": 37}})  # fmt: skip
 def clusters_share_constants(shift=0):
-    metrics, names = _metrics()
+    rows = [(dynamics(a, b, 60), name) for name, some in recognized().items() for a, b, _ in some]
+    names = np.array([name for _, name in rows])
+    metrics = RobustScaler().fit_transform([list(row) for row, _ in rows])  # delta, digits per term, growth
     labels = HDBSCAN(min_cluster_size=5, copy=True).fit_predict(np.roll(metrics, shift, 0) if shift else metrics)  # pyright: ignore
     shares = [np.unique(names[labels == k], return_counts=True)[1].max() for k in range(labels.max() + 1)]
     given = {"half of them are in clusters": (labels >= 0).mean() >= 0.5, "four clusters": labels.max() >= 3,

@@ -45,8 +45,7 @@ def _solved(solver, family: str, eta: float, scale) -> list[tuple[Transport, flo
     return found
 
 
-def _ratios(solver, scale, cost):
-    """By family: a cost of ``solver`` over Sinkhorn's."""
+def _ratios(solver, scale, cost):  # by family: a cost of ``solver`` over Sinkhorn's
     ratios = {}
     for family, eta in ETA.items():
         ours = [cost(*found) if found[0].error <= 1e-9 else np.inf for found in _solved(solver, family, eta, scale)]

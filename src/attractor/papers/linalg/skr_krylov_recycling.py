@@ -1,9 +1,9 @@
 """Data for neural operators, faster: similar systems in a greedy order, each with the Krylov space of the last.
 
 ```python
+import numpy as np
 from attractor.linalg import greedy_order, solve_sequence
 from attractor.problems.elliptic import darcy_matrix, gaussian_field
-import numpy as np
 
 fields = np.stack([gaussian_field(s, 16) for s in range(20)])
 systems = [(darcy_matrix(field), np.ones(256)) for field in fields]
@@ -39,8 +39,7 @@ def farthest(fields):
 
 
 @cached
-def _sequence(s):
-    """Darcy flow through 24 random media, their fields, and the solutions."""
+def _sequence(s):  # Darcy flow through 24 random media, their fields, and the solutions
     fields = np.stack([gaussian_field(COUNT * s + i, SIDE, 0.3) for i in range(COUNT)])
     systems = [(darcy_matrix(field), np.ones(SIDE**2)) for field in fields]
     return systems, fields, [spsolve(A.tocsc(), b) for A, b in systems]

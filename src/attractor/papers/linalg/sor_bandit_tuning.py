@@ -63,8 +63,7 @@ def _played(learner):
     return np.stack(taken), np.stack(offered)
 
 
-def _last(learner, rival, at_most):
-    """Mean iterations of systems 2,001 to 3,000 over a rival's."""
+def _last(learner, rival, at_most):  # mean iterations of systems 2,001 to 3,000 over a rival's
     taken, offered = (x[:, 2_000:3_000] for x in _played(learner))
     fixed = offered.mean(1)
     rivals = {"fixed": fixed.min(1), "own": offered.min(2).mean(1)}

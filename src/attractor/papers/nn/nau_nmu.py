@@ -50,11 +50,9 @@ def _optimizer(learning_rate, pressure, begin, end):
 
 
 def _runs(operation, units, sparse, rates, n, stream, scale):
-    """By rate and run: is [2, 6] solved, are [2, 6] and [-2, 2] both, with whole weights; the interpolation error.
-
-    At the step that interpolates best, n runs on each of three problems, which differ in what is added. ``sparse`` is a
-    factor on the pressure; above 1 it does not wait.
-    """
+    """By rate and run: is [2, 6] solved, are [2, 6] and [-2, 2] both, with whole weights; the interpolation error. At
+    the step that interpolates best, n runs on each of three problems, which differ in what is added. ``sparse`` is a
+    factor on the pressure; above 1 it does not wait."""
     how, size = sizes(scale, how=(QUICK[operation], FULL), size=(20, 100)).values()
     steps, build = how["steps"], eqx.Partial(BUILD[units], operation, size)
     begin = 0.0 if sparse > 1 else how["wait"] * steps

@@ -1,8 +1,7 @@
 """AdAdaGrad: AdaGrad whose batch grows whenever gradient noise fails a variance test.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor import Minimization, run
 from attractor.optim import adadagrad_norm
 
@@ -72,8 +71,7 @@ COORDINATES = (_accepts(adadagrad, ETA), 4_096, (0.5,))
 SMALL, SMALL_COORDINATES = ((functools.partial(_fixed, size=8, make=m), 8, RATES) for m in (adadagrad_norm, adadagrad))
 
 
-def _curves(adaptive, scale):
-    """Squared gradient and batch, ``(seeds, records)``."""
+def _curves(adaptive, scale):  # squared gradient and batch, ``(seeds, records)``
     squared, batch, _ = _paths(*adaptive, scale)  # pyright: ignore[reportCallIssue]
     best = squared.mean((1, 2)).argmin()
     return squared[best], batch[best]
@@ -151,9 +149,8 @@ FIXED = {"8": (*SMALL[:2], SAMPLES // 8, 256), "512": (functools.partial(_fixed,
 
 @claim(
     "nonconvex sum, 2^17 samples drawn, each tuned: squared gradient at most 0.9 of that with batches of 8, 512, all",
-    source="ours", broken={"all data at once": {"how": FULL}},
-    reason="batches of 8 spend samples best: late steps cost thousands; all data at once is 80 times worse",
-)  # fmt: skip
+    source="ours", broken={"all data at once": {"how": FULL}}, reason="batches of 8 spend samples best: "
+    "late steps cost thousands; all data at once is 80 times worse")  # fmt: skip
 def gains_at_equal_samples(how=(adadagrad_norm, 4_096, 120, 2), *, scale):
     ours, fixed = _after_samples(*how, scale), {k: _after_samples(*f, scale) for k, f in FIXED.items()}  # pyright: ignore[reportCallIssue]
     return Evidence.of_cases({f"against {k}": paired_ratio(ours, f) for k, f in fixed.items()}, at_most=0.9)

@@ -7,8 +7,7 @@ from attractor import Minimization, run
 from attractor.optim import adamomentum
 
 problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
-optimizer = adamomentum(optax.cosine_decay_schedule(0.1, 300))
-print(run(problem, optimizer, steps=300, every=300).last("loss").values)  # near 0
+print(run(problem, adamomentum(optax.cosine_decay_schedule(0.1, 300)), steps=300).last("loss").values)  # near 0
 ```
 """
 
@@ -80,9 +79,8 @@ def _escape(method, scale):
 
 @claim(
     "a noisy double well: leaves the shallow minimum in at most 0.9 of Adam's steps, at its rate and at 4.36 times it",
-    source="ours", broken={"momentum of 0.5": {"b1": 0.5}},
-    reason="at equal rates its steps in noise are 4.36 times larger; against Adam with as large steps it gains 2 %",
-)  # fmt: skip
+    source="ours", broken={"momentum of 0.5": {"b1": 0.5}}, reason="at equal rates its steps in noise are 4.36 times "
+    "larger; against Adam with as large steps it gains 2 %")  # fmt: skip
 def leaves_shallow_minima_sooner(b1=0.9, *, scale):
     """At the larger rate Adam's steps in noise are as large as these: what is left is due to more than their size."""
     ours, (equal, matched) = _escape(_ours(b1=b1), scale)[0], _escape(optax.adam, scale)
@@ -108,9 +106,8 @@ def _accuracy(method, scale):
 
 
 @claim("digits network with a fifth of the labels random, both tuned: test accuracy at most 0.2 points below Adam's",
-       source="ours",
-       reason="32 seeds on 180 images do not decide it: 0.3 points below, between 0.7 below and 0.05 above",
-       broken={"the root is forgotten": {"rooted": False}})  # fmt: skip
+       source="ours", broken={"the root is forgotten": {"rooted": False}}, reason="32 seeds on 180 images do not "
+       "decide it: 0.3 points below, between 0.7 below and 0.05 above")  # fmt: skip
 def is_as_accurate_as_adam(rooted=True, *, scale):
     ours, baseline = _accuracy(_ours(rooted), scale), _accuracy(optax.adam, scale)
     note = f"{ours.mean():.2%} against {baseline.mean():.2%}"

@@ -111,8 +111,7 @@ def gets_further_when_tuned(share=WHOLE, *, scale):
     return Evidence.of_cases({n: paired_ratio(best(n, share), best(n, PLAIN)) for n in METHODS}, at_most=0.7)
 
 
-def _normalized(key):
-    """A hidden layer whose weights count by their direction alone."""
+def _normalized(key):  # a hidden layer whose weights count by their direction alone
     first, second = jr.split(key)
     hidden = eqx.nn.WeightNorm(eqx.nn.Linear(64, 32, key=first))
     return eqx.nn.Sequential([hidden, eqx.nn.Lambda(jax.nn.relu), eqx.nn.Linear(32, 10, key=second)])

@@ -76,8 +76,7 @@ _network = cached(lambda: digits_mlp(width=16, batch_size=32))
 _make = cached(lambda delay: functools.partial(_late, delay=delay))
 
 
-def _accuracy(rho, delay, steps, scale):
-    """Test accuracy by seed at the best of eight rates."""
+def _accuracy(rho, delay, steps, scale):  # test accuracy by seed at the best of eight rates
     made = eqx.Partial(_make(delay), rho=jnp.asarray(rho)), SPACE  # one program for every rho
     size = sizes(scale, steps=steps, every=steps, seeds=(16, 64), budget=8)
     recorded = probes(_network(), "test_accuracy", "validation_accuracy")

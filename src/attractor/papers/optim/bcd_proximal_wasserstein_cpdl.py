@@ -1,14 +1,9 @@
 """Block coordinate descent with proximal terms, and dictionaries of distributions learned by it.
 
 ```python
-import jax
-import jax.numpy as jnp
-import jax.random as jr
+import jax, jax.random as jr
 from attractor.optim import cp_tensor, nonnegative_cp
-
-keys = jr.split(jr.key(0), 6)
-truth = tuple(jr.uniform(key, (15, 3)) for key in keys[:3])
-start = tuple(jr.uniform(key, (15, 3)) for key in keys[3:])
+truth, start = map(tuple, jr.uniform(jr.key(0), (2, 3, 15, 3)))
 solve = jax.jit(lambda start: nonnegative_cp(cp_tensor(truth), start, sweeps=100, inner_steps=5))
 factors, record = solve(start)
 print(record["loss"][::20], record["stationarity"][::20])
@@ -85,8 +80,7 @@ def _dictionary(tensors, starts, cost, **how):
 
 
 @cached
-def _bumps(n):
-    """Data, starts with everything in simplices, and the cost."""
+def _bumps(n):  # data, starts with everything in simplices, and the cost
     (*tensors,), (cost, *_) = zip(*(translated_bumps(i) for i in seeds(n)), strict=True)
     starts = [lib.dictionary_start(tensors[0].shape, 4, i) for i in seeds(n, stream=1)]
     return jnp.stack(tensors), jax.tree.map(lambda *a: jnp.stack(a), *starts), cost
@@ -117,9 +111,8 @@ def _baselines(n):
     """What Euclidean and KL CP miss by data set, after 1,000 sweeps, and whether they stand still by then."""
     tensors, starts, cost = _bumps(n)
     euclidean = partial(nonnegative_cp, sweeps=1_000, weight=1e-4, inner_steps=5)
-    (plain, record), (kl, values) = (
-        jax.jit(jax.vmap(f))(tensors, starts) for f in (euclidean, partial(lib.divergence_cp, sweeps=1_000))
-    )
+    (plain, record), (kl, values) = (jax.jit(jax.vmap(f))(tensors, starts)
+                                     for f in (euclidean, partial(lib.divergence_cp, sweeps=1_000)))  # fmt: skip
     still = [float(jnp.median(curve[:, -101] / curve[:, -1])) < 1.01 for curve in (record["loss"], values)]
     return [np.asarray(_missed(tensors, factors, cost)) for factors in (plain, kl)], all(still)
 

@@ -5,12 +5,9 @@ import jax.numpy as jnp
 from attractor import MultiObjective, run
 from attractor.optim import bloop
 
-def losses(x):  # fit first; among the solutions, the smallest
-    return jnp.stack([(x[0] + x[1] - 2) ** 2, jnp.sum(x**2)])
-
+losses = lambda x: jnp.stack([(x[0] + x[1] - 2) ** 2, jnp.sum(x**2)])  # fit first; among the solutions, the smallest
 problem = MultiObjective(losses, jnp.array([3.0, -2.0]), names=("fit", "size"))
-trace = run(problem, bloop(learning_rate=0.05, strength=1.0), steps=300)
-print(trace.final[0, 0])  # 1, 1; the sum of the losses ends at 0.67, 0.67
+print(run(problem, bloop(learning_rate=0.05, strength=1.0), steps=300).final)  # 1, 1; the sum ends at 0.67, 0.67
 ```
 """
 
@@ -60,8 +57,6 @@ def _bloop(rho, share=1.0):
 
 OTHERS = {"PCGrad": eqx.Partial(_added, jnp.asarray(True)), "projection per minibatch": _bloop(1.0),
           "sum of the losses": eqx.Partial(_added, jnp.asarray(False))}  # fmt: skip
-
-
 _quadratic = cached(lambda: bilevel_quadratic(seed()))  # one object, so that programs are shared
 
 
@@ -105,9 +100,8 @@ def spares_the_main_loss(rho=1e-3, *, scale):
 
 @claim(
     "noisy bilevel quadratic: the auxiliary loss ends at most 5 % above its optimum among minimizers of the main loss",
-    source="ours", broken={"main loss alone": {"strength": 0.0}},
-    reason="1.053 [1.023, 1.083] over 10 seeds do not decide it: the main gradient's noise stirs the flat directions",
-)  # fmt: skip
+    source="ours", broken={"main loss alone": {"strength": 0.0}}, reason="1.053 [1.023, 1.083] over 10 seeds do not "
+    "decide it: the main gradient's noise stirs the flat directions")  # fmt: skip
 def minimizes_the_auxiliary_loss(strength=1.0, *, scale):
     return Evidence(mean(_final(_bloop(1e-3), strengths=(strength,), scale=scale)[1][:, 0]), at_most=1.05)
 

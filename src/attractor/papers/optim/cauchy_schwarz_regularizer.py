@@ -2,17 +2,13 @@
 
 ```python
 import jax
-import jax.numpy as jnp
 import optax
+from attractor import Minimization, run
 from attractor.optim import add_penalty, binary_penalty
 
+nothing = Minimization(lambda w: 0.0 * w.sum(), lambda key: jax.random.normal(key, (4, 4)))  # only the penalty
 optimizer = optax.chain(add_penalty(binary_penalty, weight=1.0), optax.adam(1e-2))
-w = jax.random.normal(jax.random.key(0), (4, 4))
-state, update = optimizer.init(w), jax.jit(optimizer.update)
-for _ in range(500):
-    updates, state = update(jnp.zeros_like(w), state, w)  # no loss here: only the penalty
-    w = optax.apply_updates(w, updates)
-print(jnp.abs(w))  # one size for all, which nobody has set
+print(abs(run(nothing, optimizer, steps=500).final))  # one size for all, which nobody has set
 ```
 """
 
@@ -37,14 +33,11 @@ SETS = {
     reg.one_sided_penalty: lambda rng: rng.choice([0.0, 1.0], 40),
     reg.ternary_penalty: lambda rng: rng.choice([-1.0, 0.0, 1.0], 40),
     reg.orthogonal_penalty: lambda rng: np.linalg.qr(rng.standard_normal((8, 5)))[0],
-    lambda x: reg.eigenvector_penalty(x, jnp.asarray(MATRIX)): lambda rng: rng.choice(
-        np.linalg.eigh(MATRIX)[1], axis=1
-    ),
-}
+    lambda x: reg.eigenvector_penalty(x, jnp.asarray(MATRIX)):
+        lambda rng: rng.choice(np.linalg.eigh(MATRIX)[1], axis=1)}  # fmt: skip
 
 
-def _half(x):
-    """The binary penalty with half of its first product."""
+def _half(x):  # the binary penalty with half of its first product
     return x.size * jnp.sum(x**4) / 2 - jnp.sum(x**2) ** 2
 
 
@@ -107,8 +100,7 @@ def _penalized(weight):
     return optax.chain(reg.add_penalty(reg.binary_penalty, weight), optax.adam(3e-3))
 
 
-def _rounded(accuracy, problem, x, key):
-    """Accuracy with all weight matrices rounded to ±a."""
+def _rounded(accuracy, problem, x, key):  # accuracy with all weight matrices rounded to ±a
     binary = jax.tree.map(lambda w: jnp.mean(jnp.abs(w)) * jnp.sign(w) if w.ndim == 2 else w, x)
     return problem.probes[accuracy](problem, binary, key)
 

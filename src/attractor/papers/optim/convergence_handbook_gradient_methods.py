@@ -67,10 +67,8 @@ NOISY = {
 
 @cached
 def _tightness(case, n=None):
-    """For each of `FACTORS` times the largest step: the largest ratio of error to bound over 1 … 300 steps.
-
-    With ``n`` seeds the error is a mean, with two standard errors added.
-    """
+    """For each of `FACTORS` times the largest step: the largest ratio of error to bound over 1 … 300 steps. With ``n``
+    seeds the error is a mean, with two standard errors added."""
     name, assumption, build, method = (EXACT | NOISY)[case]
     problem, objective, solution, constants = build()
     with jax.enable_x64(True):

@@ -1,8 +1,7 @@
 """Robust training of two-layer ReLU classifiers is a convex program over sampled activation patterns.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.optim import convex_adversarial_relu, recover_relu_network, sample_relu_arrangements
 from attractor.problems import box_clusters, right_throughout
 
@@ -75,10 +74,8 @@ def the_bound_holds(share=1.0, *, scale):
 
 @cached
 def _accuracies(training, scale):
-    """Shares of 1,000 fresh examples right where they are, and throughout their boxes, by data set.
-
-    The training is the convex program's with a share of the box, or Adam's on a network as wide.
-    """
+    """Shares of 1,000 fresh examples right where they are, and throughout their boxes, by data set; the training is the
+    convex program's with a share of the box, or Adam's on a network as wide."""
     with jax.enable_x64(True):
         numbers = seeds(**sizes(scale, n=(8, 64)))
         if training in ATTACKS:
@@ -116,9 +113,8 @@ def is_robust(share=1.0, *, scale):
 
 
 @claim("XOR, fragile inputs: the accuracy under attack is at least that of FGSM training, and of PGD training",
-       source="paper",
-       reason="every neuron keeps its kink out of all boxes, which costs norm and so margin: 0.985 against PGD's 0.995",
-       broken=BROKEN)  # fmt: skip
+       source="paper", broken=BROKEN, reason="every neuron keeps its kink out of all boxes, "
+       "which costs norm and so margin: 0.985 against PGD's 0.995")  # fmt: skip
 def is_more_robust_than_attack_training(share=1.0, *, scale):
     return _margins(share, scale, {"FGSM": 0.0, "PGD": 0.0})
 
@@ -128,9 +124,8 @@ def _optimum(weights, hinges):
 
 
 @claim("XOR clusters, robust: from 20 sampled patterns to 40 the optimum falls by at most 1 %, mean of 8 data sets",
-       source="ours",
-       reason="a robust neuron has one of few patterns, rarely drawn: 2 of 8 data sets gain 45 and 53 % when one comes",
-       broken={"from 10 patterns to 20": {"counts": (10, 20)}})  # fmt: skip
+       source="ours", broken={"from 10 patterns to 20": {"counts": (10, 20)}}, reason="a robust neuron has one of few "
+       "patterns, rarely drawn: 2 of 8 data sets gain 45 and 53 % when one comes")  # fmt: skip
 def few_patterns_are_enough(counts=(20, 40), *, scale):
     with jax.enable_x64(True):
         numbers = seeds(**sizes(scale, n=(8, 64)))
@@ -157,10 +152,9 @@ def _all(key, x, count):
 
 
 @claim("a line, 8 and 24 points: 4 hyperplanes a point bring the optimum to within 1 % of that with all patterns",
-       source="scaled",
-       reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it", broken={
-           "through the origin": {"sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)},
-       })  # fmt: skip
+       source="scaled", broken={"through the origin": {
+           "sample": lambda key, x, n: net.sample_relu_arrangements(key, x.at[:, 1].set(0), n)}},
+       reason="0.0096 [-0.006, 0.025] on 8 sets of 24 points do not decide it")  # fmt: skip
 def linearly_many_patterns_are_enough(sample=net.sample_relu_arrangements, *, scale):
     excesses, numbers = {}, seeds(**sizes(scale, n=(8, 64)))
     with jax.enable_x64(True):

@@ -1,9 +1,7 @@
 """Two-layer ReLU networks are trained to the global optimum by ADMM on a convex program, or by a sampled lasso.
 
 ```python
-import jax
-import jax.numpy as jnp
-import jax.random as jr
+import jax, jax.numpy as jnp, jax.random as jr
 from attractor.optim import convex_relu_admm, recover_relu_network, relu_training_loss, sample_relu_arrangements
 
 t = jnp.linspace(-1, 1, 20)
@@ -46,8 +44,7 @@ def _half_decay(*data, beta, **how):
     return convex_relu_admm(*data, beta=beta / 2, **how)
 
 
-def _unbalanced(weights):
-    """The neurons with output weights +1 and -1, instead of shared out."""
+def _unbalanced(weights):  # the neurons with output weights +1 and -1, instead of shared out
     network = recover_relu_network(weights)
     return net.ReluNetwork(network.hidden * jnp.abs(network.output)[:, None], jnp.sign(network.output))
 

@@ -6,9 +6,8 @@ from attractor.optim import CyclicBlockDescent
 from attractor.linalg import lasso
 from attractor.problems import logistic_regression
 
-problem = logistic_regression(batch_size=24)
 method = CyclicBlockDescent(learning_rate=0.3, blocks=5, probability=0.04, prox=lasso(1e-3))
-trace = run(problem, method, steps=500)
+trace = run(logistic_regression(batch_size=24), method, steps=500)
 print(trace.last("loss").values)  # each epoch costs as much as 70 of the 569 gradients, in expectation
 ```
 """
@@ -47,8 +46,7 @@ def _method(blocks, penalty, shares, learning_rate, probability):
     return _Shared(learning_rate, blocks, probability, prox, tuple(shares))
 
 
-def _mapping(problem, x, key):
-    """Squared norm of the gradient mapping, unit step, on all data."""
+def _mapping(problem, x, key):  # squared norm of the gradient mapping, unit step, on all data
     moved = soft_threshold(x - jax.grad(problem.loss)(x, problem.full), L1)
     return jnp.sum((x - moved) ** 2)
 

@@ -6,8 +6,7 @@ from attractor.optim import PrivateDescent
 from attractor.problems import logistic_regression
 
 private = PrivateDescent(learning_rate=0.3, epsilon=1.0, delta=1e-5, steps=50)
-trace = run(logistic_regression(), private, steps=50, seeds=4)
-print(trace.last("loss").values)  # well below ln 2, and no patient can be told from it
+print(run(logistic_regression(), private, steps=50, seeds=4).last("loss").values)  # well below ln 2
 ```
 """
 
@@ -29,8 +28,7 @@ from attractor.registry import LogUniform
 SIZES, DIM, NONE = (500, 2_000, 8_000), 10, (0.0, 1.0)
 
 
-def _normalized_after(gradients):
-    """The mean is normalized, not each gradient."""
+def _normalized_after(gradients):  # the mean is normalized, not each gradient
     g = gradients.mean(0)
     return g / jnp.maximum(1, jnp.linalg.norm(g))
 
@@ -105,7 +103,6 @@ def raises_the_accuracy(damage=NONE, *, scale):
 
 
 LOGISTIC, HINGE = 0.0, 1.0  # the share of the hinge to the power 3/2
-
 _risk = jax.jit(synthetic.expected_margin_loss)  # on rows held out
 _slope = jax.jit(jax.grad(synthetic.expected_margin_loss))
 
@@ -135,9 +132,8 @@ def falls_with_the_sample(damage=NONE, *, scale):
 
 
 @claim("hinge to the power 3/2, epsilon 1, n = 500 to 8,000: the excess population risk falls like n^-0.8 or faster",
-       source="scaled",
-       reason="-0.79, and it levels off: normalizing moves the minimizer where gradients are longer than 1",
-       broken=IGNORES)  # fmt: skip
+       source="scaled", broken=IGNORES, reason="-0.79, and it levels off: "
+       "normalizing moves the minimizer where gradients are longer than 1")  # fmt: skip
 def falls_for_hoelder_losses(damage=NONE, *, scale):
     """The paper's rate is 1/n; without normalization it has n^-1/4 for slopes of this exponent."""
     return _falls(HINGE, damage, scale)

@@ -100,18 +100,16 @@ def _slopes(method, scale):
 
 
 @claim("nonconvex linear model, epsilon 1, n = 250 to 4,000, tuned: the gradient's norm falls like n^-0.6 or faster",
-       source="ours",
-       reason="-0.48: the noise of the first, long moves stays in the estimate until the next full release",
-       broken=LARGE)  # fmt: skip
+       source="ours", broken=LARGE, reason="-0.48: the noise of the first, "
+       "long moves stays in the estimate until the next full release")  # fmt: skip
 def falls_with_the_sample(method=PrivateSpider, *, scale):
     slopes, note = _slopes(method, scale)
     return Evidence(mean(slopes), at_most=-0.6, note=note)
 
 
 @claim("nonconvex linear model, n = 250 to 4,000, tuned: its exponent is at least 0.1 below descent's (theory: 1/6)",
-       source="scaled",
-       reason="0.10 above: up to n = 4,000 descent averages its noise over steps, of which its bound makes no use",
-       broken=LARGE)  # fmt: skip
+       source="scaled", broken=LARGE, reason="0.10 above: up to n = 4,000 descent averages its noise over steps, "
+       "of which its bound makes no use")  # fmt: skip
 def falls_faster_than_private_descent(method=PrivateSpider, *, scale):
     (ours, note), (theirs, other) = (_slopes(m, scale) for m in (method, PrivateDescent))
     learns = {"descent's gradient falls with n": mean(theirs).high < 0}

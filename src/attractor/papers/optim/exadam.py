@@ -6,8 +6,7 @@ from attractor import Minimization, run
 from attractor.optim import exadam
 
 problem = Minimization(lambda w: jnp.sum((w - 3.0) ** 2), init=jnp.zeros(3))
-trace = run(problem, exadam(1e-2), steps=500, every=500)
-print(trace.last("loss").values)  # near 0
+print(run(problem, exadam(1e-2), steps=500, every=500).last("loss").values)  # near 0
 ```
 """
 
@@ -27,7 +26,6 @@ TARGET = 0.05
 # one program serves all.
 EXADAM, INVERTED, NO_MEMORY = (0.0, 0.999), (-2.0, 0.999), (0.0, 0.0)
 ADAM, GROWING = (0.0,), (1.0,)  # the second has a rate that grows as EXAdam's step does where gradients are steady
-
 _network = cached(digits_mlp)  # one object, so that its programs are compiled once
 
 
@@ -69,8 +67,7 @@ def follows_its_formula(exadam=exadam):
 
 
 @cached
-def _equal_rates(numbers, scale):
-    """Steps to the target at learning rate 1e-3, by seed."""
+def _equal_rates(numbers, scale):  # steps to the target at learning rate 1e-3, by seed
     how = {"steps": 2_500, "every": 20, "seeds": seeds(**sizes(scale, n=(8, 32)))}
     trace = run(_network(), _make(numbers), sweep={"learning_rate": [1e-3]}, probes=probes(_network(), "loss"),
                 **how)  # fmt: skip

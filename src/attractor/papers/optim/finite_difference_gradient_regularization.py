@@ -34,8 +34,7 @@ def _valley(x):
     return jnp.sum((x[1:] - x[:-1] ** 2) ** 2 + 0.1 * (1 - x[:-1]) ** 2) + jnp.sum(jnp.cos(x))
 
 
-def _penalized(x, eps, scheme) -> jax.Array:
-    """What is added to the gradient, over gamma."""
+def _penalized(x, eps, scheme) -> jax.Array:  # what is added to the gradient, over gamma
     piece, g = penalize_gradient_norm(2.0, eps, scheme), jax.grad(_valley)(x)
     hvp = jax.linearize(jax.grad(_valley), x)[1]
     return (jnp.asarray(piece.update(g, piece.init(x), x, obj_fn=_valley, hvp=hvp)[0]) - g) / 2
@@ -144,8 +143,7 @@ def _forward_difference(loss, x):
 
 
 @cached
-def _seconds():
-    """Of a penalized gradient, in three ways and in turns; after 3 rounds to warm up."""
+def _seconds():  # of a penalized gradient, in three ways and in turns; after 3 rounds to warm up
     problem = digits_mlp(width=512, depth=2, batch_size=None)
     x = problem.init(key())
     ways = _forward_difference, lib.differentiated_difference, lib.double_backpropagation

@@ -1,12 +1,10 @@
 """Momentum speeds up the convex-concave splitting of the Ginzburg-Landau energy, on a torus and on graphs.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.optim import GinzburgLandau, fista
 
-domain = GinzburgLandau.torus(64, eps=0.05)
-u = jax.random.uniform(jax.random.key(0), (64, 64), minval=-0.1, maxval=0.1)
+domain, u = GinzburgLandau.torus(64, eps=0.05), jax.random.uniform(jax.random.key(0), (64, 64), minval=-0.1, maxval=0.1)
 for momentum in (0.0, lambda t: t / (t + 3)):
     _, energy = fista(domain.grad_concave, domain.prox_convex, u, 0.05, 60, momentum, domain.energy)
     print(energy[19::20])  # with momentum, lower after as many steps
@@ -27,9 +25,7 @@ from attractor.problems.graphs import digits_graph
 EPS = 0.03
 
 
-class _Explicit(GinzburgLandau):
-    """All of the double well by its gradient, the Laplacian implicit."""
-
+class _Explicit(GinzburgLandau):  # all of the double well by its gradient, the Laplacian implicit
     def grad_concave(self, u):
         return (u**3 - u) / self.eps
 
@@ -83,9 +79,8 @@ def momentum_needs_fewer_steps(momentum=_nesterov, *, scale):
 
 @claim(
     "128² torus, a step of 1,000 eps, too large: to the flow's energy after 50 steps momentum takes over 0.9 of them",
-    source="ours", broken={"a step of eps": {"step": EPS}},
-    reason="no step was too large: the implicit part saturates, and momentum still halves the steps (0.49)",
-)  # fmt: skip
+    source="ours", broken={"a step of eps": {"step": EPS}}, reason="no step was too large: "
+    "the implicit part saturates, and momentum still halves the steps (0.49)")  # fmt: skip
 def momentum_needs_a_step_that_is_not_too_large(step=1_000 * EPS, *, scale):
     shares, given = _shares(_nesterov, step, (50,), scale)
     return Evidence.of_cases(shares, at_least=0.9, given=given)

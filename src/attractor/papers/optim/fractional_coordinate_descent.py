@@ -1,8 +1,7 @@
 """Coordinate descent on a ratio, with every one-dimensional ratio minimized globally.
 
 ```python
-import jax
-import jax.random as jr
+import jax, jax.random as jr
 from attractor.optim import FractionalProgram, TopKNorm, dinkelbach, fractional_coordinate_descent
 
 (G, y), start = jr.normal(jr.key(0), (2, 50, 100)), jr.normal(jr.key(1), (100,))
@@ -25,9 +24,7 @@ from attractor.papers.words import Evidence, cached, claim, paired_ratio, seed, 
 K, PENALTIES = 5, (10.0, 30.0)  # with 3, neither method has settled after 600 sweeps and 3,000 steps
 
 
-class _Frozen(Denominator):
-    """A denominator that the steps take to be constant."""
-
+class _Frozen(Denominator):  # a denominator that the steps take to be constant
     def line(self, x, i):
         value = self(x)
         return jnp.zeros(1, x.dtype), lambda t: jnp.full_like(t, value)
@@ -37,8 +34,7 @@ _FrozenForm = type("_FrozenForm", (_Frozen, AffineForm), {})
 _FrozenNorm = type("_FrozenNorm", (_Frozen, TopKNorm), {})
 
 
-def _on_box(denominator, scale):
-    """A program, and 10 starts in its box."""
+def _on_box(denominator, scale):  # a program, and 10 starts in its box
     rng, size = np.random.default_rng(seed()), sizes(scale, m=(40, 400), n=(20, 200))
     weights, matrix, target = (rng.standard_normal(s) for s in (size["n"], (size["m"], size["n"]), size["m"]))
     form = denominator(jnp.asarray(weights), float(np.abs(weights).sum()) + 1.0)
@@ -60,8 +56,7 @@ def reaches_the_global_minimum(denominator=AffineForm, *, scale):
 
 
 @cached
-def _instances(scale):
-    """A matrix, a target and a start per seed."""
+def _instances(scale):  # a matrix, a target and a start per seed
     size = sizes(scale, m=(50, 200), n=(100, 400), seeds=(seeds(24), seeds(50)))
     shapes = (size["m"], size["n"]), (size["m"],), (size["n"],)
     drawn = [[rng.standard_normal(s) for s in shapes] for rng in map(np.random.default_rng, size["seeds"])]

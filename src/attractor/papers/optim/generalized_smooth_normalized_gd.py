@@ -84,16 +84,13 @@ def needs_fewer_gradients_on_cosh(method=normalized_gd):
 
 
 @claim("phase retrieval from far: to a gradient of 0.01, descent at its best step takes at least 5 times our gradients",
-       source="ours",
-       reason="0.6 times as many: near the solution our steps must shrink, where descent converges linearly",
-       broken=STALE)  # fmt: skip
+       source="ours", broken=STALE, reason="0.6 times as many: "
+       "near the solution our steps must shrink, where descent converges linearly")  # fmt: skip
 def needs_fewer_gradients_on_quartics(method=normalized_gd):
     return _saving(quartic_phase_retrieval(seed=seeds(1)[0]), method, 2 / 3, 60_000)
 
 
-class _Carried(NormalizedSpider):
-    """The last estimate is carried on by so large a share."""
-
+class _Carried(NormalizedSpider):  # the last estimate is carried on by so large a share
     share: float = 1.0
 
     def corrected(self, now, before, estimate):

@@ -28,8 +28,7 @@ def _distances(problem, x, key):
     return jnp.linalg.norm(x - problem.solution, axis=1)
 
 
-def _linear():
-    """x -> factor · x, but for a rotation of the coordinates."""
+def _linear():  # x -> factor · x, but for a rotation of the coordinates
     return FixedPoint(lambda x: FACTORS[:, None] * x, jnp.ones((5, 4)), solution=jnp.zeros((5, 4)))
 
 
@@ -69,9 +68,8 @@ def the_exponent_depends_on_the_factor(weight=open_loop):
 
 
 @claim("linear and soft Bellman contractions, g = 0.1 to 0.9: the squared distance falls at least as fast as t^-2",
-       source="paper",
-       reason="only for g up to 1/2: -0.4 at g = 0.9, as the closed form says; no constant can mend an exponent",
-       broken=HALF)  # fmt: skip
+       source="paper", broken=HALF, reason="only for g up to 1/2: -0.4 at g = 0.9, as the closed form says; "
+       "no constant can mend an exponent")  # fmt: skip
 def is_quadratic_in_time(weight=open_loop, *, scale):
     steps = 20_000 if scale == "quick" else 500_000
     linear, bellman = _exponents(_linear, weight, steps), _exponents(_bellman, weight, steps)
@@ -86,9 +84,8 @@ def is_quadratic_for_strong_contractions(weight=open_loop):
 
 @claim(
     "linear contractions, g = 0.1 to 0.9: the distance is 1e-3 of the first in at most as many steps as by x <- T(x)",
-    source="ours", broken=HALF, deterministic=True,
-    reason="Picard's iteration is geometric: it needs 3 steps at g = 0.1 and 66 at 0.9, a power of t many more",
-)  # fmt: skip
+    source="ours", broken=HALF, deterministic=True, reason="Picard's iteration is geometric: "
+    "it needs 3 steps at g = 0.1 and 66 at 0.9, a power of t many more")  # fmt: skip
 def is_faster_than_plain_iteration(weight=open_loop):
     def steps(weight):
         run_ = run(_linear(), AveragedIteration(weight), steps=20_000, every=1, probes={"distances": _distances})

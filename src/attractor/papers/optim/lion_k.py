@@ -29,8 +29,7 @@ TARGET = np.array([2.0, -1.5, 0.5, -0.25])
 
 
 @cached
-def _matrices(scale):
-    """Of 8 quadratics (64 in full), whose optimum is TARGET."""
+def _matrices(scale):  # of 8 quadratics (64 in full), whose optimum is TARGET
     roots = np.random.default_rng(seed()).standard_normal((*sizes(scale, n=(8, 64)).values(), 4, 4))
     return np.eye(4) + 0.3 * roots @ roots.transpose(0, 2, 1)
 

@@ -1,14 +1,12 @@
 """Muon: momentum whose matrices are orthogonalized, for the training of small transformers.
 
 ```python
-import jax
 import jax.numpy as jnp
 import optax
 from attractor import Minimization, run
 
-target = jax.random.normal(jax.random.key(0), (8, 8))
 optimizer = optax.contrib.muon(optax.linear_schedule(0.2, 0.0, 200))  # optax keeps the optimizer itself
-problem = Minimization(lambda w: jnp.sum((w - target) ** 2), init=jnp.zeros((8, 8)))
+problem = Minimization(lambda w: jnp.sum((w - jnp.eye(8)) ** 2), init=jnp.ones((8, 8)))
 print(run(problem, optimizer, steps=200, every=200).last("loss").values)  # near 0
 ```
 """
@@ -32,8 +30,7 @@ WIDTH, CONTEXT, LATENT, EXPERTS, STEPS = 16, 16, 10, 4, 300
 SHAPES = ((32, 32), (64, 16), (16, 128), (100, 40))
 
 
-def _orthogonalize(matrix, **settings):
-    """What optax's Muon makes of a first gradient."""
+def _orthogonalize(matrix, **settings):  # what optax's Muon makes of a first gradient
     muon = optax.contrib.scale_by_muon(nesterov=False, **settings)
     return muon.update(matrix, muon.init(matrix), matrix)[0]
 
@@ -178,9 +175,8 @@ def keeps_a_third(kept=lambda layer, latents: latents, *, scale):
 
 
 @claim("latent attention of a third of the memory, 4 experts and Muon: perplexity at most 0.92 of AdamW's without them",
-       source="paper",
-       reason="1.02: a cache of a third costs more than Muon gains, and experts do not bring it back at this size",
-       broken={"losses in place of perplexities": {"perplexity": np.asarray}})  # fmt: skip
+       source="paper", broken={"losses in place of perplexities": {"perplexity": np.asarray}}, reason="1.02: a cache "
+       "of a third costs more than Muon gains, and experts do not bring it back at this size")  # fmt: skip
 def gains_with_latents_and_experts(perplexity=np.exp, *, scale):
     n = words.sizes(scale, n=(8, 32))["n"]
     ours = _runs(QUINTIC, (LATENT, EXPERTS), n)

@@ -1,8 +1,7 @@
 """Where a loss has kinks, gradient descent is another method: a larger L1 weight can enlarge the weights.
 
 ```python
-import jax.numpy as jnp
-import jax.random as jr
+import jax.numpy as jnp, jax.random as jr
 from attractor import Minimization, run
 from attractor.optim import proximal_gradient
 
@@ -68,9 +67,8 @@ def a_larger_penalty_enlarges_the_weights(method=_subgradient, *, scale):
 
 @claim(
     "sparse regression, larger L1 weights: proximal steps' norm falls, over half are 0 from 1 on; subgradients: none",
-    source="ours",
-    broken={"subgradient steps": {"method": _subgradient},
-            "the gradient step after the proximal one": {"method": _gradient_last}})  # fmt: skip
+    source="ours", broken={"subgradient steps": {"method": _subgradient},
+                           "the gradient step after the proximal one": {"method": _gradient_last}})  # fmt: skip
 def proximal_steps_prune(method=proximal_gradient, *, scale):
     size = sizes(scale, steps=STEPS)
     w = _lasso(method, **size)

@@ -1,8 +1,7 @@
 """A teacher who picks the example with the largest functional gradient teaches a kernel learner in fewer rounds.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.optim import functional_teaching, gaussian_kernel
 
 x = jnp.linspace(-3, 3, 100)[:, None]

@@ -4,12 +4,8 @@
 import jax.numpy as jnp
 from attractor.optim import common_descent
 
-def losses(x):
-    kink = 10 * jnp.abs(x[0])
-    return jnp.stack([kink + x[1] ** 2, kink + (x[1] - 1) ** 2])
-
-found = common_descent(losses, jnp.array([0.5, 3.0]))
-print(found.x)  # on the Pareto set: 0, and something between 0 and 1
+losses = lambda x: 10 * jnp.abs(x[0]) + jnp.stack([x[1] ** 2, (x[1] - 1) ** 2])
+print(common_descent(losses, jnp.array([0.5, 3.0])).x)  # on the Pareto set: 0, and something between 0 and 1
 ```
 """
 
@@ -164,9 +160,8 @@ def the_reduced_model_is_cheaper(modes=10, *, scale):
 
 @claim(
     "-y'' + max(0, y) = u: the model with 10 modes is faster than the full one with tridiagonal systems (at most 0.8)",
-    source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True,
-    reason="1.1 to 1.6: in one dimension a tridiagonal system of 99 is no more work than a dense one of 10",
-)  # fmt: skip
+    source="ours", broken={"as many modes as nodes": {"modes": None}}, deterministic=True, reason="1.1 to 1.6: in one "
+    "dimension a tridiagonal system of 99 is no more work than a dense one of 10")  # fmt: skip
 def the_reduced_model_is_cheaper_than_a_band(modes=10, *, scale):
     return _time(modes, sizes(scale, elements=ELEMENTS)["elements"], banded=True)
 

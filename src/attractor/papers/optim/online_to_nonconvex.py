@@ -89,8 +89,7 @@ def _blocks(rate, radius, blocks, length, problems, draws):
 
 @cached
 def _measure(factors, budget):
-    """Per seed the norm of blocks' mean gradients; the theorem's bound; the slope at the start and the squared noisy
-    one, over what is assumed; the reach of a block."""
+    """Per seed the norm of blocks' mean gradients; the bound; the slopes over what is assumed; a block's reach."""
     length = round((SLOPE * budget * DELTA / GAP) ** (2 / 3))
     radius, blocks, draws = DELTA / length, budget // length, seeds(16)
     each = [kinked_maximum(seed=draw) for draw in draws]
@@ -126,9 +125,8 @@ def keeps_the_bound(factors=THEORY, last=3, *, scale):
 
 
 @claim("20 kinked functions, noise 1: a block's mean gradient falls as steps^-0.25 or faster (theory: -1/3)",
-       source="ours",
-       reason="16 losses and 125,000 steps do not decide it; it is steeper from 25,000 steps on than before",
-       broken=CLIMBS)  # fmt: skip
+       source="ours", broken=CLIMBS, reason="16 losses and 125,000 steps do not decide it; "
+       "it is steeper from 25,000 steps on than before")  # fmt: skip
 def averaged_gradients_vanish(factors=THEORY, last=3, *, scale):
     budgets = _budgets(scale)[:last]
     norms = np.stack([_measure(factors, n)[0] for n in budgets])

@@ -62,10 +62,8 @@ def _of_condition_1000():
     logistic = Minimization(known.loss, jnp.zeros(31), known.full)
     smoothness = known.constants["L"]
     listed = {"quadratic": (quadratic, 1.0, 1_000.0), "logistic": (logistic, smoothness, smoothness / 3e-3)}
-    return {
-        name: (problem, L, kappa, run(problem, nesterov(1 / L, kappa), steps=6_000, every=6_000).final[0, 0])
-        for name, (problem, L, kappa) in listed.items()
-    }
+    return {name: (problem, L, kappa, run(problem, nesterov(1 / L, kappa), steps=6_000, every=6_000).final[0, 0])
+            for name, (problem, L, kappa) in listed.items()}  # fmt: skip
 
 
 def _plain(learning_rate, condition):

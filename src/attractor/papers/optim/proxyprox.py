@@ -7,10 +7,7 @@ from attractor.optim import ProxyProximal
 
 curvature = jnp.array([1.0, 0.1, 0.001])
 problem = Minimization(lambda x: jnp.sum(curvature * (x - 1.0) ** 2) / 2, jnp.zeros(3))
-
-def proxy(x):  # curved about as the loss is, with its minimum elsewhere
-    return jnp.sum((curvature + 0.01) * x**2) / 2
-
+proxy = lambda x: jnp.sum((curvature + 0.01) * x**2) / 2  # curved about as the loss is, with its minimum elsewhere
 method = ProxyProximal(proxy, learning_rate=100.0, inner_rate=0.9, inner_steps=300)
 print(run(problem, method, steps=100).final)  # 1, 1, 1; gradient descent needs thousands of gradients
 ```

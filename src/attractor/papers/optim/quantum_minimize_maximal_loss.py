@@ -66,9 +66,8 @@ def needs_the_square_root(sampling=amplified_sampling):
 
 
 @claim("at 1,000 points the smoothed maximum of 256 losses is above the largest by 0 to 1 times mu log n",
-       source="paper", broken={
-           "mean of exponentials": {"soft_maximum": lambda v, mu: soft_maximum(v, mu) - mu * np.log(v.shape[-1])},
-       })  # fmt: skip
+       source="paper", broken={"mean of exponentials": {
+           "soft_maximum": lambda v, mu: soft_maximum(v, mu) - mu * np.log(v.shape[-1])}})  # fmt: skip
 def smooths_from_above(soft_maximum=soft_maximum):
     values = jr.normal(key(), (1_000, 256))
     ratios = (soft_maximum(values, 0.3) - values.max(1)) / (0.3 * np.log(256))

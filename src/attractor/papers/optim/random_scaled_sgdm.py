@@ -32,10 +32,8 @@ SPACE = {"learning_rate": LogUniform(1e-3, 10.0)}
 
 
 @claim("kinks and a ReLU network: a scaled step's mean progress is the mean slope at its end, within 3 standard errors",
-       source="ours", broken={
-           "no scaling": {"wrapper": optax.with_extra_args_support},
-           "uniform factor": {"wrapper": lambda base: random_scaling(base, lambda key: jr.uniform(key, maxval=2.0))},
-       })  # fmt: skip
+       source="ours", broken={"no scaling": {"wrapper": optax.with_extra_args_support}, "uniform factor": {
+           "wrapper": lambda base: random_scaling(base, lambda key: jr.uniform(key, maxval=2.0))}})  # fmt: skip
 def the_end_point_measures_the_progress(wrapper=random_scaling, *, scale):
     steps, n = wrapper(optax.identity()), 100_000 if scale == "quick" else 10_000_000
 
@@ -74,14 +72,12 @@ def _of_horizon(factor, steps):
     return factor * steps ** (-1 / 3), 1 - steps ** (-2 / 3)
 
 
-def _summed(factor, steps):
-    """Momentum as a sum of gradients instead of their mean."""
+def _summed(factor, steps):  # momentum as a sum of gradients instead of their mean
     rate, beta = _of_horizon(factor, steps)
     return rate / (1 - beta), beta
 
 
-def _constant(factor, steps):
-    """Those of 1,000 steps, whatever the horizon."""
+def _constant(factor, steps):  # those of 1,000 steps, whatever the horizon
     return _of_horizon(factor, 1_000)
 
 
@@ -115,9 +111,8 @@ def goldstein_measure_falls(schedule=_of_horizon, *, scale):
 
 @claim(
     "noisy valley, both tuned: the measure's slope is at least 0.1 below that of one rate and momentum for all budgets",
-    source="ours", broken=SUMMED,
-    reason="the other way round, -0.37 against -1.05: at one rate a run gets near the minimizer, and stays there",
-)  # fmt: skip
+    source="ours", broken=SUMMED, reason="the other way round, -0.37 against -1.05: "
+    "at one rate a run gets near the minimizer, and stays there")  # fmt: skip
 def the_horizon_sets_the_slope(schedule=_of_horizon, *, scale):
     """Of four factors the best over all budgets, on other seeds; the constant ones are those of 1,000 steps."""
     budgets, factors, slopes = sizes(scale, **BUDGETS)["budgets"], (0.03, 0.1, 0.3, 1.0), []
@@ -136,8 +131,7 @@ def _scaled(mix, learning_rate):
 
 
 @cached
-def _accuracy(mix, scale):
-    """By split of the data: the rate tuned on each, then 8 more runs."""
+def _accuracy(mix, scale):  # by split of the data: the rate tuned on each, then 8 more runs
     how = sizes(scale, n=(6, 24)) | words.graded(digits_mlp(), "accuracy")
     method = eqx.Partial(_scaled, jnp.asarray(mix)), SPACE
     return words.tune_splits(digits_mlp, method, tuning=2, runs=8, budget=8, steps=500, every=500, **how)

@@ -1,8 +1,7 @@
 """A moving object from one projection per instant: a low-rank model in space and time, with a denoiser as prior.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.optim import principal_denoiser, separable_red
 from attractor.problems import moving_scan
 

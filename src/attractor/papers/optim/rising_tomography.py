@@ -1,13 +1,13 @@
 """RISING: stop a total-variation solver early, and let a network go the rest of its way.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 import optax
 from attractor import Minimization, run
 from attractor.nn import ResidualConvNet
 from attractor.optim import tv_reconstruction
 from attractor.problems import ellipse_scans
+
 matrix, _, measured = ellipse_scans(16, angles=10, count=20)
 solve = lambda steps: jax.vmap(lambda b: tv_reconstruction(matrix, b, 0.03, jnp.zeros((16, 16)), steps))(measured)
 misfit = lambda network, pair: jnp.mean((jax.vmap(network)(pair[0]) - pair[1]) ** 2)
@@ -59,8 +59,7 @@ _applied = eqx.filter_jit(lambda network, images: jax.vmap(network)(images))
 
 
 @cached
-def _network(start, target, scale, draw):
-    """Learned to map one kind of images to another."""
+def _network(start, target, scale, draw):  # learned to map one kind of images to another
     pairs = tuple(_images(scale, which, draw)[TRAIN] for which in (start, target))
     problem = Minimization.of_model(_build, _misfit, pairs, batch_size=10)
     weights = run(problem, **sizes(scale, method=OPTIMIZERS, steps=STEPS, every=STEPS), seeds=[draw]).final

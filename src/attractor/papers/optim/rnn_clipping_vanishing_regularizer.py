@@ -82,8 +82,7 @@ def clipping_bounds_the_norm(clip=optax.clip_by_global_norm):
 
 
 @cached
-def _solved(threshold, weight, scale):
-    """Per seed, whether test accuracy ever reaches 99 %."""
+def _solved(threshold, weight, scale):  # per seed, whether test accuracy ever reaches 99 %
     size = sizes(scale, length=(23, 50), width=(20, 50), steps=(1_000, 20_000), seeds=(16, 32))
     penalty = eqx.Partial(vanishing_gradient_penalty, weight=jnp.asarray(weight))  # 0 for none: one program for all
     problem = temporal_order(size["length"], size["width"], penalty=penalty)

@@ -7,8 +7,7 @@ from attractor.optim import TargetSurrogate
 
 rows = jnp.array([[1.0, 0.0], [0.0, 0.1], [1.0, 0.1]])  # the cheap part: a linear model
 problem = Composite(lambda x: rows @ x, lambda z: jnp.sum((z - 1.0) ** 4), jnp.zeros(2))
-trace = run(problem, TargetSurrogate(eta=0.05, inner_rate=0.02, inner_steps=100), steps=50)
-print(trace["loss"].values[0, 0, ::10])
+print(run(problem, TargetSurrogate(eta=0.05, inner_rate=0.02, inner_steps=100), steps=50)["loss"].values[0, 0, ::10])
 ```
 """
 
@@ -75,8 +74,7 @@ def _scaled(inner_steps, divisor, eta, inner_rate):
 
 @cached
 def _calls(inner_steps, divisor, n, steps):
-    """Gradient calls until the gap is 1e-3, one number per data set, at the factor that is best on four others; with
-    one inner step it is gradient descent."""
+    """Per data set, gradient calls until the gap is 1e-3, at the factor best on 4 others; 1 inner step is descent."""
     make = eqx.Partial(_scaled, jnp.asarray(inner_steps), jnp.asarray(divisor))  # one program for all
 
     def measured(draw, factors):

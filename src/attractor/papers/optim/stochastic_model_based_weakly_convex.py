@@ -23,9 +23,7 @@ from attractor.problems.phase_retrieval import robust_phase_retrieval
 MODELS = ("subgradient", "prox_linear", "prox_point")
 
 
-class _Doubled(ModelBased):
-    """Twice the step: a proximal term without its factor 1/2."""
-
+class _Doubled(ModelBased):  # twice the step: a proximal term without its factor 1/2
     def _minimize(self, problem, unravel, x, batch, rate):
         return super()._minimize(problem, unravel, x, batch, 2 * rate)
 
@@ -68,8 +66,7 @@ def solves_its_subproblems(method=ModelBased, *, scale):
 
 
 @cached
-def _problems(n, outliers, spread):
-    """A problem per seed, stacked, and the seeds."""
+def _problems(n, outliers, spread):  # a problem per seed, stacked, and the seeds
     each = [robust_phase_retrieval(outliers=outliers, spread=spread, seed=s) for s in seeds(n)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *each)
     return stacked, jnp.array(seeds(n))
@@ -79,8 +76,7 @@ def _loss(loss, x):
     return loss(x)
 
 
-def _envelope(loss, x):
-    """Length of the Moreau envelope's gradient."""
+def _envelope(loss, x):  # length of the Moreau envelope's gradient
     return jnp.linalg.norm(moreau_gradient(loss, x, 1 / 8))
 
 
@@ -106,9 +102,8 @@ def _walk(method, model, rates, power, steps, problems, measure):
 
 @claim(
     "phase retrieval, outliers, step K^-1/2, K >= 1,000: the Moreau gradient falls with K, log-log slope at most -0.2",
-    source="scaled", broken={"one step for all horizons": {"models": ("prox_linear",), "power": 0.0}},
-    reason="-0.07 for subgradients, -0.16 and -0.20 for the others: the way from the start still counts in the average",
-)  # fmt: skip
+    source="scaled", broken={"one step for all horizons": {"models": ("prox_linear",), "power": 0.0}}, reason="-0.07 "
+    "for subgradients, -0.16 and -0.20 for the others: the way from the start still counts in the average")  # fmt: skip
 def the_envelope_flattens(models=MODELS, power=-0.5, *, scale):
     """The theory's exponent is -1/4, for all three models; smaller horizons show how far the first steps throw."""
     horizons, n = sizes(scale, all=((1_000, 4_000, 16_000), (1_000, 10_000, 100_000)), n=(16, 64)).values()

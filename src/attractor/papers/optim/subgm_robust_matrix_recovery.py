@@ -53,9 +53,8 @@ def a_small_start_helps(shrink=1e4, *, scale):
 
 
 @claim("search rank 20, 30 % outliers, starts 1e-1 to 1e-3: the error falls with the start, log-log slope at least 0.5",
-       source="ours",
-       reason="0.37: a smaller start needs more of the 1,400 steps to leave the saddle, and has fewer to settle in",
-       broken={"the size of the start is not applied": {"applied": lambda start: 1e-3}})  # fmt: skip
+       source="ours", broken={"the size of the start is not applied": {"applied": lambda start: 1e-3}}, reason="0.37: "
+       "a smaller start needs more of the 1,400 steps to leave the saddle, and has fewer to settle in")  # fmt: skip
 def the_start_sets_the_error(applied=lambda start: start, *, scale):
     starts = (1e-1, 1e-2, 1e-3)
     errors = np.stack([_final(20, applied(start), scale) for start in starts], 1)

@@ -13,8 +13,7 @@ def prox(model, step):  # a neuron is a group: a row of the first layer's weight
     return eqx.tree_at(lambda model: model.layers[0].weight, model, rows)
 
 trace = run(digits_mlp(width=64), proximal_sgd(0.1, prox, momentum=0.9), steps=500)
-alive = jnp.any(trace.final.layers[0].weight != 0, axis=-1).sum(-1)
-print(alive, trace.last("test_accuracy").values)  # about 16 of 64 neurons
+print(jnp.any(trace.final.layers[0].weight != 0, axis=-1).sum(-1))  # about 16 of 64 neurons
 ```
 """
 
@@ -40,8 +39,7 @@ def _without_strength(x, k, strength):
     return x * shares / (shares + strength)
 
 
-def _top_k(x, k, strength):
-    """The k largest groups, shrunk as a ridge would; the others zero."""
+def _top_k(x, k, strength):  # the k largest groups, shrunk as a ridge would; the others zero
     norms = jnp.linalg.norm(x, axis=1)
     return jnp.where((norms >= jnp.sort(norms)[::-1][k - 1])[:, None], x / (1 + strength), 0)
 
@@ -61,8 +59,7 @@ def solves_the_proximal_problem(prox=prox_group_envelope, *, scale):
         return Evidence(float(jnp.abs(gaps).max()), at_most=1e-6)
 
 
-def _smallest(rows, strength):
-    """The envelope's budget, spent on the wrong groups."""
+def _smallest(rows, strength):  # the envelope's budget, spent on the wrong groups
     norms = jnp.linalg.norm(rows, axis=1)
     return jnp.where((norms <= jnp.sort(norms)[K - 1])[:, None], rows, 0)
 
@@ -119,9 +116,8 @@ WRONG_GROUPS = {"the smallest groups are kept": {"name": "smallest"}}
 
 
 @claim("digits network, 64 neurons, k = 16: the test accuracy is at most 1 point below that of the dense network",
-       source="ours",
-       reason="a strength that enforces k also shrinks the kept groups as a ridge would, which costs 5 points",
-       broken=WRONG_GROUPS)  # fmt: skip
+       source="ours", broken=WRONG_GROUPS, reason="a strength that enforces k also shrinks the kept groups as a ridge "
+       "would, which costs 5 points")  # fmt: skip
 def costs_little_accuracy(name="envelope", *, scale):
     ours, dense = _trained(name, scale)[1], _trained("dense", scale)[1]
     learned, note = {"the dense network learns": dense.mean() > 0.9}, f"{ours.mean():.3f} against {dense.mean():.3f}"

@@ -42,10 +42,8 @@ def _solved(problem, found):
 
 @cached
 def _measured(method, betas, codewords, scale):
-    """Per product: whether it was solved, decoding up to sign or not, and in how many sweeps.
-
-    ``beta`` is the one that solves most on codebooks and products of their own, up to sign.
-    """
+    """Per product: whether it was solved, decoding up to sign or not, and in how many sweeps; ``beta`` is the one that
+    solves most on codebooks and products of their own, up to sign."""
 
     def runs(betas, draws):  # per draw of the codebooks: (betas, products)
         for draw in draws:
@@ -64,10 +62,8 @@ def _measured(method, betas, codewords, scale):
 
 def _measured_both(method, betas, scale):
     """``_measured`` of the method and of the standard resonator, all sizes after one another."""
-    return (
-        [np.concatenate(parts) for parts in zip(*(_measured(*what, m, scale) for m in CODEWORDS), strict=True)]
-        for what in ((method, betas), (resonator, ()))
-    )
+    return ([np.concatenate(parts) for parts in zip(*(_measured(*what, m, scale) for m in CODEWORDS), strict=True)]
+            for what in ((method, betas), (resonator, ())))  # fmt: skip
 
 
 def _gain(method, betas, scale, decoding):
@@ -104,9 +100,8 @@ def solves_more(method=attention_resonator, betas=BETAS, *, scale):
 
 
 @claim("solves no fewer products than the standard resonator at M = 20, 30 and 40, decoding to the nearest codeword",
-       source="scaled", broken=DAMAGED,
-       reason="at M = 40 it solves 4.8 points more of 600 products, too few to tell: the interval is -0.04 to 9.7"
-)  # fmt: skip
+       source="scaled", broken=DAMAGED, reason="at M = 40 it solves 4.8 points more of 600 products, too few to tell: "
+       "the interval is -0.04 to 9.7")  # fmt: skip
 def never_solves_fewer(method=attention_resonator, betas=BETAS, *, scale):
     pairs = {m: (_measured(method, betas, m, scale)[1], _measured(resonator, (), m, scale)[1]) for m in CODEWORDS}
     return Evidence.of_cases({f"M = {m}": paired_difference(*pair) for m, pair in pairs.items()}, at_least=0.0)
@@ -116,8 +111,7 @@ def never_solves_fewer(method=attention_resonator, betas=BETAS, *, scale):
     "solves 8 points more products than the standard resonator also when both are decoded up to sign (M = 20, 30, 40)",
     source="ours", broken=DAMAGED,
     reason="the standard resonator often finds the factors with signs that cancel in pairs; once these count as found "
-    "it solves 93 % of the products, attention 64 %",
-)  # fmt: skip
+    "it solves 93 % of the products, attention 64 %")  # fmt: skip
 def solves_more_up_to_sign(method=attention_resonator, betas=BETAS, *, scale):
     return _gain(method, betas, scale, decoding=0)
 

@@ -6,8 +6,7 @@ from attractor import Minimization, run
 from attractor.second_order import adahessian
 
 problem = Minimization(lambda w: jnp.sum(jnp.array([1.0, 1e-3]) * (w - 3.0) ** 2), jnp.zeros(2))
-trace = run(problem, adahessian(learning_rate=0.3), steps=200)
-print(trace.final)  # both coordinates near 3, though one is a thousand times flatter
+print(run(problem, adahessian(learning_rate=0.3), steps=200).final)  # both near 3, one a thousand times flatter
 ```
 """
 
@@ -112,9 +111,8 @@ UNSMOOTHED = {"no smoothing of the curvature, retuned": {"smoothing": 0.0}}
 
 @claim(
     "digits network, rate and b1 of both tuned: AdaHessian's test accuracy is higher than Adam's (difference above 0)",
-    source="paper", broken=UNSMOOTHED,
-    reason="over 6 splits, each tuned anew, no difference: one tuning's gain of half a point was that tuning's",
-)  # fmt: skip
+    source="paper", broken=UNSMOOTHED, reason="over 6 splits, each tuned anew, no difference: "
+    "one tuning's gain of half a point was that tuning's")  # fmt: skip
 def is_more_accurate_than_adam(smoothing=0.999, *, scale):
     """On several splits of the data, both tuned anew on each."""
     ours = _finals(adahessian, smoothing, FACTORS, scale)[:, 0]
@@ -125,9 +123,8 @@ def is_more_accurate_than_adam(smoothing=0.999, *, scale):
 
 
 @claim("digits network: a rate 4 times too small or too large costs AdaHessian at most 2 points of test accuracy",
-       source="ours",
-       reason="4 times the rate costs 0.28 on average, with a deviation of 0.33 between splits; a quarter costs 0.015",
-       broken=UNSMOOTHED)  # fmt: skip
+       source="ours", broken=UNSMOOTHED, reason="4 times the rate costs 0.28 on average, "
+       "with a deviation of 0.33 between splits; a quarter costs 0.015")  # fmt: skip
 def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     tuned, *others = _finals(adahessian, smoothing, FACTORS, scale)[..., -1].T
     factors = zip(FACTORS[1:], others, strict=True)
@@ -135,8 +132,7 @@ def tolerates_the_learning_rate(smoothing=0.999, *, scale):
     return Evidence.of_cases(drops, at_most=0.02, given={"it learns, tuned (above 90 %)": tuned.mean() > 0.9})
 
 
-def _two_products(learning_rate):
-    """The Hessian product is computed twice."""
+def _two_products(learning_rate):  # the Hessian product is computed twice
     inner = adahessian(learning_rate)
 
     def update(updates, state, params=None, *, hvp, **extra):

@@ -1,8 +1,7 @@
 """Newton's method under equality constraints, with linear systems solved by random sketches only as well as needed.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor import Constrained, run
 from attractor.second_order import SketchedNewton
 

@@ -1,13 +1,10 @@
 """Certified singular roots: Newton's method for a multiple root and its multiplicity structure, at full speed.
 
 ```python
-import jax
-import jax.numpy as jnp
+import jax, jax.numpy as jnp
 from attractor.second_order import ALPHA, DeflatedSystem, alpha_test, newton_iterates
 
-def f(x):  # near (0, 0), a double root of a system at a distance of about 1e-4, and no multiple root of its own
-    return jnp.array([x[1] - x[0] ** 2 + 1e-4, x[1] + x[0] ** 2])
-
+f = lambda x: jnp.array([x[1] - x[0] ** 2 + 1e-4, x[1] + x[0] ** 2])  # 1e-4 off a system with a double root at (0, 0)
 with jax.enable_x64(True):
     system = DeflatedSystem(f, jnp.array([0.05, 0.02]))
     points = newton_iterates(system.equations, system.start, 5)
@@ -107,8 +104,7 @@ def a_nearby_system_has_the_root(change=DeflatedSystem.deformed):
     return Evidence.of_cases(ratios, at_most=10.0)
 
 
-def _in_units(system, unit, v):
-    """Convergence does not depend on units, nor may its certificate."""
+def _in_units(system, unit, v):  # convergence does not depend on units, nor may its certificate
     return system.equations(unit * v)
 
 

@@ -71,9 +71,8 @@ def vanishes_at_active_bounds(scalings=SCALINGS):
     active, within = np.where(gradient > 0, lower + 1e-9, upper - 1e-9), lower + width * share / 2.5
     with jax.enable_x64(True):
         for i, scaling in enumerate((*scalings, MixedScaling((1.0,) * len(scalings), scalings))):
-            there, inner = (
-                np.asarray(scaling(*map(jnp.asarray, (x, gradient, lower, upper)))) for x in (active, within)
-            )
+            there, inner = (np.asarray(scaling(*map(jnp.asarray, (x, gradient, lower, upper))))
+                            for x in (active, within))  # fmt: skip
             sound = ((inner > 0) & (inner <= np.maximum(width, 1) + size)).all() and (there > 0).all()
             values["mix" if i == len(scalings) else f"scaling {i}"] = float(there.max()) if sound else np.inf
     return Evidence.of_cases(values, at_most=1e-8)

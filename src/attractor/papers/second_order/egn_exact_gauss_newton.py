@@ -25,8 +25,7 @@ from attractor.registry import Choice, LogUniform, Uniform
 from attractor.second_order.gauss_newton import GaussNewton, dual_direction
 
 
-def _transposed(jacobian, hessian, gradient, damping):
-    """J J' Q in place of Q J J'."""
+def _transposed(jacobian, hessian, gradient, damping):  # J J' Q in place of Q J J'
     dual = (jacobian @ jacobian.T) @ hessian + damping * jnp.eye(len(jacobian))
     return jacobian.T @ jnp.linalg.solve(dual, gradient)
 
@@ -80,9 +79,8 @@ PROBLEMS = {"diabetes": _diabetes, "digits": _digits}
 RATE, DAMPING, HUGE = LogUniform(0.03, 1.0), LogUniform(1e-3, 1.0), 1e6
 NONE, SOME = Choice((0.0,)), Uniform(0.0, 0.95)
 # All parameters are numbers, so that one program serves all of Gauss-Newton, and one both rivals.
-GN, WITH_MOMENTUM = (
-    (GaussNewton, {"learning_rate": RATE, "damping": DAMPING, "momentum": momentum}) for momentum in (NONE, SOME)
-)
+GN, WITH_MOMENTUM = ((GaussNewton, {"learning_rate": RATE, "damping": DAMPING, "momentum": momentum})
+                     for momentum in (NONE, SOME))  # fmt: skip
 DESCENT = (GaussNewton, {"learning_rate": LogUniform(1e-3 * HUGE, HUGE), "damping": Choice((HUGE,)), "momentum": NONE})
 ADAM = (optax.adam, {"learning_rate": LogUniform(1e-4, 1.0), "b1": SOME, "eps": Choice((1e-8,))})
 SGD = (optax.adam, {"learning_rate": LogUniform(1e-4 * HUGE, HUGE), "b1": SOME, "eps": Choice((HUGE,))})  # m / eps

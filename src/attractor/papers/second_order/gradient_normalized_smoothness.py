@@ -5,9 +5,8 @@ import jax.numpy as jnp
 from attractor import problems, run
 from attractor.second_order import GradientRegularizedNewton, gauss_newton_hessian
 
-problem = problems.rosenbrock()
-trace = run(problem, GradientRegularizedNewton(curvature=gauss_newton_hessian), steps=200)
-print(trace.last("loss").item())  # no constant was tuned
+method = GradientRegularizedNewton(curvature=gauss_newton_hessian)
+print(run(problems.rosenbrock(), method, steps=200).last("loss").item())  # no constant was tuned
 ```
 """
 
@@ -34,8 +33,7 @@ CASES = [*EXACT, *FISHER, ("maximum", soft_maximum_gauss_newton)]
 
 
 def _problem(name, start):
-    """Regression on breast cancer (2 classes) or on small digits (4), or a soft maximum of random offsets; and a start
-    at that distance of 0, in a random direction."""
+    """Regression on breast cancer or 4 small digits, or a soft maximum of random offsets; and a random start."""
     images, labels = small_digits(4)
     if name == "logistic":
         known = logistic_regression(RIDGE)

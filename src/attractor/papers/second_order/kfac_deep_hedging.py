@@ -5,8 +5,7 @@ from attractor import run
 from attractor.problems import deep_hedging
 from attractor.second_order import Kfac
 
-problem = deep_hedging(width=8, paths=200)
-trace = run(problem, Kfac(learning_rate=0.05, damping=0.1), steps=20)
+trace = run(deep_hedging(width=8, paths=200), Kfac(learning_rate=0.05, damping=0.1), steps=20)
 print(trace["loss"], trace["test_variance"], trace["test_cost"])
 ```
 """
@@ -34,8 +33,7 @@ METHODS = {  # each with what is searched
 }
 
 
-def _uncorrelated(inputs, gradient):
-    """Each output on its own."""
+def _uncorrelated(inputs, gradient):  # each output on its own
     return jnp.outer(inputs, inputs), jnp.diag(gradient**2)
 
 
@@ -93,8 +91,7 @@ def _tested(problem, trained):
     return jax.vmap(lambda x: jnp.stack([probe(problem, x, jr.key(0)) for probe in measured]))(trained)
 
 
-def _on_unseen_paths(ours, measure, at_most, scale):
-    """How many times Adam's a measure is."""
+def _on_unseen_paths(ours, measure, at_most, scale):  # how many times Adam's a measure is
     networks = [jax.tree.map(lambda a: a[0], _tuned(name, scale).final) for name in (ours, "adam")]
     kfac, adam = (np.asarray(_tested(_problem(scale), trained))[:, measure] for trained in networks)
     return Evidence(paired_ratio(kfac, adam), at_most=at_most, note=f"means {kfac.mean():.3f} and {adam.mean():.3f}")

@@ -68,8 +68,7 @@ def _path(kind, every, smoothness=1.0, ridge=1e-4, dim=DIM):
     return np.asarray(norms)[: int(count) + 1]
 
 
-def _steps(*case, **how):
-    """Steps to a gradient norm of 1e-8; infinite where it is not reached."""
+def _steps(*case, **how):  # steps to a gradient norm of 1e-8; infinite where it is not reached
     path = _path(*case, **how)
     return len(path) - 1.0 if path[-1] <= 1e-8 else np.inf
 
@@ -81,8 +80,7 @@ def converges_however_lazy(method=LazyNewton):
     return Evidence(float(np.isfinite(counts).sum()), at_least=4.0, note=f"steps: {counts}")
 
 
-def _cost(every, dim):
-    """Gradients, a Hessian counting as d of them, at the best M for this m."""
+def _cost(every, dim):  # gradients, a Hessian counting as d of them, at the best M for this m
     steps = np.array([_steps(LazyNewton, every, m, dim=dim) for m in SMOOTHNESS])
     return float(np.min(steps + dim * np.ceil(steps / every)))
 

@@ -1,18 +1,11 @@
 """MKOR: Kronecker-factored preconditioning with inverse factors kept current by rank-one updates.
 
 ```python
-import equinox as eqx
-import jax.numpy as jnp
-from attractor import Composite, run
-from attractor.problems.digits import cross_entropy_of, digits
+from attractor import run
+from attractor.problems import digits_mlp  # or Composite.of_model of any model of eqx.nn.Linear layers
 from attractor.second_order import Mkor
 
-train, _ = digits()
-problem = Composite.of_model(  # any model of eqx.nn.Linear layers
-    lambda key: eqx.nn.MLP(64, 10, 64, 1, key=key), cross_entropy_of, train, batch_size=64
-)
-trace = run(problem, Mkor(learning_rate=0.1), steps=200)
-print(trace["loss"])
+print(run(digits_mlp(), Mkor(learning_rate=0.1), steps=200)["loss"])
 ```
 """
 
@@ -36,9 +29,8 @@ _network = cached(lambda: digits_mlp(32))
 def _as_printed(inverse, vector, decay):
     """The paper's formula to the letter: the term of rank one is added."""
     image = inverse @ vector
-    return decay * inverse + (1 - decay) / (decay**2 * (1 + decay * (1 - decay) * vector @ image)) * jnp.outer(
-        image, image
-    )
+    return (decay * inverse + (1 - decay) / (decay**2 * (1 + decay * (1 - decay) * vector @ image))
+            * jnp.outer(image, image))  # fmt: skip
 
 
 def _by_products(inverse, vector, decay):
@@ -90,8 +82,6 @@ def _mkor(decay=0.95, threshold=2.0, blend=0.9):
 OURS = _mkor()
 WITHOUT = {"factors stay the identity, retuned": {"ours": _mkor(decay=1.0)},
            "half the identity mixed in at every step, retuned": {"ours": _mkor(threshold=1e-9, blend=0.5)}}  # fmt: skip
-
-
 # Arithmetic of K-FAC's Cholesky factors and solves, which XLA does not count: two layers, (in + 1, out).
 UNCOUNTED = {"K-FAC": sum((m**3 + n**3) / 3 + 2 * m * n * (m + n) for m, n in ((65, 32), (33, 10)))}
 
@@ -117,11 +107,9 @@ def saves_as_much_as_in_the_headline_over_lamb(ours=OURS, *, scale):
     return _ratio(ours, "LAMB", scale, 1 / 2.57)
 
 
-@claim(
-    "digits network, both tuned: arithmetic to a training loss of 0.1 is at most 1/1.85 of K-FAC's",
-    source="paper", broken=WITHOUT,
-    reason="0.99 of it: a step is cheaper, and 1.7 times as many are needed; layers of 33 and 65 inputs are too small",
-)  # fmt: skip
+@claim("digits network, both tuned: arithmetic to a training loss of 0.1 is at most 1/1.85 of K-FAC's", source="paper",
+       broken=WITHOUT, reason="0.99 of it: a step is cheaper, and 1.7 times as many are needed; "
+       "layers of 33 and 65 inputs are too small")  # fmt: skip
 def saves_as_much_as_in_the_headline_over_kfac(ours=OURS, *, scale):
     return _ratio(ours, "K-FAC", scale, 1 / 1.85)
 

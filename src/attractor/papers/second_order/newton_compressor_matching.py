@@ -35,8 +35,7 @@ def _forward_over_reverse(loss, x):
     return jax.vmap(hvp(loss, x))(jnp.eye(5))
 
 
-def _outer_product(loss, x):
-    """What is left of a Hessian without second derivatives."""
+def _outer_product(loss, x):  # what is left of a Hessian without second derivatives
     gradient = jax.grad(loss)(x)
     return jnp.outer(gradient, gradient) / (2 * loss(x))
 

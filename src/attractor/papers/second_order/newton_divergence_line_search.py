@@ -2,8 +2,7 @@
 
 ```python
 import jax.numpy as jnp
-from attractor import run
-from attractor.objectives import Constrained
+from attractor import Constrained, run
 from attractor.second_order import LagrangeNewton
 
 problem = Constrained(lambda x: x[0] + 2 * x[1], lambda x: jnp.array([x @ x - 1]), jnp.array([0.5, -1.3]))
@@ -84,9 +83,8 @@ def _found():
 
 
 @claim("the divergence is the field's to 1e-8 at random points, and -n near stationary points, to 1e-3",
-       source="paper", broken={
-           "sign of the third derivative": {"divergence": lambda f, z: -2 * z.size - newton_divergence(f, z)},
-       })  # fmt: skip
+       source="paper", broken={"sign of the third derivative": {
+           "divergence": lambda f, z: -2 * z.size - newton_divergence(f, z)}})  # fmt: skip
 def divergence_is_minus_the_dimension(divergence=newton_divergence):
     """Relative errors in units of their tolerance, for the cubic valley and the circle."""
     rng, errors = np.random.default_rng(seed()), {}
@@ -127,8 +125,7 @@ def damps_in_some_situations(rule="smallest criterion"):
 
 
 @claim("two tight valleys, for which the search is made: it shortens a step from at least 10 % of 225 starts, in each",
-       source="ours",
-       reason="in Rosenbrock's valley whole steps already land on the floor: 1 % of the starts; 14 % in the cubic one",
-       broken={"whole step": {"rule": "whole step"}}, deterministic=True)  # fmt: skip
+       source="ours", broken={"whole step": {"rule": "whole step"}}, deterministic=True, reason="in Rosenbrock's "
+       "valley whole steps already land on the floor: 1 % of the starts; 14 % in the cubic one")  # fmt: skip
 def damps_in_tight_valleys(rule="smallest criterion"):
     return Evidence.of_cases({n: _found()[n][rule][1] for n in ("valley", "cubic valley")}, at_least=0.1)

@@ -7,8 +7,7 @@ from attractor.second_order import energy_descent, simplex_metric
 
 cost = jnp.array([0.3, 0.1, 0.6])
 problem = Minimization(lambda p: jnp.sum((p - cost) ** 2), jnp.ones(3) / 3)
-trace = run(problem, energy_descent(1.0, precondition=simplex_metric), steps=200)
-print(trace.final)  # 0.3, 0.1, 0.6, by way of distributions only
+print(run(problem, energy_descent(1.0, precondition=simplex_metric), steps=200).final)  # 0.3, 0.1, 0.6
 ```
 """
 
@@ -30,8 +29,7 @@ PROBLEMS = {"Rosenbrock": lib.rosenbrock_by_fisher, "simplex": lambda: lib.simpl
 
 
 @cached
-def _with_energy(rule):
-    """Energy descent whose energy becomes ``rule(energy, 2 eta <g, v>)``."""
+def _with_energy(rule):  # energy descent whose energy becomes ``rule(energy, 2 eta <g, v>)``
 
     def make(learning_rate, offset, precondition):
         def update(updates, state, params=None, *, value=None, **_):
@@ -50,8 +48,7 @@ CONSTANT, HALVED = _with_energy(lambda r, s: r), _with_energy(lambda r, s: r / (
 LEAKY = _with_energy(lambda r, s: 0.99 * r / (1 + s))
 
 
-def _plain(learning_rate, offset, precondition):
-    """Gradient descent in the metric."""
+def _plain(learning_rate, offset, precondition):  # gradient descent in the metric
     return optax.stateless(lambda g, x: -learning_rate * precondition(x, g))
 
 
@@ -76,9 +73,8 @@ def energy_is_stable_at_any_rate(method=energy_descent):
 
 
 @claim("simplex and normal law, 13 rates of 1e-3 to 1e3: probabilities and deviations stay positive at every rate",
-       source="ours",
-       reason="the energy bounds a step's length in the metric, not each coordinate: 7 of 13 rates leave the simplex",
-       broken={"plain descent in the metric": {"method": _plain}})  # fmt: skip
+       source="ours", broken={"plain descent in the metric": {"method": _plain}}, reason="the energy bounds a step's "
+       "length in the metric, not each coordinate: 7 of 13 rates leave the simplex")  # fmt: skip
 def iterates_stay_feasible(method=energy_descent):
     inside = {name: float(r[2].mean()) for name, r in _outcomes(method).items() if name != "Rosenbrock"}
     return Evidence(sum(inside.values()) / 2, at_least=1.0, cases=inside)
@@ -100,9 +96,8 @@ def stays_bounded_where_descent_diverges(method=energy_descent):
 
 @claim(
     "three classes, steps 5,000 to 10,000: convex gap as 1/k, PL gap exponentially, nonconvex squared gradient as 1/k",
-    source="paper", broken={"energy leaks 1 % a step": {"method": LEAKY}}, deterministic=True,
-    reason="on the convex one the energy is spent early: it stops at a loss of 18, and of 13 at a tenth of the rate",
-)  # fmt: skip
+    source="paper", broken={"energy leaks 1 % a step": {"method": LEAKY}}, deterministic=True, reason="on the convex "
+    "one the energy is spent early: it stops at a loss of 18, and of 13 at a tenth of the rate")  # fmt: skip
 def converges_at_the_rates_of_three_classes(method=energy_descent):
     """Exponents of 1/k, at least 1; for PL how many times as many digits the second half brings in all, over 1.5."""
     losses = {"convex": lambda x, _: (x @ jnp.array([[2.0, 0.5], [0.5, 1.0]]) @ x) ** 4,

@@ -4,8 +4,7 @@
 from attractor import problems, run
 from attractor.second_order import DampedNewton
 
-problem = problems.logistic_regression(l2=1e-6)
-trace = run(problem, DampedNewton(backtracking=True), steps=40)
+trace = run(problems.logistic_regression(l2=1e-6), DampedNewton(backtracking=True), steps=40)
 print(trace["loss"].values[0, 0])  # decreasing from the first step on
 ```
 """
@@ -73,8 +72,7 @@ def _arrival(losses, optimum, gap=1e-8):
     return np.where(arrived.any(1) & (rose >= first), first, np.inf)
 
 
-def _tuned(case, stepsize):
-    """The best constant, and its number of steps to the gap."""
+def _tuned(case, stepsize):  # the best constant, and its number of steps to the gap
     steps = _arrival(_losses(case, stepsize), _optimum(case))
     return int(steps.argmin()), float(steps.min())
 
@@ -83,8 +81,7 @@ def _whole(smoothness, decrement):
     return jnp.ones_like(decrement)
 
 
-def _inverted(smoothness, decrement):
-    """Long steps where the gradient is large."""
+def _inverted(smoothness, decrement):  # long steps where the gradient is large
     return 1 - root_stepsize(smoothness, decrement)
 
 

@@ -5,12 +5,10 @@ import jax.numpy as jnp
 from attractor import Minimization, run
 from attractor.second_order import SaddleFreeNewton
 
-def loss(x):  # a saddle at 0, so flat that gradients crawl away from it; minima at x[1] = 1 and -1
-    return x[0] ** 2 + 1e-4 * (x[1] ** 4 / 4 - x[1] ** 2 / 2)
-
+# A saddle at 0, so flat that gradients crawl away from it; minima at x[1] = 1 and -1.
+loss = lambda x: x[0] ** 2 + 1e-4 * (x[1] ** 4 / 4 - x[1] ** 2 / 2)
 problem = Minimization(loss, init=jnp.array([0.5, 0.01]))
-trace = run(problem, SaddleFreeNewton(damping=1e-7), steps=20)
-print(trace.final)
+print(run(problem, SaddleFreeNewton(damping=1e-7), steps=20).final)
 ```
 """
 
@@ -49,8 +47,6 @@ class Kind(SaddleFreeNewton):
 
 SADDLE_FREE, NEWTON, DESCENT = range(3)
 ESCAPING = {"a saddle-free step": {"kind": SADDLE_FREE}}
-
-
 _saddle = cached(quartic_saddle)  # one object, so that all kinds run one program
 
 

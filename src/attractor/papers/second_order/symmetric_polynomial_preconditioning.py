@@ -33,13 +33,11 @@ def _bulk(outliers):
     return np.random.default_rng(seed(1)).uniform(1, 2, 50 - outliers)
 
 
-def _outlying(*top):
-    """50 eigenvalues: these, and others in [1, 2]."""
+def _outlying(*top):  # 50 eigenvalues: these, and others in [1, 2]
     return _matrix(np.array([*top, *_bulk(len(top))]))
 
 
-def _unsigned(matrix, degree):
-    """The alternating sign of the recursion is dropped."""
+def _unsigned(matrix, degree):  # the alternating sign of the recursion is dropped
     identity, power = jnp.eye(len(matrix)), jnp.eye(len(matrix))
     polynomials, terms = [identity], []
     for tau in range(1, degree + 1):
@@ -76,9 +74,8 @@ def lowers_the_condition_number(precondition=symmetric_polynomial_preconditioner
 
 @claim(
     "1, 2 or 3 outliers of 1e3 to 1e6: at that degree the condition number is at most sum over least of all the others",
-    source="scaled",
-    broken=WRONG | {"one less": {"precondition": lambda b, tau: symmetric_polynomial_preconditioner(b, tau - 1)}},
-)  # fmt: skip
+    source="scaled", broken=WRONG | {
+        "one less": {"precondition": lambda b, tau: symmetric_polynomial_preconditioner(b, tau - 1)}})  # fmt: skip
 def outliers_do_not_count(precondition=symmetric_polynomial_preconditioner):
     """Over the bound, up to rounding. It holds of any spectrum: the largest of tau + 1 eigenvalues is left out."""
     ratios = {}

@@ -31,10 +31,7 @@ from attractor.second_order.thermodynamic import ThermodynamicNaturalGradient, o
 from attractor.trees import as_vector
 
 DAMPING, NOISE = 0.1, 1e-4  # of the system that is solved; the temperature at which networks are trained
-
-
-# A third of the digits 0 to 3, and a network of 67 weights.
-_network = cached(partial(small_digits_mlp, 4, 3, every=3))
+_network = cached(partial(small_digits_mlp, 4, 3, every=3))  # a third of the digits 0 to 3, and 67 weights
 
 
 @cached
