@@ -6,6 +6,7 @@ the machines are alike.
 """
 
 import hashlib
+import inspect
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -25,8 +27,9 @@ from attractor.extras import command, needs
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-STARTING = 28.0  # seconds from the call until every node has to have answered
+STARTING = 28.0  # seconds from the call until every node has to have answered; $ATTRACTOR_STARTING changes it
 PATIENCE = 10.0  # seconds to wait for an address to answer
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # which Ray's servers answer alike
 SETTINGS = (
     "JAX_",
     "XLA_",
@@ -37,7 +40,6 @@ SETTINGS = (
 )  # of the environment: they decide what is computed
 CONFIGURED = (
     "jax_enable_x64",
-    "jax_explicit_x64_dtypes",
     "jax_numpy_dtype_promotion",
     "jax_numpy_rank_promotion",
     "jax_default_matmul_precision",
@@ -78,7 +80,7 @@ def spread(
             of JAX.
         MissingExtra: without Ray, the extra ``attractor[ray]``.
     """
-    until = time.monotonic() + STARTING
+    until = time.monotonic() + _starting()
     with needs("ray"):
         import ray
         from ray.cloudpickle import dumps, register_pickle_by_value  # pyright: ignore[reportAttributeAccessIssue]
@@ -159,7 +161,8 @@ def settings() -> dict[str, str]:
     found = {k: v for k, v in os.environ.items() if k.startswith(SETTINGS)}
     if (jax := sys.modules.get("jax")) is not None:  # else the environment says it all
         set_here = {name: getattr(jax.config, name, None) for name in CONFIGURED}
-        found |= {name.upper(): str(value) for name, value in set_here.items() if value is not None}
+        plain = {k: v.value if isinstance(v, Enum) else v for k, v in set_here.items() if v is not None}
+        found |= {name.upper(): str(value) for name, value in plain.items()}
     return found
 
 
@@ -195,7 +198,11 @@ def _answers(address: str) -> None:
     if not (host and port.isdigit()):
         raise ValueError(f"address: expected host:port of a running cluster, got {address!r}")
     try:
-        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as line:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                line.sendall(GREETING)
+                if line.makefile("rb").read(9)[3:4] != b"\x04":
+                    raise OSError("what answers there is something else")
     except OSError as error:
         raise ConnectionError(
             f"address: no Ray cluster answers at {address} ({error}); `ray start --head` starts one and says its own"
@@ -238,7 +245,10 @@ def require_alike(ray: Any, how: dict[str, Any], until: float) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     ask = ray.remote(num_cpus=0, runtime_env=how)(_found())
-    asked = {ask.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(SAME): node for node in nodes}
+    asked = {
+        ask.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(tuple(here)[1:]): node
+        for node in nodes
+    }
     answered, silent = ray.wait(
         list(asked), num_returns=len(asked), timeout=max(until - time.monotonic(), 1.0), fetch_local=False
     )
@@ -262,9 +272,13 @@ def require_alike(ray: Any, how: dict[str, Any], until: float) -> None:
     if silent:
         names = ", ".join(_name(asked[there]) for there in silent)
         raise ConnectionError(
-            f"address: no process has started on node {names} for {STARTING:.0f} seconds; `ray status` and the logs "
-            "there, in /tmp/ray/session_latest/logs, say more"
+            f"address: no process has started on node {names} for {_starting():.0f} seconds; `ray status` and the logs "
+            "there, in /tmp/ray/session_latest/logs, say more; if it is only busy, ATTRACTOR_STARTING=120 waits longer"
         )
+
+
+def _starting() -> float:
+    return float(os.environ.get("ATTRACTOR_STARTING", STARTING))
 
 
 def _name(node: dict[str, Any]) -> str:
@@ -290,7 +304,7 @@ def _found() -> Callable[[tuple[str, ...]], tuple[str, dict[str, str | None]]]:
                 versions[name] = None
         return sys.executable, versions
 
-    return found
+    return inspect.unwrap(found)  # of what checks its types, which cannot travel
 
 
 def versions() -> dict[str, str]:

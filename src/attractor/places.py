@@ -91,7 +91,8 @@ def _filesystem(url: str, argument: str = "path") -> tuple[Any, str]:
     import fsspec
 
     protocol = url.partition("://")[0].rpartition("::")[2]
-    if protocol not in (known := fsspec.available_protocols()):
+    known = [*fsspec.available_protocols(), *fsspec.registry]  # those it knows of, and those a program has added
+    if protocol not in known:
         told = unknown("protocol", protocol, known, "fsspec has file, s3, gs, abfs, sftp, hdfs, memory and more")
         raise ValueError(f"{argument}: {told}, in {url}")
     try:
@@ -141,8 +142,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
         raise
 
 
-def opened(path: str | os.PathLike[str]) -> IO[bytes]:
-    """A file to be read, from anywhere; close it.
+def opened(path: str | os.PathLike[str]) -> Any:
+    """A binary file to be read, from anywhere; close it.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -204,7 +205,7 @@ def require_writable(path: str | os.PathLike[str], argument: str, endings: Seque
         raise ValueError(f"{argument}: expected a name that ends in {', '.join(endings)}, got {path}")
     if isinstance(target, Path) and target.is_dir():
         raise ValueError(f"{argument}: {path} is a folder; name a file")
-    _try(target, argument, path)
+    _try(target, argument, path)  # an object store has no folders, and a file may have the name of one
     if isinstance(target, Path) and target.exists():
         with _told(argument, path):
             target.open("ab").close()
