@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import known_implementations
+from typer.testing import CliRunner
 
 from attractor import Loop, Trace, compare, engine, run, store
 from attractor.checkpoint import CheckpointError
+from attractor.cli import app
 from attractor.diagnosis import diagnose_log
 from attractor.extras import MissingExtra
 from attractor.papers import record
@@ -87,7 +89,7 @@ def test_what_a_place_is(tmp_path, monkeypatch):
     assert [shown(path) for path in ("a", "memory://a")] == [str(tmp_path / "a"), "memory://a"]
 
 
-def test_urls_that_cannot_be_are_named_with_what_to_install(tmp_path):
+def test_urls_that_cannot_be_are_named_with_what_to_install(tmp_path, monkeypatch):
     problem, how = rotated_quadratic(), {"steps": 1, "progress": False}
     for url, error, message in (
         ("foo://a/b", ValueError, "unknown protocol 'foo'.*, in foo://a/b"),
@@ -101,6 +103,15 @@ def test_urls_that_cannot_be_are_named_with_what_to_install(tmp_path):
             compare(problem, ["sgd"], checkpoint=url, **how)
         with pytest.raises(error, match=f"^--report: {message}"):
             require_writable(url, "--report")
+    monkeypatch.setenv("ATTRACTOR_HOME", "foo://home")
+    for command, named in (
+        (["compare", "digits-mlp", "adam", "--report", "foo://a/b"], "--report"),
+        (["compare", "digits-mlp", "adam", "--table", "foo://a/b.csv"], "--table"),
+        (["diagnose", "a.py:b", "--report", "foo://a/b.html"], "--report"),
+        (["check", "gae"], "ATTRACTOR_HOME"),
+    ):
+        with pytest.raises(ValueError, match=f"^{named}: unknown protocol 'foo'"):
+            CliRunner().invoke(app, command, catch_exceptions=False)
     for path in ("/proc/none", str(tmp_path / "file")):
         (tmp_path / "file").touch()
         with pytest.raises(ValueError, match=f"^checkpoint: cannot write {path} "):
