@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import jax
 
+from attractor.places import Carried, Place, content, names, write_atomically
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -23,6 +25,7 @@ def spread(
     *,
     backend: str = "local",
     address: str | None = None,
+    alike: bool = False,
 ) -> Iterator[tuple[Item, Result]]:
     """Do the work on every item and yield each item with its result, as results come.
 
@@ -33,21 +36,20 @@ def spread(
             has cores.
         backend: ``"local"``, or ``"ray"`` for a Ray cluster, see `attractor.cluster.spread`.
         address: Of a running cluster, with ``"ray"``.
+        alike: Whether all pieces run the same programs, which a process of a cluster then keeps from one to the next;
+            else they are dropped after each.
 
     Raises:
         ValueError: for ``jobs`` below 1, an unknown backend, or an address without ``"ray"``.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected an integer >= 1, got {jobs}")
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
-    if address is not None and backend != "ray":
-        raise ValueError(f"address: only backend='ray' has one, got {address!r} with {backend!r}")
+    require_backend(backend, address)
     alone = partial(_then_forget, work)
     if backend == "ray":
         from attractor import cluster
 
-        yield from cluster.spread(alone, items, address)
+        yield from cluster.spread(work if alike else alone, items, address, alike=alike)
         return
     if jobs == 1:
         yield from ((item, alone(item)) for item in items)
@@ -60,6 +62,76 @@ def spread(
         except BaseException:  # after an interruption, nothing new begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def carry(
+    work: Callable[[str, Item, Place | None], Result],
+    items: Iterable[tuple[str, Item]],
+    folder: Place | None,
+    belongs: Callable[[str, str], bool],
+    *,
+    backend: str,
+    address: str | None,
+    alike: bool = False,
+) -> Iterator[tuple[str, Result]]:
+    """`spread` named pieces that keep a checkpoint over a cluster, which need not see the folder that it is in.
+
+    What the folder holds of a piece travels with it, and what the piece has written there is written here when it ends.
+
+    Arguments:
+        work: A function of the piece's name, the piece, and the folder; picklable.
+        items: Names, and what to work on.
+        folder: The checkpoint's, if there is one.
+        belongs: Whether a file of this name in the folder is of the piece of that name.
+        backend: As in `spread`, not ``"local"``; so are the others.
+    """
+    kept = [] if folder is None else names(folder)
+
+    def packed() -> Iterator[tuple[str, Item, Carried | None]]:
+        for key, item in items:
+            if folder is None:
+                yield key, item, None
+            else:
+                own = {name: content(folder / name) for name in kept if belongs(key, name)}
+                yield key, item, Carried(os.fspath(folder), {k: v for k, v in own.items() if v is not None})
+
+    done = spread(partial(_unpacked, work), packed(), backend=backend, address=address, alike=alike)
+    for (key, _, sent), (result, files) in done:
+        if folder is not None and sent is not None:
+            for name, data in files.items():
+                if data != sent.files.get(name):
+                    write_atomically(folder / name, lambda file, data=data: file.write(data))
+        yield key, result
+
+
+def _unpacked(
+    work: Callable[[str, Item, Place | None], Result], piece: tuple[str, Item, Carried | None]
+) -> tuple[Result, dict[str, bytes]]:
+    key, item, folder = piece
+    result = work(key, item, folder)
+    return result, {} if folder is None else folder.files
+
+
+def require_backend(backend: str, address: str | None) -> None:
+    """Refuse what `spread` would.
+
+    Raises:
+        ValueError: for an unknown backend, or an address without ``"ray"``.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    if address is not None and backend != "ray":
+        raise ValueError(f"address: only backend='ray' has one, got {address!r} with {backend!r}")
+
+
+def cores(backend: str = "local", address: str | None = None) -> int:
+    """How many cores a backend has; the arguments and errors are those of `spread`."""
+    require_backend(backend, address)
+    if backend == "ray":
+        from attractor import cluster
+
+        return cluster.cores(address)
+    return os.cpu_count() or 1
 
 
 def _then_forget(work: Callable[[Item], Result], item: Item) -> Result:

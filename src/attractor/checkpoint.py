@@ -5,7 +5,6 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,22 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from attractor.store import write_atomically
+from attractor.places import Place, opened, require_folder, write_atomically
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is damaged or belongs to another run."""
 
 
-def local_folder(checkpoint: str | os.PathLike[str]) -> Path:
-    """The folder that was given, with ``~`` as in a shell.
+def folder_of(checkpoint: str | os.PathLike[str]) -> Place:
+    """The folder that was given, local (with ``~`` as in a shell) or at a URL.
 
     Raises:
-        ValueError: if it is a URL: runs are kept on a local disk.
+        ValueError: if nothing can be written there, before there is anything to write.
+        MissingExtra: if the package is not installed that serves a URL.
     """
-    if "://" in str(checkpoint):
-        raise ValueError(f"checkpoint: expected a folder on a local disk, got {str(checkpoint)!r}")
-    return Path(checkpoint).expanduser()
+    return require_folder(checkpoint, "checkpoint")
 
 
 class State(NamedTuple):
@@ -56,7 +54,7 @@ class Checkpoint:
         path: Of the file; its folder is made when needed.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Place):
         self.path = path
         self.identity = ""
 
@@ -91,12 +89,12 @@ class Checkpoint:
         Raises:
             CheckpointError: if the file is truncated, damaged, or belongs to another run.
         """
-        if not self.path.exists():
-            return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with opened(self.path) as source, np.load(source, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(arrays.pop("header").tobytes())
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
             raise CheckpointError(
                 f"checkpoint: {self.path} is damaged or no checkpoint ({error}); delete it to start again"

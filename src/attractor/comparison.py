@@ -5,8 +5,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +15,13 @@ import numpy as np
 import attractor
 from attractor import progress as _progress
 from attractor import registry
-from attractor.backends import spread
-from attractor.checkpoint import local_folder
+from attractor.backends import carry, require_backend
+from attractor.checkpoint import folder_of
 from attractor.engine import flops_per_step, run
 from attractor.loops import Loop, decisive
 from attractor.method import as_method, require
 from attractor.outcomes import file_name
+from attractor.places import Place
 from attractor.plan import Candidate, Plan, called, candidates, plan, source
 from attractor.probe import Goal, as_probe
 from attractor.problem import Problem
@@ -112,7 +112,8 @@ def compare(
             the problem records both, so that nothing is chosen by the data that grade it; else the metric.
         tuning_seeds: Seeds of the tuning runs, none of them fresh.
         label: What the report calls the problem.
-        checkpoint: A folder. What is done is kept there; the same call again goes on from it, to the same result.
+        checkpoint: A folder, or any fsspec URL of one. What is done is kept there; the same call again goes on from
+            it, here or on a cluster, to the same result.
             Every run of a `Loop` has its own file, which counts as long as method, configuration, seed, steps, and the
             source of the loop with what it uses of the user's own code are the same.
         jobs: Processes for the runs of a `Loop`; a problem is one program, which uses all cores by itself.
@@ -136,7 +137,8 @@ def compare(
     """
     found = candidates(methods)
     how = plan(steps, seeds, budget, metric, target, goal, by, tuned_on, tuning_seeds)
-    folder = None if checkpoint is None else local_folder(checkpoint)
+    require_backend(backend, address)
+    folder = None if checkpoint is None else folder_of(checkpoint)
     if isinstance(problem, Loop):
         if probes is not None or every is not None:
             raise ValueError("probes, every: a Loop measures what it yields, when it yields it; leave them out")
@@ -237,7 +239,7 @@ class _Programs:
         how: Plan,
         probes: Mapping[str, Any] | None,
         every: int | None,
-        folder: Path | None,
+        folder: Place | None,
         progress: bool | None,
         backend: str = "local",
         address: str | None = None,
@@ -250,8 +252,6 @@ class _Programs:
         self.problem, self.found, self.how, self.folder = problem, found, how, folder
         self._done: dict[str, Entry] = {}
         self._backend, self._address = backend, address
-        if backend != "local" and folder is not None:
-            raise ValueError("checkpoint: the programs of a problem are kept by this process alone; leave it out")
         self._run = {
             "steps": 1_000 if how.steps is None else how.steps, "probes": measured, "every": every,
             "lanes": len(how.seeds), "progress": progress,
@@ -266,10 +266,18 @@ class _Programs:
         far = self._backend != "local"  # there nothing of JAX runs in this process
         task = _progress.task("compare", len(self.found), "method", progress)
         with contextlib.nullcontext() if far else _progress.interruptible(), task as advance:
-            measured = spread(self.measure, self.found, backend=self._backend, address=self._address) if far else ()
-            for name, entry in measured or ((name, self.measure(name)) for name in self.found):
+            for name, entry in self._far() if far else ((name, self.measure(name)) for name in self.found):
                 self._done[name] = entry
                 advance(1)
+
+    def _far(self) -> Iterator[tuple[str, Entry]]:
+        where = {"backend": self._backend, "address": self._address}
+        return carry(self._unit, ((n, n) for n in self.found), self.folder, _is_of, **where)
+
+    def _unit(self, name: str, again: str, folder: Place | None) -> Entry:
+        """What a process of a cluster does: its folder is the one that travels with it."""
+        self.folder = folder
+        return self.measure(name)
 
     def measure(self, name: str) -> Entry:
         """Tune one method, and run its winner on fresh seeds."""
@@ -296,6 +304,11 @@ class _Programs:
     def why(self) -> str:
         """Why nothing was finite, if the problem shows it."""
         return where_not_finite(self.problem)
+
+
+def _is_of(method: str, name: str) -> bool:
+    """Whether a checkpoint's file is of a method."""
+    return name.startswith(f"{file_name(method)}/")
 
 
 def where_not_finite(problem: Problem) -> str:

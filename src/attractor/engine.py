@@ -5,11 +5,14 @@ loop calls it until the last step, and between two calls shows progress and writ
 draws its randomness from ``fold_in(seed's key, t)``, so the result does not depend on where the loop was cut.
 """
 
+import contextlib
 import functools
 import itertools
 import operator
 import os
+import re
 import time
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +28,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 from attractor import progress as _progress
-from attractor.checkpoint import Checkpoint, CheckpointError, local_folder
+from attractor.backends import carry, cores, require_backend
+from attractor.checkpoint import Checkpoint, CheckpointError, folder_of
 from attractor.method import Method, as_method, name_of, require
+from attractor.places import Place
 from attractor.probe import Probe, as_probe
 from attractor.problem import Problem
 from attractor.trace import Timing, Trace, build
@@ -55,6 +60,8 @@ def run(
     progress: bool | None = None,
     static: Sequence[str] = (),
     sharding: PyTree = None,
+    backend: str = "local",
+    address: str | None = None,
 ) -> Trace:
     """Iterate ``method`` on ``problem`` for every configuration and seed, and record the probes.
 
@@ -72,8 +79,9 @@ def run(
         lanes: Run at most so many lanes at a time, in programs of exactly that width; default: all at once, or as many
             as fit into the memory that is free. With ``lanes``, calls that differ in their numbers of configurations
             and seeds share one compiled program.
-        checkpoint: A folder. State is saved there after every program call; the same call again resumes from it and
-            gives the very same trace. With more ``steps`` and the same ``every``, a run goes on from where it ended.
+        checkpoint: A folder, or any fsspec URL of one. State is saved there after every program call, on a cluster when
+            a program has ended; the same call again resumes from it, here or there, and gives the very same trace. With
+            more ``steps`` and the same ``every``, a run goes on from where it ended.
         progress: Show a progress bar on standard error; `None`: if that is a terminal and it takes over two seconds.
         static: Names of floats in ``sweep`` to treat as structural all the same, because Python code branches on their
             values, as the peak of `optax.warmup_cosine_decay_schedule` does.
@@ -81,6 +89,11 @@ def run(
             of them like the iterate, `None` where an array is not split. What the method's state keeps in the shape of
             the iterate is split alike, within each lane; data lie where they were put by `jax.device_put`. Without
             it, configurations are spread over all devices.
+        backend: ``"local"``, or ``"ray"``: each program is a unit of work on a Ray cluster, and the trace is the local
+            one's, bit for bit where the machines are alike. The width of a program changes its last bits, so the
+            cluster does not choose it: a program is as wide as it would be here, all lanes that share their structural
+            hyper-parameters. To spread those over cores, say how wide with ``lanes``, here as there.
+        address: ``host:port`` of a running cluster; default: this machine's cores. See `attractor.cluster.spread`.
 
     Returns:
         A `Trace` with dims ``config``, ``seed``, ``step``.
@@ -89,7 +102,9 @@ def run(
         TypeError: if the method does not fit the problem, or is none; if a swept float has to be ``static``.
         ValueError: for an argument out of range, a probe with the name of an axis, or a hyper-parameter that the method
             refuses.
+        ConnectionError: if no cluster answers at the address; for others of a cluster, see `attractor.cluster.spread`.
         CheckpointError: if ``checkpoint`` holds the state of another run, or a damaged file.
+        MissingExtra: without the package that serves a URL, or without Ray.
         MemoryError: if so many ``lanes`` at a time need more memory than is free, or if one does; it says how many
             would fit.
     """
@@ -98,6 +113,9 @@ def run(
             raise ValueError(f"{name}: expected a whole number >= 1, got {count!r}")
     # NumPy's integers cannot be written into a file's header.
     steps, lanes = int(steps), None if lanes is None else int(lanes)
+    require_backend(backend, address)
+    if backend != "local" and sharding is not None:
+        raise ValueError(f"sharding: not with backend={backend!r}, whose units are whole; leave out one of the two")
     make, configs = _factory(method, sweep), _configurations(sweep)
     if isinstance(static, str) or not set(static) <= set(configs[0]):
         raise ValueError(f"static: expected a list of names among {sorted(configs[0])}, got {static!r}")
@@ -114,44 +132,17 @@ def run(
     every = min(int(every or max(steps // 100, 1)), steps)
     split = None if sharding is None else _shardings(problem, sharding)
     _keep_compiled_programs()
-    folder = None if checkpoint is None else local_folder(checkpoint)
+    folder = None if checkpoint is None else folder_of(checkpoint)
 
     jobs = _jobs(make, configs, seed_list, lanes, frozenset(static))
-    done: list[tuple[_Job, _Result]] = []
-    task = _progress.task(name_of(method), steps * len(jobs), "step", progress)
-    with _progress.interruptible(), task as advance:
-
-        def execute(job: _Job, part: str, share: float = 1.0) -> None:
-            saved = None if folder is None else Checkpoint(folder / f"part-{part}.ckpt")
-            spent = 0.0
-
-            def told(steps: float) -> None:
-                nonlocal spent
-                spent += share * steps
-                advance(share * steps)
-                _progress.stop_if_asked()
-
-            try:
-                done.append((job, _execute(problem, job, measured, steps, every, saved, told, split)))
-                return
-            except jax.errors.ConcretizationTypeError as error:
-                raise _name_the_static(problem, job, error) from error
-            except (_TooWide, jax.errors.JaxRuntimeError) as error:
-                width = len(job.seeds) if job.seeds.ndim == 2 else len(job.places)
-                refused = error if isinstance(error, _TooWide) else _exhausted(error, width)
-                if refused is None:
-                    raise
-                if lanes is not None or width == 1:
-                    raise MemoryError(str(refused)) from error
-                fits = refused.fits
-            # Not in the handler, whose traceback would keep the arrays of what failed in memory.
-            advance(-spent)
-            pieces = _pieces(job, fits)
-            for i, piece in enumerate(pieces):
-                execute(piece, f"{part}-{fits}-{i}", share / len(pieces))
-
-        for i, job in enumerate(jobs):
-            execute(job, str(i))
+    work = _Work(problem, make, measured, steps, every, lanes, split)
+    # On a cluster nothing of JAX runs in this process, and Ctrl-C is heard where it waits.
+    calm = _progress.interruptible() if backend == "local" else contextlib.nullcontext()
+    with calm, _progress.task(name_of(method), steps * len(jobs), "step", progress) as advance:
+        if backend == "local":
+            done = [pair for i, job in enumerate(jobs) for pair in _complete(work, job, str(i), folder, advance)]
+        else:
+            done = _far(work, jobs, folder, backend, address, advance)
     jobs, results = [job for job, _ in done], [result for _, result in done]
     trace = _assemble(problem, method, configs, seed_list, jobs, results, list(measured), steps, every)
     for name, probe in measured.items():
@@ -167,6 +158,18 @@ class _Job(NamedTuple):
     continuous: dict[str, np.ndarray]  # each (C,)
     seeds: Int[np.ndarray, "..."]  # (S,) when shared by all configurations, (C, 1) when each lane has its own
     places: list[tuple[int, int]]  # (config, seed) of each lane in C order; shorter than the lanes if some are padding
+
+
+class _Work(NamedTuple):
+    """What all programs of a run share."""
+
+    problem: Problem
+    make: Callable[..., Any]
+    probes: dict[str, Probe]
+    steps: int
+    every: int
+    lanes: int | None
+    sharding: tuple[NamedSharding | None, ...] | None
 
 
 class _Result(NamedTuple):
@@ -187,6 +190,87 @@ class _Setup(eqx.Module):
     seeds: Array
     lane: Array  # (C,), only its length matters: it says how many configurations there are
     sharding: tuple[NamedSharding | None, ...] | None = None  # of the iterate's arrays
+
+
+def _complete(
+    work: _Work, job: _Job, part: str, folder: Place | None, advance: Callable[[float], None], share: float = 1.0
+) -> list[tuple[_Job, _Result]]:
+    """Run a job, in pieces that fit if memory is too small for the whole; ``share`` of its steps are told."""
+    saved = None if folder is None else Checkpoint(folder / f"part-{part}.ckpt")
+    spent = 0.0
+
+    def told(steps: float) -> None:
+        nonlocal spent
+        spent += share * steps
+        advance(share * steps)
+        _progress.stop_if_asked()
+
+    try:
+        args = (work.problem, job, work.probes, work.steps, work.every, saved, told, work.sharding)
+        return [(job, _execute(*args))]
+    except jax.errors.ConcretizationTypeError as error:
+        raise _name_the_static(work.problem, job, error) from error
+    except (_TooWide, jax.errors.JaxRuntimeError) as error:
+        width = len(job.seeds) if job.seeds.ndim == 2 else len(job.places)
+        refused = error if isinstance(error, _TooWide) else _exhausted(error, width)
+        if refused is None:
+            raise
+        if work.lanes is not None or width == 1:
+            raise MemoryError(str(refused)) from error
+        fits = refused.fits
+    # Not in the handler, whose traceback would keep the arrays of what failed in memory.
+    advance(-spent)
+    pieces = _pieces(job, fits)
+    told_of = share / len(pieces)
+    return [
+        pair
+        for i, piece in enumerate(pieces)
+        for pair in _complete(work, piece, f"{part}-{fits}-{i}", folder, advance, told_of)
+    ]
+
+
+def _far(
+    work: _Work,
+    jobs: list[_Job],
+    folder: Place | None,
+    backend: str,
+    address: str | None,
+    advance: Callable[[float], None],
+) -> list[tuple[_Job, _Result]]:
+    """Run jobs as units of a cluster."""
+    if work.lanes is None:
+        _warn_of_few(jobs, cores(backend, address))
+    items = ((str(i), job._replace(make=_same)) for i, job in enumerate(jobs))  # what makes methods travels once
+    found = {}
+    for part, done in carry(
+        functools.partial(_unit, work), items, folder, _is_of, backend=backend, address=address, alike=True
+    ):
+        found[part] = done
+        advance(work.steps)
+    return [pair for i in range(len(jobs)) for pair in found[str(i)]]
+
+
+def _unit(work: _Work, part: str, job: _Job, folder: Place | None) -> list[tuple[_Job, _Result]]:
+    """What a process of a cluster does."""
+    _keep_compiled_programs()
+    done = _complete(work, job._replace(make=work.make), part, folder, lambda steps: None)
+    return [(job._replace(make=_same), result) for job, result in done]
+
+
+def _is_of(part: str, name: str) -> bool:
+    """Whether a checkpoint's file is of a part of the run, or of a piece of that."""
+    return re.fullmatch(rf"part-{part}(-\d+)*\.ckpt", name) is not None
+
+
+def _warn_of_few(jobs: list[_Job], cores: int) -> None:
+    lanes = sum(len(job.places) for job in jobs)
+    if len(jobs) < min(cores, lanes):
+        wide = -(-lanes // cores)
+        warnings.warn(
+            f"lanes: {len(jobs)} programs for {cores} cores, {lanes} lanes in all; lanes={wide} spreads them over the "
+            f"cores, with the bits of lanes={wide} here",
+            stacklevel=4,
+        )
 
 
 def _execute(

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 class MissingExtra(ModuleNotFoundError):
-    """A package is not there that an extra of attractor's brings."""
+    """A package is not there; an extra of attractor's brings it, unless the error says otherwise."""
 
 
 def missing(package: str, extra: str) -> MissingExtra:
@@ -16,6 +16,21 @@ def missing(package: str, extra: str) -> MissingExtra:
         extra: The extra that brings it, such as ``"rl"``.
     """
     return MissingExtra(f"{package} is not installed, or too old: pip install 'attractor[{extra}]'", name=package)
+
+
+def missing_package(package: str, what: str) -> MissingExtra:
+    """An error that says what to install, where no extra of attractor's brings it.
+
+    Arguments:
+        package: What is not there, as it is installed.
+        what: What needs it.
+    """
+    return MissingExtra(f"{what} needs {package}: pip install {package}", name=package)
+
+
+def command(extra: str, version: str) -> str:
+    """The command that installs this version of attractor with an extra."""
+    return f"pip install 'attractor[{extra}]=={version}'"
 
 
 @contextmanager

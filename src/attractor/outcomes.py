@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attractor.checkpoint import CheckpointError
-from attractor.store import write_atomically
+from attractor.places import Place, content, write_atomically
 
 # What is installed is not the user's, and changes with its version, not between two calls.
 INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -44,7 +44,7 @@ class Outcome:
         return f"{self.failure} ({self.place})" if self.place else self.failure
 
 
-def path_of(folder: Path, name: str, identity: dict[str, Any]) -> Path:
+def path_of(folder: Place, name: str, identity: dict[str, Any]) -> Place:
     """The file of a run: readable by its method's ``name``, told from others by a hash of its ``identity``."""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=text_of).encode()).hexdigest()
     return folder / f"{file_name(name)}-{digest[:24]}.json"
@@ -56,22 +56,22 @@ def file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def keep(path: Path, outcome: Outcome, about: dict[str, Any]) -> None:
+def keep(path: Place, outcome: Outcome, about: dict[str, Any]) -> None:
     """Write an outcome, with words ``about`` it for readers, in one atomic step."""
     text = json.dumps({"about": about, "outcome": asdict(outcome)}, default=str)
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def kept(path: Path) -> Outcome | None:
+def kept(path: Place) -> Outcome | None:
     """The outcome in a file; `None` where there is no file.
 
     Raises:
         CheckpointError: if it is damaged.
     """
-    if not path.exists():
+    if (found := content(path)) is None:
         return None
     try:
-        return Outcome(**json.loads(path.read_text(encoding="utf-8"))["outcome"])
+        return Outcome(**json.loads(found)["outcome"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"checkpoint: {path} is damaged or no outcome of a run ({error}); delete it to run it again"

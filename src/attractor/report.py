@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
+from attractor.places import write_atomically
 from attractor.plots import COLORS, add_curve, axis_of
 from attractor.stats import Interval
-from attractor.store import write_atomically
 from attractor.trace import describe
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ LEGEND = {"orientation": "h", "y": -0.2, "yanchor": "top"}  # below, where it me
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
 
-def write(comparison: "Comparison", path: str) -> str:
-    """Write the page for a comparison; returns ``path``."""
+def write(comparison: "Comparison", path: str | os.PathLike[str]) -> str:
+    """Write the page for a comparison, to a local file or any fsspec URL, atomically; returns where."""
     page = render(comparison)
     write_atomically(path, lambda file: file.write(page.encode()))
-    return path
+    return os.fspath(path)
 
 
 def render(comparison: "Comparison") -> str:

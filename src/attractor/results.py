@@ -246,13 +246,16 @@ class Comparison:
         return fragment(self)
 
     def export(self, path: str | os.PathLike[str]) -> str:
-        """Write the table as CSV, Parquet, Markdown or LaTeX, by the file's ending; see `attractor.tables.export`."""
+        """Write the table as CSV, Parquet, Markdown or LaTeX, by the file's ending, to a local file or any fsspec URL.
+
+        See `attractor.tables.export`.
+        """
         from attractor.tables import export
 
         return export(self.table(), path)
 
-    def report(self, path: str) -> str:
-        """Write a self-contained HTML page (works offline); returns where."""
+    def report(self, path: str | os.PathLike[str]) -> str:
+        """Write a self-contained HTML page (works offline), to a local file or any fsspec URL; returns where."""
         from attractor.report import write
 
         return write(self, path)

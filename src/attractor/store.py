@@ -1,14 +1,14 @@
-"""Results on disk: traces as Parquet under ``.attractor/`` or ``$ATTRACTOR_HOME``, readable by anything, atomically
+"""Results kept: traces as Parquet under ``.attractor/`` or ``$ATTRACTOR_HOME``, readable by anything, atomically
 written."""
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from attractor.places import Url, names, opened, place, write_atomically
 
 if TYPE_CHECKING:  # the feed keeps its files with this module too, and waits for none of them
     import pandas as pd
@@ -23,32 +23,6 @@ IMAGINARY = ".imag"
 def home() -> str:
     """Where results live: ``$ATTRACTOR_HOME`` (a folder or any fsspec URL), else ``.attractor`` here."""
     return os.environ.get("ATTRACTOR_HOME", ".attractor")
-
-
-def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
-    """Call ``write(file)`` so that ``path`` holds either what it held before or all of the new content.
-
-    On a local disk: a temporary file beside it, flushed to the disk, then renamed. Elsewhere (``s3://…``) the
-    object store's own upload is atomic.
-    """
-    if "://" in str(path):
-        import fsspec
-
-        with fsspec.open(str(path), "wb") as file:
-            write(file)  # pyright: ignore[reportArgumentType]
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write(trace: "Trace", path: str | os.PathLike[str]) -> None:
@@ -87,11 +61,10 @@ def read(path: str | os.PathLike[str], dataset: Callable[..., "xr.Dataset"]) -> 
     Raises:
         ValueError: if the file is not a trace.
     """
-    import fsspec
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with fsspec.open(str(path), "rb") as file:
+    with opened(path) as file:
         try:
             table = pq.read_table(file)
         except pa.ArrowInvalid as error:
@@ -121,7 +94,7 @@ def save(trace: "Trace", name: str) -> str:
     """Save a trace as ``<home>/traces/<name>.parquet``; returns where."""
     if not name or set(name) & set("/\\"):
         raise ValueError(f"name: expected a file name without slashes, got {name!r}")
-    where = f"{home().rstrip('/')}/traces/{name}.parquet"
+    where = os.fspath(place(home(), "ATTRACTOR_HOME") / "traces" / f"{name}.parquet")
     trace.save(where)
     return where
 
@@ -141,15 +114,14 @@ def query(sql: str) -> "pd.DataFrame":
         ```
     """
     import duckdb
-    import fsspec
 
-    root = f"{home().rstrip('/')}/traces"
-    filesystem, path = fsspec.core.url_to_fs(root)
-    if not filesystem.glob(f"{path}/*.parquet"):
+    folder = place(home(), "ATTRACTOR_HOME") / "traces"
+    root = os.fspath(folder)
+    if not any(name.endswith(".parquet") and "/" not in name for name in names(folder)):
         raise FileNotFoundError(f"no traces under {root}; save one with attractor.store.save(trace, name)")
     connection = duckdb.connect()
-    if "://" in root:
-        connection.register_filesystem(filesystem)
+    if isinstance(folder, Url):
+        connection.register_filesystem(folder.filesystem)
     pattern = f"{root}/*.parquet".replace("'", "''")
     connection.execute(
         f"create view traces as select * from read_parquet('{pattern}', union_by_name=true, filename=true)"

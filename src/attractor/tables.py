@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from attractor.places import write_atomically
 from attractor.stats import Interval
-from attractor.store import write_atomically
 
 ESCAPES = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}"})
 
@@ -32,7 +32,7 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def export(table: pd.DataFrame, path: str | os.PathLike[str]) -> str:
-    """Write a table as its file's ending says, atomically; returns where.
+    """Write a table as its file's ending says, to a local file or any fsspec URL, atomically; returns where.
 
     Arguments:
         table: Such as `Comparison.table()`.
@@ -47,7 +47,7 @@ def export(table: pd.DataFrame, path: str | os.PathLike[str]) -> str:
         raise ValueError(f"path: expected a name that ends in {', '.join(FORMATS)}, got {path}")
     content = made(table)
     write_atomically(path, lambda file: file.write(content))
-    return str(path)
+    return os.fspath(path)
 
 
 def _csv(table: pd.DataFrame) -> bytes:

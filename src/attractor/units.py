@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from attractor.backends import spread
 from attractor.loops import Loop, LoopError, MakeOptimizer, Unit, complete, execute, goal_of
 from attractor.method import Method
 from attractor.outcomes import Outcome, keep, kept, path_of, text_of
+from attractor.places import Place
 from attractor.plan import Candidate, Plan, decisive
 from attractor.probe import Goal
 from attractor.results import Entry, best_configuration, entry_of
@@ -41,7 +41,7 @@ class Units:
         how: Plan,
         stop_hopeless: bool = False,
         jobs: int = 1,
-        folder: Path | None = None,
+        folder: Place | None = None,
         backend: str = "local",
         address: str | None = None,
     ):
@@ -214,7 +214,7 @@ class Units:
                 "jobs has to do so below `if __name__ == '__main__':`"
             ) from error
 
-    def _file(self, unit: Unit) -> Path | None:
+    def _file(self, unit: Unit) -> Place | None:
         """Where a unit's outcome is kept: named by all that it depends on."""
         if self.folder is None:
             return None
@@ -249,7 +249,7 @@ class Units:
                 )
 
 
-def _work(loop: Loop, how: Plan, threads: int | None, item: tuple[Unit, Path | None]) -> Outcome:
+def _work(loop: Loop, how: Plan, threads: int | None, item: tuple[Unit, Place | None]) -> Outcome:
     """Run a unit and keep its outcome: what a process does."""
     unit, file = item
     if threads is not None and (torch := sys.modules.get("torch")) is not None:
@@ -259,7 +259,7 @@ def _work(loop: Loop, how: Plan, threads: int | None, item: tuple[Unit, Path | N
     return outcome
 
 
-def _keep(file: Path | None, unit: Unit, outcome: Outcome) -> None:
+def _keep(file: Place | None, unit: Unit, outcome: Outcome) -> None:
     if file is not None:
         keep(file, outcome, {"method": unit.make.name, "config": unit.make.config, "seed": unit.seed})
 

@@ -1,14 +1,24 @@
 """Independent work comes back whole, from one process or several, and workers end with their parent."""
 
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
+from attractor import cluster, compare, engine, run
 from attractor.backends import spread
+from attractor.checkpoint import CheckpointError
+from attractor.problems import rotated_quadratic
+from attractor.progress import heard_by
 
 PARENT = """
 import os, time
@@ -91,3 +101,89 @@ def test_decompositions_of_many_lanes_do_not_wait_for_each_other():
         check=False,
     )
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+@pytest.fixture
+def carried(monkeypatch):
+    """A cluster's units in this process: all that goes there and comes back is packed, and its work is unpacked."""
+    packing = pytest.importorskip("ray.cloudpickle", reason="the cluster's library is an extra")
+    done = []
+
+    def stand_in(work, items, address=None, cpus=1.0, alike=False):
+        packed = packing.dumps(work)
+        unit, digest = cluster._unit_alike if alike else cluster._unit, hashlib.sha256(packed).hexdigest()
+        for item in items:
+            done.append(item)
+            yield item, packing.loads(packing.dumps(unit(digest, packed, packing.loads(packing.dumps(item)))))
+
+    monkeypatch.setattr(cluster, "spread", stand_in)
+    monkeypatch.setattr(cluster, "cores", lambda address=None: 1)
+    return done
+
+
+def test_the_units_of_a_sweep_are_its_programs_and_carry_their_checkpoints(carried, tmp_path):
+    kept, told = tmp_path / "kept", []
+    rates = [1e-3, 1e-2, 0.1, 0.2, 1e30]
+    how = {"steps": 70, "every": 10, "sweep": {"learning_rate": rates}, "seeds": [3, 5, 8], "lanes": 4}
+    here = run(rotated_quadratic(), optax.adam, **how)
+    with heard_by(lambda label, done, total, unit: told.append((done, total))):
+        far = run(rotated_quadratic(), optax.adam, **how, backend="ray", checkpoint=kept)
+    assert far.dataset.identical(here.dataset)
+    jax.tree.map(np.testing.assert_array_equal, far.final, here.final)
+    assert told == [(70.0 * i, 280) for i in range(5)]  # 15 lanes are 4 programs, the last filled up
+    assert sorted(p.name for p in kept.iterdir()) == [f"part-{i}.ckpt" for i in range(4)]
+    (kept / "part-2.ckpt").unlink()
+    longer = how | {"steps": 100}
+    far = run(rotated_quadratic(), optax.adam, **longer, backend="ray", checkpoint=kept)
+    assert [sorted(folder.files) for *_, folder in carried[4:]] == [[f"part-{i}.ckpt"] for i in range(4)]
+    assert far.dataset.identical(run(rotated_quadratic(), optax.adam, **longer).dataset)
+    assert far.dataset.identical(run(rotated_quadratic(), optax.adam, **longer, checkpoint=kept).dataset)
+    with pytest.raises(CheckpointError, match=f"checkpoint: {kept}/part-0.ckpt belongs to another run"):
+        run(rotated_quadratic(), optax.adam, **how | {"seeds": 3}, backend="ray", checkpoint=kept)
+    whole = {k: v for k, v in how.items() if k != "lanes"}
+    far = run(rotated_quadratic(), optax.adam, **whole, backend="ray")
+    assert far.dataset.identical(run(rotated_quadratic(), optax.adam, **whole).dataset)
+    assert len(carried) == 4 + 4 + 1 + 1
+
+
+def test_pieces_that_memory_makes_are_kept_by_the_unit_they_are_of(carried, tmp_path, monkeypatch):
+    how = {"steps": 20, "every": 10, "sweep": {"learning_rate": list(np.geomspace(0.01, 0.1, 10))}, "seeds": 3}
+    probes = {"loss": lambda p, x, key: p.loss(x, None), "row": lambda p, x, key: jnp.full(10_000, x[0])}
+    monkeypatch.setattr(engine, "free_memory", lambda: 1e6)
+    far = run(rotated_quadratic(), optax.adam, **how, probes=probes, backend="ray", checkpoint=tmp_path)
+    files = sorted(p.name for p in tmp_path.iterdir())
+    assert len(files) > 1
+    assert all(re.fullmatch(r"part-0-\d+-\d+\.ckpt", name) for name in files)
+    monkeypatch.setattr(engine, "_program", lambda *given: pytest.fail("a program ran"))
+    again = run(rotated_quadratic(), optax.adam, **how, probes=probes, backend="ray", checkpoint=tmp_path)
+    assert sorted(carried[1][2].files) == files
+    assert again.dataset.identical(far.dataset)
+
+
+def test_what_a_sweep_on_a_cluster_cannot_be_is_said():
+    for wrong, message in (
+        ({"backend": "dask"}, "backend: expected one of local, ray, got 'dask'"),
+        ({"address": "head:1"}, "address: only backend='ray' has one"),
+        ({"backend": "ray", "sharding": {}}, "sharding: not with backend='ray'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(rotated_quadratic(), optax.sgd(0.1), steps=1, **wrong)
+    jobs = engine._jobs(optax.sgd, [{"learning_rate": r} for r in (0.1, 0.2)], [0, 1, 2], None, frozenset())
+    with pytest.warns(UserWarning, match="lanes: 1 programs for 4 cores, 6 lanes in all; lanes=2 spreads them"):
+        engine._warn_of_few(jobs, 4)
+
+
+def test_methods_on_a_cluster_carry_their_checkpoints(carried, tmp_path, monkeypatch):
+    how = {"seeds": 3, "budget": 2, "tuning_seeds": [90], "steps": 10, "progress": False}
+    here = compare(rotated_quadratic(), ["sgd", "adam"], **how)
+    far = compare(rotated_quadratic(), ["sgd", "adam"], **how, backend="ray", checkpoint=tmp_path)
+    assert {p.parent.parent.name for p in tmp_path.rglob("part-0.ckpt")} == {"sgd", "adam"}
+    monkeypatch.setattr(engine, "_program", lambda *given: pytest.fail("a program ran"))
+    again = [compare(rotated_quadratic(), ["sgd", "adam"], **how, checkpoint=tmp_path)]
+    again.append(compare(rotated_quadratic(), ["sgd", "adam"], **how, checkpoint=tmp_path, backend="ray"))
+    assert list(carried[-1][2].files) == [
+        f"adam/{p.parent.name}/part-0.ckpt" for p in sorted(tmp_path.rglob("adam/*/*"))
+    ]
+    for found in (far, *again):
+        for name in here.entries:
+            np.testing.assert_array_equal(found[name].final, here[name].final)

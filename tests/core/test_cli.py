@@ -14,13 +14,13 @@ from core.test_record import verdict
 from typer.testing import CliRunner
 
 from attractor.cli import app, main
-from attractor.cli.common import writable
 from attractor.cli.compare import load_problem
 from attractor.cli.objects import load_object
 from attractor.extras import missing
 from attractor.papers import catalogue, record, sources
 from attractor.papers.record import STATUSES, Record
 from attractor.papers.rows import snippet
+from attractor.places import require_writable
 
 check_module = importlib.import_module("attractor.cli.check")
 
@@ -294,8 +294,8 @@ def test_a_file_is_loaded_by_its_path_whatever_its_name(tmp_path):
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, path, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"--report: .*{words}"):
-        writable(Path(path), "--report", (".html",) if path.endswith("pdf") else ())
-    writable(tmp_path / "new" / "folder" / "page.html", "--report")
+        require_writable(path, "--report", (".html",) if path.endswith("pdf") else ())
+    require_writable(tmp_path / "new" / "folder" / "page.html", "--report")
     assert list(tmp_path.iterdir()) == []  # nothing is left by the trial
 
 

@@ -318,10 +318,12 @@ def test_a_killed_run_resumes_bit_identically(tmp_path):
     """That a checkpoint changes nothing is tested below, without other processes."""
     undisturbed = _script(tmp_path, tmp_path / "whole", tmp_path / "a.parquet", 0)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    killed = _script(tmp_path, tmp_path / "cut", tmp_path / "b.parquet", 4)
+    cut = f"file://{tmp_path}/cut"
+    killed = _script(tmp_path, cut, tmp_path / "b.parquet", 4)
+    assert [p.name for p in (tmp_path / "cut").glob("*.ckpt")] == ["part-0.ckpt"]
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "b.parquet").exists()
-    resumed = _script(tmp_path, tmp_path / "cut", tmp_path / "b.parquet", 0)
+    resumed = _script(tmp_path, cut, f"file://{tmp_path}/b.parquet", 0)
     assert resumed.returncode == 0, resumed.stderr
     assert int(resumed.stdout) == int(undisturbed.stdout) - 4  # what was saved before the kill was not done again
     from attractor import Trace

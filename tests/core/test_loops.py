@@ -246,7 +246,7 @@ def test_what_is_no_loop_is_refused(loop, message):
         ({"goal": "up"}, "goal"),
         ({"steps": 0}, "steps"),
         ({"jobs": 0}, "jobs"),
-        ({"checkpoint": "s3://here/there"}, "local disk"),
+        ({"checkpoint": "foo://here/there"}, "checkpoint: unknown protocol"),
         ({"methods": [(shrink, RATE), (shrink, RATE)]}, "two are called 'shrink'"),
         ({"methods": [shrink]}, "no search space"),
     ],

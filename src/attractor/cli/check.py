@@ -13,13 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, writable
+from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json
 from attractor.cli.papers import print_verdict
 from attractor.names import unknown
 from attractor.papers import OUTCOMES, Verdict, catalogue, check, find, module_of, record, rows, written
 from attractor.papers.claims import claims_of
 from attractor.papers.record import Record
 from attractor.papers.sources import ROOT, Sources
+from attractor.places import require_writable
 
 
 @app.command(
@@ -66,7 +67,7 @@ def check_command(
         err.print(f"no claim has been written yet for {', '.join(missing)}; see CONTRIBUTING.md to add one")
     chosen = [s for s in chosen if s not in missing]
     target = record.OFFICIAL if save else record.local()
-    writable(target / "verdict.json", "--record" if save else "ATTRACTOR_HOME")
+    require_writable(target / "verdict.json", "--record" if save else "ATTRACTOR_HOME")
     before = {slug: record.read(slug) or Record(slug) for slug in chosen}
     if replication not in (None, "0") and save:
         outdated = [s for s in chosen if record.status(s, before[s]) in ("stale", "missing")]

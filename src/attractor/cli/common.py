@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import sysconfig
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
@@ -100,34 +99,6 @@ def _where(error: BaseException) -> str:
             told = f"\n  at {frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
             return f"{told}\n  ATTRACTOR_TRACEBACK=1 shows the whole way there"
     return ""
-
-
-def writable(path: Path, option: str, endings: tuple[str, ...] = ()) -> None:
-    """Refuse a file that could not be written, before the work rather than after it.
-
-    Arguments:
-        path: Where it would go; folders that are missing would be made.
-        option: What names it, for the error.
-        endings: Those that it may have; default: any.
-
-    Raises:
-        ValueError: if there is a folder of this name, or one above it cannot be written into.
-    """
-    if endings and path.suffix.lower() not in endings:
-        raise ValueError(f"{option}: expected a name that ends in {', '.join(endings)}, got {path}")
-    if path.is_dir():
-        raise ValueError(f"{option}: {path} is a folder; name a file")
-    folder = path.resolve().parent
-    while not folder.exists():
-        folder = folder.parent
-    try:  # permissions say little: to root, on a disk that is read-only, in /proc
-        tempfile.TemporaryFile(dir=folder).close()
-        if path.exists():
-            path.open("ab").close()
-    except OSError as error:
-        raise ValueError(
-            f"{option}: cannot write {path} ({error.strerror}); name one in a folder of your own"
-        ) from error
 
 
 def print_json(data: Any) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows, writable
+from attractor.cli.common import AsJson, app, err, known_rooms, out, print_json, print_rows
 from attractor.cli.objects import load_object
 from attractor.papers import rows
+from attractor.places import require_writable, shown
 
 if TYPE_CHECKING:
     from attractor.loops import Loop
@@ -55,12 +56,16 @@ def compare(
         str | None, typer.Option(help="host:port of a running cluster; default: this machine's cores.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A folder that keeps what is done; the same command goes on from it.")
+        str | None,
+        typer.Option(help="A folder or URL that keeps what is done; the same command goes on from it.", metavar="PATH"),
     ] = None,
     stop_hopeless: Annotated[bool, typer.Option(help="Stop a loop's hopeless configurations while tuning.")] = False,
-    report: Annotated[Path, typer.Option(help="Where to write the HTML report.")] = Path("comparison.html"),
+    report: Annotated[
+        str, typer.Option(help="Where to write the HTML report: a file, or a URL such as s3://…", metavar="PATH")
+    ] = "comparison.html",
     table: Annotated[
-        Path | None, typer.Option(help="Also write the table: .csv, .parquet, .md or .tex, intervals included.")
+        str | None,
+        typer.Option(help="Also write the table: .csv, .parquet, .md or .tex, intervals included.", metavar="PATH"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,9 +75,9 @@ def compare(
     from attractor.report import data
     from attractor.tables import FORMATS
 
-    writable(report, "--report")
+    require_writable(report, "--report")
     if table is not None:
-        writable(table, "--table", tuple(FORMATS))
+        require_writable(table, "--table", tuple(FORMATS))
     _use_all_cores()
     built, default = load_problem(problem)
     loop = isinstance(built, Loop)
@@ -96,10 +101,10 @@ def compare(
     result.settings["command"] = f"attractor compare {problem} {' '.join(methods)} {' '.join(flags)}"
     if not as_json:
         _print_comparison(result)  # before anything is written: what took long is not lost with a full disk
-    where = Path(result.report(str(report))).resolve()
-    written = [f"report: {where}"] + ([] if table is None else [f"table: {Path(result.export(table)).resolve()}"])
+    where = shown(result.report(report))
+    written = [f"report: {where}"] + ([] if table is None else [f"table: {shown(result.export(table))}"])
     if as_json:
-        print_json(data(result) | {"report": str(where)})
+        print_json(data(result) | {"report": where})
     else:
         out.print("\n".join(written), highlight=False, soft_wrap=True)
     if stopped is not None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attractor.cli.common import AsJson, app, out, print_json, writable
+from attractor.cli.common import AsJson, app, out, print_json
 from attractor.cli.objects import load_object
 from attractor.names import unknown
+from attractor.places import require_writable, shown
 
 if TYPE_CHECKING:
     from attractor.diagnosis import Diagnosis
@@ -45,7 +46,11 @@ def diagnose_command(
         typer.Option(help="What a column of the log is, such as loss=my_loss or step=none; may be repeated."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write the findings with their plots to a page (.html), or to a .json file.")
+        str | None,
+        typer.Option(
+            help="Write the findings with their plots to a page (.html), or to a .json file; a path or a URL.",
+            metavar="PATH",
+        ),
     ] = None,
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Try the remedies: a short run with each, beside the same run without.")
@@ -59,11 +64,11 @@ def diagnose_command(
     if (target is None) == (not log):
         raise ValueError("expected either MODULE:FUNCTION or --log FILE; see attractor diagnose --help")
     if report is not None:
-        writable(report, "--report", (".html", ".htm", ".json"))
+        require_writable(report, "--report", (".html", ".htm", ".json"))
     diagnosis = _of_function(target, confirm, column) if target is not None else _of_log(log or [], column, confirm)
-    where = None if report is None else Path(diagnosis.save(str(report))).resolve()
+    where = None if report is None else shown(diagnosis.save(report))
     if as_json:
-        print_json(diagnosis.to_dict() | ({"report": str(where)} if where else {}))
+        print_json(diagnosis.to_dict() | ({"report": where} if where else {}))
     else:
         from attractor.diagnosis.page import show
 

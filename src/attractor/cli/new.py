@@ -200,7 +200,7 @@ def begin_method(
         ValueError: for a name that is none or taken, or if its module or test exists; nothing is changed then.
     """
     from attractor import registry
-    from attractor.store import write_atomically
+    from attractor.places import write_atomically
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise ValueError(f"NAME: expected lower-case words joined by hyphens, such as sign-momentum, got {name!r}")

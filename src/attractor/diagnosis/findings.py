@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from attractor.diagnosis.signs import Signs
-from attractor.store import write_atomically
+from attractor.places import write_atomically
 
 
 @dataclass
@@ -122,8 +123,8 @@ class Diagnosis:
             "layers": layers, "notes": self.signs.notes,
         })  # fmt: skip
 
-    def save(self, path: str) -> str:
-        """Write an HTML page (``….html``), or JSON (``….json``); returns ``path``.
+    def save(self, path: str | os.PathLike[str]) -> str:
+        """Write an HTML page (``….html``), or JSON (``….json``), to a local file or any fsspec URL; returns where.
 
         Raises:
             ValueError: for another ending.
@@ -138,7 +139,7 @@ class Diagnosis:
         else:
             raise ValueError(f"path: expected a name that ends in .html or .json, got {path!r}")
         write_atomically(path, lambda file: file.write(text.encode()))
-        return path
+        return os.fspath(path)
 
     def __str__(self) -> str:
         if not self.findings:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from attractor.feed.library import Stored
 from attractor.papers import catalogue, record, written
@@ -44,7 +45,7 @@ def runs_here(stored: Stored) -> tuple[Runs, ...]:
 
 
 def _runs(slug: str, same: bool) -> Runs:
-    file = record.path(slug)
+    file = Path(record.path(slug))
     known = _record(slug, file.stat().st_mtime_ns if file.exists() else 0)
     paper = catalogue()[slug]
     outcomes = tuple(map(known.outcome, known.quick)) if known else ()

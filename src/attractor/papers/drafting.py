@@ -14,7 +14,7 @@ from pathlib import Path
 from attractor.papers.catalogue import PATH, Paper, catalogue
 from attractor.papers.claims import written
 from attractor.papers.search import search
-from attractor.store import write_atomically
+from attractor.places import write_atomically
 
 CLAIM = '''"""{title}: what it does, in one line.
 

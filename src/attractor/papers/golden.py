@@ -63,7 +63,7 @@ def _remembered(code: str, digest: str) -> list[str]:
     """Which runs differ under this core; measured once for each, and remembered on this machine."""
     from importlib.metadata import version
 
-    from attractor.store import write_atomically
+    from attractor.places import write_atomically
 
     root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "attractor" / "golden"
     known = root / f"{code}-{digest}-{version('jax')}.json"
@@ -86,7 +86,7 @@ def write() -> None:
     from importlib.metadata import version
 
     from attractor.papers.golden_runs import measure
-    from attractor.store import write_atomically
+    from attractor.places import write_atomically
 
     runs = measure()
     if FILE.exists():

@@ -20,6 +20,7 @@ from attractor.papers.catalogue import catalogue, find
 from attractor.papers.claims import Verdict, module_of
 from attractor.papers.evidence import OUTCOMES
 from attractor.papers.sources import fingerprint
+from attractor.places import Place, content, names, place, write_atomically
 
 OFFICIAL = Path(__file__).parent
 FORMAT = "attractor-record-1"
@@ -93,22 +94,23 @@ class Record:
         return min((v.day for v in self.quick.values()), default="")
 
 
-def local() -> Path:
-    """Where this machine's own verdicts are kept: ``verdicts`` in ``$ATTRACTOR_HOME`` or ``.attractor``."""
-    return Path(os.environ.get("ATTRACTOR_HOME", ".attractor")) / "verdicts"
+def local() -> Place:
+    """Where one's own verdicts are kept: ``verdicts`` in ``$ATTRACTOR_HOME`` (a folder or any fsspec URL) or
+    ``.attractor``."""
+    return place(os.environ.get("ATTRACTOR_HOME", ".attractor"), "ATTRACTOR_HOME") / "verdicts"
 
 
-def path(slug: str, root: Path = OFFICIAL) -> Path:
+def path(slug: str, root: Place = OFFICIAL) -> Place:
     """A paper's file; it need not exist."""
     return root / find(slug).room / f"{slug.replace('-', '_')}.json"
 
 
-def read(slug: str, root: Path = OFFICIAL) -> Record | None:
+def read(slug: str, root: Place = OFFICIAL) -> Record | None:
     """What is on record of a paper; `None` where nothing is."""
     file = path(slug, root)
-    if not file.exists():
+    if (text := content(file)) is None:
         return None
-    data = json.loads(file.read_text(encoding="utf-8"))
+    data = json.loads(text)
     if data.get("format") != FORMAT:
         raise ValueError(f"{file} is no record of this version (expected format {FORMAT}); delete it and check again")
     record = Record(slug, data["sources"], data["machine"], data["versions"])
@@ -126,9 +128,13 @@ def read(slug: str, root: Path = OFFICIAL) -> Record | None:
     return record
 
 
-def read_all(root: Path = OFFICIAL) -> dict[str, Record]:
+def read_all(root: Place = OFFICIAL) -> dict[str, Record]:
     """What is on record of every paper that has a file."""
-    found = {slug: read(slug, root) for slug in catalogue()}
+    slugs = list(catalogue())
+    if not isinstance(root, Path):  # to list once costs less than to ask for each
+        listed = set(names(root))
+        slugs = [slug for slug in slugs if os.fspath(path(slug, root)).removeprefix(f"{root}/") in listed]
+    found = {slug: read(slug, root) for slug in slugs}
     return {slug: record for slug, record in found.items() if record is not None}
 
 
@@ -143,8 +149,8 @@ def replicating(records: Iterable[Record]) -> tuple[int, int]:
     return outcomes.count("holds"), len(outcomes)
 
 
-def write(verdicts: Iterable[Verdict], root: Path = OFFICIAL) -> None:
-    """Add verdicts to the record; several processes may do so at once.
+def write(verdicts: Iterable[Verdict], root: Place = OFFICIAL) -> None:
+    """Add verdicts to the record; several processes may do so at once, in a local folder.
 
     The quick verdicts of replication 0 replace the paper's (a claim that is gone goes, unless only some were run).
     What was made under other code is dropped, but for verdicts in full, which say so, and for the replications of a
@@ -154,7 +160,7 @@ def write(verdicts: Iterable[Verdict], root: Path = OFFICIAL) -> None:
     for verdict in verdicts:
         by_slug.setdefault(verdict.slug, []).append(verdict)
     for slug, found in by_slug.items():
-        with _alone(path(slug, root).parent):
+        with _alone(root / find(slug).room):
             _save(_merged(read(slug, root) or Record(slug), found), path(slug, root))
 
 
@@ -197,9 +203,7 @@ def _same_experiment(old: Verdict, new: Verdict) -> bool:
     return telling and measured(old) == measured(new) and asked(old) == asked(new)
 
 
-def _save(record: Record, file: Path) -> None:
-    from attractor.store import write_atomically
-
+def _save(record: Record, file: Place) -> None:
     claims: dict[str, Any] = {}
     for name in dict.fromkeys([*record.quick, *record.full, *record.replications]):
         runs = record.replications.get(name, {})
@@ -227,8 +231,11 @@ def _own(verdict: Verdict) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from recording in this folder."""
+def _alone(folder: Place) -> Iterator[None]:
+    """Keep other processes from recording in this folder; at a URL there is no lock to be had."""
+    if not isinstance(folder, Path):
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:

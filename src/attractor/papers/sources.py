@@ -24,8 +24,8 @@ PARSING = threading.RLock()  # CPython 3.11 counts the depth of all threads' syn
 FOLLOWED = {"attractor.bilevel", "attractor.decision", "attractor.objectives", "attractor.trees"}
 # Of the core, what shows and stores results and has no part in them: not even the golden runs need to look at it.
 SHOWN = (
-    "report", "tables", "plots", "progress", "names", "store", "torch", "cli", "backends", "cluster", "checks",
-    "extras",
+    "report", "tables", "plots", "progress", "names", "places", "store", "torch", "cli", "backends", "cluster",
+    "checks", "extras",
 )  # fmt: skip
 REGISTRATIONS = {"method", "problem", "part"}
 RANGES = {"low", "high", "open_low", "open_high", "choices", "optional"}  # of a hyper-parameter: what is refused

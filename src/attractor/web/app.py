@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from attractor import store
 from attractor.papers import sources
+from attractor.places import write_atomically
 from attractor.web import incoming, jobs, views
 from attractor.web.catalogue import Shelves
 from attractor.web.safety import LOCAL, PLACE, Guard, Limit, Tokens
@@ -153,7 +154,7 @@ class House:
         if rows := await self._ask("registry"):
             self.registry = rows
             text = json.dumps({**rows, "version": version})
-            await run_in_threadpool(store.write_atomically, kept, lambda file: file.write(text.encode()))
+            await run_in_threadpool(write_atomically, kept, lambda file: file.write(text.encode()))
         self.loaded.set()
 
     async def ready(self) -> bool:

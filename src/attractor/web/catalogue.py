@@ -11,6 +11,7 @@ from typing import Any
 from attractor.feed.database import default_path
 from attractor.papers import ROOMS, Paper, Verdict, catalogue, find, record
 from attractor.papers.record import Record
+from attractor.places import Place
 
 LOOK = 0.5  # seconds between two looks at the files
 GLYPHS = {
@@ -154,8 +155,10 @@ class Shelves:
         self._shelf = replace(self.now(), states=states)
 
 
-def _newest(root: Path) -> tuple[int, int]:
-    """The number of records below a folder, and when the newest was written."""
+def _newest(root: Place) -> tuple[int, int]:
+    """The number of records below a folder, and when the newest was written; a URL is not asked at each request."""
+    if not isinstance(root, Path):
+        return 0, 0
     times = [file.stat().st_mtime_ns for room in ROOMS for file in (root / room).glob("*.json")]
     return len(times), max(times, default=0)
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attractor.store import write_atomically
+from attractor.places import write_atomically
 from attractor.web.worker import REPORT
 
 WAITING = 8  # jobs that may queue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attractor.papers import ROOMS, catalogue, record, rows
-from attractor.store import write_atomically
+from attractor.places import write_atomically
 from attractor.web import views
 from attractor.web.catalogue import Shelf
 
