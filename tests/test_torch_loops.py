@@ -229,10 +229,11 @@ def test_pickling_keeps_all_or_says_what_to_save():
         pickle.dumps(Optimizer(model.parameters(), cautious_adamw(0.1)))
 
 
-def test_a_saved_state_keeps_the_rate_and_fixed_ones_must_agree():
+@pytest.mark.parametrize("rate", [0.5, np.float32(0.5), torch.tensor(0.5)], ids=["float", "numpy", "tensor"])
+def test_a_saved_state_keeps_the_rate_and_fixed_ones_must_agree(rate):
     model = network()
     optimizer = ours(model)
-    optimizer.param_groups[0]["lr"] = 0.5
+    optimizer.param_groups[0]["lr"] = rate
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
@@ -242,6 +243,61 @@ def test_a_saved_state_keeps_the_rate_and_fixed_ones_must_agree():
     assert after.param_groups[0]["lr"] == 0.5
     with pytest.raises(ValueError, match=r"b1: fixed at 0.8"):
         ours(model, b1=0.8).load_state_dict(ours(model, b1=0.9).state_dict())
+
+
+def test_a_rate_may_be_a_tensor():
+    """As PyTorch's own may have it."""
+    rates = 1e-2, torch.tensor(1e-2)
+    found = []
+    for rate in rates:
+        model = network()
+        train(model, ours(model, lr=rate), 2)
+        found.append(values(model))
+    assert torch.equal(*found)
+
+
+def test_hooks_around_saving_and_loading_see_the_state():
+    optimizer, seen = ours(network()), []
+    optimizer.register_step_post_hook(lambda *_: seen.append("stepped"))
+    optimizer.register_state_dict_pre_hook(lambda of: seen.append("saves"))
+    optimizer.register_state_dict_post_hook(lambda of, state: {**state, "mine": 3})
+    optimizer.register_load_state_dict_pre_hook(lambda of, state: seen.append(state.pop("mine")))
+    optimizer.register_load_state_dict_post_hook(lambda of: seen.append("loaded"))
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)
+    assert (state["mine"], seen) == (3, ["saves", 3, "loaded"])
+    copy.deepcopy(optimizer)
+    assert len(seen) == 3  # that is no saving
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_compiler_leaves_the_step_alone(whole):
+    model, plain = network(), network()
+    optimizer, theirs = ours(model), ours(plain)
+    compiled = []
+
+    def counter(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    step = torch.compile(optimizer.step, backend=counter)
+
+    def iteration():
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        optimizer.step()
+
+    iterate = torch.compile(iteration, backend=counter)
+    for _ in range(3):
+        if whole:
+            iterate()
+        else:
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            step()
+    train(plain, theirs, 3)
+    torch.testing.assert_close(values(model), values(plain), atol=1e-6, rtol=0)
+    assert bool(compiled) == whole  # of the network
 
 
 def test_sparse_gradients_are_refused_by_name():

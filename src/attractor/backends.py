@@ -1,12 +1,16 @@
 """Where independent pieces of work run: one after another in this process, in several processes, or on a cluster."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context, parent_process
-from typing import TypeVar
+from itertools import islice
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, TypeVar
 
 import jax
 
@@ -26,6 +30,7 @@ def spread(
     backend: str = "local",
     address: str | None = None,
     alike: bool = False,
+    lost: Callable[[Item, str], Result] | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Do the work on every item and yield each item with its result, as results come.
 
@@ -38,9 +43,13 @@ def spread(
         address: Of a running cluster, with ``"ray"``.
         alike: Whether all pieces run the same programs, which a process of a cluster then keeps from one to the next;
             else they are dropped after each.
+        lost: With several jobs, what an item gives whose process ended without a result, killed say:
+            ``lost(item, how it ended)``. Such an item is tried once more, alone, after all others: several that need
+            much memory may have ended each other. Default: an error. A cluster tries until there is a result.
 
     Raises:
         ValueError: for ``jobs`` below 1, an unknown backend, or an address without ``"ray"``.
+        BrokenProcessPool: if a process ends before it begins, or without a result where there is no ``lost``.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected an integer >= 1, got {jobs}")
@@ -54,14 +63,15 @@ def spread(
     if jobs == 1:
         yield from ((item, alone(item)) for item in items)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        waiting = {pool.submit(alone, item): item for item in items}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BaseException:  # after an interruption, nothing new begins
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    again = []
+    for item, future, ended in _worked(alone, items, jobs):
+        if ended and lost is not None:
+            again.append(item)
+        else:
+            yield item, future.result()
+    for item in again:
+        for _, future, ended in _worked(alone, [item], 1):
+            yield item, lost(item, ended) if ended and lost is not None else future.result()
 
 
 def carry(
@@ -143,6 +153,73 @@ def _then_forget(work: Callable[[Item], Result], item: Item) -> Result:
         return work(item)
     finally:
         jax.clear_caches()
+
+
+def _worked(
+    work: Callable[[Item], Result], items: Iterable[Item], jobs: int
+) -> Iterator[tuple[Item, "Future[Result]", str]]:
+    """Each item with its future, which is done, and how its process ended, "" if it did not."""
+    queue, workers = iter(items), []
+    busy: dict[Future[Result], tuple[Item, _Worker]] = {}
+    try:
+        for item in islice(queue, jobs):
+            workers.append(worker := _Worker())
+            busy[worker.submit(work, item)] = item, worker
+        while busy:
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                item, worker = busy.pop(future)
+                ended = worker.ended(future)
+                for more in islice(queue, 1):  # before anybody looks at what is done
+                    busy[worker.submit(work, more)] = more, worker
+                yield item, future, ended
+    finally:  # after an interruption, nothing new begins
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process that has one item at a time, so that it is known which one ended it; then it is started anew."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._context = _Remembering()
+        self._pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=_end_with_parent)
+        self._began = self._pool.submit(os.getpid)
+
+    def submit(self, work: Callable[[Item], Result], item: Item) -> "Future[Result]":
+        try:
+            return self._pool.submit(work, item)
+        except BrokenProcessPool:
+            self._start()
+            return self._pool.submit(work, item)
+
+    def ended(self, future: Future) -> str:
+        """How the process ended on what it was to do; "" if it did not, or had not even begun."""
+        if not isinstance(future.exception(), BrokenProcessPool) or self._began.exception() is not None:
+            return ""
+        self.stop()
+        code = self._context.started[-1].exitcode or 0
+        if code >= 0:
+            return f"exit code {code}"
+        name = next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
+        return f"{name}, out of memory perhaps" if name == "SIGKILL" else name
+
+    def stop(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class _Remembering(SpawnContext):
+    """Knows the processes that it started: an executor does not say how its own ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.started.append(process := SpawnProcess(*args, **kwargs))
+        return process
 
 
 def _end_with_parent() -> None:

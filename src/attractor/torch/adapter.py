@@ -20,6 +20,7 @@ from attractor.torch.program import Program, to_jax, to_numpy, to_torch
 from attractor.transformations import averaged, is_transformation
 
 TRACED = ("lr", "weight_decay")  # may change from step to step, without compiling anew
+NUMBERS = (int, np.floating, Tensor)
 OTHER_KEYS = {"params", "param_names", "transformation", "initial_lr", "name"}
 
 
@@ -103,6 +104,7 @@ class Optimizer(torch.optim.Optimizer):
         self._makers.append(maker)
         self._programs.append(program)
 
+    @torch._disable_dynamo  # torch.compiler.disable, which would import the compiler together with this module
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One update of every group.
@@ -177,13 +179,22 @@ class Optimizer(torch.optim.Optimizer):
             RuntimeError: after `eval`, if `train` has not been called since: the model's parameters, saved beside it,
                 would not be those that training goes on from.
         """
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        found = self._saved()
+        for after in self._optimizer_state_dict_post_hooks.values():
+            found = after(self, found) or found
+        return found
+
+    def _saved(self) -> dict[str, Any]:
         self._require_training("state_dict")
         states = {
             i: {"leaves": [to_torch(leaf).clone() for leaf in _leaves(p.state)]} for i, p in enumerate(self._programs)
         }
         groups, start = [], 0
-        for group in self.param_groups:
-            numbers = {k: v for k, v in group.items() if isinstance(v, bool | int | float | str)}
+        for group, maker in zip(self.param_groups, self._makers, strict=True):
+            now = group | {k: float(group[k]) for k in maker.traced}  # by hand it may have become an array
+            numbers = {k: v for k, v in now.items() if isinstance(v, bool | int | float | str)}
             groups.append({"params": list(range(start, start + len(group["params"]))), **numbers})
             start += len(group["params"])
         return {"state": states, "param_groups": groups, "steps": self._steps, "key": jr.key_data(self._key).tolist()}
@@ -196,7 +207,9 @@ class Optimizer(torch.optim.Optimizer):
                 then.
         """
         self._require_training("load_state_dict")
-        theirs = state_dict
+        theirs = dict(state_dict)
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            theirs = before(self, theirs) or theirs
         sizes = [[len(group["params"]) for group in groups] for groups in (self.param_groups, theirs["param_groups"])]
         if sizes[0] != sizes[1]:
             raise ValueError(
@@ -221,6 +234,8 @@ class Optimizer(torch.optim.Optimizer):
             group.update(numbers)
         self._steps = int(theirs["steps"])
         self._key = jr.wrap_key_data(jnp.asarray(theirs["key"], jnp.uint32))
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Optimizer":
         return _restored(*copy.deepcopy(self._parts(), memo))
@@ -238,7 +253,7 @@ class Optimizer(torch.optim.Optimizer):
         for group, known in zip(groups, self.param_groups, strict=True):
             if "param_names" in known:
                 group["params"] = _named(known)
-        return groups, self.state_dict()
+        return groups, self._saved()
 
 
 def _restored(groups: list[dict[str, Any]], state_dict: dict[str, Any]) -> Optimizer:
@@ -335,7 +350,7 @@ def hyperparameters(factory: Callable[..., Any], given: Mapping[str, Any]) -> di
     """
     name = name_of(factory)
     accepted = {k: p for k, p in inspect.signature(factory).parameters.items() if p.kind is not p.VAR_KEYWORD}
-    given = {k: float(v) if isinstance(v, np.floating | int) and k in TRACED else v for k, v in short(given).items()}
+    given = {k: float(v) if isinstance(v, NUMBERS) and k in TRACED else v for k, v in short(given).items()}
     for k in long(given).keys() - accepted.keys():
         raise unknown(f"hyper-parameter of {name}", k, accepted, f"it has {', '.join(accepted)}")
     defaults = {k: p.default for k, p in accepted.items() if p.default is not p.empty}
