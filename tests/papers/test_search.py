@@ -13,7 +13,7 @@ The aim, set before anything was tuned, was recall@5 >= 0.85 on both parts. Meas
 0.802, mean reciprocal rank 0.865); held out 0.845 (0.637, 0.733), which misses the aim by one query. On the
 held-out part recall@5 is 0.756 without the keywords, 0.833 without the concepts, 0.714 without both, and
 0.839 without the topics: the keywords carry the search; the other two add less than this sample can tell from
-chance. The bound for the held-out part below guards against regressions and claims nothing. Do not tune on
+chance. As the lists stand today, tuned 0.954 (0.806, 0.872) and held out 0.851 (0.637, 0.735). The bound for the held-out part below guards against regressions and claims nothing. Do not tune on
 that part.
 """
 
@@ -28,7 +28,7 @@ from statistics import mean, median
 import numpy as np
 import pytest
 
-from attractor.papers import build_index
+from attractor.papers import _text, build_index
 from attractor.papers.catalogue import PATH, ROOMS, Paper, catalogue, find
 from attractor.papers.search import INDEX, search
 
@@ -147,6 +147,40 @@ def test_vector_field_that_is_not_a_gradient() -> None:
 )
 def test_names_come_first(query: str, slug: str) -> None:
     assert _slugs(query)[0] == slug
+
+
+@pytest.mark.parametrize(
+    ("question", "slugs"),
+    [
+        ("why does GAN training oscillate", "single-call-extragradient two-timescale-extragradient-minimax"),
+        ("test accuracy jumps long after training accuracy is perfect", "grokking-lazy-to-rich"),
+        ("send fewer bits between workers", "econtrol ef21-weighted"),
+        ("learn from few labels", "laplacian-transductive-fewshot"),
+        ("loss spikes during training", "rnn-clipping-vanishing-regularizer"),
+        ("differentiate through an iterative solver", "truncated-backprop-bilevel fast-matrix-sqrt"),
+        ("does the optimizer change what is learned", "optimizer-inductive-bias"),
+        ("train without backprop", "forward-gradient forward-forward"),
+        ("my PINN does not converge", "causal-pinn pinn-operator-preconditioning"),
+        ("less memory for activations during training", "few-bit-backward"),
+        ("learning rate schedule for a fixed number of epochs", "uba-schedule"),
+        ("speed up gradient descent when a few eigenvalues are huge", "symmetric-polynomial-preconditioning"),
+    ],
+)
+def test_a_question_finds_what_answers_it_among_the_first_three(question: str, slugs: str) -> None:
+    """The lists were made in knowledge of these: they guard, and measure nothing."""
+    assert set(slugs.split()) & set(_slugs(question, limit=3))
+
+
+def test_no_phrase_of_a_concept_is_a_single_word_by_accident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "concepts.txt"
+    monkeypatch.setattr(_text, "CONCEPTS", path)
+    path.write_text("samplers: one-step | time grid\n", encoding="utf-8")
+    assert set(_text.phrases()) == {"onestep", "tim grid"}
+    assert "#samplers" not in _text.terms("a small step", _text.phrases())
+    assert "#samplers" in _text.terms("a one-step sampler", _text.phrases())
+    path.write_text("rollout: autoregressive | many steps\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"concepts.txt:1: phrase 'many steps' is 'step' alone, .* say it otherwise"):
+        _text.phrases()
 
 
 @pytest.mark.parametrize("slug", ["adahessian", "fno", "trpo", "neural-tangent-kernel", "lazy-newton"])

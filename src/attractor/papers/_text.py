@@ -24,7 +24,7 @@ _LETTERS: Final = str.maketrans(
 # "not", "no" and "without" stay: they turn a phrase into its opposite.
 _STOP_WORDS: Final = """
     a about after all also although am an and another any are as at be because been before being both
-    but by can could do does each either else even ever every few for from get gets had has have having
+    but by can could do does each either else even ever every for from get gets had has have having
     here how i if in into is it its just let like many may me might more most much must my need needs of
     on one only onto or other our out over own per rather same shall should so some such than that the
     their them then there these they this those though through thus to too under until up upon use used
@@ -138,7 +138,7 @@ def phrases() -> dict[str, tuple[str, ...]]:
     """The concepts that each phrase of `concepts.txt` expresses, by its stems, joined by spaces.
 
     Raises:
-        ValueError: a line is not of the form `name: phrase | phrase`, or a phrase is empty or too long.
+        ValueError: a phrase is empty or too long, or several words of which stop words leave one, without a hyphen.
     """
     found: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(CONCEPTS.read_text(encoding="utf-8").splitlines(), start=1):
@@ -147,9 +147,13 @@ def phrases() -> dict[str, tuple[str, ...]]:
         name, _, rest = line.partition(":")
         for phrase in rest.split("|"):
             stems = words(phrase.replace("-", " "))  # a text holds the parts of a hyphened word too
+            found_at = f"{CONCEPTS.name}:{number}: phrase {phrase.strip()!r}"
             if not 1 <= len(stems) <= LONGEST:
-                found_at = f"{CONCEPTS.name}:{number}: phrase {phrase.strip()!r}"
                 raise ValueError(f"{found_at} must have 1 to {LONGEST} words, stop words not counted")
+            if len(stems) == 1 and len(phrase.replace("-", " ").split()) > 1:  # "one-step" is not any step
+                if "-" not in phrase:
+                    raise ValueError(f"{found_at} is {stems[0]!r} alone, stop words not counted: say it otherwise")
+                stems = [stem(phrase.strip().lower().replace("-", ""))]  # as a text that hyphens it has it
             key = " ".join(stems)
             found[key] = tuple(dict.fromkeys((*found.get(key, ()), name)))
     return found
