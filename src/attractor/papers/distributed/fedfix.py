@@ -28,7 +28,7 @@ SCALES = np.array([1.0, 0.4, 0.15, 0.05])  # of the coordinates' curvatures, whe
 SOLUTION = (CURVATURES * CENTERS).sum((0, 1)) / CURVATURES.sum((0, 1))
 SCHEMES = ("balanced", "equal", "not rounded up")
 # With K = 10 local steps on minibatches, as in the paper: its times, of which the shortest is a fifth of the longest.
-LOCAL, DELAYS, HORIZON = np.geomspace(0.02, 1.28, 7), np.repeat(np.linspace(0.2, 1.0, 9), 2), 60
+LOCAL, DELAYS, HORIZON = np.geomspace(0.005, 1.28, 5), np.linspace(0.2, 1.0, 9), 20
 
 
 def _loss(x, batch):
@@ -116,13 +116,13 @@ def _local(*, learning_rate, interval, power, server):
 
 @cached
 def _losses(scale, interval, power=1.0, server=1.0, rate=None):
-    """18 clients' after every aggregation, (seeds, records), and the rate: the best of `LOCAL` on other seeds."""
+    """Nine clients' after every aggregation, (seeds, records), and the rate: the best of `LOCAL` on other seeds."""
     problem, steps = dirichlet_digits(len(DELAYS), 0.1, width=32, seed=words.seed(2)), round(HORIZON / interval)
     setting, measured = {"interval": interval, "power": power, "server": server}, words.probes(problem, "loss")
 
     def losses(rates, numbers):
         sweep: list[Any] = [setting | {"learning_rate": float(rate)} for rate in rates]
-        return run(problem, _local, sweep=sweep, steps=steps, every=1, seeds=numbers, probes=measured, lanes=8)["loss"]
+        return run(problem, _local, sweep=sweep, steps=steps, every=1, seeds=numbers, probes=measured, lanes=10)["loss"]
 
     if rate is None:
         ends = losses(LOCAL, seeds(2, 1)).values[..., -steps // 5 :].mean((1, 2))
@@ -140,10 +140,11 @@ def with_local_steps_it_is_faster(power=1.0, *, scale):
     return Evidence(words.paired_ratio(*times), at_most=1.0, given=given)
 
 
-@claim("digits, K = 10 local steps, one rate: FedFix's loss, every 0.5, varies at most 0.6 times as asynchronously",
-       source="scaled", broken={"the server's step is 4 times as long": {"server": 4.0}})  # fmt: skip
+@claim("digits, K = 10 local steps, both tuned: FedFix's loss, every 0.5, varies at most 0.6 times as asynchronously",
+       source="scaled", broken={"the server's step is twice as long": {"server": 2.0}})  # fmt: skip
 def with_local_steps_it_is_steadier(server=1.0, *, scale):
-    rate = _losses(scale, 0.5)[1]
-    ours, asynchronous = (_losses(scale, *given, rate)[0] for given in ((0.5, 1.0, server), (0.1, 1.0, 1.0)))
-    spread = [np.nan_to_num(v[:, -v.shape[1] // 4 :].std(1), nan=np.inf) for v in (ours, asynchronous)]
-    return Evidence(words.ratio_of_means(*spread), at_most=0.6, given={"the latter varies": spread[1].min() > 1e-4})
+    asynchronous, (_, rate) = _losses(scale, 0.1)[0], _losses(scale, 0.5)
+    ours = _losses(scale, 0.5, 1.0, server, rate)[0]
+    tails = [losses[:, -losses.shape[1] // 4 :] for losses in (ours, asynchronous)]
+    given = {"both learn": max(tail.mean() for tail in tails) < ours[:, 0].mean() / 2}
+    return Evidence(words.ratio_of_means(*(tail.std(1) for tail in tails)), at_most=0.6, given=given)
