@@ -6,9 +6,8 @@
 Draws from the prior are those of the claims of ``config-constrained-bo``: every rule is given the process that made
 them. The other two problems are known ones, with a window that is moved a little for each instance; values are scaled
 to the size of the prior, whose length is 0.2 of the window. *Fitted* is BoTorch as it comes: Gaussian processes whose
-lengths are fitted at each call, after five random candidates. BoTorch and what it needs is in no extra:
-
-    pip install --no-deps botorch gpytorch linear_operator pyro-ppl pyro-api opt_einsum multipledispatch
+lengths are fitted at each call, after five random candidates. BoTorch and what it needs is in no extra; ``make env``
+installs it where it finds the CPU build of PyTorch.
 """
 
 import argparse

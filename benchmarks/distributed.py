@@ -112,7 +112,7 @@ def liars(rule: distributed.Aggregator, clients: int, steps: int, seeds: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=600, help="rounds, of the first part")
+    parser.add_argument("--steps", type=int, default=400, help="rounds, of the first part")
     parser.add_argument("--rounds", type=int, default=300, help="rounds, of the second part")
     parser.add_argument("--seeds", type=int, default=3, help="of the second part")
     parser.add_argument("--write", action="store_true", help=f"write {OUT.name}")
