@@ -11,6 +11,9 @@ methods are tried with three lengths each, and the table names the best: they ar
 
 import argparse
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,26 +48,33 @@ def reached(method, number: int, instance: int, dim: int, budget: int) -> np.nda
     return (found.best_so_far()[:, None] - optimum <= TARGETS).mean(1)
 
 
+def paths(method, dim: int, budget: int, instances: int) -> np.ndarray:
+    """The shares after each call, (functions, calls), a mean over instances."""
+    return np.array([
+        [reached(method, number, i, dim, budget * dim) for number in range(1, 25)] for i in range(1, instances + 1)
+    ]).mean(0)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dim", type=int, default=5)
     parser.add_argument("--budget", type=int, default=100, help="calls per dimension")
     parser.add_argument("--instances", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1, help="searches at a time, each in a process of its own")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table")
     given = parser.parse_args()
     rows, curves = [], {}
     at = np.unique(np.geomspace(1, given.budget * given.dim, 60).round().astype(int))
-    for name, methods in track(SEARCHES.items(), "searches"):
-        tried = []
-        for method in methods:
-            paths = np.array([
-                [reached(method, number, i, given.dim, given.budget * given.dim) for number in range(1, 25)]
-                for i in range(1, given.instances + 1)
-            ]).mean(0)  # fmt: skip
-            runs = paths[:, -1]
-            groups = [runs[np.array(group) - 1].mean() for group in GROUPS.values()]
-            tried.append((runs.mean(), groups, method, paths.mean(0)))
-        share, groups, best, path = max(tried, key=lambda entry: entry[0])
+    tried = [(name, method) for name, methods in SEARCHES.items() for method in methods]
+    of = partial(paths, dim=given.dim, budget=given.budget, instances=given.instances)
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        found = list(track(pool.map(of, [method for _, method in tried]), "searches", len(tried)))
+    for name in SEARCHES:
+        own = []
+        for (_, method), shares in ((t, f) for t, f in zip(tried, found, strict=True) if t[0] == name):
+            groups = [shares[np.array(group) - 1, -1].mean() for group in GROUPS.values()]
+            own.append((shares[:, -1].mean(), groups, method, shares.mean(0)))
+        share, groups, best, path = max(own, key=lambda entry: entry[0])
         length = getattr(best, LENGTHS.get(name, ""), None)
         label = name if length is None else f"{name}, {LENGTHS[name].replace('_', ' ')} {length:g}"
         curves[label] = [round(100 * float(path[calls - 1]), 2) for calls in at]
