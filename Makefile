@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 # The CPU build of torch, where one is at hand: it is wanted by the benchmark and by cross-checks only.
 TORCH  := torch==2.13.0+cpu
 # Other people's programs that tests compare with; without their dependencies, which would bring a second torch.
-PEERS  := torchjd pytorch-optimizer curvlinops-for-pytorch backpack-for-pytorch linear_operator einops einconv unfoldNd tqdm
+PEERS  := torchjd pytorch-optimizer curvlinops-for-pytorch backpack-for-pytorch linear_operator einops einconv unfoldNd tqdm \
+  botorch gpytorch pyro-ppl multipledispatch pyre-extensions typing-inspect mypy_extensions
 
 # Its threads wait for each other in a loop, which multiplies the cost of small decompositions.
 export OPENBLAS_NUM_THREADS ?= 1

@@ -3,9 +3,9 @@
 ``{{ optimizers }}`` becomes the table of all optimizers, ``{{ fastest }}`` the best of them on each problem,
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
-continued fractions, ``{{ widths }}`` whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients
-miss. ``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about
-`attractor.diagnose`.
+continued fractions, ``{{ targets }}`` of black-box searches, ``{{ wire }}`` and ``{{ liars }}`` of distributed methods;
+``{{ widths }}`` says whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients miss.
+``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
 """
 
 import html
@@ -21,14 +21,17 @@ from attractor import registry
 from attractor.papers.catalogue import catalogue
 from attractor.papers.rows import steps_to_target
 
-FRACTIONS = Path(__file__).with_name("data") / "continued_fractions.json"
-WIDTHS = Path(__file__).with_name("data") / "widths.md"
+DATA = Path(__file__).with_name("data")
+FRACTIONS = DATA / "continued_fractions.json"
+WIDTHS = DATA / "widths.md"
+TARGETS, DISTRIBUTED = DATA / "blackbox.json", DATA / "distributed.json"
 
 
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
     fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths, estimators)
+    fillers += (targets, wire, liars)
     fillers += (findings, thresholds, planted, instruments)
     known = {f.__name__: f for f in fillers}
 
@@ -180,6 +183,54 @@ def fractions() -> str:
         xaxis_title="correct digits per term", yaxis_title="δ",
     )  # fmt: skip
     return _drawn(figure, "continued-fractions")
+
+
+def targets() -> str:
+    """Percent of the targets of BBOB's functions that each search has reached, over calls."""
+    if not TARGETS.exists():
+        return "*Not measured yet: `python benchmarks/blackbox.py --write docs/data/blackbox.md`.*"
+    known = json.loads(TARGETS.read_text(encoding="utf-8"))
+    figure = go.Figure()
+    for name, percent in sorted(known["percent"].items(), key=lambda item: -item[1][-1]):
+        figure.add_scatter(x=known["calls"], y=percent, name=name, mode="lines", line_shape="hv")
+    _framed(figure, 420, xaxis_title="calls", yaxis_title="percent of targets", xaxis_type="log")
+    return _drawn(figure, "targets")
+
+
+def wire() -> str:
+    """The loss above the smallest, over what a client has sent."""
+    if not DISTRIBUTED.exists():
+        return "*Not measured yet: `python benchmarks/distributed.py --write`.*"
+    figure = go.Figure()
+    for name, run in json.loads(DISTRIBUTED.read_text(encoding="utf-8"))["wire"].items():
+        figure.add_scatter(x=run["kilobits"][1:], y=run["gap"][1:], name=name, mode="lines",
+                           hovertemplate="%{x:,.0f} kbit, %{y:.3g}")  # fmt: skip
+    _framed(figure, 460, xaxis_title="kilobits sent by a client", yaxis_title="loss above the smallest",
+            xaxis_type="log", yaxis_type="log", yaxis_exponentformat="power")  # fmt: skip
+    return _drawn(figure, "wire")
+
+
+def liars() -> str:
+    """Accuracy on held-out images for each rule and lie, as a map."""
+    if not DISTRIBUTED.exists():
+        return "*Not measured yet: `python benchmarks/distributed.py --write`.*"
+    known = json.loads(DISTRIBUTED.read_text(encoding="utf-8"))["liars"]
+    lies = list(next(iter(known.values())))
+    table = [[known[rule][lie] for lie in lies] for rule in reversed(known)]
+    figure = go.Figure(
+        go.Heatmap(z=table, x=lies, y=list(reversed(known)), colorscale="RdYlBu", zmin=0, zmax=100,
+                   texttemplate="%{z:.0f}", showscale=False, hovertemplate="%{y}, %{x}: %{z} %<extra></extra>")
+    )  # fmt: skip
+    _framed(figure, 380, xaxis_tickangle=-45, yaxis_automargin=True, xaxis_automargin=True)
+    return _drawn(figure, "liars")
+
+
+def _framed(figure: go.Figure, height: int, **axes: object) -> None:
+    """The look of a plot whose legend is below it, where it leaves the width to the curves on a narrow screen."""
+    figure.update_layout(
+        template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 20, "b": 45},
+        legend={"orientation": "h", "y": -0.2}, **axes,
+    )  # fmt: skip
 
 
 def _drawn(figure: go.Figure, name: str) -> str:

@@ -154,8 +154,26 @@ def test_what_a_peer_says_counts_where_it_could_mean_the_fault(planted):
 def test_targets_of_a_black_box_are_counted():
     module = load("blackbox")
     sphere, far = module.reached("cma-es", 1, 1, 2, 150), module.reached("random", 24, 1, 5, 2)
-    assert (sphere.all(), far.any(), sphere.shape) == (True, False, (4,))
+    assert (sphere[-1], far[-1], sphere.shape, far.shape) == (1, 0, (150,), (2,))
+    assert (np.diff(sphere) >= 0).all()
+    assert set(np.unique(sphere)) <= {0, 0.25, 0.5, 0.75, 1}
     assert sorted(n for group in module.GROUPS.values() for n in group) == list(range(1, 25))
+
+
+def test_distributed_runs_are_counted_and_lies_are_told():
+    module = load("distributed")
+    problem = problems.federated_digits(4)
+    bottom = module.least(problem)
+    found = module.wire(problem, module.METHODS["gradient descent"], 2, bottom)
+    np.testing.assert_allclose(found["kilobits"], [0, 20.8, 41.6])  # 650 numbers of 32 bits
+    assert found["gap"][0] > found["gap"][-1] > 0
+    np.testing.assert_allclose(found["gap"][0], np.log(10) - bottom, rtol=1e-3)  # from 0, all ten are alike
+    told = module.liars(module.RULES["mean"], 4, 2, 1)
+    assert list(told) == [*module.LIES, module.FLIPPED]
+    round = module.distributed.Round(*(jnp.arange(8.0).reshape(4, 2) + i for i in range(3)))
+    for i, lie in enumerate(module.LIES.values()):
+        given = round, 3, jax.random.key(0)
+        np.testing.assert_array_equal(module._told(jnp.asarray(float(i)), *given), lie(*given))
 
 
 def test_ratios_of_linear_algebra_are_those_of_two_calls(monkeypatch):

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.stats import norm
 
 from attractor import run
 from attractor.blackbox import interpolated, solver_of, surrogate_costs, surrogate_network
-from attractor.problems import grid_paths
+from attractor.problems import grid_paths, random_deadlines
 
 PATHS = grid_paths(4)
 RNG = np.random.default_rng(8)
@@ -32,6 +33,23 @@ def test_paths_are_all_and_whole():
     assert PATHS.shape == (math.comb(6, 3), 2 * 4 * 3)
     assert (PATHS.sum(1) == 6).all()
     assert len(np.unique(PATHS, axis=0)) == len(PATHS)
+
+
+def test_a_way_is_late_as_a_sum_of_normal_times_is():
+    cases = random_deadlines(PATHS, 5, jr.key(3))
+    means, variances, deadlines = (np.asarray(leaf, float) for leaf in cases)
+    share = variances / (5.5 - 5 * means) ** 2
+    np.testing.assert_allclose([means.min(), means.max()], [0.9, 1.1], atol=0.02)
+    np.testing.assert_allclose([share.min(), share.mean(), share.max()], [0.1, 0.55, 1.0], atol=0.06)
+    for i in range(5):
+        edges = [np.flatnonzero(way) for way in PATHS]
+        np.testing.assert_allclose(deadlines[i], 1.2 * min(means[i][e].sum() for e in edges), rtol=1e-6)
+        spread = np.sqrt(variances[i][edges[7]].sum())
+        chance = norm.sf(deadlines[i], means[i][edges[7]].sum(), spread)
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], cases)
+        np.testing.assert_allclose(one.late(jnp.asarray(PATHS[7])), chance, rtol=1e-4)
+    with pytest.raises(ValueError, match="n: "):
+        random_deadlines(PATHS, 0, jr.key(0))
 
 
 def test_the_slope_is_the_difference_of_two_answers():

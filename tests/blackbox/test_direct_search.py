@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from attractor.blackbox import DirectSearch, attack_operator, minimize_blackbox, penalized
+from attractor.blackbox import DirectSearch, attack_operator, best_by_call, minimize_blackbox, penalized
 from attractor.problem import Minimization
 
 N = 3
@@ -113,3 +113,23 @@ def test_it_minimizes_a_plain_python_function():
 def test_bad_attacks_are_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         attack_operator(NET, bent, **bad)
+
+
+@pytest.mark.parametrize("charged", [0, 3])
+def test_the_best_value_by_call_is_that_of_steps_one_by_one(charged):
+    key, start, calls = jr.key(5), jnp.asarray([0.9, -1.2, 0.4]), 40
+    method = DirectSearch(0.4, attack_operator(NET, bent))
+    problem = Minimization(lambda x: bent(NET(x)), start)
+    found = best_by_call(method, problem, calls, key, charged)
+    step = jax.jit(lambda x, state, key: method.step(problem, x, state, key))
+    x, state, steps, wanted = start, method.init(problem, start, key), 0, np.full(calls + 1, bent(NET(start)))
+    while (at := int(state.evaluations) + charged * steps) < calls:
+        x, state = step(x, state, jr.fold_in(key, steps))
+        steps += 1
+        after = int(state.evaluations) + charged * steps
+        assert after >= at + 1 + charged
+        wanted[after:] = np.minimum(wanted[after:], bent(NET(x)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert wanted[-1] < wanted[0]
+    with pytest.raises(ValueError, match="calls"):
+        best_by_call(method, problem, 0, key)

@@ -15,10 +15,11 @@ from attractor.blackbox.conformal_bootstrap import (
     truncated_crossing,
 )
 from attractor.blackbox.consensus import ConsensusBasedOptimization, ConsensusHopping, consensus_point
-from attractor.blackbox.direct_search import DirectSearch, attack_operator, penalized
+from attractor.blackbox.direct_search import DirectSearch, attack_operator, best_by_call, penalized
 from attractor.blackbox.gaussian_processes import (
     ConstrainedResult,
     Posterior,
+    constrained_improvement,
     constrained_search,
     expected_improvement,
     gp_posterior,

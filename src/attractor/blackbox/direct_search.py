@@ -113,7 +113,8 @@ class DirectSearch(Method):
         ValueError: for an argument out of its range.
 
     Paper: Optimization by Directional Attacks (Bouchet and Vidal, 2025), in the order and with the numbers of its
-    authors' program; the covering is that of arXiv 2401.07097. Their poll directions are also turned, each by itself.
+    authors' program, whose poll directions are also turned, each by itself. The covering is that of Convergence towards
+    a local minimum by direct search methods with a covering step (arXiv 2401.07097).
     """
 
     radius: Scalar = hyper(1.0, low=0.0, open_low=True)
@@ -175,3 +176,33 @@ class DirectSearch(Method):
         poll = jnp.concatenate([basis, -basis.sum(0, keepdims=True)])
         poll = state.radius * poll / jnp.abs(poll).max(1, keepdims=True)
         return jnp.concatenate([covering[None], searched[None], poll]).astype(at.dtype)
+
+
+def best_by_call(
+    method: DirectSearch, problem: Minimization, calls: int, key: PRNGKeyArray, charged: Scalar = 0
+) -> Float[Array, " records"]:
+    """The best value of one run after each call, the start's first: what a budget of calls buys.
+
+    Arguments:
+        method: The search; a step's calls count where it ends.
+        problem: What it searches, whose loss takes no batches.
+        calls: The budget, at least 1; the step that reaches it is the last, and no call after it counts.
+        key: Of the search.
+        charged: As how many calls the gradient of each attack counts, at least 0; -1: its own trial is free, too.
+
+    Raises:
+        ValueError: if ``calls`` is out of range.
+    """
+    in_range("calls", calls, 1)
+    x = problem.init(key)
+
+    def step(carry: tuple) -> tuple:
+        x, state, steps, curve = carry
+        x, state = method.step(problem, x, state, jr.fold_in(key, steps))
+        at = state.evaluations + charged * (steps + 1)
+        return x, state, steps + 1, curve.at[at].min(problem.loss(x, None), mode="drop")
+
+    first = jnp.full(calls + 1, jnp.inf).at[0].set(problem.loss(x, None))
+    begun = x, method.init(problem, x, key), jnp.asarray(0), first
+    end = jax.lax.while_loop(lambda c: c[1].evaluations + charged * c[2] < calls, step, begun)
+    return jax.lax.cummin(end[-1])

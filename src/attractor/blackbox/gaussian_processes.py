@@ -97,8 +97,8 @@ def optimistic(
     return jnp.where(allowed, objective.mean - width * objective.std, jnp.inf).argmin(), allowed.any()
 
 
-def expected_improvement(objective: Posterior, constraints: Posterior, best: Array) -> tuple[Array, Array]:
-    r"""Constrained expected improvement: $E\,(best - f)_+ \prod_i P(g_i \le 0)$ is largest.
+def constrained_improvement(objective: Posterior, constraints: Posterior, best: Scalar) -> Float[Array, " n"]:
+    r"""Constrained expected improvement of each candidate, $E\,(best - f)_+ \prod_i P(g_i \le 0)$.
 
     Before any point is known to be feasible it is the probability of that alone.
 
@@ -111,7 +111,18 @@ def expected_improvement(objective: Posterior, constraints: Posterior, best: Arr
     z = (jnp.where(jnp.isfinite(best), best, 0.0) - objective.mean) / std
     gain = jnp.where(jnp.isfinite(best), std * (z * norm.cdf(z) + norm.pdf(z)), 1.0)
     chance = norm.cdf(-constraints.mean / jnp.maximum(constraints.std, 1e-9)).prod(0)
-    return (gain * chance).argmax(), jnp.asarray(True)
+    return gain * chance
+
+
+def expected_improvement(objective: Posterior, constraints: Posterior, best: Array) -> tuple[Array, Array]:
+    """The candidate where `constrained_improvement` is largest; never says that no point is feasible.
+
+    Arguments:
+        objective: Of f, (n,).
+        constraints: Of g, (m, n).
+        best: The smallest value at a feasible point so far, infinite if there is none.
+    """
+    return constrained_improvement(objective, constraints, best).argmax(), jnp.asarray(True)
 
 
 class ConstrainedResult(NamedTuple):

@@ -40,7 +40,7 @@ from attractor.problems.feedforward import (
 )
 from attractor.problems.friedman import friedman_regression
 from attractor.problems.generalized_linear import imitated_neuron, sigmoid_classification, sigmoid_loss
-from attractor.problems.graphs import digits_graph, grid_paths
+from attractor.problems.graphs import Deadline, digits_graph, grid_paths, random_deadlines
 from attractor.problems.hyperbolic import hyperbolic_levels
 from attractor.problems.infeasible import distance_to_feasibility, linear_program, slow_rotations
 from attractor.problems.kernel_machines import KernelMachine, poisoned_labels, radial_kernel

@@ -1,9 +1,13 @@
-"""Graphs: of data, whose neighbors are weighted by how near they are, and the ways through a grid."""
+"""Graphs: of data, whose neighbors are weighted by how near they are, and the ways through a grid, late or in time."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, PRNGKeyArray
 from sklearn.datasets import load_digits
 from sklearn.neighbors import kneighbors_graph
 
@@ -58,3 +62,35 @@ def grid_paths(side: int) -> Float[np.ndarray, "paths edges"]:
     for row, taken in zip(table, paths, strict=True):
         row[taken] = 1.0
     return table
+
+
+class Deadline(NamedTuple):
+    """Edges that take independent normal times, and when to be there: one instance, or more along the first axis."""
+
+    means: Float[Array, "*n edges"]
+    variances: Float[Array, "*n edges"]
+    deadline: Float[Array, "*n"]
+
+    def late(self, x: Float[Array, " edges"]) -> Float[Array, ""]:
+        """The chance that the edges of a way, 0 and 1, take longer; of one instance. Not linear in x."""
+        return jax.scipy.stats.norm.cdf((x @ self.means - self.deadline) / jnp.sqrt(x @ self.variances))
+
+
+def random_deadlines(paths: Float[np.ndarray, "paths edges"], n: int, key: PRNGKeyArray) -> Deadline:
+    """Edges that are quicker on average vary more; the deadline is 1.2 times what the quickest way takes on average.
+
+    Means are uniform in [0.9, 1.1], variances $(5.5 - 5 m)^2$ times a number in [0.1, 1] for a mean m.
+
+    Arguments:
+        paths: All ways, such as those of `grid_paths`.
+        n: Instances, at least 1.
+        key: Which.
+
+    Raises:
+        ValueError: if ``n`` is out of range.
+    """
+    in_range("n", n, 1)
+    for_means, for_spread = jr.split(key)
+    means = jr.uniform(for_means, (n, paths.shape[1]), minval=0.9, maxval=1.1)
+    variances = (5.5 - 5 * means) ** 2 * jr.uniform(for_spread, (n, paths.shape[1]), minval=0.1, maxval=1.0)
+    return Deadline(means, variances, 1.2 * (means @ paths.T).min(1))

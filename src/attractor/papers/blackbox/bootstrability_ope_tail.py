@@ -22,7 +22,8 @@ from attractor.blackbox.conformal_bootstrap import (
 from attractor.blackbox.minimize import minimize_blackbox
 from attractor.papers.words import Evidence, cached, claim, ratio_of_means, seeds
 
-# The nine lowest dimensions at coupling 0.4, and the gap above: numerical quantum spectral curve (arXiv 2107.08510).
+# The nine lowest dimensions at coupling 0.4, and the gap above, by the numerical quantum spectral curve: Integrability
+# and Conformal Bootstrap: One Dimensional Defect CFT (arXiv 2107.08510). The authors' program has the same numbers.
 SPECTRUM, GAP = np.array([1.1360024526900780, 2.1114849713531683, 2.2414898973615664, 3.0856688989142573,
                           3.1795380604123022, 3.2106154258526694, 3.3150208347668278, 3.3234554247857905,
                           3.4062798732892770]), 4.0697186685568622  # fmt: skip

@@ -39,24 +39,24 @@ HEEDLESS, PESSIMISTIC = {"without the constraint": {"rule": _heedless}}, {"upper
 
 
 @cached
-def _draws(scale):
+def draws(scale, feasible=True):
     """Objective and constraint on a grid, drawn from the prior: ``gram (n, n)`` and ``tables (seeds, 2, n)``."""
     axis = jnp.linspace(0.0, 1.0, SIDE)
     grid = jnp.stack(jnp.meshgrid(axis, axis), -1).reshape(-1, 2)
     gram = squared_exponential(grid, grid, 0.15)
     keys = jax.vmap(jr.key)(jnp.asarray(words.seeds(40 if scale == "quick" else 200)))
     half = jnp.linalg.cholesky(gram + 1e-6 * jnp.eye(len(grid)))
-    return gram, jnp.einsum("ij,sfj->sfi", half, jax.vmap(lambda k: jr.normal(k, (2, len(grid))))(keys))
+    tables = jnp.einsum("ij,sfj->sfi", half, jax.vmap(lambda k: jr.normal(k, (2, len(grid))))(keys))
+    order = jnp.sort(tables[:, 1], 1)
+    levels = order[:, int(SHARE * order.shape[1])] if feasible else order[:, 0] - 0.5
+    return gram, tables.at[:, 1].add(-levels[:, None])
 
 
 @cached
 def _runs(rule, scale, feasible=True):
     """Per seed and call: regret, violation, the best feasible value's gap by the range, whether one is possible."""
     with jax.enable_x64(True):
-        gram, tables = _draws(scale)
-        order = jnp.sort(tables[:, 1], 1)
-        levels = order[:, int(SHARE * order.shape[1])] if feasible else order[:, 0] - 0.5
-        tables = tables.at[:, 1].add(-levels[:, None])
+        gram, tables = draws(scale, feasible)
         run = functools.partial(search_table, gram, steps=STEPS, rule=rule)
         chosen, possible = (np.asarray(a) for a in jax.jit(jax.vmap(run))(tables))
         f, g = np.moveaxis(np.asarray(tables), 1, 0)

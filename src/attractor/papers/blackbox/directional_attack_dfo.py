@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from attractor.blackbox.direct_search import DirectSearch, attack_operator, penalized
+from attractor.blackbox.direct_search import DirectSearch, attack_operator, best_by_call, penalized
 from attractor.papers.words import Evidence, bootstrap, cached, claim, first_step, proportion, seeds
 from attractor.problem import Minimization
 from attractor.problems.network_inputs import digit_mixture, patient_change, reactor_settings
@@ -46,18 +46,8 @@ def _curve(draw, seed, radius, side, gradient):
     share, fresh, search = side
     loss, attack, start = _parts(draw, seed, fresh)
     method = DirectSearch(radius, lambda x, r: x + share * (attack(x, r) - x), search=search)
-    extra = jnp.where(share == 0, -1, gradient)  # where there is no attack, none is charged
-
-    def step(carry):
-        x, state, steps, curve = carry
-        x, state = method.step(problem, x, state, jr.fold_in(jr.key(seed), steps))
-        at = state.evaluations + extra * (steps + 1)
-        return x, state, steps + 1, curve.at[at].min(loss(x), mode="drop")
-
-    problem, first = Minimization(loss, start), jnp.full(CALLS + 1, jnp.inf).at[0].set(loss(start))
-    begun = start, method.init(problem, start, jr.key(0)), jnp.asarray(0), first
-    end = jax.lax.while_loop(lambda c: c[1].evaluations + extra * c[2] < CALLS, step, begun)
-    return jax.lax.cummin(end[-1])
+    charged = jnp.where(share == 0, -1, gradient)  # where there is no attack, none is charged
+    return best_by_call(method, Minimization(loss, start), CALLS, jr.key(seed), charged)
 
 
 @functools.cache
