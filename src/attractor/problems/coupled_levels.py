@@ -67,6 +67,56 @@ def _within(gram: Float[Array, "d d"], moments: Weights, x: Weights) -> Weights:
     return jax.lax.fori_loop(0, 200 * len(x), settle, jnp.zeros_like(x))
 
 
+def shared_sum(n: int = 2, coupling: float | Weights = 1.0) -> Bilevel:
+    r"""Numbers of both levels share a sum, and the lower one has many minimizers; the solution is known.
+
+    $$ F = \tfrac12 \lVert x - y_2 \rVert^2 + \tfrac12 \lVert y_1 - 1 \rVert^2, \qquad
+       g = \tfrac12 \lVert y_1 \rVert^2 - x^\top y_1 + 1^\top y_2, \qquad a^\top x + 1^\top (y_1 + y_2) \ge 0 $$
+
+    The multiplier is 1, $y_1 = x + 1$, and of $y_2$ the lower level says no more than its sum. The best for F is
+
+    $$ x = -\frac{n\,(a + 2)}{n + \lVert a + 2 \rVert^2}, \qquad y_2 = x - \frac{a^\top x + 2 \cdot 1^\top x + n}{n} $$
+
+    which for a = 1 is -0.3, $y_1$ 0.7 and $y_2$ -0.4. Where the constraint's slope in x is not seen, x tends to
+    -2/(1 + 2 m), with the mean m of a + 2: -2/7 for a = 1, which is hardly apart.
+
+    Arguments:
+        n: Numbers in each of x, $y_1$ and $y_2$, at least 1.
+        coupling: a: one number for all, or (n,).
+
+    Raises:
+        ValueError: for ``n`` below 1, or a ``coupling`` of another shape or not finite.
+    """
+    in_range("n", n, 1)
+    in_range("coupling", coupling)
+    if jnp.shape(coupling) not in ((), (n,)):
+        raise ValueError(f"coupling: expected one number or shape ({n},), got shape {jnp.shape(coupling)}")
+    a = jnp.broadcast_to(jnp.asarray(coupling, float), (n,))
+    return Bilevel(
+        _nearest, _cheapest, (jnp.zeros(n), jnp.zeros(2 * n)),
+        constraint=eqx.Partial(_missing, a), solve=eqx.Partial(_best_response, a),
+    )  # fmt: skip
+
+
+def _nearest(x: Weights, y: Float[Array, " 2*d"]) -> Float[Array, ""]:
+    first, second = jnp.split(y, 2)
+    return (jnp.sum((x - second) ** 2) + jnp.sum((first - 1) ** 2)) / 2
+
+
+def _cheapest(x: Weights, y: Float[Array, " 2*d"]) -> Float[Array, ""]:
+    first, second = jnp.split(y, 2)
+    return first @ first / 2 - x @ first + jnp.sum(second)
+
+
+def _missing(a: Weights, x: Weights, y: Float[Array, " 2*d"]) -> Float[Array, " 1"]:
+    return -(a @ x + jnp.sum(y))[None]
+
+
+def _best_response(a: Weights, x: Weights) -> Float[Array, " 2*d"]:
+    """Of the lower level's minimizers the best for F: y₂ as near to x as its sum allows."""
+    return jnp.concatenate([x + 1, x - (a @ x + 2 * jnp.sum(x) + len(x)) / len(x)])
+
+
 def coupled_quadratic(n: int = 4, m: int = 6, rank: int = 5, constraints: int = 3, seed: int = 0) -> Bilevel:
     r"""The quadratics of `two_level_quadratic` with linear constraints $A y + D x \le -1$ below.
 

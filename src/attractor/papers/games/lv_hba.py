@@ -8,9 +8,8 @@ method = games.ProximalLagrangian(0.1, inner_rate=0.1, multiplier_rate=0.1, weig
 print(attractor.run(problems.feature_bounds(), method, steps=3_000).summary("value"))
 ```
 
-Of the paper's own example there is no claim, as it does not tell: after 2,000 steps ours is within 0.013 of its
-solution and one that does not see the coupling within 0.033; with 100 unknowns 0.060, above the 0.05 asked for, and
-0.040.
+On the paper's own example a method that does not see the coupling in x tends to -2/7 in place of -3/10, 4.8 % away, so
+that 5 % cannot tell the two apart; with random coefficients of the coupling they can be.
 """
 
 import equinox as eqx
@@ -22,7 +21,10 @@ from jax.lax import stop_gradient
 
 from attractor.games import ProximalLagrangian, proximal_value
 from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, ratio_of_means, seeds
-from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds
+from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
+
+WRONG_SIGN = {"the constraint's slope in x has the wrong sign": {"seen": lambda x: 2 * stop_gradient(x) - x}}
+BLIND = {"the constraint is not seen to depend on x": {"seen": stop_gradient}}
 
 
 def _through(problem, seen):
@@ -35,18 +37,45 @@ def _seen(seen, constraint, x, y):
 
 
 @eqx.filter_jit
-def _ends(problem, steps, rates=(0.03, 0.1), weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, multiplier_rate=0.1, sweeps=6):
+def _ends(
+    problem, steps, rates=(0.03, 0.1), weights=(1.0, 3.0, 10.0, 30.0), decay=0.49, multiplier_rate=0.1, sweeps=6,
+    inner_rate=0.1,
+):  # fmt: skip
     """Where (x, y) and z end, by rate and weight."""
     nothing, start = jr.key(0), problem.init(jr.key(0))  # no minibatches are drawn
 
     def one(rate, weight):
-        method = ProximalLagrangian(rate, 0.1, multiplier_rate, weight, decay, sweeps=sweeps)
+        method = ProximalLagrangian(rate, inner_rate, multiplier_rate, weight, decay, sweeps=sweeps)
         carry = start, method.init(problem, start, nothing)
         carry = jax.lax.fori_loop(0, steps, lambda _, c: method.step(problem, c[0], c[1], nothing), carry)
         return *carry[0], carry[1].multiplier
 
     rates, weights = jnp.meshgrid(jnp.array(rates), jnp.array(weights))
     return jax.vmap(one)(rates.ravel(), weights.ravel())
+
+
+def _off(n, coupling, seen):
+    """How far x ends from the solution, relative to its largest number: the best of 8 settings."""
+    problem, shifted = shared_sum(n, coupling), jnp.asarray(coupling, float) + 2 * jnp.ones(n)
+    solution = -n * shifted / (n + shifted @ shifted)
+    ends = _ends(_through(problem, seen), 2_000, sweeps=1, inner_rate=jnp.asarray(min(0.1, 0.5 / n)))[0]
+    return float(jnp.nanmin(jnp.abs(ends - solution).max(1)) / jnp.abs(solution).max())
+
+
+@claim("the paper's example, many minimizers below, n = 2, 20, 100: x within 5 % in 2,000 steps, best of 8 settings",
+       source="scaled", deterministic=True, broken=WRONG_SIGN)  # fmt: skip
+def solves_the_papers_example(seen=lambda x: x):
+    return Evidence.of_cases({f"n = {n}": _off(n, 1.0, seen) for n in (2, 20, 100)}, at_most=0.05)
+
+
+@claim("the example, coupled by 8 draws from [-3, 1], n = 5, 20, 100: x within 5 % in 2,000 steps, of 8 settings",
+       source="ours", broken=BLIND | WRONG_SIGN)  # fmt: skip
+def follows_any_coupling(seen=lambda x: x):
+    cases = {}
+    for n in (5, 20, 100):
+        draws = [np.random.default_rng(seed).uniform(-3, 1, n) for seed in seeds(8)]
+        cases[f"n = {n}"] = mean(np.array([_off(n, draw, seen) for draw in draws]))
+    return Evidence.of_cases(cases, at_most=0.05)
 
 
 @cached
