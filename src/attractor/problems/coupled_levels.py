@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import LinearConstraint, minimize
 
 from attractor.bilevel import Bilevel
 from attractor.checks import in_range
@@ -149,16 +148,14 @@ def _above(a: Float[Array, "k m"], d: Float[Array, "k n"], x: Float[Array, " n"]
     return a @ y + d @ x + 1
 
 
-_rule: Any = LinearConstraint  # its bounds are annotated as single numbers
-
-
 def best_of_pieces(problem: Bilevel) -> tuple[Float[np.ndarray, " n"], float]:
     """The exact solution (x, F) of a `coupled_quadratic`: of the best of the pieces, one for every set that binds.
 
-    On a piece the lower level's conditions are linear, and F is minimized over x, y and the multipliers by SLSQP.
+    On a piece the lower level's conditions are linear. What minimizes F over x, y and the multipliers there, F being
+    convex, is one of the solutions of linear systems, one for every set of the piece's own inequalities that binds.
 
     Arguments:
-        problem: A `coupled_quadratic` with few constraints k, as there are 2ᵏ pieces.
+        problem: A `coupled_quadratic` with few constraints k, as there are 2ᵏ pieces, and 4ᵏ systems.
     """
     levels: Any = problem.upper, problem.lower, problem.constraint
     (q, target, c, rho), (h, b, offset), (a, d) = ([np.asarray(part, np.float64) for part in f.args] for f in levels)
@@ -175,16 +172,13 @@ def best_of_pieces(problem: Bilevel) -> tuple[Float[np.ndarray, " n"], float]:
         right = np.concatenate([offset, -np.ones(binds.sum()), np.zeros((~binds).sum())])
         most, limit = np.vstack([above[~binds], -multipliers[binds]]), np.zeros(k)
         limit[: (~binds).sum()] = -1
-        rules = _rule(equal, right, right), _rule(most, -np.inf, limit)
-        found = minimize(
-            lambda w: w @ curvature @ w / 2 + linear @ w + target @ q @ target / 2,
-            np.linalg.lstsq(equal, right, rcond=None)[0],
-            jac=lambda w: curvature @ w + linear,
-            method="SLSQP",
-            constraints=rules,
-            options={"maxiter": 500, "ftol": 1e-12},
-        )
-        missed = max(np.abs(equal @ found.x - right).max(), (most @ found.x - limit).max())
-        if missed < 1e-7 and found.fun < best[1]:
-            best = found.x[:n], float(found.fun)
+        for also in product([False, True], repeat=k):
+            held = np.vstack([equal, most[np.array(also)]])
+            wanted = np.concatenate([-linear, right, limit[np.array(also)]])
+            system = np.block([[curvature, held.T], [held, np.zeros((len(held), len(held)))]])
+            w = np.linalg.lstsq(system, wanted, rcond=None)[0][: len(linear)]
+            value = w @ curvature @ w / 2 + linear @ w + target @ q @ target / 2
+            missed = max(np.abs(equal @ w - right).max(), (most @ w - limit).max())
+            if missed < 1e-7 and value < best[1]:
+                best = w[:n], float(value)
     return best

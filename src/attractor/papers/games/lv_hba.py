@@ -8,8 +8,8 @@ method = games.ProximalLagrangian(0.1, inner_rate=0.1, multiplier_rate=0.1, weig
 print(attractor.run(problems.feature_bounds(), method, steps=3_000).summary("value"))
 ```
 
-On the paper's own example a method that does not see the coupling in x tends to -2/7 in place of -3/10, 4.8 % away, so
-that 5 % cannot tell the two apart; with random coefficients of the coupling they can be.
+On the paper's own example a method that does not see the coupling in x tends to -2/7 in place of -3/10, 4.8 % away:
+5 % could not tell the two apart.
 """
 
 import equinox as eqx
@@ -23,8 +23,7 @@ from attractor.games import ProximalLagrangian, proximal_value
 from attractor.papers.words import Evidence, cached, claim, log_slopes, mean, ratio_of_means, seeds
 from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
 
-WRONG_SIGN = {"the constraint's slope in x has the wrong sign": {"seen": lambda x: 2 * stop_gradient(x) - x}}
-BLIND = {"the constraint is not seen to depend on x": {"seen": stop_gradient}}
+BLIND = "the constraint is not seen to depend on x"
 
 
 def _through(problem, seen):
@@ -54,28 +53,49 @@ def _ends(
     return jax.vmap(one)(rates.ravel(), weights.ravel())
 
 
-def _off(n, coupling, seen):
-    """How far x ends from the solution, relative to its largest number: the best of 8 settings."""
-    problem, shifted = shared_sum(n, coupling), jnp.asarray(coupling, float) + 2 * jnp.ones(n)
-    solution = -n * shifted / (n + shifted @ shifted)
-    ends = _ends(_through(problem, seen), 2_000, sweeps=1, inner_rate=jnp.asarray(min(0.1, 0.5 / n)))[0]
-    return float(jnp.nanmin(jnp.abs(ends - solution).max(1)) / jnp.abs(solution).max())
+@eqx.filter_jit
+def _ends_of_sums(couplings, steps, share):
+    """Where x ends on the example, by coupling and setting, where a share of the constraint's slope in x is seen."""
+    n = couplings.shape[1]
+    inner = min(0.1, 1 / n)  # the saddle point is lost from about 1.3 / n on
+
+    def one(coupling):
+        seen = lambda x: stop_gradient(x) + share * (x - stop_gradient(x))  # noqa: E731
+        problem = _through(shared_sum(n, coupling), seen)
+        return _ends(problem, steps, (inner / 3, inner), sweeps=1, inner_rate=inner)[0]
+
+    return jax.vmap(one)(couplings)
 
 
-@claim("the paper's example, many minimizers below, n = 2, 20, 100: x within 5 % in 2,000 steps, best of 8 settings",
-       source="scaled", deterministic=True, broken=WRONG_SIGN)  # fmt: skip
-def solves_the_papers_example(seen=lambda x: x):
-    return Evidence.of_cases({f"n = {n}": _off(n, 1.0, seen) for n in (2, 20, 100)}, at_most=0.05)
+def _off(couplings, steps, share):
+    """How far x ends from the solution, in its largest number, by coupling and setting."""
+    shifted = np.asarray(couplings, float) + 2
+    solutions = -shifted.shape[1] * shifted / (shifted.shape[1] + np.sum(shifted**2, 1, keepdims=True))
+    ends = np.asarray(_ends_of_sums(jnp.asarray(couplings, float), jnp.asarray(steps), jnp.asarray(share)))
+    return np.abs(ends - solutions[:, None]).max(-1) / np.abs(solutions).max(-1, keepdims=True)
 
 
-@claim("the example, coupled by 8 draws from [-3, 1], n = 5, 20, 100: x within 5 % in 2,000 steps, of 8 settings",
-       source="ours", broken=BLIND | WRONG_SIGN)  # fmt: skip
-def follows_any_coupling(seen=lambda x: x):
+@claim("the paper's example, many minimizers, n = 2, 20, 100: x within 3 % after 2,000 and 4,000 steps, of 8 tried",
+       source="scaled", deterministic=True, broken={BLIND: {"share": 0.0}})  # fmt: skip
+def solves_the_papers_example(share=1.0):
     cases = {}
-    for n in (5, 20, 100):
-        draws = [np.random.default_rng(seed).uniform(-3, 1, n) for seed in seeds(8)]
-        cases[f"n = {n}"] = mean(np.array([_off(n, draw, seen) for draw in draws]))
-    return Evidence.of_cases(cases, at_most=0.05)
+    for n in (2, 20, 100):
+        off = [_off(np.ones((1, n)), steps, share)[0] for steps in (2_000, 4_000)]
+        cases[f"n = {n}"] = float(np.nanmin(np.max(off, 0)))
+    return Evidence.of_cases(cases, at_most=0.03)
+
+
+@claim("the example, coupled by 8 draws from [-3, 1], n = 20: x within 5 % in 8,000 steps, best of 8 settings",
+       source="ours", broken={BLIND: {"share": 0.0}, "half of its slope in x": {"share": 0.5}})  # fmt: skip
+def follows_any_coupling(share=1.0):
+    draws = np.stack([np.random.default_rng(seed).uniform(-3, 1, 20) for seed in seeds(8)])
+    return Evidence(mean(np.nanmin(_off(draws, 8_000, share), 1)), at_most=0.05)
+
+
+def _stacked(problems):
+    """Problems that differ in their numbers, as one with an axis more."""
+    numbers, rest = zip(*(eqx.partition(problem, eqx.is_array) for problem in problems), strict=True)
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *numbers), rest[0])
 
 
 @cached
@@ -86,14 +106,15 @@ def _solution(number):
 @claim("20 quadratics, 3 coupled constraints: 80 % of the way to the exact solution in 10,000 steps, of 8 settings",
        source="ours", broken={"z stays at 0, tuned anew": {"multiplier_rate": 0.0}})  # fmt: skip
 def approaches_the_exact_solution(multiplier_rate=0.1):
-    left = []
+    numbers = seeds(20)
     with jax.enable_x64(True):
-        for number in seeds(20):
-            problem, solution = coupled_quadratic(seed=number), _solution(number)
-            start = np.asarray(problem.init(jr.key(0))[0])
-            ends = np.asarray(_ends(problem, 10_000, multiplier_rate=multiplier_rate)[0])
-            left.append(np.nanmin(np.linalg.norm(ends - solution, axis=1)) / np.linalg.norm(start - solution))
-    return Evidence(mean(np.array(left)), at_most=0.2)
+        each = [coupled_quadratic(seed=number) for number in numbers]
+        solutions = np.stack([_solution(number) for number in numbers])
+        together = eqx.filter_vmap(lambda problem: _ends(problem, 10_000, multiplier_rate=multiplier_rate)[0])
+        ends = np.asarray(together(_stacked(each)))
+        starts = np.stack([problem.init(jr.key(0))[0] for problem in each])
+    left = np.linalg.norm(ends - solutions[:, None], axis=2) / np.linalg.norm(starts - solutions, axis=1)[:, None]
+    return Evidence(mean(np.nanmin(left, 1)), at_most=0.2)
 
 
 @eqx.filter_jit
