@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear, minimize
 
-from attractor import Bilevel
+from attractor import Bilevel, run
 from attractor.games import ProximalLagrangian, onto_constraint, proximal_value
-from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds
+from attractor.problems import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
 
 GAMMAS = {"gamma": 0.7, "multiplier_gamma": 1.6}
 
@@ -149,6 +149,45 @@ def test_weights_within_bounds_are_scipys():
     np.testing.assert_allclose(problem.solve(jnp.asarray(x, jnp.float32)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("coupling", [1.0, (-2.5, 0.3, 0.9, -1.0)])
+def test_solution_of_the_shared_sum_is_that_of_all_conditions_together(coupling):
+    """Of F where the lower level's conditions hold, as one linear system: x, y1, y2, λ, and multipliers of those."""
+    n, one, none = 4, np.eye(4), np.zeros((4, 4))
+    a, ones = np.broadcast_to(coupling, n), np.ones((n, 1))
+    curved = np.block([
+        [one, none, -one, 0 * ones], [none, one, none, 0 * ones], [-one, none, one, 0 * ones],
+        [0 * ones.T] * 3 + [np.zeros((1, 1))],
+    ])  # fmt: skip
+    linear = np.concatenate([np.zeros(n), np.ones(n), np.zeros(n + 1)])
+    rules = np.block([
+        [-one, one, none, -ones], [none, none, none, -ones], [a[None], ones.T, ones.T, np.zeros((1, 1))],
+    ])  # fmt: skip
+    right = np.concatenate([np.zeros(n), -np.ones(n), [0.0]])
+    k = len(right)
+    system = np.block([[curved, rules.T], [rules, np.zeros((k, k))]])
+    found = np.linalg.lstsq(system, np.concatenate([linear, right]), rcond=None)[0]
+    x, y = found[:n], found[n : 3 * n]
+    with jax.enable_x64(True):
+        problem = shared_sum(n, jnp.asarray(coupling))
+        np.testing.assert_allclose(problem.solve(jnp.asarray(x)), y, atol=1e-9)
+        np.testing.assert_allclose(jax.grad(problem.value)(jnp.asarray(x)), 0.0, atol=1e-9)
+        np.testing.assert_allclose(problem.constraint(jnp.asarray(x), jnp.asarray(y)), 0.0, atol=1e-9)
+        np.testing.assert_allclose(x, -n * (a + 2) / (n + np.sum((a + 2) ** 2)), atol=1e-9)
+
+
+def test_the_blind_end_elsewhere_where_the_coupling_is_not_one():
+    """On the paper's example they end near the solution, as its docstring says; elsewhere by far."""
+    method = ProximalLagrangian(0.1, inner_rate=0.1, weight=10.0, decay=0.49, sweeps=1)
+    blind = lambda x, y, seen: seen(jax.lax.stop_gradient(x), y)  # noqa: E731
+    for coupling, solution, limit in ((1.0, -0.3, -2 / 7), (-1.0, -0.5, -2 / 3)):
+        problem = shared_sum(2, coupling)
+        unseen = partial(blind, seen=problem.constraint)
+        without = Bilevel(problem.upper, problem.lower, problem.init, constraint=unseen)
+        for own, expected in ((problem, solution), (without, limit)):
+            x = run(own, method, steps=4_000, every=4_000).final[0][0, 0]
+            np.testing.assert_allclose(x, expected, rtol=0.02)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -156,6 +195,9 @@ def test_weights_within_bounds_are_scipys():
         (lambda: proximal_value(max, max, 0.0, 0.0, jnp.zeros(1), step_size=0.1, steps=1, gamma=0.0), "gamma"),
         (lambda: onto_constraint(max, 0.0, 0.0, sweeps=0), "sweeps"),
         (lambda: coupled_quadratic(constraints=0), "constraints"),
+        (lambda: shared_sum(0), "n"),
+        (lambda: shared_sum(3, jnp.ones(2)), "coupling"),
+        (lambda: shared_sum(3, np.inf), "coupling"),
         (lambda: feature_bounds(noise=-1), "noise"),
     ],
 )

@@ -13,7 +13,7 @@ from attractor.problems.client_splits import dirichlet_digits, split_by_dirichle
 from attractor.problems.clusters import gaussian_clusters
 from attractor.problems.control import cartpole, pendulum
 from attractor.problems.convex import least_absolute_deviations, least_squares, logistic_regression, ridge
-from attractor.problems.coupled_levels import best_of_pieces, coupled_quadratic, feature_bounds
+from attractor.problems.coupled_levels import best_of_pieces, coupled_quadratic, feature_bounds, shared_sum
 from attractor.problems.cut_sphere import on_cut_sphere
 from attractor.problems.deep_hedging import deep_hedging, heston_paths
 from attractor.problems.degenerate_systems import degenerate_zeros, multiple_root_system

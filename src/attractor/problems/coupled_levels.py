@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.optimize import LinearConstraint, minimize
 
 from attractor.bilevel import Bilevel
 from attractor.checks import in_range
@@ -67,6 +66,56 @@ def _within(gram: Float[Array, "d d"], moments: Weights, x: Weights) -> Weights:
     return jax.lax.fori_loop(0, 200 * len(x), settle, jnp.zeros_like(x))
 
 
+def shared_sum(n: int = 2, coupling: float | Weights = 1.0) -> Bilevel:
+    r"""Numbers of both levels share a sum, and the lower one has many minimizers; the solution is known.
+
+    $$ F = \tfrac12 \lVert x - y_2 \rVert^2 + \tfrac12 \lVert y_1 - 1 \rVert^2, \qquad
+       g = \tfrac12 \lVert y_1 \rVert^2 - x^\top y_1 + 1^\top y_2, \qquad a^\top x + 1^\top (y_1 + y_2) \ge 0 $$
+
+    The multiplier is 1, $y_1 = x + 1$, and of $y_2$ the lower level says no more than its sum. The best for F is
+
+    $$ x = -\frac{n\,(a + 2)}{n + \lVert a + 2 \rVert^2}, \qquad y_2 = x - \frac{a^\top x + 2 \cdot 1^\top x + n}{n} $$
+
+    which for a = 1 is -0.3, $y_1$ 0.7 and $y_2$ -0.4. Where the constraint's slope in x is not seen, x tends to
+    -2/(1 + 2 m), with the mean m of a + 2: -2/7 for a = 1, which is hardly apart.
+
+    Arguments:
+        n: Numbers in each of x, $y_1$ and $y_2$, at least 1.
+        coupling: a: one number for all, or (n,).
+
+    Raises:
+        ValueError: for ``n`` below 1, or a ``coupling`` of another shape or not finite.
+    """
+    in_range("n", n, 1)
+    in_range("coupling", coupling)
+    if jnp.shape(coupling) not in ((), (n,)):
+        raise ValueError(f"coupling: expected one number or shape ({n},), got shape {jnp.shape(coupling)}")
+    a = jnp.broadcast_to(jnp.asarray(coupling, float), (n,))
+    return Bilevel(
+        _nearest, _cheapest, (jnp.zeros(n), jnp.zeros(2 * n)),
+        constraint=eqx.Partial(_missing, a), solve=eqx.Partial(_best_response, a),
+    )  # fmt: skip
+
+
+def _nearest(x: Weights, y: Float[Array, " 2*d"]) -> Float[Array, ""]:
+    first, second = jnp.split(y, 2)
+    return (jnp.sum((x - second) ** 2) + jnp.sum((first - 1) ** 2)) / 2
+
+
+def _cheapest(x: Weights, y: Float[Array, " 2*d"]) -> Float[Array, ""]:
+    first, second = jnp.split(y, 2)
+    return first @ first / 2 - x @ first + jnp.sum(second)
+
+
+def _missing(a: Weights, x: Weights, y: Float[Array, " 2*d"]) -> Float[Array, " 1"]:
+    return -(a @ x + jnp.sum(y))[None]
+
+
+def _best_response(a: Weights, x: Weights) -> Float[Array, " 2*d"]:
+    """Of the lower level's minimizers the best for F: y₂ as near to x as its sum allows."""
+    return jnp.concatenate([x + 1, x - (a @ x + 2 * jnp.sum(x) + len(x)) / len(x)])
+
+
 def coupled_quadratic(n: int = 4, m: int = 6, rank: int = 5, constraints: int = 3, seed: int = 0) -> Bilevel:
     r"""The quadratics of `two_level_quadratic` with linear constraints $A y + D x \le -1$ below.
 
@@ -99,16 +148,14 @@ def _above(a: Float[Array, "k m"], d: Float[Array, "k n"], x: Float[Array, " n"]
     return a @ y + d @ x + 1
 
 
-_rule: Any = LinearConstraint  # its bounds are annotated as single numbers
-
-
 def best_of_pieces(problem: Bilevel) -> tuple[Float[np.ndarray, " n"], float]:
     """The exact solution (x, F) of a `coupled_quadratic`: of the best of the pieces, one for every set that binds.
 
-    On a piece the lower level's conditions are linear, and F is minimized over x, y and the multipliers by SLSQP.
+    On a piece the lower level's conditions are linear. What minimizes F over x, y and the multipliers there, F being
+    convex, is one of the solutions of linear systems, one for every set of the piece's own inequalities that binds.
 
     Arguments:
-        problem: A `coupled_quadratic` with few constraints k, as there are 2ᵏ pieces.
+        problem: A `coupled_quadratic` with few constraints k, as there are 2ᵏ pieces, and 4ᵏ systems.
     """
     levels: Any = problem.upper, problem.lower, problem.constraint
     (q, target, c, rho), (h, b, offset), (a, d) = ([np.asarray(part, np.float64) for part in f.args] for f in levels)
@@ -125,16 +172,13 @@ def best_of_pieces(problem: Bilevel) -> tuple[Float[np.ndarray, " n"], float]:
         right = np.concatenate([offset, -np.ones(binds.sum()), np.zeros((~binds).sum())])
         most, limit = np.vstack([above[~binds], -multipliers[binds]]), np.zeros(k)
         limit[: (~binds).sum()] = -1
-        rules = _rule(equal, right, right), _rule(most, -np.inf, limit)
-        found = minimize(
-            lambda w: w @ curvature @ w / 2 + linear @ w + target @ q @ target / 2,
-            np.linalg.lstsq(equal, right, rcond=None)[0],
-            jac=lambda w: curvature @ w + linear,
-            method="SLSQP",
-            constraints=rules,
-            options={"maxiter": 500, "ftol": 1e-12},
-        )
-        missed = max(np.abs(equal @ found.x - right).max(), (most @ found.x - limit).max())
-        if missed < 1e-7 and found.fun < best[1]:
-            best = found.x[:n], float(found.fun)
+        for also in product([False, True], repeat=k):
+            held = np.vstack([equal, most[np.array(also)]])
+            wanted = np.concatenate([-linear, right, limit[np.array(also)]])
+            system = np.block([[curvature, held.T], [held, np.zeros((len(held), len(held)))]])
+            w = np.linalg.lstsq(system, wanted, rcond=None)[0][: len(linear)]
+            value = w @ curvature @ w / 2 + linear @ w + target @ q @ target / 2
+            missed = max(np.abs(equal @ w - right).max(), (most @ w - limit).max())
+            if missed < 1e-7 and value < best[1]:
+                best = w[:n], float(value)
     return best
