@@ -64,40 +64,30 @@ def asymmetry_turns_the_errors(errors=LIMIT):
 
 
 def _start(key):
-    """Four networks, which learn side by side."""
-    return jax.vmap(lambda key: settling_params(key, SIZES, 0.0))(jr.split(key, 4))
+    return settling_params(key, SIZES, 0.0)
 
 
-def _slope(networks, key, share, exact, weight):
-    """By equilibrium propagation and homeostasis of a weight, or the gradient; batches of each network's own."""
-
-    def of(params, key):
-        drawn = jr.randint(key, (32,), 0, len(IMAGES))
-        loss = LOSS.at((jnp.asarray(IMAGES)[drawn], jnp.asarray(LABELS)[drawn]))
-        ways = partial(equilibrium_propagation(homeostasis=weight, probes=1), loss), partial(backpropagation, loss)
-        return jax.lax.switch(exact, [lambda way=way: way(params, key)[1] for way in ways])
-
-    return jax.vmap(of)(networks, jr.split(key, 4))
+def _slope(params, key, share, exact, weight):
+    """By equilibrium propagation and homeostasis of a weight, or the gradient."""
+    drawn = jr.randint(key, (32,), 0, len(IMAGES))
+    loss = LOSS.at((jnp.asarray(IMAGES)[drawn], jnp.asarray(LABELS)[drawn]))
+    ways = partial(equilibrium_propagation(homeostasis=weight, probes=1), loss), partial(backpropagation, loss)
+    return jax.lax.switch(exact, [lambda way=way: way(params, key)[1] for way in ways])
 
 
-def _grade(networks, key, exact, weight):
+def _grade(params, key, exact, weight):
     """Accuracy on validation images; on test images, after the cosine of forward weights' errors with the gradient."""
-
-    def of(params, key):
-        right = [(jax.vmap(lambda x: logits(params, LOSS.outputs(LOSS.settle(params, x))))(x).argmax(-1) == y).mean()
-                 for x, y in (PARTS["validation"], PARTS["test"])]  # fmt: skip
-        loss = LOSS.at(jax.tree.map(lambda a: jnp.asarray(a[:64]), PARTS["validation"]))
-        return right[0], jnp.stack([estimator_quality(ESTIMATORS[LIMIT], loss, params, key, 2).cosine[1], right[1]])
-
-    score, found = jax.vmap(of)(networks, jr.split(key, 4))
-    return score.mean(), found
+    right = [(jax.vmap(lambda x: logits(params, LOSS.outputs(LOSS.settle(params, x))))(x).argmax(-1) == y).mean()
+             for x, y in (PARTS["validation"], PARTS["test"])]  # fmt: skip
+    loss = LOSS.at(jax.tree.map(lambda a: jnp.asarray(a[:64]), PARTS["validation"]))
+    return right[0], jnp.stack([estimator_quality(ESTIMATORS[LIMIT], loss, params, key, 2).cosine[1], right[1]])
 
 
 @cached
 def _trained(weight, exact=False):
-    """Cosines and accuracies of 32 networks from weights without symmetry, tuned."""
+    """Cosines and accuracies of eight tuned runs from weights without symmetry."""
     traced = jnp.asarray(exact, int), jnp.asarray(weight)
-    return tune_descent(_start, _slope, _grade, *traced, searched=LogUniform(1e-3, 3e-2), steps=300).reshape(-1, 2).T
+    return tune_descent(_start, _slope, _grade, *traced, searched=LogUniform(1e-3, 3e-2), steps=300).T
 
 
 FLIPPED = {"sign flipped": {"weight": -0.1}}
@@ -119,7 +109,8 @@ def homeostasis_learns_more(weight=0.1):
 
 
 @claim("digits, weights without symmetry, tuned: with homeostasis within two points of the gradient's test accuracy",
-       source="ours", broken=FLIPPED)  # fmt: skip
+       source="ours", broken=FLIPPED,
+       reason="from 1.2 points below to 2.3 above on other seeds, and eight networks leave three")  # fmt: skip
 def homeostasis_matches_the_gradient(weight=0.1):
     exact = _trained(0.0, True)[1]
     given = {"the gradient learns": exact.mean() > 0.85}
