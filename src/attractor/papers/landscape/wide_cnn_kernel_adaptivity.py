@@ -19,15 +19,6 @@ from attractor.landscape.wide_limits import infinite_ntk
 from attractor.papers.words import Evidence, Interval, cached, claim, log_slopes, mean, paired_ratio, seeds, sizes
 
 
-def _connected(x):  # the tangent kernel of a fully connected network, as deep
-    flat = x.reshape(len(x), -1)
-    return infinite_ntk(flat, hidden=1 + int(np.log2(x.shape[1])), weight_variance=2.0).tangent
-
-
-def _convolutional(x):
-    return hierarchical_kernels(patch_cosines(x, x)).tangent
-
-
 @cached
 def _errors(patches, student, scale):
     """Of regression with tangent kernels, (seed, size, target), on outputs of random infinitely wide networks: Gaussian
@@ -36,11 +27,13 @@ def _errors(patches, student, scale):
     found = []
     for s in seeds(size["n"]):
         x = np.asarray(sphere_patches(jr.key(s), max(size["train"]) + size["test"], patches), float)
-        kernels = [_convolutional(x[:, :p]) for p in (1, 2, patches)]
+        kernels = [hierarchical_kernels(patch_cosines(x[:, :p], x[:, :p])).tangent for p in (1, 2, patches)]
         normals = np.random.default_rng(s).standard_normal((3, len(x), 32))
         drawn = [np.linalg.cholesky(k + 1e-6 * np.eye(len(x))) @ z for k, z in zip(kernels, normals, strict=True)]
-        kernel = kernels[-1] if student == "convolutional" else _connected(x)
-        errors = learning_curve(kernel, np.concatenate(drawn, 1), size["train"])
+        if student == "connected":  # as deep
+            depth = 1 + int(np.log2(patches))
+            kernels.append(infinite_ntk(x.reshape(len(x), -1), hidden=depth, weight_variance=2.0).tangent)
+        errors = learning_curve(kernels[-1], np.concatenate(drawn, 1), size["train"])
         found.append(errors.reshape(len(errors), 3, -1).mean(2))
     return np.array(found), size["train"]
 
@@ -57,9 +50,8 @@ def _exponents(patches, student, scale):  # -d log error / d log n, (seed, targe
 def spectrum_is_hierarchical(top=True, kinds=("tangent", "covariance"), grid=1024):
     circle = np.cos(2 * np.pi * np.arange(grid) / grid)
     cosines = np.stack(np.broadcast_arrays(circle[:, None], circle))
-    each = [hierarchical_kernels(u[None]) for u in cosines]
-    kernels = (hierarchical_kernels(cosines) if top else
-               type(each[0])(*((a + b) / 2 for a, b in zip(*each, strict=True))))  # fmt: skip
+    kernels, *each = (hierarchical_kernels(u) for u in (cosines, cosines[:1], cosines[1:]))
+    kernels = kernels if top else type(kernels)(*((a + b) / 2 for a, b in zip(*each, strict=True)))
     k, cases = np.arange(16, 65, 2), {}
     for kind, smoothness in zip(kinds, (1, 3), strict=True):
         eigenvalues = np.abs(np.fft.fft2(getattr(kernels, kind))) / grid**2
@@ -68,15 +60,11 @@ def spectrum_is_hierarchical(top=True, kinds=("tangent", "covariance"), grid=102
     return Evidence.of_cases(cases, within=(-0.3, 0.3))
 
 
-def _counted(dim, whole):
-    """The n-th eigenvalue goes as n^-(1 + 1/D), for those of the whole input are the most; the dim-dimensional ones go
-    as k^-(1 + dim), and what is left of the target beyond k as 1/k."""
-    return (1 + 1 / whole) / (1 + dim)
-
-
 @claim("tangent kernel, 4 circles, n to 512: error exponents within 25 % of (1 + 1/4) / (1 + d), d = 1 and 2 patches",
        source="ours", broken={"eigenvalues of the patches alone": {"predicted": lambda d, whole: 1 / d}})  # fmt: skip
-def exponents_follow_from_the_spectrum(predicted=_counted, *, scale):
+def exponents_follow_from_the_spectrum(predicted=lambda d, whole: (1 + 1 / whole) / (1 + d), *, scale):
+    """The n-th eigenvalue goes as n^-(1 + 1/D), for those of the whole input are the most; the d-dimensional ones go as
+    k^-(1 + d), and what is left of the target beyond k as 1/k."""
     found = _exponents(4, "convolutional", scale)
     cases = {name: mean(found[:, d - 1] / predicted(d, 4)) for d, name in ((1, "local"), (2, "pair"))}
     return Evidence.of_cases(cases, within=(0.75, 1.25), note=f"exponents {found.mean(0).round(2)}")

@@ -22,10 +22,7 @@ from attractor.problem import FixedPoint
 
 FACTORS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # all run at once, a row each
 HALF = {"half the weight": {"weight": lambda t: 1 / (t + 2.0)}}
-
-
-def _distances(problem, x, key):
-    return jnp.linalg.norm(x - problem.solution, axis=1)
+DISTANCES = {"distances": lambda problem, x, key: jnp.linalg.norm(x - problem.solution, axis=1)}
 
 
 def _linear():  # x -> factor · x, but for a rotation of the coordinates
@@ -49,8 +46,7 @@ def _bellman():
 def _exponents(build, weight, steps=20_000):
     """By factor, of the squared distance against the last nine tenths of the steps."""
     with jax.enable_x64(True):
-        probes = {"distances": _distances}
-        trace = run(build(), AveragedIteration(weight), steps=steps, every=steps // 20, probes=probes)
+        trace = run(build(), AveragedIteration(weight), steps=steps, every=steps // 20, probes=DISTANCES)
     curves = np.maximum(trace["distances"].values[0, 0].T, 1e-300)
     return 2 * log_slopes(trace.dataset["step"].values, curves, since=steps // 10)
 
@@ -63,8 +59,8 @@ def _by_factor(name, values):
        source="ours", broken=HALF, deterministic=True)  # fmt: skip
 def the_exponent_depends_on_the_factor(weight=open_loop):
     exponents = _exponents(_linear, weight)
-    note = f"exponents {', '.join(f'{e:.2f}' for e in exponents)}"
-    return Evidence.of_cases(_by_factor("linear", abs(exponents + 4 * (1 - FACTORS))), at_most=0.05, note=note)
+    off = _by_factor("linear", abs(exponents + 4 * (1 - FACTORS)))
+    return Evidence.of_cases(off, at_most=0.05, note=f"exponents {', '.join(f'{e:.2f}' for e in exponents)}")
 
 
 @claim("linear and soft Bellman contractions, g = 0.1 to 0.9: the squared distance falls at least as fast as t^-2",
@@ -82,14 +78,13 @@ def is_quadratic_for_strong_contractions(weight=open_loop):
     return Evidence.of_cases(_by_factor("linear", _exponents(_linear, weight)[:3]), at_most=-1.95)
 
 
-@claim(
-    "linear contractions, g = 0.1 to 0.9: the distance is 1e-3 of the first in at most as many steps as by x <- T(x)",
-    source="ours", broken=HALF, deterministic=True, reason="Picard's iteration is geometric: "
-    "it needs 3 steps at g = 0.1 and 66 at 0.9, a power of t many more")  # fmt: skip
+@claim("linear contractions, g = 0.1 to 0.9: the distance is 1e-3 of the first in no more steps than by x <- T(x)",
+       source="ours", broken=HALF, deterministic=True, reason="Picard's iteration is geometric: "
+       "it needs 3 steps at g = 0.1 and 66 at 0.9, a power of t many more")  # fmt: skip
 def is_faster_than_plain_iteration(weight=open_loop):
     def steps(weight):
-        run_ = run(_linear(), AveragedIteration(weight), steps=20_000, every=1, probes={"distances": _distances})
-        curves = run_["distances"].values[0, 0].T
+        trace = run(_linear(), AveragedIteration(weight), steps=20_000, every=1, probes=DISTANCES)
+        curves = trace["distances"].values[0, 0].T
         return first_step(curves / curves[:, :1], 1e-3)
 
     return Evidence.of_cases(_by_factor("linear", steps(weight) / steps(1.0)), at_most=1.0)
@@ -101,6 +96,6 @@ def errors_leave_a_floor(lasting=1.0):
     errors = np.geomspace(1e-4, 1e-1, 4)
     with jax.enable_x64(True):
         problem = FixedPoint(lambda x: 0.3 * x + lasting * errors[:, None], jnp.ones((4, 4)),
-                             solution=jnp.zeros((4, 4)), probes={"distances": _distances})  # fmt: skip
+                             solution=jnp.zeros((4, 4)), probes=DISTANCES)  # fmt: skip
         floors = run(problem, AveragedIteration(), steps=20_000, every=20_000)["distances"].values[0, 0, -1]
     return Evidence(float(abs(log_slopes(errors, floors)[0] - 1)), at_most=0.1)

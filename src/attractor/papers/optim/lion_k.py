@@ -60,12 +60,8 @@ def _distance(method, solutions, scale, weight_decay=1.0):
     return float(np.abs(end - solutions).max())
 
 
-def _coupled(learning_rate, b1=0.9, b2=0.99, weight_decay=0.0):
-    """The decay is a penalty, added to the gradient before the momentum."""
-    return optax.chain(optax.add_decayed_weights(weight_decay), lion_k(learning_rate, b1=b1, b2=b2))
-
-
-COUPLED = {"decay in the gradient": {"lion": _coupled}}
+COUPLED = {"decay in the gradient": {  # a penalty, added to it before the momentum
+    "lion": lambda rate, weight_decay: optax.chain(optax.add_decayed_weights(weight_decay), lion_k(rate))}}  # fmt: skip
 OTHERS = {"no decay": {"lion": lambda rate, weight_decay: optax.lion(rate, weight_decay=0.0)}} | COUPLED
 
 

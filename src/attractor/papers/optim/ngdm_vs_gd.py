@@ -21,15 +21,13 @@ from attractor.optim.proximal import proximal_gradient
 from attractor.papers.words import Evidence, cached, claim, log_slopes, run, seed, sizes
 from attractor.problem import Minimization
 
-WEIGHTS = np.geomspace(0.1, 100, 13)
+WEIGHTS, STEPS = np.geomspace(0.1, 100, 13), (5_000, 50_000)
 
 
 def _subgradient(learning_rate, l1):
     """Gradient descent on the penalized loss, with the derivative of |w| that automatic differentiation gives."""
-    return optax.chain(
-        optax.stateless(lambda g, w: g + l1 * jnp.sign(w)),  # pyright: ignore[reportOperatorIssue, reportArgumentType]
-        optax.sgd(learning_rate),
-    )
+    penalized = optax.stateless(lambda g, w: g + l1 * jnp.sign(w))  # pyright: ignore[reportOperatorIssue, reportArgumentType]
+    return optax.chain(penalized, optax.sgd(learning_rate))
 
 
 def _gradient_last(learning_rate, l1):
@@ -54,46 +52,37 @@ def _lasso(method, steps):
     return np.stack(trace.final[:, 0])
 
 
-STEPS = (5_000, 50_000)
-
-
-@claim(
-    "sparse regression, step 1/L, L1 weight 0.1 to 100: subgradient steps' L1 norm rises to twice its smallest value",
-    source="ours", broken={"proximal steps": {"method": proximal_gradient}})  # fmt: skip
+@claim("sparse regression, step 1/L, L1 weight 0.1 to 100: subgradient steps' L1 norm rises to twice its smallest",
+       source="ours", broken={"proximal steps": {"method": proximal_gradient}})  # fmt: skip
 def a_larger_penalty_enlarges_the_weights(method=_subgradient, *, scale):
     size = np.abs(_lasso(method, **sizes(scale, steps=STEPS))).sum(1)
     return Evidence(size[-1] / size.min(), at_least=2.0, note=f"smallest at weight {WEIGHTS[size.argmin()]:.2g}")
 
 
-@claim(
-    "sparse regression, larger L1 weights: proximal steps' norm falls, over half are 0 from 1 on; subgradients: none",
-    source="ours", broken={"subgradient steps": {"method": _subgradient},
-                           "the gradient step after the proximal one": {"method": _gradient_last}})  # fmt: skip
+@claim("sparse regression, larger L1 weight: proximal steps' norm falls, over half are 0 from 1 on; subgradients: none",
+       source="ours", broken={"subgradient steps": {"method": _subgradient},
+                              "the gradient step after the proximal one": {"method": _gradient_last}})  # fmt: skip
 def proximal_steps_prune(method=proximal_gradient, *, scale):
     size = sizes(scale, steps=STEPS)
     w = _lasso(method, **size)
     holds = (np.diff(np.abs(w).sum(1)) <= 1e-5).all() and (_lasso(_subgradient, **size) != 0).all()
-    shares = {
-        f"weight {l1:.2g}": float(np.mean(row == 0) * holds) for l1, row in zip(WEIGHTS, w, strict=True) if l1 >= 1
-    }
-    return Evidence.of_cases(shares, at_least=0.5)
+    pairs = [(l1, row) for l1, row in zip(WEIGHTS, w, strict=True) if l1 >= 1]
+    return Evidence.of_cases({f"weight {l1:.2g}": float(np.mean(x == 0) * holds) for l1, x in pairs}, at_least=0.5)
 
 
 @claim("|x|: the distance that fixed subgradient steps never undercut grows as a power of the step within 0.1 of 1",
        source="ours", broken={"a smooth bowl": {"loss": lambda x: 0.5 * x**2}}, deterministic=True)  # fmt: skip
 def the_floor_is_the_step(loss=jnp.abs):
     rates = np.geomspace(1e-4, 1e-1, 13)
-    problem = Minimization(loss, jnp.asarray(1.2345))
-    probes = {"x": lambda problem, x, key: x}
-    x = run(problem, optax.sgd, sweep={"learning_rate": rates.tolist()}, steps=20_000, every=1, probes=probes)["x"]
+    how = {"sweep": {"learning_rate": rates.tolist()}, "probes": {"x": lambda problem, x, key: x}}
+    x = run(Minimization(loss, jnp.asarray(1.2345)), optax.sgd, steps=20_000, every=1, **how)["x"]
     floor = np.abs(x.values[:, 0, -100:]).max(1)
     return Evidence(float(log_slopes(rates, np.maximum(floor, 1e-30))[0]), within=(0.9, 1.1))
 
 
-@claim(
-    "Huber's loss (L = 1), step 3: ends in a bounded cycle of two, with step times curvature / 2 is at most 0.5, not 1",
-    source="ours", broken={"step below 2": {"rate": 1.5}, "a quadratic": {"loss": lambda x: 0.5 * x**2}},
-    deterministic=True)  # fmt: skip
+@claim("Huber's loss (L = 1), step 3: ends in a bounded cycle of two, with step times curvature / 2 at most 0.5, not 1",
+       source="ours", broken={"step below 2": {"rate": 1.5}, "a quadratic": {"loss": lambda x: 0.5 * x**2}},
+       deterministic=True)  # fmt: skip
 def no_edge_of_stability(loss=optax.losses.huber_loss, rate=3.0):
     probes = {"x": lambda problem, x, key: x, "curvature": lambda problem, x, key: jax.grad(jax.grad(loss))(x)}
     trace = run(Minimization(loss, jnp.asarray(5.3)), optax.sgd(rate), steps=1_000, every=1, probes=probes)
