@@ -143,7 +143,7 @@ def test_a_sweep_comes_back_as_it_is_here_though_a_node_is_killed(nodes, tmp_pat
     plain = run(rotated_quadratic(), Descent(), **longer)
     far = run(rotated_quadratic(), Descent(), **longer, checkpoint=kept, backend="ray")
     assert far.dataset.identical(plain.dataset)
-    with pytest.raises(engine.CheckpointError, match=f"checkpoint: {kept}/part-. belongs to another run"):
+    with pytest.raises(engine.CheckpointError, match=rf"checkpoint: {kept}/part-.\.ckpt belongs to another run"):
         run(rotated_quadratic(), Descent(), **how | {"seeds": 3}, checkpoint=kept, backend="ray")
 
 
