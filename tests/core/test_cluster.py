@@ -163,6 +163,16 @@ def test_a_sweep_that_is_stopped_goes_on_here_or_there(nodes, tmp_path, monkeypa
     assert run(rotated_quadratic(), Descent(), **how, checkpoint=kept).dataset.identical(whole.dataset)
 
 
+def test_as_many_threads_decompose_there_as_here(monkeypatch):
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert cluster.settings()["OPENBLAS_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert "OPENBLAS_NUM_THREADS" not in cluster.settings()
+    assert cluster.settings()["OMP_NUM_THREADS"] == "2"
+
+
 def test_what_this_process_has_set_is_set_where_it_works(nodes):
     def found(item):
         import jax.numpy as jnp
