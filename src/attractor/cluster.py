@@ -159,6 +159,10 @@ def _unit_alike(digest: str, packed: bytes, item: Any) -> Any:
 def settings() -> dict[str, str]:
     """Of this process, what decides what is computed, as environment variables."""
     found = {k: v for k, v in os.environ.items() if k.startswith(SETTINGS)}
+    if not {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & found.keys():
+        # Ray would set the latter to 1: decompositions by one thread differ from those by several in their last bits.
+        every = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        found["OPENBLAS_NUM_THREADS"] = str(len(every))
     if (jax := sys.modules.get("jax")) is not None:  # else the environment says it all
         set_here = {name: getattr(jax.config, name, None) for name in CONFIGURED}
         plain = {k: v.value if isinstance(v, Enum) else v for k, v in set_here.items() if v is not None}

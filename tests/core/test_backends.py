@@ -198,7 +198,8 @@ def test_the_units_of_a_sweep_are_its_programs_and_carry_their_checkpoints(carri
     (kept / "part-2.ckpt").unlink()
     longer = how | {"steps": 100}
     far = run(rotated_quadratic(), optax.adam, **longer, backend="ray", checkpoint=kept)
-    assert [sorted(folder.files) for *_, folder in carried[4:]] == [[f"part-{i}.ckpt"] for i in range(4)]
+    sent = [sorted(folder.files) for *_, folder in carried[4:]]
+    assert sent == [["part-0.ckpt"], ["part-1.ckpt"], [], ["part-3.ckpt"]]
     assert far.dataset.identical(run(rotated_quadratic(), optax.adam, **longer).dataset)
     assert far.dataset.identical(run(rotated_quadratic(), optax.adam, **longer, checkpoint=kept).dataset)
     with pytest.raises(CheckpointError, match=f"checkpoint: {kept}/part-0.ckpt belongs to another run"):

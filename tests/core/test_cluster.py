@@ -143,7 +143,7 @@ def test_a_sweep_comes_back_as_it_is_here_though_a_node_is_killed(nodes, tmp_pat
     plain = run(rotated_quadratic(), Descent(), **longer)
     far = run(rotated_quadratic(), Descent(), **longer, checkpoint=kept, backend="ray")
     assert far.dataset.identical(plain.dataset)
-    with pytest.raises(engine.CheckpointError, match=f"checkpoint: {kept}/part-. belongs to another run"):
+    with pytest.raises(engine.CheckpointError, match=rf"checkpoint: {kept}/part-.\.ckpt belongs to another run"):
         run(rotated_quadratic(), Descent(), **how | {"seeds": 3}, checkpoint=kept, backend="ray")
 
 
@@ -161,6 +161,16 @@ def test_a_sweep_that_is_stopped_goes_on_here_or_there(nodes, tmp_path, monkeypa
     assert (kept / "part-0.ckpt").stat().st_mtime_ns == before  # it was not done again
     monkeypatch.setattr(engine, "_program", lambda *given: pytest.fail("a program ran"))
     assert run(rotated_quadratic(), Descent(), **how, checkpoint=kept).dataset.identical(whole.dataset)
+
+
+def test_as_many_threads_decompose_there_as_here(monkeypatch):
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert cluster.settings()["OPENBLAS_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert "OPENBLAS_NUM_THREADS" not in cluster.settings()
+    assert cluster.settings()["OMP_NUM_THREADS"] == "2"
 
 
 def test_what_this_process_has_set_is_set_where_it_works(nodes):
