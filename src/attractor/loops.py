@@ -44,7 +44,7 @@ AXES = ("step", SECONDS)  # keys of a record that are no measurements
 
 
 class LoopError(ValueError):
-    """A loop that cannot be compared at all, whatever the method: it yields no dicts, or not the metric."""
+    """A loop that cannot be compared, whatever the method: it yields no dicts, or not the metric."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,9 @@ class Unit:
 
 
 def execute(loop: Loop, unit: Unit, how: Plan) -> Outcome:
-    """Run a loop once. What it raises is an outcome.
+    """Run a loop once. What it raises is an outcome; so is a first record that is no dict of numbers with the metric.
 
     A run in which the metric, or what chooses configurations, is not finite has diverged, and ends there.
-
-    Raises:
-        LoopError: if the first thing it yields is no dict of numbers with the metric.
     """
     outcome = Outcome()
     try:
@@ -176,8 +173,8 @@ def execute(loop: Loop, unit: Unit, how: Plan) -> Outcome:
                 "it has to `yield {…}` at every recorded step"
             )
         _follow(iter(records), outcome, unit, how)
-    except LoopError:
-        raise
+    except LoopError as error:
+        outcome.failure, outcome.refused = str(error), True
     except (Exception, SystemExit) as error:  # of the user's code, whatever it is
         said = str(error).strip().split("\n")[0]
         outcome.failure = f"{type(error).__name__}: {said}" if said else type(error).__name__
@@ -204,7 +201,7 @@ def _follow(records: Iterator[Any], outcome: Outcome, unit: Unit, how: Plan) -> 
                 numbers = _numbers(record)
                 metric, tuned_on = _understood(numbers, unit, how)
             except (ValueError, TypeError) as error:
-                raise LoopError(f"{error}; met in the run of {unit}") from error
+                raise LoopError(str(error)) from error
         step = numbers.pop("step", len(outcome.at) + 1)
         if step != int(step) or (outcome.at and step <= outcome.at[-1]):
             raise ValueError(f"step: expected whole numbers, increasing, got {step:g} after {outcome.at[-1:]}")

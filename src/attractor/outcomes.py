@@ -30,6 +30,7 @@ class Outcome:
         seconds: Wall seconds since the start, per recorded step.
         failure: Why it ended before its time; "" if it did not.
         place: Where in the user's code, if it raised.
+        refused: Whether its first record was none: if no other run does better, no method is to blame.
     """
 
     at: list[int] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     failure: str = ""
     place: str = ""
+    refused: bool = False
 
     @property
     def described(self) -> str:

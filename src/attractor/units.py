@@ -64,6 +64,7 @@ class Units:
                     "a Loop takes optax transformations, and factories of anything with (factory, space)"
                 )
         self.outcomes: dict[tuple[str, int, int], Outcome] = {}
+        self._measured: list[str] = []  # what the first run yielded, of those that yielded something
         self.chosen: dict[str, int] = {}
         self._texts: dict[str, str] = {}  # of the loop's code, under "", and of the factories'
 
@@ -129,8 +130,8 @@ class Units:
     @property
     def _decided(self) -> tuple[str, str, Goal]:
         """Metric, what chooses configurations, and the metric's goal."""
-        how, names = self.how, next((list(o.values) for o in self.outcomes.values() if o.values), None)
-        if names is None:  # nothing was measured at all
+        how, names = self.how, self._measured
+        if not names:  # nothing was measured at all
             metric = how.metric or "metric"
             return metric, how.tuned_on or metric, how.goal or goal_of(metric)
         metric, tuned_on = decisive(names, how.metric, how.tuned_on)
@@ -204,15 +205,29 @@ class Units:
             work = partial(_work, self.loop, self.how, 1 if far else threads)
             files = {unit.place: file for unit, file in waiting} if far else {}  # what runs far off is kept here
             items = [(unit, None) for unit, _ in waiting] if far else waiting
-            for (unit, _), outcome in spread(work, items, self.jobs, **self.cluster):
+            for (unit, _), outcome in spread(work, items, self.jobs, lost=_lost, **self.cluster):
+                if outcome.refused and not any(o.values for o in self.outcomes.values()):
+                    raise LoopError(f"{outcome.failure}; met in the run of {unit}")
                 _keep(files.get(unit.place), unit, outcome)
                 self.outcomes[unit.place] = outcome
                 advance(1)
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "jobs: a process ended without an answer (killed, or out of memory); a script that compares with "
-                "jobs has to do so below `if __name__ == '__main__':`"
+                "jobs: no other process could begin; a script that compares with jobs has to do so below "
+                "`if __name__ == '__main__':`"
             ) from error
+        self._agree([unit.place for unit in units])
+
+    def _agree(self, places: Sequence[tuple[str, int, int]]) -> None:
+        """Where no metric was given, the first of all runs decides, and one that does not yield the same has failed."""
+        outcomes = {place: self.outcomes[place] for place in places if self.outcomes[place].values}
+        self._measured = self._measured or next((list(o.values) for o in outcomes.values()), [])
+        decide = dict.fromkeys(self._decided[:2])
+        for place, outcome in outcomes.items():
+            absent = [name for name in decide if name not in outcome.values]
+            if absent and not outcome.failure:
+                told = f"metric: {self.loop.name} yielded {', '.join(outcome.values)}, and no {absent[0]} as elsewhere"
+                self.outcomes[place] = Outcome(failure=told, refused=True)
 
     def _file(self, unit: Unit) -> Place | None:
         """Where a unit's outcome is kept: named by all that it depends on."""
@@ -259,8 +274,13 @@ def _work(loop: Loop, how: Plan, threads: int | None, item: tuple[Unit, Place | 
     return outcome
 
 
+def _lost(item: tuple[Unit, Place | None], ended: str) -> Outcome:
+    """Of a run that ended its process, twice; it is not kept, as another time there may be more memory."""
+    return Outcome(failure=f"its process ended: {ended}")
+
+
 def _keep(file: Place | None, unit: Unit, outcome: Outcome) -> None:
-    if file is not None:
+    if file is not None and not outcome.refused:
         keep(file, outcome, {"method": unit.make.name, "config": unit.make.config, "seed": unit.seed})
 
 

@@ -430,6 +430,70 @@ if __name__ == "__main__":
 """
 
 
+FAULTS = """
+import os, signal
+import numpy as np
+
+def shrink(x, rate):
+    return x - rate * x
+
+def train(make_optimizer, seed):
+    x, name = 1 + seed % 7, make_optimizer.name
+    if seed == 1 and name == "empty":
+        return
+    for step in range(3):
+        x = shrink(x, **make_optimizer.config)
+        if seed == 1 and step == 1:
+            if name == "raise":
+                raise RuntimeError("no more data")
+            if name == "memory":
+                np.empty(10**15)
+            if name == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+        if seed == 1 and name == "keys":
+            yield {"accuracy": 1.0}
+        else:
+            yield {"loss": float("nan") if seed == 1 and name == "nan" else x**2}
+"""
+REASONS = {
+    "sound": None, "raise": "RuntimeError: no more data", "memory": ".*MemoryError: Unable to allocate .*",
+    "nan": "loss is nan", "empty": "train yielded nothing", "keys": "metric: train yielded accuracy, and no loss.*",
+    "kill": "its process ended: SIGKILL, out of memory perhaps",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
+def test_whatever_ends_a_run_of_one_seed_ends_no_other(tmp_path, monkeypatch):
+    (tmp_path / "faults.py").write_text(FAULTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import faults  # pyright: ignore[reportMissingImports]
+
+    methods = {name: (faults.shrink, RATE) for name in REASONS}
+    how = {"seeds": 3, "budget": 1, "tuning_seeds": [90], "checkpoint": tmp_path / "kept"}
+    found = compare(Loop(faults.train), methods, jobs=2, **how)
+    for name, reason in REASONS.items():
+        failures = found[name].trace.failures
+        assert [f["seed"] for f in failures] == [1] * (reason is not None)
+        assert all(re.fullmatch(reason, f["reason"]) for f in failures), failures
+        np.testing.assert_array_equal(np.isfinite(found[name].final), [True, reason is None, True])
+    assert found.ranking[0] == "sound"
+    kept = Counter(path.name.split("-")[0] for path in (tmp_path / "kept").glob("*.json"))
+    assert kept == {name: 4 - (name == "kill") for name in REASONS}  # another time there may be more memory
+
+
+def test_the_first_runs_metric_decides_and_one_that_does_not_yield_it_has_failed(tmp_path):
+    def loop(make_optimizer, seed):
+        yield {"accuracy" if seed == 1 else "loss": 1.0}
+
+    for metric in ("loss", None):
+        entry = one(loop, metric=metric)
+        assert [f["seed"] for f in entry.trace.failures] == [1]
+        assert entry.trace.failures[0]["reason"].startswith("metric: ")
+        assert entry.final.tolist() == [1.0, np.inf]
+    with pytest.raises(ValueError, match=r"expected one of accuracy, got 'loss'; met in the run of it \(\), seed 1$"):
+        compare(Loop(loop), {"it": (dict, {})}, seeds=[0], budget=1, tuning_seeds=[1], metric="loss")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
 def test_killed_in_the_middle_and_started_again_it_repeats_only_what_was_in_flight(tmp_path, monkeypatch):
     (tmp_path / "killed_loop.py").write_text(MODULE)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from attractor.problems import coordinate_check, digits_wide_mlp, text_transformer
+from attractor.problems import coordinate_check, digits_mlp, digits_wide_mlp, text_transformer
 from attractor.problems.widths import Dense, WideMLP
 
 
@@ -35,6 +36,23 @@ def test_parametrizations_agree_at_the_base_width_only(make):
 
     assert loss(32, "mup") == loss(32, "standard")
     assert loss(64, "mup") != loss(64, "standard")
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_at_equal_weights_it_is_the_network_of_digits_mlp(depth):
+    wide, other = digits_wide_mlp(width=12, depth=depth), digits_mlp(width=12, depth=depth)
+    x, y = wide.init(jr.key(0)), other.init(jr.key(1))
+    pairs = [(layer.weight, jr.normal(jr.key(i), layer.bias.shape)) for i, layer in enumerate(x.layers)]
+    for i, (weight, bias) in enumerate(pairs):
+        x = eqx.tree_at(lambda m, i=i: m.layers[i].bias, x, bias)
+        y = eqx.tree_at(lambda m, i=i: (m.layers[i].weight, m.layers[i].bias), y, (weight, bias))
+    for problem in (wide, other):  # the same samples at the same key
+        assert jax.tree.structure(problem.full) == jax.tree.structure(wide.full)
+        np.testing.assert_array_equal(problem.sample(jr.key(3))[0], wide.sample(jr.key(3))[0])
+    logits = plain(pairs, jnp.asarray(wide.full[0]))
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(wide.full[1])).mean()
+    for problem, at in ((wide, x), (other, y)):
+        np.testing.assert_allclose(problem.loss(at, problem.full), expected, rtol=1e-5)
 
 
 def plain(weights, pixels):
@@ -94,6 +112,14 @@ def test_coordinates_of_the_network_move_alike_at_every_width():
     first, hidden, logits = exponents(digits_wide_mlp, "standard", (64, 512))
     assert abs(first) < 0.15
     assert min(hidden, logits) > 0.3
+
+
+def test_coordinates_of_the_network_of_digits_mlp_move_alike_at_every_width():
+    first, logits = exponents(partial(digits_wide_mlp, depth=1), "mup", (64, 512))
+    assert max(abs(first), abs(logits)) < 0.15
+    first, logits = exponents(partial(digits_wide_mlp, depth=1), "standard", (64, 512))
+    assert abs(first) < 0.15
+    assert logits > 0.3
 
 
 def test_coordinates_of_the_transformer_move_alike_at_every_width():

@@ -104,7 +104,7 @@ class Optimizer(torch.optim.Optimizer):
         self._makers.append(maker)
         self._programs.append(program)
 
-    @torch._disable_dynamo  # torch.compiler.disable, which would import the compiler together with this module
+    @torch._disable_dynamo  # pyright: ignore[reportPrivateImportUsage] (torch.compiler.disable imports it all at once)
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, value: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One update of every group.
