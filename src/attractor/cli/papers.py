@@ -45,8 +45,8 @@ def papers(
         state, counts = row["status"], row["claims"]
         counted = state not in ("missing", "stale", "error")
         told = Text(f"{counts['holds']} of {sum(counts.values())} hold" if counted else state, style=COLORS[state])
-        slug, room, gist = Text(row["slug"]), Text(row["room"]), Text(find(row["slug"]).gist)
-        table.add_row(*(Text.assemble(slug, "\n", room, " · ", told), gist) if narrow else (slug, room, told, gist))
+        name, place, gist = Text(row["slug"]), Text(row["room"]), Text(find(row["slug"]).gist)
+        table.add_row(*(Text.assemble(name, "\n", place, " · ", told), gist) if narrow else (name, place, told, gist))
     out.print(table)
     return None
 
