@@ -138,6 +138,17 @@ def test_explained_findings_come_after_what_explains_them():
     assert "frozen layer" in found["plateau"].follows
 
 
+def test_a_layer_is_frozen_that_gets_gradients_and_stands_still_not_one_whose_gradient_has_become_zero():
+    held = judge(run(first={"update": 0.0}))
+    assert held["frozen layer"].where == "first"
+    large = np.concatenate([np.full(4, 3.0), np.zeros(96)])
+    died = {"update": 0.0, "gradient": 0.0, "first_gradient": 5.0}
+    found = judge(run(first=died, second=died, relu={"dead": 1.0, "first_dead": 0.1}, update_ratio=large, loss=STUCK))
+    assert "frozen layer" not in found.names
+    assert found.names[0] == "step too large"
+    assert found["dead units"].follows == ["step too large"]
+
+
 def test_units_that_died_later_follow_from_a_step_and_those_dead_from_the_start_do_not():
     large = np.concatenate([np.full(4, 3.0), np.full(96, 1e-3)])
     later = judge(run(update_ratio=large, relu={"dead": 0.99, "first_dead": 0.1}))

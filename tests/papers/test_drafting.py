@@ -52,6 +52,9 @@ def test_a_paper_of_the_catalogue_keeps_its_row(project):
     assert [path.name for path in done.written] == ["polycom.py", "test_polycom.py"]
     assert catalogue.read_bytes() == before
     assert done.near
+    assert (
+        draft(find("i-bert"), root=project).near[0] == "few-bit-backward"
+    )  # by all that its row says: nothing quantum
 
 
 def test_what_has_been_begun_is_left_alone(project):

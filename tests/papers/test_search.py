@@ -13,7 +13,8 @@ The aim, set before anything was tuned, was recall@5 >= 0.85 on both parts. Meas
 0.802, mean reciprocal rank 0.865); held out 0.845 (0.637, 0.733), which misses the aim by one query. On the
 held-out part recall@5 is 0.756 without the keywords, 0.833 without the concepts, 0.714 without both, and
 0.839 without the topics: the keywords carry the search; the other two add less than this sample can tell from
-chance. As the lists stand today, tuned 0.954 (0.806, 0.872) and held out 0.851 (0.637, 0.735). The bound for the held-out part below guards against regressions and claims nothing. Do not tune on
+chance. As the lists stand today, tuned 0.962 (0.814, 0.878) and held out 0.851 (0.637, 0.735). The bound for
+the held-out part guards against regressions and claims nothing. Do not tune on
 that part.
 """
 
@@ -169,6 +170,11 @@ def test_names_come_first(query: str, slug: str) -> None:
 def test_a_question_finds_what_answers_it_among_the_first_three(question: str, slugs: str) -> None:
     """The lists were made in knowledge of these: they guard, and measure nothing."""
     assert set(slugs.split()) & set(_slugs(question, limit=3))
+
+
+def test_what_is_quantized_is_not_quantum() -> None:
+    assert _slugs("quantum")[0] in ("hhl-quantum-linear-systems", "quantum-minimize-maximal-loss")
+    assert not {"hhl-quantum-linear-systems", "quantum-minimize-maximal-loss"} & set(_slugs("quantization", limit=8))
 
 
 def test_no_phrase_of_a_concept_is_a_single_word_by_accident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from attractor import __version__
 from attractor.extras import MissingExtra
 from attractor.names import unknown
 from attractor.papers import ROOMS
@@ -36,20 +38,43 @@ COLORS = {
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
+def _print_version(asked: bool) -> bool:
+    if asked:
+        print(f"attractor {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _before_any_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def in_panels(panels: dict[str, tuple[str, ...]]) -> None:
+    """Under which headings, in which order, `attractor --help` lists the commands; each belongs under one."""
+    places = {name: (i, j, panel) for i, (panel, names) in enumerate(panels.items()) for j, name in enumerate(names)}
+    known = {info.name or getattr(info.callback, "__name__", ""): info for info in app.registered_commands}
+    known |= {str(info.name): info for info in app.registered_groups}
+    for name, info in known.items():
+        info.rich_help_panel = places[name][2]
+    app.registered_commands.sort(key=lambda info: places[info.name or getattr(info.callback, "__name__", "")][:2])
+
+
 def main() -> None:
-    """Entry point: bad usage prints one line on standard error and exits with 2; Ctrl-C keeps what is done."""
+    """Entry point: bad usage prints one line on standard error and exits with 2; Ctrl-C keeps what is done.
+
+    So does whatever the user's own code raises, with its place. A fault of ours shows its whole way.
+    """
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows few characters shows others as "?"
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         with _ends_when_pressed_twice():
             app()
-    except (ValueError, TypeError, FileNotFoundError, ConnectionError, MissingExtra) as error:
-        if os.environ.get("ATTRACTOR_TRACEBACK"):
-            raise
-        told = f"attractor: {error}{_where(error)}"
-        err.print(told, markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
     except KeyboardInterrupt:
         err.print("attractor: interrupted; what was finished is kept")
         _leave(130)
@@ -57,6 +82,16 @@ def main() -> None:
         if end.code == 130:  # typer's, or a command's own, after Ctrl-C
             _leave(130)
         raise
+    except Exception as error:
+        where, usual = _where(error), isinstance(error, (ValueError, TypeError, OSError, MissingExtra))
+        if os.environ.get("ATTRACTOR_TRACEBACK") or not (usual or where):
+            raise
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            said = f"{error.filename}: {error.strerror}"
+        else:
+            said = f"{error}" if usual else f"{type(error).__name__}: {error}"
+        err.print(f"attractor: {said}{where}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
 
 
 @contextlib.contextmanager
@@ -89,7 +124,9 @@ def _leave(code: int) -> NoReturn:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line of the user's own code that an error went through, if any."""
+    """The innermost line of the user's own code that an error went through, if any, or that Python cannot read."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"\n  at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
     ours = [sysconfig.get_path(p) for p in ("purelib", "platlib", "stdlib")] + [str(Path(__file__).parents[1])]
     installed = [str(Path(p).resolve()) for p in ours]  # an environment may be a link
     scripts = str(Path(sys.argv[0]).resolve())
@@ -112,6 +149,14 @@ def known_rooms(rooms: list[str]) -> None:
     for room in rooms:
         if room not in ROOMS:
             raise unknown("room", room, ROOMS, f"rooms: {', '.join(ROOMS)}")
+
+
+def known_day(option: str, day: str | None) -> None:
+    """Refuse what is no day or time of ISO 8601."""
+    try:
+        datetime.fromisoformat(day or "2026-01-31")
+    except ValueError as error:
+        raise ValueError(f"{option}: expected a day such as 2026-01-31, got {day!r}") from error
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -167,6 +167,8 @@ def load_problem(name: str) -> "tuple[Problem | Loop, ProblemEntry]":
     from attractor.problem import Problem
 
     if ":" not in name:
+        if name.endswith(".py"):
+            raise ValueError(f"PROBLEM: expected what in {name} it is, such as {name}:problem or {name}:train")
         entry = registry.find_problem(name)
         return entry.factory(), entry
     found = load_object(name, "PROBLEM")

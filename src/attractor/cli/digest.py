@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from attractor.cli.common import AsJson, app, err, out, print_json, print_rows
+from attractor.cli.common import AsJson, app, err, out, print_json, print_rows, writable
 
 SENT = {"sent": "green", "nothing": "dim", "deferred": "yellow", "refused": "red", "unknown": "red"}
 
@@ -36,6 +36,8 @@ def digest(
         raise ValueError("digest: expected either --preview FILE or --send")
     if to is not None and not send:
         raise ValueError("--to: goes with --send")
+    if preview is not None:
+        writable(preview, "--preview")
     now = datetime.now(UTC)
     with Library() as library:
         if preview is not None:
@@ -48,6 +50,7 @@ def digest(
             since = (now - timedelta(days=days)).isoformat(timespec="seconds")
             url = mail.Settings.load().url if mail.path().exists() else mail.Settings.url
             found = compose(library, [known[name] for name in follow or known], since, url)
+            preview.parent.mkdir(parents=True, exist_ok=True)
             preview.write_text(found.html, encoding="utf-8")
             papers = [{"uid": e.stored.uid, "title": e.stored.entry.title, "follow": e.follow} for e in found.entries]
             if as_json:

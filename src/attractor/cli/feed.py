@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from attractor.cli.common import AsJson, app, err, out, print_json
+from attractor.cli.common import AsJson, app, err, known_day, out, print_json
 from attractor.names import unknown
 
 feed = typer.Typer(no_args_is_help=True, help="Papers that come in from arXiv, daily papers, feeds and folders.")
@@ -90,6 +90,7 @@ def list_command(
     from attractor.feed import Library
     from attractor.papers import written
 
+    known_day("--day", day)
     with Library() as library:
         known = [row[0] for row in library.connection.execute("SELECT DISTINCT source FROM sightings ORDER BY 1")]
         if source is not None and source not in known:

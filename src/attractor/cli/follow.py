@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from attractor.cli.common import AsJson, app, out, print_json, print_rows
+from attractor.cli.common import AsJson, app, known_day, out, print_json, print_rows
 from attractor.cli.common import err as errors
 
 
@@ -84,6 +84,7 @@ def show(name: Name, since: Since = None, limit: Limit = 20, as_json: AsJson = F
     """What came in about something that is followed, and what runs here near it."""
     from attractor.feed import Library, follows
 
+    known_day("--since", since)
     with Library() as library:
         found = follows.matches(library, follows.find(library, name), since, limit)
     print_papers([m.asdict() | _runs(m.stored.entry) for m in found], as_json, "nothing about it came in yet")

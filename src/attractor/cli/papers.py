@@ -19,30 +19,35 @@ def papers(
     query: Annotated[str | None, typer.Argument(help="Words or a sentence; papers are found by meaning.")] = None,
     room: Annotated[str | None, typer.Option(help="Only this room of the house.")] = None,
     status: Annotated[str | None, typer.Option(help=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+    limit: Annotated[int | None, typer.Option(help="At most so many; default: 20 of a query, else all.", min=1)] = None,
     feed: Annotated[bool, typer.Option("--feed", help="Among the papers that came in, not in the catalogue.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find papers, by meaning and by word."""
     known_rooms([room] if room else [])
     if feed:
-        return _papers_that_came_in(query, room, status, limit, as_json)
+        return _papers_that_came_in(query, room, status, limit or 20, as_json)
     if status is not None and status not in STATUSES:
         raise ValueError(f"--status: expected one of {', '.join(STATUSES)}, got {status!r}")
-    found = rows.papers(query, room, status, limit)
+    found = rows.papers(query, room, status, limit or 20)[:limit]
     if as_json:
         return print_json(found)
+    if not found:
+        errors.print("no paper matches; `attractor papers` lists all")
+        return None
+    narrow = out.width < 100  # then room and status stand below the name
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("slug", "room", "status", "gist"):
-        table.add_column(column, no_wrap=column not in ("slug", "gist"), overflow="fold")
+    for column in ("slug, room, status", "gist") if narrow else ("slug", "room", "status", "gist"):
+        longest = max(28, min(max(len(row["slug"]) for row in found), out.width - 38))
+        width = longest if narrow and column != "gist" else None  # else long sentences would break names
+        table.add_column(column, no_wrap=column in ("room", "status"), overflow="fold", width=width)
     for row in found:
         state, counts = row["status"], row["claims"]
         counted = state not in ("missing", "stale", "error")
-        told = f"{counts['holds']} of {sum(counts.values())} hold" if counted else state
-        table.add_row(row["slug"], row["room"], f"[{COLORS[state]}]{told}", find(row["slug"]).gist)
+        told = Text(f"{counts['holds']} of {sum(counts.values())} hold" if counted else state, style=COLORS[state])
+        name, place, gist = Text(row["slug"]), Text(row["room"]), Text(find(row["slug"]).gist)
+        table.add_row(*(Text.assemble(name, "\n", place, " · ", told), gist) if narrow else (name, place, told, gist))
     out.print(table)
-    if not found:
-        errors.print("no paper matches; `attractor papers` lists all")
     return None
 
 

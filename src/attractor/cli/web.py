@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from attractor.cli.common import app, out
+from attractor.cli.common import app, out, writable
 from attractor.extras import needs
 
 
@@ -68,6 +68,9 @@ def site(
         from attractor.web import site as static
     from attractor.progress import task
 
+    if folder.is_file():
+        raise ValueError(f"OUT: {folder} is a file; name a folder")
+    writable(folder / "index.html", "OUT")
     with task("writing pages", static.count(), "page") as advance:
         written = static.write(folder, advance)
     out.print(f"{written} pages: {(folder / 'index.html').resolve().as_uri()}", highlight=False, soft_wrap=True)

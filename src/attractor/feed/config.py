@@ -87,10 +87,14 @@ def init() -> Path:
     """Write a ``feed.toml`` with sensible sources; returns where.
 
     Raises:
-        ValueError: if there is one.
+        ValueError: if there is one, or it cannot be written.
     """
     where = path()
-    where.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = f"ATTRACTOR_HOME: cannot write {where} ({error.strerror}); set it to a folder of your own"
+        raise ValueError(said) from error
     try:
         with where.open("x", encoding="utf-8") as file:
             file.write(DEFAULT)

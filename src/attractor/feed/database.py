@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,11 +34,15 @@ def connect(path: Path | None = None) -> sqlite3.Connection:
         path: Default: `default_path`.
 
     Raises:
-        ValueError: if the file is no SQLite database, or was written by a newer version of the package.
+        ValueError: if it cannot be kept there, the file is no SQLite database, or was written by a newer version of the
+            package.
     """
     path = path or default_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _not_kept(path, error) from error
     connection.row_factory = sqlite3.Row
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -48,8 +53,17 @@ def connect(path: Path | None = None) -> sqlite3.Connection:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
             raise ValueError(f"path: {path} is no SQLite database; move it away, and the feed starts anew") from error
+        if isinstance(error, sqlite3.OperationalError) and re.search("readonly|unable to open", str(error)):
+            raise _not_kept(path, error) from error
         raise
     return connection
+
+
+def _not_kept(path: Path, error: Exception) -> ValueError:
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return ValueError(
+        f"ATTRACTOR_HOME: the feed cannot be kept in {path.parent} ({said}); set it to a folder of your own"
+    )
 
 
 @contextmanager

@@ -52,6 +52,8 @@ _FORMS: Final = {
     "unstable": "instability",
     "symmetric": "symmetry",
     "symmetrical": "symmetry",
+    "quantum": "qubit",  # else a number that is quantized
+    "qubits": "qubit",
     "matrices": "matrix",
     "minima": "minimum",
     "maxima": "maximum",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attractor.papers.catalogue import PATH, Paper, catalogue
 from attractor.papers.claims import written
-from attractor.papers.search import search
+from attractor.papers.search import nearest, search
 from attractor.places import write_atomically
 
 CLAIM = '''"""{title}: what it does, in one line.
@@ -120,7 +120,9 @@ def draft(paper: Paper, abstract: str = "", root: Path | None = None) -> Draft:
     for path in (claims, test):
         if path.exists():
             raise ValueError(f"{path} exists: paper {paper.slug!r} has been begun; nothing was changed")
-    hits = search(f"{paper.title} {abstract}"[:1000], limit=len(catalogue()))
+    everything = len(catalogue())  # of one that the catalogue tells of, more is known than its title
+    told = paper.slug in catalogue()
+    hits = nearest(paper.slug, everything) if told else search(f"{paper.title} {abstract}"[:1000], everything)
     near = tuple(p.slug for p, _ in hits if written(p.slug) and p.slug != paper.slug)[:3]
     fields = {"title": paper.title, "room": paper.room, "module": module, "near": ", ".join(near) or "none yet"}
     files = {claims: CLAIM.format(**fields), test: TEST.format(**fields)}

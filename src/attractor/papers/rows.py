@@ -49,10 +49,11 @@ def papers(
     """
     if status is not None and status not in STATUSES:
         raise ValueError(f"status: expected one of {', '.join(STATUSES)}, got {status!r}")
-    known = record.read_all()
-    rows = [paper(p, known.get(p.slug), (states or {}).get(p.slug)) for p in select(query, room)]
-    rows = [row for row in rows if status in (None, row["status"])]
-    return rows[:limit] if query is not None else rows
+    known, chosen, end = record.read_all(), list(select(query, room)), None if query is None else limit
+    if status is None:  # to find out the status of one takes longer than the search
+        chosen = chosen[:end]
+    rows = [paper(p, known.get(p.slug), (states or {}).get(p.slug)) for p in chosen]
+    return [row for row in rows if status in (None, row["status"])][:end]
 
 
 def paper(p: Paper, known: Record | None, state: str | None = None) -> dict[str, Any]:

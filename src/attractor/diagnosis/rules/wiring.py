@@ -38,7 +38,9 @@ def _not_finite(signs: Signs) -> Seen | None:
 )
 def _frozen(signs: Signs) -> Seen | None:
     own = {name: layer for name, layer in signs.layers.items() if layer.size and layer.trained is not None}
-    still = [name for name, layer in own.items() if not layer.trained or (layer.reached and layer.update == 0)]
+    # One whose gradient has become zero, behind units that have died say, stands still for another reason.
+    held = {name for name, layer in own.items() if layer.reached and layer.update == 0 and layer.gradient != 0}
+    still = [name for name, layer in own.items() if not layer.trained or name in held]
     if not still or len(still) == len(own):
         return None
     return fact(10.0, f"{named(still)} of {len(own)} layers with parameters never move.", still[0])
