@@ -68,6 +68,18 @@ def test_patches_and_blocks_are_those_of_a_convolution():
         assert np.allclose(kept(jnp.array(images))[:1], kept(jnp.array(images[:1])), atol=1e-6)
 
 
+def test_first_weights_have_their_law_and_are_drawn_apart():
+    net = NormalizedNetwork(jax.random.key(2), side=4, filters=300, width=200, classes=90)
+    laws = {"filters": 2 / 9, "hidden": 2 / 1200, "last": 1 / 200}  # of 300 filters, 2 x 2 blocks are left
+    drawn = {name: np.asarray(getattr(net, name), float).ravel() / law**0.5 for name, law in laws.items()}
+    for numbers in drawn.values():
+        assert abs(numbers.mean()) < 0.1
+        assert np.isclose(numbers.std(), 1, rtol=0.05)
+    apart = np.corrcoef([numbers[:2700] for numbers in drawn.values()])
+    assert np.all(np.abs(apart - np.eye(3)) < 0.1)
+    assert not np.any(net.bias)
+
+
 def test_a_stream_is_followed_batch_by_batch():
     """Hebbian step, entropy step at the moved filters, then the logits; state and weights are kept."""
     weight, last, scale = RANDOM.normal(size=(3, 4)), RANDOM.normal(size=(2, 3)), np.array([1.0, 0.5, 2.0])

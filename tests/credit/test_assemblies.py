@@ -70,6 +70,13 @@ def test_the_first_round_hears_the_stimulus_alone():
     np.testing.assert_allclose(found.weights, WEIGHTS, rtol=1e-6)
 
 
+def test_a_rule_gets_another_key_in_every_round():
+    found = assembly_project(*AREA, N, ROUNDS, lambda w, fired, key: w * jr.uniform(key), jr.key(5))
+    factors = np.array([float(jr.uniform(key)) for key in jr.split(jr.key(5), ROUNDS)])
+    np.testing.assert_allclose(found.weights, WEIGHTS * factors.prod(), rtol=1e-5)
+    assert len(set(factors)) == ROUNDS
+
+
 def test_random_timing_rewards_the_share():
     w, x = np.abs(RNG.standard_normal((400, 30))), (RNG.uniform(size=400) < 0.5) * 1.0
     found = np.asarray(random_stdp(0.3, 0.2, 0.35, 0.15)(jnp.asarray(w), jnp.asarray(x), jr.key(3)), float)

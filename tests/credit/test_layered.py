@@ -10,6 +10,9 @@ from layers import INPUTS, TARGETS, loss_and_start
 
 from attractor import run
 from attractor.credit import (
+    Equilibrium,
+    EquilibriumGradient,
+    ForwardGradient,
     Layered,
     LayeredGradient,
     backpropagation,
@@ -116,3 +119,36 @@ def test_a_problem_trains_by_any_estimator_and_refuses_what_is_no_pair():
         Layered(dense, lambda o, t: o, jnp.zeros(2), jnp.zeros((3, 2)))
     with pytest.raises(ValueError, match="sizes"):
         dense_params(jr.key(0), (4,))
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [(ForwardGradient, Layered), (LayeredGradient, Layered), (EquilibriumGradient, Equilibrium)]
+)
+def test_every_kind_hands_its_batch_and_keys_to_estimator_and_transformation(method, kind):
+    seen, problem, key = {}, kind.example(), jr.key(3)
+
+    def estimator(loss, params, key):
+        seen.update(loss=loss, of_estimate=key)
+        value, grad = backpropagation(loss, params, key)
+        return value, jax.tree.map(lambda g: 0.5 * g, grad)
+
+    def update(updates, state, params, **offered):
+        seen.update(offered, params=params)
+        return updates, state + 1
+
+    x = problem.init(jr.key(0))
+    followed = method(optax.GradientTransformationExtraArgs(lambda x: jnp.zeros(()), update), estimator)
+    moved, state = followed.step(problem, x, followed.init(problem, x, key), key)
+    batch = problem.sample(key)
+    value, grad = jax.value_and_grad(problem.loss)(x, batch)
+    np.testing.assert_allclose(seen["value"], value, rtol=1e-6)
+    assert float(state) == 1
+    away = jax.tree.map(lambda a: a + 0.3, x)
+    for found in (seen["value_fn"], seen["obj_fn"], seen["loss"]):
+        np.testing.assert_allclose(found(away), problem.loss(away, batch), rtol=1e-6)
+    assert hasattr(seen["loss"], "batch") == (method is not ForwardGradient)  # shows its units, or its dynamics
+    of_estimate, of_update = jr.split(jr.fold_in(key, 1))
+    assert (seen["of_estimate"], seen["key"]) == (of_estimate, of_update)
+    for new, old, offered, g in zip(*map(jax.tree.leaves, (moved, x, seen["grad"], grad)), strict=True):
+        np.testing.assert_allclose(offered, 0.5 * g, rtol=1e-5)
+        np.testing.assert_allclose(new, old + 0.5 * g, rtol=1e-5)
