@@ -4,8 +4,9 @@
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
 continued fractions, ``{{ targets }}`` of black-box searches, ``{{ wire }}`` and ``{{ liars }}`` of distributed methods;
-``{{ widths }}`` says whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients miss.
-``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
+``{{ widths }}`` says whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients miss,
+``{{ cleaning }}`` compares bilevel methods, ``{{ ring }}`` those for games. ``{{ findings }}``, ``{{ thresholds }}``,
+``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
 """
 
 import html
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 from findings import findings, instruments, planted, thresholds
+from plotly.subplots import make_subplots
 from recorded import claims, measured, needed, outcome, plain, table
 
 from attractor import registry
@@ -25,13 +27,14 @@ DATA = Path(__file__).with_name("data")
 FRACTIONS = DATA / "continued_fractions.json"
 WIDTHS = DATA / "widths.md"
 TARGETS, DISTRIBUTED = DATA / "blackbox.json", DATA / "distributed.json"
+CLEANING, RING = DATA / "bilevel.json", DATA / "ring_gan.json"
 
 
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
     fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths, estimators)
-    fillers += (targets, wire, liars)
+    fillers += (targets, wire, liars, cleaning, ring)
     fillers += (findings, thresholds, planted, instruments)
     known = {f.__name__: f for f in fillers}
 
@@ -231,6 +234,59 @@ def _framed(figure: go.Figure, height: int, **axes: object) -> None:
         template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 20, "b": 45},
         legend={"orientation": "h", "y": -0.2}, **axes,
     )  # fmt: skip
+
+
+def cleaning() -> str:
+    """Bilevel methods at cleaning labels: accuracy, wrong labels found, and how those grow with the gradients taken."""
+    if not CLEANING.exists():
+        return "*Not measured yet: `python benchmarks/bilevel.py`.*"
+    data = json.loads(CLEANING.read_text(encoding="utf-8"))
+    rows = [
+        [name, f"{row['steps']:,}" if "steps" in row else "", *(_share(row.get(of)) for of in ("accuracy", "found"))]
+        for name, row in sorted(data["rows"].items(), key=lambda item: -item[1]["accuracy"][0])
+    ]
+    figure = go.Figure()
+    for name, row in data["rows"].items():
+        if "curve" in row:
+            figure.add_scatter(x=row["at"], y=row["curve"], name=name, mode="lines")
+    _framed(figure, 420, xaxis_title="gradients taken", yaxis_title="wrong labels found", yaxis_tickformat=".0%")
+    head = ["method", "steps", "test accuracy", "wrong labels found"]
+    return table(head, rows) + "\n" + _drawn(figure, "label-cleaning")
+
+
+def ring() -> str:
+    """Methods for games on the ring of Gaussians: modes covered, good samples, and some samples of each."""
+    if not RING.exists():
+        return "*Not measured yet: `python benchmarks/ring_gan.py`.*"
+    data = json.loads(RING.read_text(encoding="utf-8"))
+    found = dict(sorted(data["rows"].items(), key=lambda item: item[1]["energy_distance"][0]))
+    rows = [
+        [name, f"{row['steps']:,}", _interval(row["energy_distance"]), _interval(row["covered"]), _share(row["good"])]
+        for name, row in found.items()
+    ]
+    shown = {"true points": data["true"]} | {name.replace("`", ""): row["samples"] for name, row in found.items()}
+    columns = 3
+    figure = make_subplots(-(-len(shown) // columns), columns, subplot_titles=list(shown), vertical_spacing=0.08)
+    for i, points in enumerate(shown.values()):
+        x, y = zip(*points, strict=True)
+        at = {"row": i // columns + 1, "col": i % columns + 1}
+        figure.add_scatter(x=x, y=y, mode="markers", marker={"size": 3, "color": "#4051b5", "opacity": 0.6}, **at)
+    span = [-1.5, 1.5]
+    figure.update_xaxes(range=span, visible=False).update_yaxes(range=span, visible=False)
+    figure.update_layout(
+        template="plotly_white", height=640, showlegend=False, margin={"l": 10, "r": 10, "t": 30, "b": 10}
+    ).update_annotations(font_size=10)
+    head = ["method", "steps", "energy distance", "modes covered, of 8", "good samples"]
+    return table(head, rows) + "\n" + _drawn(figure, "ring-gan")
+
+
+def _share(bounds: list[float] | None) -> str:
+    """In percent, with its interval."""
+    return "" if bounds is None else "{:.1%} [{:.1%}, {:.1%}]".format(*bounds)
+
+
+def _interval(bounds: list[float]) -> str:
+    return "{:.3g} [{:.3g}, {:.3g}]".format(*bounds)
 
 
 def _drawn(figure: go.Figure, name: str) -> str:

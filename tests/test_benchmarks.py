@@ -196,3 +196,34 @@ def test_credit_has_a_row_per_estimator_and_network(monkeypatch):
     rows = module.memory()
     assert len(rows) == 3
     assert all(float(row[1]) > float(row[2]) for row in rows)
+
+
+def test_bilevel_methods_get_as_many_gradients(monkeypatch):
+    module = load("bilevel")
+    monkeypatch.setattr(module, "RECORDS", 2)
+    methods = {name: module.METHODS[name] for name in ("ProximalLagrangian", "random search")}
+    found = module.measured(methods, gradients=42, configurations=2, splits=2)
+    rows = found["rows"]
+    assert [rows[name]["steps"] for name in methods] == [10, 2]
+    assert all(0 <= row["accuracy"][0] <= 1 for row in rows.values())
+    assert rows["wrong labels left out"]["accuracy"][0] > rows["no cleaning"]["accuracy"][0]
+    wrong = np.array([False, True, False, True])
+    np.testing.assert_array_equal(module.found(wrong, np.array([[1.0, -1, 2, 0], [-1, 5, 0, 1]])), [1.0, 0.0])
+    spaces = {key: dimension for entry in module.METHODS.values() for key, dimension in entry.space.items()}
+    assert {"learning_rate", "inner_rate"} <= set(spaces)
+
+
+def test_a_classifier_is_trained_anew_to_its_end():
+    module = load("bilevel")
+    left = module.refitted(problems.label_cleaning(train=40), jnp.zeros((1, 40)))[2]
+    assert float(left[0]) < 2e-3
+
+
+def test_games_get_as_many_fields_and_samples_are_shown(monkeypatch):
+    module = load("ring_gan")
+    monkeypatch.setattr(module, "SHOWN", 8)
+    methods = {name: module.METHODS[name] for name in ("`adam_descent_ascent`, in turn", "`VarianceReducedHalpern`")}
+    found = module.measured(methods, fields=7, configurations=2, seeds=2)
+    assert [row["steps"] for row in found["rows"].values()] == [3, 2]
+    assert all(np.shape(row["samples"]) == (8, 2) for row in found["rows"].values())
+    np.testing.assert_allclose(np.linalg.norm(found["true"], axis=1), 1.0, atol=0.25)

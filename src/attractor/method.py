@@ -223,6 +223,7 @@ def require(problem: Problem, method: Method) -> None:
     if not isinstance(problem, needed):
         raise TypeError(
             f"{type(method).__name__} needs a {needed.__name__} problem, and this is a {type(problem).__name__}"
+            + ("; see attractor.games.DescentAscent" if type(method) is Gradient and hasattr(problem, "field") else "")
         )
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from attractor.cli.common import AsJson, app, err, out, print_json, print_rows, writable
+from attractor.cli.common import AsJson, app, err, out, print_json, print_rows
+from attractor.places import require_writable
 
 SENT = {"sent": "green", "nothing": "dim", "deferred": "yellow", "refused": "red", "unknown": "red"}
 
@@ -37,7 +38,7 @@ def digest(
     if to is not None and not send:
         raise ValueError("--to: goes with --send")
     if preview is not None:
-        writable(preview, "--preview")
+        require_writable(preview, "--preview")
     now = datetime.now(UTC)
     with Library() as library:
         if preview is not None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from attractor.cli.common import app, out, writable
+from attractor.cli.common import app, out
 from attractor.extras import needs
+from attractor.places import require_writable
 
 
 @app.command(epilog="Example: attractor serve --port 8000   ·   behind a proxy: attractor serve --root-path /attractor "
@@ -70,7 +71,7 @@ def site(
 
     if folder.is_file():
         raise ValueError(f"OUT: {folder} is a file; name a folder")
-    writable(folder / "index.html", "OUT")
+    require_writable(folder / "index.html", "OUT")
     with task("writing pages", static.count(), "page") as advance:
         written = static.write(folder, advance)
     out.print(f"{written} pages: {(folder / 'index.html').resolve().as_uri()}", highlight=False, soft_wrap=True)

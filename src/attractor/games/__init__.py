@@ -10,6 +10,7 @@ from attractor.games.competitive import (
     competitive_gradient_descent,
 )
 from attractor.games.extragradient import (
+    DescentAscent,
     Extragradient,
     GradientDescentAscent,
     OptimisticGradient,
@@ -18,6 +19,7 @@ from attractor.games.extragradient import (
     ReflectedGradient,
     SingleCallState,
     TwoTimescaleExtragradient,
+    adam_descent_ascent,
 )
 from attractor.games.field_constants import FieldConstants, field_constants
 from attractor.games.hypergradient import (
