@@ -4,8 +4,8 @@
 ``{{ verdicts: slug, slug }}`` what the record says of some papers, ``{{ rates }}`` the measured tightness of every
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
 continued fractions, ``{{ widths }}`` whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients
-miss. ``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about
-`attractor.diagnose`.
+miss, and ``{{ cosines }}`` a plot of it. ``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and
+``{{ instruments }}`` are about `attractor.diagnose`.
 """
 
 import html
@@ -23,12 +23,13 @@ from attractor.papers.rows import steps_to_target
 
 FRACTIONS = Path(__file__).with_name("data") / "continued_fractions.json"
 WIDTHS = Path(__file__).with_name("data") / "widths.md"
+COSINES = Path(__file__).with_name("data") / "credit.json"
 
 
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
-    fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths, estimators)
+    fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths, estimators, cosines)
     fillers += (findings, thresholds, planted, instruments)
     known = {f.__name__: f for f in fillers}
 
@@ -125,6 +126,31 @@ def estimators() -> str:
     """Bias, variance and cosine of gradient estimators, and the memory of a backward pass, as last measured."""
     path = Path(__file__).with_name("data") / "credit.md"
     return path.read_text(encoding="utf-8") if path.exists() else "*Not measured yet: `python benchmarks/credit.py`.*"
+
+
+def cosines() -> str:
+    """A plot of the cosines of estimates with the gradient: a row per estimator, a color per layer."""
+    if not COSINES.exists():
+        return "*Not measured yet: `python benchmarks/credit.py`.*"
+    known = json.loads(COSINES.read_text(encoding="utf-8"))
+    filled = known["later"] | known["settling"]
+    rows, figure = list(reversed(filled)), go.Figure()
+    for said, symbol, of in (("", "circle", filled), (", at the start", "circle-open", known["start"])):
+        for i, color in enumerate(("#1f77b4", "#ff7f0e", "#2ca02c")):
+            figure.add_scatter(
+                x=[layers[i] for layers in of.values()], y=[rows.index(name) for name in of], mode="markers",
+                name=f"layer {i + 1}{said}", marker={"color": color, "symbol": symbol, "size": 9},
+                hovertemplate="%{x:.2f}",
+            )  # fmt: skip
+    labels = [re.sub(r"(:|,(?!.*:)) ", r"\1<br>", name.replace("`", "")) for name in rows]  # narrow on phones
+    figure.add_vline(0, line_color="#999")
+    figure.add_hline(len(known["settling"]) - 0.5, line_color="#999")
+    figure.update_layout(
+        template="plotly_white", height=32 * len(rows) + 130, margin={"l": 10, "r": 10, "t": 30, "b": 45},
+        xaxis_title="cosine with the gradient", legend={"orientation": "h", "y": -0.1, "yanchor": "top"},
+        yaxis={"tickvals": list(range(len(rows))), "ticktext": labels, "automargin": True, "tickfont": {"size": 11}},
+    )  # fmt: skip
+    return _drawn(figure, "cosines")
 
 
 def _link(slug: str) -> str:
