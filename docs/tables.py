@@ -5,8 +5,8 @@
 proven bound, and ``{{ curves: problem, method, … }}`` a plot of the measured curves; ``{{ fractions }}`` is one of
 continued fractions, ``{{ targets }}`` of black-box searches, ``{{ wire }}`` and ``{{ liars }}`` of distributed methods;
 ``{{ widths }}`` says whether learning rates transfer, ``{{ estimators }}`` what estimators of gradients miss,
-``{{ cleaning }}`` compares bilevel methods, ``{{ ring }}`` those for games. ``{{ findings }}``, ``{{ thresholds }}``,
-``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
+``{{ cosines }}`` plots it; ``{{ cleaning }}`` compares bilevel methods, ``{{ ring }}`` those for games.
+``{{ findings }}``, ``{{ thresholds }}``, ``{{ planted }}`` and ``{{ instruments }}`` are about `attractor.diagnose`.
 """
 
 import html
@@ -27,14 +27,14 @@ DATA = Path(__file__).with_name("data")
 FRACTIONS = DATA / "continued_fractions.json"
 WIDTHS = DATA / "widths.md"
 TARGETS, DISTRIBUTED = DATA / "blackbox.json", DATA / "distributed.json"
-CLEANING, RING = DATA / "bilevel.json", DATA / "ring_gan.json"
+CLEANING, RING, COSINES = DATA / "bilevel.json", DATA / "ring_gan.json", DATA / "credit.json"
 
 
 def fill(markdown: str) -> str:
     """Replace the placeholders of a page."""
 
     fillers = (optimizers, fastest, verdicts, rates, curves, fractions, widths, estimators)
-    fillers += (targets, wire, liars, cleaning, ring)
+    fillers += (targets, wire, liars, cleaning, ring, cosines)
     fillers += (findings, thresholds, planted, instruments)
     known = {f.__name__: f for f in fillers}
 
@@ -131,6 +131,31 @@ def estimators() -> str:
     """Bias, variance and cosine of gradient estimators, and the memory of a backward pass, as last measured."""
     path = Path(__file__).with_name("data") / "credit.md"
     return path.read_text(encoding="utf-8") if path.exists() else "*Not measured yet: `python benchmarks/credit.py`.*"
+
+
+def cosines() -> str:
+    """A plot of the cosines of estimates with the gradient: a row per estimator, a color per layer."""
+    if not COSINES.exists():
+        return "*Not measured yet: `python benchmarks/credit.py`.*"
+    known = json.loads(COSINES.read_text(encoding="utf-8"))
+    filled = known["later"] | known["settling"]
+    rows, figure = list(reversed(filled)), go.Figure()
+    for said, symbol, of in (("", "circle", filled), (", at the start", "circle-open", known["start"])):
+        for i, color in enumerate(("#1f77b4", "#ff7f0e", "#2ca02c")):
+            figure.add_scatter(
+                x=[layers[i] for layers in of.values()], y=[rows.index(name) for name in of], mode="markers",
+                name=f"layer {i + 1}{said}", marker={"color": color, "symbol": symbol, "size": 9},
+                hovertemplate="%{x:.2f}",
+            )  # fmt: skip
+    labels = [re.sub(r"(:|,(?!.*:)) ", r"\1<br>", name.replace("`", "")) for name in rows]  # narrow on phones
+    figure.add_vline(0, line_color="#999")
+    figure.add_hline(len(known["settling"]) - 0.5, line_color="#999")
+    figure.update_layout(
+        template="plotly_white", height=32 * len(rows) + 130, margin={"l": 10, "r": 10, "t": 30, "b": 45},
+        xaxis_title="cosine with the gradient", legend={"orientation": "h", "y": -0.1, "yanchor": "top"},
+        yaxis={"tickvals": list(range(len(rows))), "ticktext": labels, "automargin": True, "tickfont": {"size": 11}},
+    )  # fmt: skip
+    return _drawn(figure, "cosines")
 
 
 def _link(slug: str) -> str:

@@ -189,10 +189,22 @@ def test_ratios_of_linear_algebra_are_those_of_two_calls(monkeypatch):
 def test_credit_has_a_row_per_estimator_and_network(monkeypatch):
     module = load("credit")
     monkeypatch.setattr(module, "ESTIMATORS", {"exact": module.ESTIMATORS["backpropagation"]})
+    monkeypatch.setattr(module, "GUIDED", {"weights": module.GUIDED["`guided_gradient`, weights"]})
+    monkeypatch.setattr(module, "NUDGES", {"the limit": module.NUDGES["the limit"]})
     monkeypatch.setattr(module, "SIZES", (64, 4, 10))
-    [[name, bias, variance, cosine]] = module.quality(0, 2)
+    monkeypatch.setattr(module, "SETTLING", (64, 3, 3))
+    [start, later], settling = module.quality((0, 1), 2), module.settled(1)
+    [[name, bias, variance, cosine], guided] = module.cells(later)
     assert (name, cosine) == ("exact", "1, 1")
     assert all(float(v) < 1e-5 for v in f"{bias}, {variance}".split(", "))
+    assert guided[0] == "weights"
+    assert any(float(a) != float(b) for a, b in zip(start["weights"].bias, later["weights"].bias, strict=True))
+    symmetric, apart = (settling[f"{name}: the limit"] for name in ("symmetric", "not symmetric"))
+    assert (symmetric.bias < 0.01).all()  # single precision
+    assert apart.bias[0] > 10 * symmetric.bias[0]
+    kept = json.loads(module.cosines(start=start, settling=settling))
+    assert kept["start"]["exact"] == [1.0, 1.0]
+    assert [len(of) for of in kept["settling"].values()] == [3] * 4
     rows = module.memory()
     assert len(rows) == 3
     assert all(float(row[1]) > float(row[2]) for row in rows)

@@ -1,5 +1,6 @@
 """The documentation's generated pages: one for every paper and every room, and true to the record."""
 
+import json
 import os
 import pkgutil
 import re
@@ -60,6 +61,17 @@ def test_no_link_is_dead():
         for name in re.findall(r"\]\[(attractor[\w.]*)\]", prose(text)):
             pkgutil.resolve_name(name)
     assert count > 1_000
+
+
+def test_the_plot_of_cosines_is_of_the_table_beside_it():
+    known = json.loads((DOCS / "data" / "credit.json").read_text(encoding="utf-8"))
+    text = (DOCS / "data" / "credit.md").read_text(encoding="utf-8")
+    for name, layers in (row for network in known.values() for row in network.items()):
+        cells = re.findall(rf"^\| {re.escape(name)} \|.* \| ([-\d., e]+) \|$", text, re.MULTILINE)
+        shown = [[float(v) for v in of.split(", ")][:3] for of in cells]
+        assert any(of == pytest.approx(layers, rel=0.05, abs=1e-3) for of in shown), name
+    plot = filled(DOCS / "methods" / "credit.md")
+    assert all(f"layer {i}, at the start" in plot for i in (1, 2, 3))
 
 
 def test_a_row_has_what_its_head_says():
