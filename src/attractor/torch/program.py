@@ -169,10 +169,16 @@ class Program:
         at, slopes = self._graph
         to = [to_torch(v[name]).to(g.device) for name, g in zip(self._names, slopes, strict=True)]
         curved = [i for i, g in enumerate(slopes) if g.requires_grad]  # the others do not depend on the parameters
+        free = [i for i, t in enumerate(at) if t.requires_grad]  # the others are frozen: nothing moves them
         found = torch.autograd.grad(
-            [slopes[i] for i in curved], at, [to[i] for i in curved], retain_graph=True, materialize_grads=True
+            [slopes[i] for i in curved],
+            [at[i] for i in free],
+            [to[i] for i in curved],
+            retain_graph=True,
+            materialize_grads=True,
         )
-        return {name: to_numpy(product) for name, product in zip(self._names, found, strict=True)}
+        products = {i: torch.zeros_like(t) for i, t in enumerate(at)} | dict(zip(free, found, strict=True))
+        return {name: to_numpy(products[i]) for i, name in enumerate(self._names)}
 
     def _try(self, hyper: Mapping[str, float]) -> None:
         """Trace a step: who cannot work here is told now, and what is missing."""
