@@ -13,7 +13,7 @@ The aim, set before anything was tuned, was recall@5 >= 0.85 on both parts. Meas
 0.802, mean reciprocal rank 0.865); held out 0.845 (0.637, 0.733), which misses the aim by one query. On the
 held-out part recall@5 is 0.756 without the keywords, 0.833 without the concepts, 0.714 without both, and
 0.839 without the topics: the keywords carry the search; the other two add less than this sample can tell from
-chance. As the lists stand today, tuned 0.962 (0.814, 0.878) and held out 0.851 (0.637, 0.735). The bound for
+chance. As the lists stand today, tuned 0.962 (0.814, 0.878) and held out 0.857 (0.637, 0.736). The bound for
 the held-out part guards against regressions and claims nothing. Do not tune on
 that part.
 """
