@@ -31,11 +31,8 @@ METHODS = {"newton": (line_search_newton, {"damping": LogUniform(1e-4, 1.0)}, 50
 UNCURVED = {"no curvature, retuned": {"ours": "no curvature, retuned"}}
 
 
-def _forward_over_reverse(loss, x):
-    return jax.vmap(hvp(loss, x))(jnp.eye(5))
-
-
-def _outer_product(loss, x):  # what is left of a Hessian without second derivatives
+def _outer_product(loss, x):
+    """What is left of a Hessian without second derivatives."""
     gradient = jax.grad(loss)(x)
     return jnp.outer(gradient, gradient) / (2 * loss(x))
 
@@ -52,7 +49,7 @@ def _hessians():
 
 @claim("the loss's Hessian, forward over reverse, is that of reverse over reverse and of finite differences, to 1e-4",
        source="ours", broken={"first derivatives only": {"hessian": _outer_product}})  # fmt: skip
-def hessians_agree(hessian=_forward_over_reverse):
+def hessians_agree(hessian=lambda loss, x: jax.vmap(hvp(loss, x))(jnp.eye(5))):
     with jax.enable_x64(True):
         loss, x, others = _hessians()
         found = jax.jit(lambda x: hessian(loss, x))(x)
@@ -60,13 +57,9 @@ def hessians_agree(hessian=_forward_over_reverse):
     return Evidence.of_cases(errors, at_most=1e-4)
 
 
-def _undecayed(decay, drive):
-    """Two stretches joined without the decay of the first over the second."""
-    return jax.lax.associative_scan(lambda first, second: first + second, drive)
-
-
 @claim("once attack and release are told apart, the parallel filter gives the compressor's recursive one to 1e-6",
-       source="ours", broken={"no decay": {"parallel": _undecayed}})  # fmt: skip
+       source="ours",
+       broken={"no decay": {"parallel": lambda decay, drive: jax.lax.associative_scan(jnp.add, drive)}})  # fmt: skip
 def parallel_filter_is_the_loop(parallel=audio.recursive_filter):
     with jax.enable_x64(True):
         gain, attack, release = jr.uniform(key(0), (500,)), jnp.asarray(0.05), jnp.asarray(0.005)
@@ -77,9 +70,7 @@ def parallel_filter_is_the_loop(parallel=audio.recursive_filter):
         return Evidence(float(jnp.abs(jax.jit(parallel)(1 - speed, drive) - loop).max()), at_most=1e-6)
 
 
-@cached
-def _problem(scale):
-    return audio.compressor_matching(**sizes(scale, seconds=(0.25, 2.0)), seed=seed())
+_problem = cached(lambda scale: audio.compressor_matching(**sizes(scale, seconds=(0.25, 2.0)), seed=seed()))
 
 
 def _tuned(name, scale):

@@ -52,14 +52,8 @@ def _losses(case, stepsize, constants=GRID, backtracking=False):
     return trace["loss"].values[:, 0]
 
 
-@cached
-def _make(stepsize, backtracking):
-    return functools.partial(DampedNewton, stepsize=stepsize, backtracking=backtracking)
-
-
-@cached
-def _optimum(case):
-    return min(np.nanmin(_losses(case, rule)) for rule in (root_stepsize, cubic_stepsize))
+_make = cached(lambda rule, backtracking: functools.partial(DampedNewton, stepsize=rule, backtracking=backtracking))
+_optimum = cached(lambda case: min(np.nanmin(_losses(case, rule)) for rule in (root_stepsize, cubic_stepsize)))
 
 
 def _arrival(losses, optimum, gap=1e-8):
@@ -81,16 +75,12 @@ def _whole(smoothness, decrement):
     return jnp.ones_like(decrement)
 
 
-def _inverted(smoothness, decrement):  # long steps where the gradient is large
-    return 1 - root_stepsize(smoothness, decrement)
+WRONG = {"no damping": {"stepsize": _whole},
+         "inverted: long where the gradient is large": {"stepsize": lambda *of: 1 - root_stepsize(*of)}}  # fmt: skip
 
 
-WRONG = {"no damping": {"stepsize": _whole}, "inverted: long where the gradient is large": {"stepsize": _inverted}}
-
-
-@claim(
-    "cubes, logistic regression: the loss falls every step; k^3 (f_k - f*) from step 10 on at most its maximum before",
-    source="scaled", broken=WRONG)  # fmt: skip
+@claim("cubes, logistic regression: loss falls every step; k^3 (f_k - f*) from step 10 on at most its maximum before",
+       source="scaled", broken=WRONG)  # fmt: skip
 def converges_as_the_inverse_cube(stepsize=root_stepsize):
     ratios = {}
     for case in CASES:
@@ -100,9 +90,8 @@ def converges_as_the_inverse_cube(stepsize=root_stepsize):
     return Evidence.of_cases(ratios, at_most=1.0)
 
 
-@claim(
-    "logistic regression, starts of norm 10, 20, both tuned: no more steps to a gap of 1e-8 than by cubic step sizes",
-    source="scaled", broken=WRONG)  # fmt: skip
+@claim("logistic regression, starts of norm 10, 20, both tuned: no more steps to a gap of 1e-8 than cubic step sizes",
+       source="scaled", broken=WRONG)  # fmt: skip
 def is_no_slower_than_the_cubic_step_size(stepsize=root_stepsize, *, scale):
     """A rate of 1/k^3 against one of 1/k^2, where whole steps diverge."""
     streams = range(sizes(scale, n=(2, 16))["n"])

@@ -58,27 +58,21 @@ def _distances(kind, scale):
     return run(_saddle(), method, steps=1_000, every=1, **how)["distance"].values[0]
 
 
-def _escape(kind, scale):
-    """Steps until the distance to the saddle exceeds 0.5, by seed; infinite if never."""
-    return first_step(_distances(kind, scale), 0.5, rising=True)
-
-
 @claim("leaves a saddle with downward curvature 1e-4 within 20 steps from every start", source="ours",
        broken={"the sign of the curvature kept": {"kind": NEWTON}, "gradient descent": {"kind": DESCENT}})  # fmt: skip
 def escapes_the_saddle(kind=SADDLE_FREE, *, scale):
-    return Evidence(float(_escape(kind, scale).max()), at_most=20.0)
+    return Evidence(float(first_step(_distances(kind, scale), 0.5, rising=True).max()), at_most=20.0)
 
 
-@claim(
-    "at a saddle with downward curvature 1e-4 gradient descent with step 1/L stays for 1,000 steps: all of the starts",
-    source="ours", broken=ESCAPING)  # fmt: skip
+@claim("at a saddle with downward curvature 1e-4 gradient descent with step 1/L stays for 1,000 steps: all starts",
+       source="ours", broken=ESCAPING)  # fmt: skip
 def gradient_descent_stays(kind=DESCENT, *, scale):
-    return Evidence(float(np.mean(_escape(kind, scale) > 1_000)), at_least=1.0)
+    left = first_step(_distances(kind, scale), 0.5, rising=True)
+    return Evidence(float(np.mean(left > 1_000)), at_least=1.0)
 
 
-@claim(
-    "at a saddle with downward curvature 1e-4 Newton's method converges to it, to 1e-5 in 20 steps: all of the starts",
-    source="ours", broken=ESCAPING | {"the Hessian left out": {"kind": DESCENT}})  # fmt: skip
+@claim("at a saddle with downward curvature 1e-4 Newton's method converges to it, to 1e-5 in 20 steps: all starts",
+       source="ours", broken=ESCAPING | {"the Hessian left out": {"kind": DESCENT}})  # fmt: skip
 def newton_is_attracted(kind=NEWTON, *, scale):
     return Evidence(float(np.mean(_distances(kind, scale)[:, 20] < 1e-5)), at_least=1.0)
 
@@ -88,20 +82,13 @@ MOMENTUM = functools.partial(optax.sgd, momentum=0.9), {"learning_rate": LogUnif
 SPACE = {"learning_rate": LogUniform(0.1, 1.0), "damping": LogUniform(1e-3, 1.0)}
 
 
-def _trained(kind, scale):
-    method = MOMENTUM if kind == DESCENT else (eqx.Partial(Kind, kind=jnp.asarray(kind)), SPACE)
-    return tune(_network(), method, steps=50, every=50, **sizes(scale, seeds=(16, 32), budget=(8, 32))).final
-
-
-@claim(
-    "a small network on digits, 50 steps: train loss at most half that of tuned SGD with momentum and of damped Newton",
-    source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}})  # fmt: skip
+@claim("a small digits network, 50 steps: train loss at most half that of tuned SGD with momentum and of damped Newton",
+       source="ours", broken={"the sign of the curvature kept": {"kind": NEWTON}})  # fmt: skip
 def trains_lower(kind=SADDLE_FREE, *, scale):
-    ours, newton, sgd = (_trained(k, scale) for k in (kind, NEWTON, DESCENT))
-
-    def ratio(a, b, c):
-        return np.median(a, -1) / np.minimum(np.median(b, -1), np.median(c, -1))
-
+    how = sizes(scale, seeds=(16, 32), budget=(8, 32), steps=50, every=50)
+    methods = [MOMENTUM if k == DESCENT else (eqx.Partial(Kind, kind=jnp.asarray(k)), SPACE) for k in (kind, NEWTON)]
+    ours, newton, sgd = (tune(_network(), method, **how).final for method in (*methods, MOMENTUM))
+    ratio = lambda a, b, c: np.median(a, -1) / np.minimum(np.median(b, -1), np.median(c, -1))  # noqa: E731
     note = f"medians {np.median(ours):.2g}, SGD {np.median(sgd):.2g}, Newton {np.median(newton):.2g}"
     given = {"SGD and Newton do better than chance": bool(max(np.median(sgd), np.median(newton)) < np.log(3))}
     return Evidence(bootstrap(ratio, ours, sgd, newton), at_most=0.5, given=given, note=note)
