@@ -83,7 +83,8 @@ def held(game: Game) -> FiniteSum:
 def generated(game: Game, players: Any, key: Array) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
     """Points of a generator, and true ones."""
     measure: Any = game.probes["astray"].measure
-    true, latent = game.noise.func(measure.args[1], SHOWN, key)  # pyright: ignore[reportOptionalMemberAccess]
+    noise: Any = game.noise
+    true, latent = noise.func(noise.args[0], SHOWN, key)
     return np.asarray(jax.vmap(eqx.combine(players, measure.args[0])[0])(latent)), np.asarray(true)
 
 

@@ -9,8 +9,8 @@ from attractor.games.competitive import (
     competitive_game,
     competitive_gradient_descent,
 )
+from attractor.games.descent_ascent import DescentAscent, adam_descent_ascent
 from attractor.games.extragradient import (
-    DescentAscent,
     Extragradient,
     GradientDescentAscent,
     OptimisticGradient,
@@ -19,7 +19,6 @@ from attractor.games.extragradient import (
     ReflectedGradient,
     SingleCallState,
     TwoTimescaleExtragradient,
-    adam_descent_ascent,
 )
 from attractor.games.field_constants import FieldConstants, field_constants
 from attractor.games.hypergradient import (
