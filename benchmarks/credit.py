@@ -78,8 +78,8 @@ def quality(steps: tuple[int, ...], draws: int) -> list[dict[str, Quality]]:
     start = params, first_heads(jr.key(4), problem.at(batch), params)
 
     def slope(both: tuple, key: jax.Array) -> tuple:
-        loss = problem.at(problem.sample(key))
-        return jax.grad(loss)(both[0]), guided_gradient(loss, *both, key).heads
+        (params, heads), loss = both, problem.at(problem.sample(key))
+        return jax.grad(loss)(params), guided_gradient(loss, params, heads, key).heads
 
     train = jax.jit(partial(descend, optax.adam(3e-3), slope))
     networks = [train(start, jr.split(jr.key(1), n)) if n else start for n in steps]
