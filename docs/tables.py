@@ -13,6 +13,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 from findings import findings, instruments, planted, thresholds
@@ -253,7 +254,7 @@ def liars() -> str:
     return _drawn(figure, "liars")
 
 
-def _framed(figure: go.Figure, height: int, **axes: object) -> None:
+def _framed(figure: go.Figure, height: int, **axes: Any) -> None:
     """The look of a plot whose legend is below it, where it leaves the width to the curves on a narrow screen."""
     figure.update_layout(
         template="plotly_white", height=height, margin={"l": 60, "r": 20, "t": 20, "b": 45},
