@@ -270,8 +270,9 @@ SLOW = {
     "kfac-deep-hedging", "learned-damping-ba",
     "ep-jacobian-homeostasis",
     "bcd-dnn-kl", "pjax-projection-training",
-    # Recorded on a machine half as fast as the others' were: 20 to 30 s there, 37 to 58 here.
+    # Recorded on a machine half as fast as the others were: 19 to 30 s there, 37 to 58 here.
     "config-constrained-bo", "convex-adversarial-relu-training", "directional-attack-dfo", "lv-hba",
+    "newton-compressor-matching", "saddle-free-newton",
     "muon-mla-moe", "nau-nmu", "optimal-input-gain", "rising-tomography",
     "stde", "thermodynamic-natural-gradient", "unified-likelihood-ratio",
     "l2o-pa", "smoothing-zeroth-order-parallel",
