@@ -120,7 +120,7 @@ def _process(x: torch.Tensor, y: torch.Tensor, fitted: bool, length: float) -> S
     if fitted:
         return SingleTaskGP(x, y, outcome_transform=Standardize(1))
     kernel = RBFKernel()
-    kernel.lengthscale = length
+    kernel.lengthscale = torch.tensor(length)
     given = torch.full_like(y, NOISE)
     return SingleTaskGP(x, y, given, covar_module=kernel, mean_module=ZeroMean(), outcome_transform=None).double()
 
