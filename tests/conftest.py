@@ -130,3 +130,14 @@ def pytest_terminal_summary(terminalreporter, config):
         for place, seconds in sorted(SPENT.items(), key=lambda entry: -entry[1]):
             terminalreporter.write_line(f"{seconds:8.1f}  {place}")
         terminalreporter.write_line(f"{sum(SPENT.values()):8.1f}  all")
+
+
+@pytest.fixture
+def one_torch_thread():
+    """How many threads its products of matrices take depends on the machine's load, and their last bits on that."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

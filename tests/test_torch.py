@@ -17,15 +17,7 @@ from attractor.torch import Optimizer  # noqa: E402
 
 (IMAGES, LABELS), _ = digits()
 BATCHES = np.random.default_rng(0).integers(0, len(LABELS), (50, 32))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """How many threads its products of matrices take depends on the machine's load, and their last bits on that."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def network():

@@ -14,14 +14,7 @@ from attractor.torch import Optimizer, optimizer  # noqa: E402
 
 X = torch.linspace(-1, 1, 8).reshape(4, 2)
 EXACT = {"atol": 1e-6, "rtol": 1e-6}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 class Kind:

@@ -18,13 +18,7 @@ from attractor.torch import Optimizer  # noqa: E402
 from attractor.torch.named import hessian_diagonal  # noqa: E402
 from attractor.torch.program import home  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def network(width=3):

@@ -17,12 +17,8 @@ from attractor.torch import diagnose  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _seeded(one_torch_thread):
     torch.manual_seed(0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def net() -> nn.Module:
