@@ -1,9 +1,10 @@
 """The package as users install it: the built wheel in an empty environment, without extras; then each extra alone.
 
 Usage: ``python tests/wheel.py``. Without extras the commands of the README's first page must work, under every version
-of Python among the classifiers that this machine has (on the path, or by pyenv). An extra is tried in this environment,
-where all are installed, by hiding every distribution that the package with only this extra would not bring. Figures of
-the import and of `attractor papers` are printed: processor seconds, the best of five.
+of Python among the classifiers that this machine has (on the path, or by pyenv). Where it also has a CPU build of
+PyTorch for that version, a PyTorch loop is compared there, and Lightning and transformers train with our callbacks. An
+extra is tried in an environment where more are installed, by hiding every distribution that the package with only this
+extra would not bring. Figures of the import and of `attractor papers` are printed: processor seconds, the best of five.
 """
 
 import os
@@ -25,8 +26,12 @@ SMOKE = (
     ("attractor", "methods"),
     ("attractor", "compare", "mine.py:problem", "adam", "lion", "--steps", "50", "--seeds", "3", "--budget", "2"),
     ("attractor", "diagnose", "--log", "runs.csv"),
+    ("attractor", "compare", "loop.py:train", "adam", "lion", "--seeds", "2", "--budget", "2", "--jobs", "2"),
     ("python", "mine.py"),
 )
+TORCH = "torch==2.13.0+cpu"  # as in the Makefile
+PYTORCH = ("attractor", "compare", "net.py:train", "adamw", "muon", "--seeds", "2", "--budget", "2", "--jobs", "2")
+CALLBACKS = "tests/diagnosis/test_callbacks.py"
 MINE = """
 import jax.numpy as jnp, optax
 from attractor import Minimization, run
@@ -35,6 +40,33 @@ if __name__ == "__main__":
     trace = run(problem, optax.adam(0.1), steps=100)
     trace.save("trace.parquet")
     trace.plot()
+"""
+LOOP = """
+import jax, jax.numpy as jnp, optax
+
+def train(make_optimizer, seed):
+    optimizer = make_optimizer()
+    x = jax.random.normal(jax.random.key(seed), (2,))
+    state = optimizer.init(x)
+    for step in range(20):
+        updates, state = optimizer.update(2 * (x - 3.0), state, x)
+        x = optax.apply_updates(x, updates)
+        yield {"loss": float(jnp.sum((x - 3.0) ** 2))}
+"""
+NET = """
+import torch
+
+def train(make_optimizer, seed):
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    optimizer = make_optimizer(model.named_parameters())
+    inputs = torch.randn(64, 3)
+    for step in range(20):
+        loss = torch.nn.functional.mse_loss(model(inputs), inputs.sum(1, keepdim=True))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield {"loss": loss.item()}
 """
 WITHOUT = {
     "attractor serve": "attractor[web]",
@@ -52,32 +84,51 @@ BRINGS = {
     "vectors": "usearch; import attractor.feed.meaning",
     "papers": "ot; import attractor.papers",
 }
+FRAMEWORKS = {  # not among the development extras: each brings a hundred packages
+    "torch": BRINGS["torch"],
+    "lightning": "lightning.pytorch; import attractor.diagnosis.callbacks as c; c.LightningMonitor()",
+    "transformers": "transformers, accelerate; import attractor.diagnosis.callbacks as c; c.TrainerMonitor()",
+}
 CARRIED = {"ray": {"psutil", "colorama"}}  # packages of those names in a folder of the extra's own
 HIDE = """
-import sys
-hidden = set({hidden!r})
-class Hide:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in hidden:
-            raise ModuleNotFoundError(f"No module named {{name!r}} (hidden)", name=name)
-sys.meta_path.insert(0, Hide())
+import importlib.machinery, importlib.metadata, re, sys
+class Brought(importlib.machinery.PathFinder):  # what is hidden is neither found nor among what is installed
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {hidden!r} else super().find_spec(name, path, target)
+    @classmethod
+    def find_distributions(cls, context=importlib.metadata.DistributionFinder.Context()):
+        for found in super().find_distributions(context):
+            if re.sub("[-_.]+", "-", found.metadata["Name"]).lower() in {brought!r}:
+                yield found
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Brought
 import {modules}
 """
 
 
-def main() -> int:
+def main(extras: list[str]) -> int:
+    if extras:  # by ourselves, in an environment that has them
+        failed = tried(extras)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = built(Path(folder))
+            failed = [
+                f for version, python in pythons().items() for f in installed(wheel, python, Path(folder, version))
+            ]
+        failed += tried(list(BRINGS))
+    print("\n".join([f"failed: {f}" for f in failed] or ["all work"]))
+    return bool(failed)
+
+
+def tried(extras: list[str]) -> list[str]:
+    """What fails of these extras, each alone, in this environment."""
     failed = []
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = built(Path(folder))
-        for version, python in pythons().items():
-            failed += installed(wheel, python, Path(folder) / version)
-    for extra, modules in BRINGS.items():
+    for extra in extras:
         try:
-            alone(extra, modules)
+            alone(extra, (BRINGS | FRAMEWORKS)[extra])
         except (subprocess.CalledProcessError, metadata.PackageNotFoundError) as error:
             failed.append(f"[{extra}]: {getattr(error, 'stderr', '') or error}")
-    print("\n".join([f"failed: {f}" for f in failed]) or "all work")
-    return bool(failed)
+    return failed
 
 
 def pythons() -> dict[str, str]:
@@ -107,36 +158,48 @@ def built(folder: Path) -> Path:
 
 
 def installed(wheel: Path, python: str, folder: Path) -> list[str]:
-    """What fails of the wheel in an empty environment of an interpreter, without extras."""
+    """What fails of the wheel in an empty environment of an interpreter: without extras, then with PyTorch's."""
     subprocess.run([python, "-m", "venv", folder / "env"], check=True)
-    commands = folder / "env" / "bin"
-    own = [commands / "python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
-    subprocess.run([*own, "-c", ROOT / "constraints.txt", wheel], check=True)
-    work = folder / "work"
+    commands, work = folder / "env" / "bin", folder / "work"
+    pip = [commands / "python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
+    pip += ["-c", ROOT / "constraints.txt"]
+    subprocess.run([*pip, wheel], check=True)
     work.mkdir()
-    (work / "mine.py").write_text(MINE)
+    for name, text in {"mine.py": MINE, "loop.py": LOOP, "net.py": NET}.items():
+        (work / name).write_text(text)
     (work / "runs.csv").write_text("step,loss\n" + "".join(f"{i},{1 / (i + 1)}\n" for i in range(200)))
     empty = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ATTRACTOR", "XDG_"))}
     empty |= {"HOME": str(folder)}
-
-    def run(command: tuple[str, ...]) -> subprocess.CompletedProcess:
-        whole = [commands / command[0], *command[1:]]
-        return subprocess.run(whole, cwd=work, env=empty, capture_output=True, text=True, check=False)
-
     failed = []
-    for command in SMOKE:
-        found = run(command)
-        told = f"Python {folder.name}: {' '.join(command)}"
+
+    def run(*command: str | Path, cwd: Path = work) -> subprocess.CompletedProcess:
+        whole = [commands / command[0], *command[1:]]
+        return subprocess.run(whole, cwd=cwd, env=empty, capture_output=True, text=True, check=False)
+
+    def works(*command: str, cwd: Path = work) -> None:
+        found, told = run(*command, cwd=cwd), f"Python {folder.name}: {' '.join(command)}"
         print(f"{'ok' if found.returncode == 0 else 'FAILED'}: {told}", flush=True)
         if found.returncode != 0:
             failed.append(f"{told}: {found.stdout[-1000:]}{found.stderr[-2000:]}")
+
+    for command in SMOKE:
+        works(*command)
     for line, extra in WITHOUT.items():
-        found = run(tuple(line.split()))
+        found = run(*line.split())
         if found.returncode != 2 or extra not in found.stderr:
             failed.append(f"{line} does not say that it needs {extra}: {found.stderr[-1000:]}")
     for what, command in {"import attractor": ("python", "-c", "import attractor"), "papers": SMOKE[0]}.items():
-        seconds = min(_processor_seconds(lambda c=command: run(c)) for _ in range(5))
+        seconds = min(_processor_seconds(lambda c=command: run(*c)) for _ in range(5))
         print(f"{what}: {seconds:.2f} s of processors")
+
+    if subprocess.run([*pip, TORCH], check=False, capture_output=True).returncode != 0:
+        print(f"note: no {TORCH} for Python {folder.name} here; its loops and the frameworks' extras are not tried")
+        return failed
+    works(*PYTORCH)
+    subprocess.run([*pip, f"{wheel}[lightning,transformers]", "pytest"], check=True)
+    # Not from our folder of tests: its set-up is for an environment with everything.
+    works("python", "-m", "pytest", "--noconftest", "-c", os.devnull, "-k", "itself", str(ROOT / CALLBACKS))
+    works("python", str(Path(__file__).resolve()), "--alone", *FRAMEWORKS, cwd=folder)
     return failed
 
 
@@ -155,6 +218,7 @@ def alone(extra: str, modules: str) -> None:
     }
     code = HIDE.format(
         hidden=sorted(hidden - {"attractor", "packaging"} - CARRIED.get(extra, set())),
+        brought=sorted(brought),
         modules=modules.replace("; import", ","),
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
@@ -192,4 +256,4 @@ def _canonical(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[2:] if sys.argv[1:2] == ["--alone"] else []))

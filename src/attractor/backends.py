@@ -45,11 +45,12 @@ def spread(
             else they are dropped after each.
         lost: With several jobs, what an item gives whose process ended without a result, killed say:
             ``lost(item, how it ended)``. Such an item is tried once more, alone, after all others: several that need
-            much memory may have ended each other. Default: an error. A cluster tries until there is a result.
+            much memory may have ended each other. A cluster tries four times in all. Default: an error.
 
     Raises:
         ValueError: for ``jobs`` below 1, an unknown backend, or an address without ``"ray"``.
         BrokenProcessPool: if a process ends before it begins, or without a result where there is no ``lost``.
+        RuntimeError: the same on a cluster.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected an integer >= 1, got {jobs}")
@@ -58,7 +59,7 @@ def spread(
     if backend == "ray":
         from attractor import cluster
 
-        yield from cluster.spread(work if alike else alone, items, address, alike=alike)
+        yield from cluster.spread(work if alike else alone, items, address, alike=alike, lost=lost)
         return
     if jobs == 1:
         yield from ((item, alone(item)) for item in items)

@@ -28,6 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 STARTING = 28.0  # seconds from the call until every node has to have answered; $ATTRACTOR_STARTING changes it
+AGAIN = 3  # times that a unit is begun anew after its process or its node was lost
 PATIENCE = 10.0  # seconds to wait for an address to answer
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # which Ray's servers answer alike
 SETTINGS = (
@@ -63,6 +64,7 @@ def spread(
     address: str | None = None,
     cpus: float = 1.0,
     alike: bool = False,
+    lost: Callable[[Item, str], Result] | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Do the work on every item on a Ray cluster, and yield each item with its result, as results come.
 
@@ -73,8 +75,11 @@ def spread(
             cluster of this machine's cores, which ends with this process.
         cpus: Cores that a unit takes, above 0.
         alike: Whether a process unpacks the work once, and keeps its compiled programs from one item to the next.
+        lost: What an item gives that has lost its process four times, wherever it ran: ``lost(item, how it ended)``.
+            Default: an error.
 
     Raises:
+        RuntimeError: if an item has lost its process four times and there is no ``lost``.
         ConnectionError: if no cluster answers at the address, or one of its nodes does not, within 30 seconds.
         ValueError: if no node is large enough for a unit, or a node lacks the package, or has other versions of it or
             of JAX.
@@ -93,8 +98,8 @@ def spread(
     for module in _own_modules():
         register_pickle_by_value(module)
 
-    # Ray runs a unit again when its process or node is lost, as often as it takes; what the work raises is not retried.
-    remote = ray.remote(num_cpus=cpus, max_retries=-1, runtime_env=how)
+    # Ray runs a unit again when its process or node is lost; what the work raises is not retried.
+    remote = ray.remote(num_cpus=cpus, max_retries=AGAIN, runtime_env=how)
     unit, packed = remote(_unit_alike if alike else _unit), dumps(work)
     task, digest = ray.put(packed), hashlib.sha256(packed).hexdigest()
     queue = iter(items)
@@ -106,7 +111,7 @@ def spread(
             item = waiting.pop(done)
             for more in islice(queue, 1):
                 waiting[unit.remote(digest, task, more)] = more
-            yield item, _result(ray, done)
+            yield item, _result(ray, done, item, lost)
     finally:  # after an interruption, nothing new begins
         for left in waiting:
             ray.cancel(left, force=True)
@@ -124,13 +129,20 @@ def _cores(ray: Any) -> float:
     return ray.cluster_resources().get("CPU", 1)
 
 
-def _result(ray: Any, done: Any) -> Any:
+def _result(ray: Any, done: Any, item: Item, lost: Callable[[Item, str], Result] | None) -> Any:
+    errors = ray.exceptions
     try:
         return ray.get(done)
-    except ray.exceptions.RayTaskError as error:
+    except errors.RayTaskError as error:
         if isinstance(cause := getattr(error, "cause", None), Exception):
             raise cause from error  # as it was raised there: without a traceback in its words
         raise
+    except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
+        kinds = {errors.OutOfMemoryError: "out of memory", errors.NodeDiedError: "its node was lost"}
+        how = f"{kinds.get(type(error), 'killed or crashed, out of memory perhaps')}, {AGAIN + 1} times on the cluster"
+        if lost is not None:
+            return lost(item, how)
+        raise RuntimeError(f"a unit's process ended without a result: {how}; its item is {item!r}") from error
 
 
 def _unit(digest: str, packed: bytes, item: Any) -> Any:

@@ -14,6 +14,7 @@ from core.test_record import verdict
 from typer.testing import CliRunner
 
 import attractor
+from attractor import backends
 from attractor.cli import app, main
 from attractor.cli.compare import load_problem
 from attractor.cli.objects import load_object
@@ -250,6 +251,21 @@ def test_no_further_paper_begins_after_the_minutes_given(monkeypatch):
     result = invoke("check", "adahessian", "fno", "--minutes", "0")
     assert "2 papers were left" in result.stderr
     assert invoke("check", "adahessian", "fno", "--minutes", "5").exit_code == 0
+
+
+def test_a_paper_that_ends_its_process_is_named_and_the_others_go_on(monkeypatch):
+    def one_is_killed(work, items, *, lost, **where):
+        yield items[0], lost(items[0], "SIGKILL, out of memory perhaps")
+        yield items[1], work(items[1])
+
+    monkeypatch.setattr(backends, "spread", one_is_killed)
+    monkeypatch.setattr(check_module, "check", lambda slug, **how: fake(slug, "holds"))
+    for more in ([], ["--minutes", "5"], ["--json"]):
+        result = invoke("check", "fno", "adahessian", *more)
+        assert result.exit_code == 1
+        told = "fno: its process ended (SIGKILL, out of memory perhaps); nothing is recorded of it"
+        assert " ".join(result.stderr.split()) == told
+        assert record.read("adahessian", record.local()).quick["small"].verdict == "holds"
 
 
 def test_check_since_a_revision_runs_what_the_change_touches(monkeypatch, tmp_path):

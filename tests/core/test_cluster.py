@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -93,6 +94,25 @@ def test_what_a_killed_node_had_begun_runs_elsewhere_with_the_same_numbers(nodes
         np.testing.assert_array_equal(units[rate], losses(rate))
     while sum(node["Alive"] for node in ray.nodes()) > 1:  # the cluster is told of it a little later
         threading.Event().wait(0.05)
+
+
+def ends_its_process_at_two(item, sign):
+    if item == 2:
+        with open(sign, "a") as begun:
+            begun.write(".")
+        os._exit(1)
+    return item
+
+
+def test_a_unit_that_always_ends_its_process_is_given_up(nodes, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "AGAIN", 1)
+    sign, how = tmp_path / "begun", "killed or crashed, out of memory perhaps, 2 times on the cluster"
+    work = partial(ends_its_process_at_two, sign=sign)
+    with pytest.raises(RuntimeError, match=f"process ended without a result: {how}; its item is 2"):
+        list(spread(work, [2], backend="ray"))
+    assert sign.read_text() == ".."
+    found = dict(spread(work, [1, 2, 3], backend="ray", lost=lambda item, how: (item, how)))
+    assert found == {1: 1, 2: (2, how), 3: 3}
 
 
 class Descent:

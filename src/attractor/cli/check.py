@@ -76,7 +76,8 @@ def check_command(
     units = [(slug, _number(replication, before[slug])) for slug in chosen]
     verdicts: list[Verdict] = []
     how = {"scale": scale, "names": claim, "more_seeds": more_seeds}
-    where = {"jobs": jobs, "backend": backend, "address": address}
+    lost: list[str] = []  # papers that ended their process, killed for their memory say
+    where = {"jobs": jobs, "backend": backend, "address": address, "lost": partial(_lost, lost)}
     for found in _run(units, how, where, minutes):
         record.write(found, target)  # paper by paper, so that an interruption loses nothing
         verdicts += found
@@ -89,15 +90,22 @@ def check_command(
     else:
         counts = ", ".join(f"{sum(v.verdict == o for v in verdicts)} {o}" for o in OUTCOMES)
         out.print(f"{counts} · recorded in {target}", highlight=False)
-    left = len(units) - len({(v.slug, v.replication) for v in verdicts})
+    left = len(units) - len(lost) - len({(v.slug, v.replication) for v in verdicts})
     if minutes is not None and left > 0:
         err.print(f"{left} papers were left for another time (--minutes {minutes:g})")
     if stale or since:
         worse = [v for v in verdicts if _worse(v, before[v.slug])]
         for v in worse:
             err.print(f"worse than on record: {v.slug} {v.claim}: {v.verdict}", highlight=False)
-        raise typer.Exit(1 if worse else 0)
-    raise typer.Exit(1 if missing and slugs else int(any(v.verdict != "holds" for v in verdicts)))
+        raise typer.Exit(1 if worse or lost else 0)
+    raise typer.Exit(1 if (missing and slugs) or lost else int(any(v.verdict != "holds" for v in verdicts)))
+
+
+def _lost(papers: list[str], unit: tuple[str, int], how: str) -> list[Verdict]:
+    """Of a paper that ended its process, twice; the others go on."""
+    papers.append(unit[0])
+    err.print(f"{unit[0]}: its process ended ({how}); nothing is recorded of it", highlight=False)
+    return []
 
 
 def _worse(now: Verdict, before: Record) -> bool:

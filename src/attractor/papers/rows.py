@@ -11,6 +11,7 @@ from attractor.papers.catalogue import ROOMS, Paper, catalogue, find
 from attractor.papers.claims import Verdict, module_of, written
 from attractor.papers.record import STATUSES, Record
 from attractor.papers.sources import PARSING, path_of
+from attractor.progress import task
 
 CHECKED = (
     "slug", "claim", "verdict", "value", "low", "high", "threshold", "direction", "source", "given", "cases",
@@ -52,7 +53,11 @@ def papers(
     known, chosen, end = record.read_all(), list(select(query, room)), None if query is None else limit
     if status is None:  # to find out the status of one takes longer than the search
         chosen = chosen[:end]
-    rows = [paper(p, known.get(p.slug), (states or {}).get(p.slug)) for p in chosen]
+    rows, tried = [], sum(p.slug in known for p in chosen)
+    with task("comparing claims with their sources", tried, "paper") as advance:  # seconds after an installation
+        for p in chosen:
+            rows.append(paper(p, known.get(p.slug), (states or {}).get(p.slug)))
+            advance(p.slug in known)
     return [row for row in rows if status in (None, row["status"])][:end]
 
 
