@@ -93,7 +93,7 @@ def follows_any_coupling(share=1.0, n=20):
 
 @claim("the example, coupled by 8 draws from [-3, 1], n = 100: x within 5 % in 8,000 steps, best of 8 settings",
        source="ours", broken={BLIND: {"share": 0.0}},
-       reason="the longest stable steps are a fifth of those at n = 20: 0.106 after 40,000 steps, 0.057 after 160,000")  # fmt: skip
+       reason="stable steps are a fifth as long as at n = 20: 0.106 after 40,000, 0.057 after 160,000")  # fmt: skip
 def follows_a_coupling_of_100_numbers(share=1.0):
     return follows_any_coupling(share, n=100)
 
