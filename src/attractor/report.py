@@ -41,13 +41,15 @@ def render(comparison: "Comparison") -> str:
     how = {"displayModeBar": False, "responsive": True}
     divs = [pio.to_html(f, include_plotlyjs=False, full_html=False, config=how) for f in charts]
     made = settings.get("versions", {})
+    fair = "" if settings["tuned_on"] == comparison.metric else ", on data that do not grade them"
+    unreached = "" if comparison.target is None else " Never to reach the target counts as ten times all steps."
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>
 <h1>{html.escape(title)}</h1>
 <div class="soft">{len(comparison.entries)} methods · {settings["steps"]:,} steps · tuned over
 {settings["budget"]} configurations each on {len(settings["tuning_seeds"])} tuning seeds by
-{html.escape(_tuned_by(comparison))}, then measured on
+{html.escape(_tuned_by(comparison))}{fair}, then measured on
 {settings["seeds"]} fresh seeds that all methods share · {comparison.seconds:.0f} s</div>
 <p class="lead">{html.escape(sentence(comparison))}</p>
 {tables(comparison)}
@@ -59,7 +61,7 @@ def render(comparison: "Comparison") -> str:
 {divs[0]}
 <h2>Tuning</h2>
 <p class="soft">Every configuration tried. A star marks the one that was measured; crosses diverged or
-were stopped. A best value at the edge of its range says that the search space was too narrow.</p>
+were stopped. A best value at the edge of its range says that the search space was too narrow.{unreached}</p>
 {"".join(divs[1:]) or '<p class="soft">None of the methods has a hyper-parameter to tune.</p>'}
 <h2>Settings</h2>
 <p class="soft">All it takes to do this again. Made with {", ".join(f"{k} {v}" for k, v in made.items())} on
@@ -164,8 +166,7 @@ def _tuned_by(comparison: "Comparison") -> str:
     """What chose the configurations."""
     metric = comparison.settings["tuned_on"]
     unit = comparison.settings.get("by", "steps")
-    by = f"final {metric}" if comparison.target is None else f"{unit} to {metric} {comparison.target:g}"
-    return by if metric == comparison.metric else f"{by}, on data that do not grade them"
+    return f"final {metric}" if comparison.target is None else f"{unit} to {metric} {comparison.target:g}"
 
 
 def _winners(comparison: "Comparison") -> dict[str, dict[str, Any]]:
@@ -279,7 +280,7 @@ def _tuning(comparison: "Comparison") -> list[go.Figure]:
         wide = numeric and min(values) > 0 and max(values) / min(values) > 30
         figure.update_xaxes(**(axis_of(values, wide) if numeric else dict[str, Any](type="category")))
         results = np.concatenate([np.asarray(t.y, dtype=float) for t in figure.data])  # pyright: ignore
-        log = (results > 0).all() and comparison.target is None and comparison.goal == "min"
+        log = (results > 0).all() and (comparison.target is not None or comparison.goal == "min")
         figure.update_yaxes(**axis_of(results, bool(log)))
         figures.append(figure)
     return figures
