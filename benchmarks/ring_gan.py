@@ -102,7 +102,7 @@ def measure(entry: Entry, game: Game, fields: int, configurations: int, seeds: i
         "diverged": int(best.trace.diverged.values.sum()),
         "steps": steps,
         "winner": {name: float(f"{value:.3g}") for name, value in best.winner.items()},
-        "samples": np.round(generated(game, players, jr.key(7))[0], 2).tolist(),
+        "samples": to_cents(generated(game, players, jr.key(7))[0]),
     }
 
 
@@ -114,8 +114,13 @@ def measured(
     for name, entry in methods.items():
         rows[name] = measure(entry, game, fields, configurations, seeds)
         print(name, {k: v for k, v in rows[name].items() if k != "samples"}, flush=True)
-    true = np.round(generated(game, game.init(jr.key(0)), jr.key(7))[1], 2).tolist()
+    true = to_cents(generated(game, game.init(jr.key(0)), jr.key(7))[1])
     return {"fields": fields, "configurations": configurations, "seeds": seeds, "rows": rows, "true": true}
+
+
+def to_cents(points: Float[np.ndarray, "n 2"]) -> list[list[float]]:
+    """Rounded as they are written down."""
+    return [[round(float(v), 2) + 0.0 for v in point] for point in points]
 
 
 def interval(values: Float[np.ndarray, " n"]) -> list[float]:
