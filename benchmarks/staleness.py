@@ -22,7 +22,7 @@ CHANGES = {
     "a message in checkpoint.py": ("checkpoint.py", "delete it to start again", "remove it to start again"),
     "a line of Trace.plot": ("plots.py", "yaxis_title=metric", "yaxis_title=str(metric)"),
     "a line of Trace.save": ("store.py", '"settings": dict(', '"settings": dict(**'),
-    "a column label of Comparison.table": ("comparison.py", '"ms per step"', '"milliseconds per step"'),
+    "a column label of Comparison.table": ("results.py", '"ms per step"', '"milliseconds per step"'),
     "a line of Svrg": ("optim/variance_reduction.py", "class Svrg(", "class Svrg(object, "),
     "the loop runs a step less": ("engine.py", "jnp.minimum(index * every, steps)", "jnp.minimum(index, steps)"),
 }  # fmt: skip

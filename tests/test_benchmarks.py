@@ -239,3 +239,11 @@ def test_games_get_as_many_fields_and_samples_are_shown(monkeypatch):
     assert [row["steps"] for row in found["rows"].values()] == [3, 2]
     assert all(np.shape(row["samples"]) == (8, 2) for row in found["rows"].values())
     np.testing.assert_allclose(np.linalg.norm(found["true"], axis=1), 1.0, atol=0.25)
+
+
+def test_the_lines_whose_change_is_measured_are_there():
+    module = load("staleness")
+    missing = {
+        name: old for name, (file, old, _) in module.CHANGES.items() if old not in (module.ROOT / file).read_text()
+    }
+    assert missing == {}
