@@ -300,7 +300,7 @@ def ring() -> str:
     span = [-1.5, 1.5]
     figure.update_xaxes(range=span, visible=False).update_yaxes(range=span, visible=False)
     figure.update_layout(
-        template="plotly_white", height=640, showlegend=False, margin={"l": 10, "r": 10, "t": 30, "b": 10}
+        template="plotly_white", height=640, showlegend=False, margin={"l": 10, "r": 10, "t": 60, "b": 10}
     ).update_annotations(font_size=10)
     head = ["method", "steps", "energy distance", "modes covered, of 8", "good samples"]
     return table(head, rows) + "\n" + _drawn(figure, "ring-gan")
