@@ -53,7 +53,8 @@ def add(
         found = follows.matches(library, stored)
     if as_json:
         return print_json({**stored.asdict(), "matches": len(found)})
-    out.print(f"following {stored.kind} {stored.query!r} as {stored.name!r}; {len(found)} already here", markup=False)
+    named = "" if stored.name == stored.query else f" as {stored.name!r}"
+    out.print(f"following {stored.kind} {stored.query!r}{named}; {len(found)} already here", markup=False)
     return None
 
 
