@@ -13,7 +13,8 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Where it is set, every process of the tests compiles JAX and us from source anew: 4 s each.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: env demo test test-times test-portable test-wheel test-flower mutants lint check nightly replicated bench docs clean
+.PHONY: env demo test pytest test-times test-portable test-wheel test-flower mutants lint style types check nightly \
+  replicated bench docs clean
 
 env: $(VENV)/.installed
 
@@ -31,8 +32,12 @@ demo: env
 	$(BIN)/attractor compare digits-mlp adam adahessian muon lion --steps 500 --seeds 8 --budget 8 --report demo.html
 	@echo "open demo.html; and the page: $(BIN)/attractor serve"
 
-test: env lint
+# The type checker takes one core for minutes, so it runs beside the tests.
+test: env style
 	$(BIN)/attractor check --stale --jobs 2 --minutes 40
+	@$(MAKE) --no-print-directory --jobs 2 types pytest
+
+pytest: env
 	$(BIN)/python -m pytest -n 2
 
 # CPU seconds by folder; programs of earlier runs are compiled anew, as in a clean clone.
@@ -61,10 +66,14 @@ MUTANTS ?= --seed 0 --number 60 --jobs 2
 mutants: env
 	$(BIN)/python tests/mutants.py $(MUTANTS)
 
-lint: env
+lint: style types
+
+style: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+types: env
 	$(BIN)/pyright
 
 check: env
