@@ -3,9 +3,10 @@
 ```python
 from attractor import run
 from attractor.credit import equilibrium_descent, equilibrium_digits
-for homeostasis in (0.0, 0.1):
-    trace = run(equilibrium_digits(), equilibrium_descent(0.01, homeostasis), steps=200, every=200)
-    print(homeostasis, trace["test_accuracy"].values[0, 0, -1])
+
+sweep = {"learning_rate": [0.01], "homeostasis": [0.0, 0.1]}
+trace = run(equilibrium_digits(), equilibrium_descent, sweep=sweep, steps=60, every=60)
+print(trace["test_accuracy"].values[:, 0, -1])
 ```
 """
 
