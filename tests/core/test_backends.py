@@ -172,7 +172,7 @@ def carried(monkeypatch):
     packing = pytest.importorskip("ray.cloudpickle", reason="the cluster's library is an extra")
     done = []
 
-    def stand_in(work, items, address=None, cpus=1.0, alike=False):
+    def stand_in(work, items, address=None, cpus=1.0, alike=False, lost=None):
         packed = packing.dumps(work)
         unit, digest = cluster._unit_alike if alike else cluster._unit, hashlib.sha256(packed).hexdigest()
         for item in items:
