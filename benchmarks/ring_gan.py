@@ -120,7 +120,7 @@ def measured(
 
 def to_cents(points: Float[np.ndarray, "n 2"]) -> list[list[float]]:
     """Rounded as they are written down."""
-    return [[round(float(v), 2) + 0.0 for v in point] for point in points]
+    return (np.round(points.astype(float), 2) + 0.0).tolist()  # + 0.0: no -0.0
 
 
 def interval(values: Float[np.ndarray, " n"]) -> list[float]:

@@ -84,7 +84,7 @@ BRINGS = {
     "vectors": "usearch; import attractor.feed.meaning",
     "papers": "ot; import attractor.papers",
 }
-FRAMEWORKS = {  # not among the development extras: each brings a hundred packages
+FRAMEWORKS = {  # tried beside each other; the last two are not among the development extras
     "torch": BRINGS["torch"],
     "lightning": "lightning.pytorch; import attractor.diagnosis.callbacks as c; c.LightningMonitor()",
     "transformers": "transformers, accelerate; import attractor.diagnosis.callbacks as c; c.TrainerMonitor()",

@@ -102,7 +102,7 @@ def check_command(
 
 
 def _lost(papers: list[str], unit: tuple[str, int], how: str) -> list[Verdict]:
-    """Of a paper that ended its process, twice; the others go on."""
+    """Of a paper that ended its process whenever it was tried; the others go on."""
     papers.append(unit[0])
     err.print(f"{unit[0]}: its process ended ({how}); nothing is recorded of it", highlight=False)
     return []
